@@ -1,0 +1,35 @@
+"""q(z | x): an image to logits over the codebook at every grid position (paper appendix A.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.dvae.blocks import ResidualBlock, conv
+
+KERNELS = (3, 3, 3, 1)
+
+
+class Encoder(nn.Module):
+    """7x7 conv, groups of residual blocks that double in width and halve in size, 1x1 conv to the codebook."""
+
+    def __init__(self, width: int, groups: int, blocks_per_group: int, codebook_size: int) -> None:
+        super().__init__()
+        n_layers = groups * blocks_per_group
+        widths = [width * 2**group for group in range(groups)]
+        layers: list[nn.Module] = [conv(3, width, 7)]
+        n_in = width
+        for group, n_out in enumerate(widths):
+            for _ in range(blocks_per_group):
+                layers.append(ResidualBlock(n_in, n_out, KERNELS, n_layers))
+                n_in = n_out
+            if group < groups - 1:
+                layers.append(nn.MaxPool2d(2))
+        self.trunk = nn.Sequential(*layers, nn.ReLU())
+        self.logits = conv(n_in, codebook_size, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, H, W] -> float32 logits [B, K, h, w]; the last conv is kept in fp32, next to the relaxation."""
+        x = self.trunk(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.logits(x.float())

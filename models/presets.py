@@ -1,0 +1,59 @@
+"""Named sizes: the same code from a laptop's minutes to the paper's 12 B parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.dvae import DVAEConfig
+from models.prior import PriorConfig
+from models.reranker import CLIPConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What belongs together: an image size, and models whose grids and codebooks agree."""
+
+    image_size: int
+    tokenizer_vocabulary: int
+    dvae: DVAEConfig
+    prior: PriorConfig
+    clip: CLIPConfig
+
+    def __post_init__(self) -> None:
+        side = self.image_size // self.dvae.downsample
+        if (self.prior.grid_height, self.prior.grid_width) != (side, side):
+            raise ValueError(f"prior grid must be {side} x {side}: a {self.image_size} px image over {self.dvae.downsample}.")
+        if self.prior.codebook_size != self.dvae.codebook_size:
+            raise ValueError("prior.codebook_size must be the dVAE's.")
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        image_size=32,
+        tokenizer_vocabulary=2048,
+        dvae=DVAEConfig(width=48, groups=3, codebook_size=512, decoder_input_width=64),
+        prior=PriorConfig(
+            layers=6,
+            heads=4,
+            head_width=48,
+            text_length=24,
+            text_vocabulary=2048,
+            grid_height=8,
+            grid_width=8,
+            codebook_size=512,
+        ),
+        clip=CLIPConfig(),
+    ),
+    "paper": Preset(256, 16384, DVAEConfig(), PriorConfig(), CLIPConfig()),
+}
+
+
+def get_preset(name: str) -> Preset:
+    """Look a preset up.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset {name!r} is unknown: use one of {', '.join(PRESETS)}.")
+    return PRESETS[name]

@@ -1,0 +1,149 @@
+"""The prior: a decoder-only transformer with row, column and convolutional attention (paper section 2.2).
+
+One :meth:`Prior.forward` serves training (whole streams, no cache) and decoding (a few positions, with a cache).
+The paper does not state weight initialisation, GELU variant or norm placement ("the same kind as Child et al. 2019");
+ours are GPT-2's: pre-norm, N(0, 0.02), residual projections scaled by 1 / sqrt(2 layers), tanh GELU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.prior.kv_cache import KVCache
+from models.prior.masks import layer_kind, stream_mask
+from models.prior.stream import StreamLayout
+from models.settings import setting
+
+
+@dataclass
+class PriorConfig:
+    """Sizes of the prior; the defaults are the paper's 12 B model."""
+
+    layers: int = setting(64, "transformer layers")
+    heads: int = setting(62, "attention heads")
+    head_width: int = setting(64, "width of one head; the model is heads x head_width wide")
+    text_length: int = setting(256, "T, text positions; shorter captions are filled with learned pads")
+    text_vocabulary: int = setting(16384, "BPE tokens")
+    grid_height: int = setting(32, "image-token rows")
+    grid_width: int = setting(32, "image-token columns")
+    codebook_size: int = setting(8192, "K, image tokens of the dVAE")
+
+    @property
+    def width(self) -> int:
+        """D, the width of the residual stream."""
+        return self.heads * self.head_width
+
+    @property
+    def layout(self) -> StreamLayout:
+        return StreamLayout(self.text_length, self.text_vocabulary, (self.grid_height, self.grid_width), self.codebook_size)
+
+
+class Attention(nn.Module):
+    """Multi-head attention under one of the three masks."""
+
+    def __init__(self, config: PriorConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.kind = layer_kind(layer, config.layers)
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor, positions: Tensor, mask: Tensor, cache: KVCache | None) -> Tensor:
+        """x [B, P, D], mask bool broadcastable to [B, 1, P, L] -> [B, P, D]."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            k, v = cache.update(self.layer, positions, k, v)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(x.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each a residual."""
+
+    def __init__(self, config: PriorConfig, layer: int) -> None:
+        super().__init__()
+        width = config.width
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, positions: Tensor, mask: Tensor, cache: KVCache | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), positions, mask, cache)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Prior(nn.Module):
+    """p(image tokens, text) as one autoregressive stream."""
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = layout = config.layout
+        self.tokens = nn.Embedding(layout.vocabulary, config.width)
+        self.prefix_positions = nn.Embedding(layout.prefix_length, config.width)
+        self.rows = nn.Embedding(config.grid_height, config.width)
+        self.columns = nn.Embedding(config.grid_width, config.width)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.text_head = nn.Linear(config.width, config.text_vocabulary + config.text_length, bias=False)
+        self.image_head = nn.Linear(config.width, config.codebook_size, bias=False)
+        for kind in sorted({block.attention.kind for block in self.blocks}):
+            self.register_buffer(f"{kind}_mask", stream_mask(kind, layout.prefix_length, layout.grid), persistent=False)
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, Block):
+            for residual in (module.attention.out, module.mlp[2]):
+                residual.weight.data.div_(math.sqrt(2 * self.config.layers))
+
+    def forward(self, stream: Tensor, positions: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Stream ids int64 [B, P] -> hidden states [B, P, D] for the two heads.
+
+        Without a cache the ids are a stream's first P inputs. With one, they stand at ``positions`` int64 [B, P] of
+        the cache's B slots, whose earlier positions must have been fed before.
+        """
+        if positions is None:
+            positions = torch.arange(stream.shape[1], device=stream.device)[None]
+        x = self.tokens(stream) + self._position_embedding(positions)
+        masks = self._masks(positions, self.layout.length if cache else stream.shape[1])
+        for block in self.blocks:
+            x = block(x, positions, masks[block.attention.kind], cache)
+        return self.norm(x)
+
+    def text_logits(self, hidden: Tensor) -> Tensor:
+        """Logits of the next text token, learned pads included: [B, P, D] -> [B, P, V + T]."""
+        return self.text_head(hidden)
+
+    def image_logits(self, hidden: Tensor) -> Tensor:
+        """Logits of the next image token: [B, P, D] -> [B, P, K]."""
+        return self.image_head(hidden)
+
+    def new_cache(self, slots: int) -> KVCache:
+        """An empty cache for ``slots`` streams, on the model's device and in its dtype."""
+        weight, config = self.tokens.weight, self.config
+        sizes = (config.layers, slots, config.heads, self.layout.length, config.head_width)
+        return KVCache(*sizes, device=weight.device, dtype=weight.dtype)
+
+    def _position_embedding(self, positions: Tensor) -> Tensor:
+        """Text positions have one embedding each; image positions the sum of their row's and their column's."""
+        prefix, width = self.layout.prefix_length, self.config.grid_width
+        image = (positions - prefix).clamp(min=0)
+        of_image = self.rows(image // width) + self.columns(image % width)
+        of_prefix = self.prefix_positions(positions.clamp(max=prefix - 1))
+        return torch.where((positions < prefix)[..., None], of_prefix, of_image)
+
+    def _masks(self, positions: Tensor, keys: int) -> dict[str, Tensor]:
+        """Rows of the mask tables at ``positions``: bool [B, 1, P, keys] for each kind of layer in use."""
+        kinds = {block.attention.kind for block in self.blocks}
+        return {kind: getattr(self, f"{kind}_mask")[positions, :keys][:, None] for kind in kinds}

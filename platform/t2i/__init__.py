@@ -1,0 +1,1 @@
+"""The platform around the models: configuration, data, training, engine, evaluation, service."""

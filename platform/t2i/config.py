@@ -1,0 +1,128 @@
+"""Configuration: dataclass defaults <- the preset's YAML <- ``key=value`` words of the command line, by OmegaConf.
+
+A job's configuration is one dataclass that nests those of the parts it uses, each declared beside its code. Everything
+is checked before any work: unknown keys, wrong types and combinations that cannot work end in one sentence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from models.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
+
+ConfigT = TypeVar("ConfigT")
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be run."""
+
+
+def run_job(main: Callable[[ConfigT], Any], config_cls: type[ConfigT], job: str) -> None:
+    """The entry of every job: parse the command line and run ``main``.
+
+    What the user can mend is printed as one sentence and ends with exit code 2.
+    """
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(describe(config_cls, job))
+        return
+    try:
+        main(load_config(config_cls, job, arguments))
+    except UserError as error:
+        print(f"{job}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def load_config(config_cls: type[ConfigT], job: str, arguments: Sequence[str] = ()) -> ConfigT:
+    """Merge the defaults, ``jobs/configs/<job>/<preset>.yaml`` and ``key=value`` arguments into a ``config_cls``.
+
+    Raises:
+        ConfigError: an argument is not ``key=value``, a key is unknown, a value has the wrong type, or
+            ``__post_init__`` of a dataclass refuses the combination.
+    """
+    words = _parse(arguments)
+    config = _defaults(config_cls, words.get("preset"))
+    preset_file = CONFIGS / job / f"{config.get('preset')}.yaml"
+    if preset_file.is_file():
+        config = _merge(config, typing.cast(DictConfig, OmegaConf.load(preset_file)), str(preset_file))
+    config = _merge(config, words, "the command line")
+    try:
+        return typing.cast(ConfigT, OmegaConf.to_object(config))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_sentence(error, config)) from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def describe(config_cls: type, job: str) -> str:
+    """The ``--help`` text: every field of ``config_cls`` with its default and meaning."""
+    rows = list(_rows(_defaults(config_cls, None), config_cls))
+    width = max(len(f"{key}={value}") for key, value, _ in rows)
+    lines = [f"  {f'{key}={value}':<{width}}  {meaning}" for key, value, meaning in rows]
+    return "\n".join([f"usage: python jobs/{job}.py [key=value ...]", "", *lines])
+
+
+def _parse(arguments: Sequence[str]) -> DictConfig:
+    for argument in arguments:
+        if "=" not in argument:
+            raise ConfigError(f"{argument!r} is not key=value: see --help for the keys.")
+    try:
+        return OmegaConf.from_dotlist(list(arguments))
+    except Exception as error:  # YAML's scanner and OmegaConf's grammar raise unrelated classes
+        raise ConfigError(f"the command line cannot be read: {str(error).splitlines()[0]}.") from error
+
+
+def _defaults(config_cls: type, preset: str | None) -> DictConfig:
+    """The dataclass's defaults, or what its ``for_preset`` gives for a named (or its default) preset."""
+    if not hasattr(config_cls, "for_preset"):
+        return OmegaConf.structured(config_cls)
+    default = next(field.default for field in fields(config_cls) if field.name == "preset")
+    try:
+        return OmegaConf.structured(config_cls.for_preset(preset or default))
+    except UserError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _merge(config: DictConfig, change: DictConfig, origin: str) -> DictConfig:
+    try:
+        return typing.cast(DictConfig, OmegaConf.merge(config, change))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{_sentence(error, config)} (from {origin})") from error
+
+
+def _sentence(error: OmegaConfBaseException, config: DictConfig) -> str:
+    """One line naming the full key, and the nearest key that exists where this one does not."""
+    key = error.full_key or str(error.key)
+    known = [name for name, _, _ in _rows(config, OmegaConf.get_type(config))]
+    if key not in known and "not in" in str(error):
+        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        remedy = f"did you mean {nearest[0]}?" if nearest else "see --help for the keys."
+        return f"{key} is not a known key: {remedy}"
+    return f"{key}: {str(error).splitlines()[0].rstrip('.')}."
+
+
+def _rows(config: Any, config_cls: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """(dotted key, value, meaning) of every leaf field."""
+    for field in fields(config_cls):
+        value = config._get_node(field.name) if isinstance(config, DictConfig) else getattr(config, field.name)
+        nested = OmegaConf.get_type(value) if isinstance(value, DictConfig) else None
+        if nested is not None and is_dataclass(nested):
+            yield from _rows(value, nested, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", _plain(value), field.metadata.get("help", "")
+
+
+def _plain(node: Any) -> Any:
+    """A leaf's value as the user would type it, interpolations unresolved."""
+    return node._value() if hasattr(node, "_value") and not isinstance(node._value(), list) else node

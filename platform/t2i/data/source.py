@@ -1,0 +1,57 @@
+"""Where captioned images come from, and in which format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.settings import setting
+from t2i.data.errors import DataError
+from t2i.data.storage import list_files
+
+SUFFIXES = {
+    "parquet": (".parquet",),
+    "coco": (".json",),
+    "webdataset": (".tar",),
+    "text": (".txt",),
+    "table": (".csv", ".tsv"),
+}
+
+
+@dataclass
+class SourceConfig:
+    """A set of captioned images (parquet, coco, webdataset), or of captions alone (text and table too)."""
+
+    path: str = setting("jobs/datasets/emoji64/train.parquet", "file, folder or glob; local or s3://")
+    format: str = setting("auto", "auto (by the path), parquet, coco, webdataset, text or table")
+    images: str | None = setting(None, "coco: the image folder; empty looks beside the JSON")
+    split: str | None = setting(None, "coco: which split of a Karpathy JSON (train includes restval)")
+    limit: int | None = setting(None, "use only the first rows")
+
+    def __post_init__(self) -> None:
+        if self.format not in ("auto", *SUFFIXES):
+            raise ValueError(f"format is {self.format!r}: use auto, {', '.join(SUFFIXES)}.")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}: use 1 or more, or leave it empty.")
+
+
+def resolve_format(source: SourceConfig) -> str:
+    """The format of ``source``: as given, or told from the path's suffix or from the files in the folder.
+
+    Raises:
+        DataError: ``auto`` cannot tell.
+    """
+    if source.format != "auto":
+        return source.format
+    return _by_suffix(source.path) or _by_content(source.path)
+
+
+def _by_suffix(path: str) -> str | None:
+    return next((name for name, suffixes in SUFFIXES.items() if path.endswith(suffixes)), None)
+
+
+def _by_content(path: str) -> str:
+    _, files = list_files(path, "")
+    for name in ("parquet", "webdataset"):
+        if any(_by_suffix(file) == name for file in files):
+            return name
+    raise DataError(f"format cannot be told from path {path!r}: set it to {', '.join(SUFFIXES)}.")

@@ -1,0 +1,16 @@
+"""From captions to ranked images: requests, slots, one token per step for everybody (no Ray in here)."""
+
+from t2i.engine.engine import Engine
+from t2i.engine.pipeline import Generation, TextToImage
+from t2i.engine.request import FinishedCandidate, Progress, Request, RequestError, StepResult
+
+__all__ = [
+    "Engine",
+    "FinishedCandidate",
+    "Generation",
+    "Progress",
+    "Request",
+    "RequestError",
+    "StepResult",
+    "TextToImage",
+]

@@ -1,0 +1,139 @@
+"""Captions in, ranked images out: the four models of a run together, as the evaluation job and the CLI use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.checkpoint import load_model
+from models.dvae import DVAE, DVAEConfig
+from models.prior import Prior, PriorConfig
+from models.reranker import CLIPConfig, CLIPReranker, rank
+from models.tokenizer import CaptionTokenizer
+from t2i.engine.engine import Engine
+from t2i.engine.request import Progress, Request
+
+DECODE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All n candidates of one caption.
+
+    ``image_tokens`` int32 [n, N], ``images`` uint8 [n, H, W, 3], ``scores`` float32 [n] (CLIP cosine), ``order`` int [n]
+    best first. ``truncated`` says that the end of the caption did not fit.
+    """
+
+    caption: str
+    truncated: bool
+    image_tokens: np.ndarray
+    images: np.ndarray
+    scores: np.ndarray
+    order: np.ndarray
+
+
+class TextToImage:
+    """Tokenizer, prior, decoder and reranker of one run directory."""
+
+    def __init__(
+        self, tokenizer: CaptionTokenizer, prior: Prior, dvae: DVAE, reranker: CLIPReranker | None, slots: int
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.engine = Engine(prior, slots)
+        self.dvae = dvae
+        self.reranker = reranker
+
+    @classmethod
+    def load(cls, run: str | Path, slots: int = 64, device: str = "cpu", rerank: bool = True) -> TextToImage:
+        """Load the models under ``run`` (``tokenizer``, ``prior/model``, ``dvae/model``, ``clip/model``).
+
+        Raises:
+            CheckpointError: one is missing, incomplete or damaged.
+        """
+        run = Path(run)
+        tokenizer = CaptionTokenizer.load(run / "tokenizer")
+        prior = load_model(Prior, PriorConfig, run / "prior" / "model", device)
+        dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device)
+        reranker = load_model(CLIPReranker, CLIPConfig, run / "clip" / "model", device) if rerank else None
+        return cls(tokenizer, prior, dvae, reranker, slots)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of image tokens."""
+        return self.engine.layout.grid
+
+    def generate(
+        self,
+        captions: Sequence[str],
+        *,
+        candidates: int,
+        seed: int,
+        temperature: float = 1.0,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> list[Generation]:
+        """``candidates`` images for each caption, ranked by CLIP.
+
+        Raises:
+            CaptionError: a caption is empty, too long to read or not valid Unicode.
+            RequestError: candidates, seed or temperature is out of range.
+        """
+        encoded = self.tokenizer.encode_batch(captions, self.engine.layout.text_length)
+        requests = [
+            Request(str(index), tuple(caption.ids), candidates, seed, temperature) for index, caption in enumerate(encoded)
+        ]
+        tokens = self.sample(requests, on_progress)
+        return [
+            self._generation(caption, encoded[index].truncated, tokens[str(index)]) for index, caption in enumerate(captions)
+        ]
+
+    def sample(
+        self, requests: Sequence[Request], on_progress: Callable[[Progress], None] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run the engine until every request is done: request id -> image tokens int32 [n, N]."""
+        tokens = {r.id: np.zeros((r.candidates, self.engine.layout.image_length), np.int32) for r in requests}
+        for request in requests:
+            self.engine.add(request)
+        total, done = sum(array.size for array in tokens.values()), 0
+        while self.engine.has_work:
+            result = self.engine.step()
+            for candidate in result.finished:
+                tokens[candidate.request_id][candidate.candidate] = candidate.image_tokens
+                done += candidate.image_tokens.size
+            if on_progress and result.finished:
+                on_progress(Progress(done, total))
+        return tokens
+
+    @torch.inference_mode()
+    def decode(self, image_tokens: np.ndarray) -> np.ndarray:
+        """Image tokens int [n, N] -> images uint8 [n, H, W, 3], rounded to nearest."""
+        device = next(self.dvae.parameters()).device
+        batches = torch.from_numpy(image_tokens.astype(np.int64)).split(DECODE_BATCH)
+        images = torch.cat([self.dvae.decode(batch.to(device), self.grid) for batch in batches])
+        return to_uint8(images)
+
+    @torch.inference_mode()
+    def score(self, images: np.ndarray, caption: str) -> np.ndarray:
+        """CLIP cosine float32 [n] of images uint8 [n, H, W, 3] with one caption."""
+        if self.reranker is None:
+            raise RuntimeError("TextToImage was loaded without its reranker.")
+        features = torch.cat([self.reranker.encode_images(batch) for batch in to_float(images).split(DECODE_BATCH)])
+        return (features @ self.reranker.encode_captions([caption])[0]).float().cpu().numpy()
+
+    def _generation(self, caption: str, truncated: bool, tokens: np.ndarray) -> Generation:
+        images = self.decode(tokens)
+        scores = self.score(images, caption)
+        return Generation(caption, truncated, tokens, images, scores, np.argsort(-scores, kind="stable"))
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """float [B, 3, H, W] in [0, 1] -> uint8 [B, H, W, 3], rounded to nearest."""
+    return images.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def to_float(images: np.ndarray) -> torch.Tensor:
+    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in [0, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)

@@ -1,0 +1,136 @@
+"""The Inception-v3 that FID is defined by, assembled from torchvision's blocks.
+
+Its file (``pt_inception-2015-12-05``, a conversion of TensorFlow's) has torchvision's names but differs in three pooling
+branches, and its figures depend on how images are resized and scaled: each peer's way is a preset of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import inception
+
+from models.errors import UserError
+
+SIDE = 299
+CLASSES = 1008
+
+
+class InceptionFileError(UserError):
+    """The weights file is not the FID Inception's state dict."""
+
+
+class BlockA(inception.InceptionA):
+    """Average pooling that does not count the padding."""
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        branch5x5 = self.branch5x5_2(self.branch5x5_1(x))
+        branch3x3 = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        return [self.branch1x1(x), branch5x5, branch3x3, self.branch_pool(_average_pool(x))]
+
+
+class BlockC(inception.InceptionC):
+    """Average pooling that does not count the padding."""
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        branch7x7 = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
+        double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
+        double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
+        return [self.branch1x1(x), branch7x7, double, self.branch_pool(_average_pool(x))]
+
+
+class BlockE(inception.InceptionE):
+    """Average pooling as above; the last block (``max_pool``) takes the maximum instead."""
+
+    max_pool = False
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        single = self.branch3x3_1(x)
+        double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
+        pooled = F.max_pool2d(x, 3, stride=1, padding=1) if self.max_pool else _average_pool(x)
+        return [
+            self.branch1x1(x),
+            torch.cat([self.branch3x3_2a(single), self.branch3x3_2b(single)], dim=1),
+            torch.cat([self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double)], dim=1),
+            self.branch_pool(pooled),
+        ]
+
+
+class FIDInception(inception.Inception3):
+    """Prepared images [B, 3, 299, 299] -> pooled features [B, 2048] and class logits without bias [B, 1008]."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        blocks = [inception.BasicConv2d, BlockA, inception.InceptionB, BlockC, inception.InceptionD, BlockE]
+        super().__init__(
+            CLASSES, aux_logits=False, init_weights=False, inception_blocks=[*blocks, inception.InceptionAux]
+        )
+        self.Mixed_7c.max_pool = True
+        self.load_state_dict(
+            {name: tensor for name, tensor in state.items() if not name.startswith("AuxLogits.")}
+        )
+        self.register_buffer("classes", self.fc.weight.detach().clone())
+        self.fc = nn.Identity()
+        self.eval()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self._forward(x)[0]
+        return features, features @ self.classes.T
+
+
+def load_inception(path: str | Path) -> FIDInception:
+    """Build the network from a ``.pth`` state dict (read weights-only) or a ``.safetensors`` file.
+
+    Raises:
+        InceptionFileError: the file is missing or does not hold this network's tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InceptionFileError(
+            f"extractor.weights names no file ({path}): give the FID Inception's state dict."
+        )
+    try:
+        return FIDInception(_read_state(path))
+    except Exception as error:  # torch and safetensors raise unrelated classes for foreign files
+        raise InceptionFileError(
+            f"extractor.weights: {path} does not hold the FID Inception's tensors."
+        ) from error
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 (a third party's file, weights only)
+
+
+def prepare_tf(images: Tensor) -> Tensor:
+    """Preset ``tf`` (torch-fidelity): uint8 values [B, 3, H, W] by TensorFlow 1's bilinear, then (x - 128) / 128.
+
+    TensorFlow 1 put output pixel i at i * in / out, without the half-pixel shift and without antialiasing.
+    """
+    x = _interpolate_tf1(_interpolate_tf1(images.float(), dim=2), dim=3)
+    return (x - 128) / 128
+
+
+def prepare_pytorch_fid(images: Tensor) -> Tensor:
+    """Preset ``pytorch-fid``: half-pixel bilinear of x / 255, then 2x - 1."""
+    x = F.interpolate(images.float() / 255, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+    return 2 * x - 1
+
+
+def _interpolate_tf1(x: Tensor, dim: int) -> Tensor:
+    """Linear interpolation of one dimension to 299."""
+    size = x.shape[dim]
+    places = torch.arange(SIDE, device=x.device) * (size / SIDE)
+    low = places.floor().long()
+    high = (low + 1).clamp(max=size - 1)
+    weight = (places - low).view(-1, *[1] * (x.ndim - 1 - dim))
+    return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), weight.to(x.dtype))
+
+
+def _average_pool(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)

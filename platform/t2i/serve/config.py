@@ -1,0 +1,77 @@
+"""What the service runs, where it listens and how far it may grow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from models.settings import setting
+
+
+@dataclass
+class ReplicaConfig:
+    """Replicas of one deployment and the load that one of them takes."""
+
+    min_replicas: int = setting(1, "replicas kept at all times")
+    max_replicas: int = setting(1, "replicas that load may grow to")
+    ongoing: int = setting(32, "calls that one replica works on at once; half of it is the load to autoscale at")
+    queued: int = setting(64, "further calls that may wait for a replica before more are refused")
+    cpus: float = setting(0.25, "logical CPUs that one replica reserves")
+    gpus: float = setting(0.0, "GPUs that one replica reserves; 0 computes on the CPU")
+    threads: int = setting(1, "threads that one replica computes with on the CPU")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(
+                f"min_replicas is {self.min_replicas} and max_replicas {self.max_replicas}: use 1 <= min <= max."
+            )
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    def options(self) -> dict[str, Any]:
+        """Options of a Serve deployment."""
+        return {
+            "ray_actor_options": {"num_cpus": self.cpus, "num_gpus": self.gpus},
+            "max_ongoing_requests": self.ongoing,
+            "max_queued_requests": self.queued,
+            "health_check_period_s": 2.0,
+            **self._scale(),
+        }
+
+    def _scale(self) -> dict[str, Any]:
+        if self.min_replicas == self.max_replicas:
+            return {"num_replicas": self.min_replicas}
+        autoscaling = {
+            "min_replicas": self.min_replicas,
+            "max_replicas": self.max_replicas,
+            "target_ongoing_requests": self.ongoing / 2,
+        }
+        return {"autoscaling_config": autoscaling}
+
+
+@dataclass
+class ServeConfig:
+    """One service: the four models of a run behind one gRPC address."""
+
+    run: str = setting("runs/tiny", "run directory that holds tokenizer, prior, dvae and clip")
+    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 opens the service to the network")
+    port: int = setting(50051, "port to listen on; 0 takes any free one")
+    slots: int = setting(16, "candidates that one prior replica samples at once")
+    max_candidates: int = setting(64, "most candidates of one request, and most images of one Decode or Rank")
+    max_message_mb: int = setting(64, "largest gRPC message, either way")
+    time_limit_s: float = setting(600.0, "longest time for one request, also where the client sets no deadline")
+    drain_s: float = setting(20.0, "time that running requests get when the gateway is stopped")
+    decode_batch: int = setting(8, "images that the decoder decodes at once")
+    gateways: int = setting(1, "gateway replicas, at most one on each node")
+    prior: ReplicaConfig = setting(lambda: ReplicaConfig(cpus=1.0), "the prior's replicas")
+    decoder: ReplicaConfig = setting(ReplicaConfig, "the decoder's replicas")
+    reranker: ReplicaConfig = setting(ReplicaConfig, "the reranker's replicas")
+
+    def __post_init__(self) -> None:
+        for field in ("slots", "max_candidates", "max_message_mb", "decode_batch", "gateways"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}: use at least 1.")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port}: use 0 (any free port) to 65535.")

@@ -1,0 +1,74 @@
+"""What the loop needs to know of the thing it trains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from t2i.train.optim import OptimizerConfig
+
+Columns = dict[str, np.ndarray]
+"""A whole data set in memory: column name -> array over its rows."""
+
+Batch = dict[str, Tensor]
+"""One worker's share of a step, first dimension B."""
+
+
+class Task(ABC):
+    """A model, its data, its loss and its validation; it runs inside each worker.
+
+    A task is sent to the workers before training, so it holds configuration only: build what is heavy in
+    :meth:`build` or :meth:`prepare`.
+    """
+
+    config: Any
+    """The task's dataclass; written beside the checkpoints, and compared with them on resuming."""
+
+    @property
+    @abstractmethod
+    def optimizer(self) -> OptimizerConfig:
+        """AdamW's settings, the clipping norm and the EMA's decay."""
+
+    @abstractmethod
+    def lr(self, step: int) -> float:
+        """The learning rate of the 0-based ``step``: a pure function, so that resuming needs no scheduler state."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The freshly initialised model, on the CPU, with its ``config``."""
+
+    def prepare(self, columns: Columns, model: nn.Module) -> Columns:
+        """Columns in the form :meth:`batch` and :meth:`validate` take; once per worker and data set, before step 0."""
+        return columns
+
+    @abstractmethod
+    def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
+        """Rows int64 [B] of prepared columns -> tensors on the CPU, augmented when ``training``."""
+
+    @abstractmethod
+    def loss(
+        self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar loss of ``batch`` (on the model's device, as is ``generator``) and scalars to log."""
+
+    @abstractmethod
+    def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
+        """Metrics over all of the prepared validation columns; ``model`` is the EMA in eval mode."""
+
+    def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
+        """Name -> picture float [3, H, W] in [0, 1], made of the prepared validation columns."""
+        return {}
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's weights are."""
+    return next(model.parameters()).device
+
+
+def splits(n: int, batch_size: int) -> list[np.ndarray]:
+    """Rows 0 .. n - 1 in order, in parts of at most ``batch_size``."""
+    return np.split(np.arange(n), range(batch_size, n, batch_size))

@@ -1,0 +1,153 @@
+"""Stage 1: fit the dVAE (paper section 2.1 and appendix A.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.dvae import DVAE, DVAEConfig, evidence_lower_bound
+from models.dvae.dvae import gumbel_softmax, reconstruction
+from models.settings import setting
+from t2i.train.optim import OptimizerConfig
+from t2i.train.schedules import cosine_anneal
+from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
+from t2i.train.tasks.pictures import area_resize, evenly, grid
+
+
+@dataclass
+class DVAETaskConfig:
+    """The dVAE's schedules, all cosine; the defaults are the paper's."""
+
+    model: DVAEConfig = setting(DVAEConfig, "sizes of the dVAE")
+    optimizer: OptimizerConfig = setting(OptimizerConfig, "AdamW and EMA")
+    image_size: int = setting(256, "side of the images the dVAE sees, in pixels")
+    augment: bool = setting(True, "random resize, crop and horizontal flip of training images")
+    lr_start: float = setting(1e-4, "first learning rate")
+    lr_end: float = setting(1.25e-6, "last learning rate")
+    lr_steps: int = setting(1_200_000, "steps from lr_start to lr_end")
+    tau_start: float = setting(1.0, "first Gumbel-softmax temperature")
+    tau_end: float = setting(1 / 16, "last Gumbel-softmax temperature")
+    tau_steps: int = setting(150_000, "steps from tau_start to tau_end")
+    beta_end: float = setting(6.6, "last weight of the KL term; the first is 0")
+    beta_steps: int = setting(5_000, "steps from 0 to beta_end")
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.model.downsample:
+            factor = self.model.downsample
+            raise ValueError(f"task.image_size is {self.image_size}: use a multiple of {factor}, the dVAE's down-sampling.")
+
+
+class DVAETask(Task):
+    """Columns: ``pixels`` uint8 [n, S, S, 3], S >= image_size."""
+
+    def __init__(self, config: DVAETaskConfig) -> None:
+        self.config: DVAETaskConfig = config
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        return self.config.optimizer
+
+    def lr(self, step: int) -> float:
+        return cosine_anneal(step, self.config.lr_start, self.config.lr_end, self.config.lr_steps)
+
+    def tau(self, step: int) -> float:
+        """The Gumbel-softmax temperature of ``step``."""
+        return cosine_anneal(step, self.config.tau_start, self.config.tau_end, self.config.tau_steps)
+
+    def beta(self, step: int) -> float:
+        """The weight of the KL term at ``step``."""
+        return cosine_anneal(step, 0.0, self.config.beta_end, self.config.beta_steps)
+
+    def build(self) -> nn.Module:
+        return DVAE(self.config.model)
+
+    def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
+        pixels = torch.from_numpy(columns["pixels"][rows]).permute(0, 3, 1, 2)
+        if training and self.config.augment:
+            return {"images": augment(pixels, self.config.image_size, generator)}
+        return {"images": area_resize(pixels.float() / 255, self.config.image_size)}
+
+    def loss(
+        self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        images = batch["images"]
+        logits, maps = model(images, self.tau(step), generator)
+        elb = evidence_lower_bound(images, maps, logits, self.beta(step))
+        return elb.loss, {"reconstruction": elb.reconstruction, "kl": elb.kl * images[0].numel()}
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
+        """PSNR of the argmax reconstruction in dB; ELB at beta = 1 in nats per sub-pixel, of relaxed codes (at the
+        last tau) and of hard samples; KL in nats per image; the share of codes used and their perplexity."""
+        assert isinstance(model, DVAE)
+        codes, n = torch.zeros(self.config.model.codebook_size, dtype=torch.long), len(columns["pixels"])
+        noise = torch.Generator(device_of(model)).manual_seed(0)
+        totals: dict[str, float] = {}
+        for images in self._images(model, columns, np.arange(n), batch_size):
+            tokens, metrics = self._validate_batch(model, images, noise)
+            codes += tokens.flatten().bincount(minlength=len(codes)).cpu()
+            for name, value in metrics.items():
+                totals[name] = totals.get(name, 0.0) + value.item() * len(images) / n
+        return {**totals, **codebook_use(codes)}
+
+    @torch.no_grad()
+    def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
+        """Originals over their argmax reconstructions."""
+        assert isinstance(model, DVAE)
+        shown = np.array(evenly(len(columns["pixels"])))
+        images = next(self._images(model, columns, shown, len(shown)))
+        return {"reconstructions": grid([images, model.decode(model.encode(images))])}
+
+    def _images(self, model: nn.Module, columns: Columns, rows: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+        unused = torch.Generator()
+        for part in splits(len(rows), batch_size):
+            yield self.batch(columns, rows[part], unused, training=False)["images"].to(device_of(model))
+
+    def _validate_batch(self, model: DVAE, images: Tensor, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Image tokens [B, h, w] and the batch's mean metrics."""
+        logits = model.encode_logits(images)
+        tokens = logits.argmax(dim=1)
+        error = (reconstruction(model.decoder.from_tokens(tokens)) - images).square().mean(dim=(1, 2, 3))
+        hard_sample = gumbel_softmax(logits, 1.0, noise).argmax(dim=1)
+        hard = evidence_lower_bound(images, model.decoder.from_tokens(hard_sample), logits, beta=1.0)
+        relaxed_maps = model.decoder(gumbel_softmax(logits, self.config.tau_end, noise))
+        relaxed = evidence_lower_bound(images, relaxed_maps, logits, beta=1.0)
+        return tokens, {
+            "psnr": -10 * error.clamp(min=1e-10).log10().mean(),
+            "elb_hard": -hard.loss,
+            "elb_relaxed": -relaxed.loss,
+            "kl": hard.kl * images[0].numel(),
+        }
+
+
+def augment(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """The paper's augmentation for 256 px in proportion: uint8 [B, 3, S, S] -> float [B, 3, size, size] in [0, 1].
+
+    Each image is resized to a side between 9/8 and 3/2 of ``size`` (never enlarged), cropped at random, and mirrored
+    half of the time.
+    """
+    shortest, longest = (min(pixels.shape[-1], round(size * factor)) for factor in (9 / 8, 3 / 2))
+    images = torch.empty(len(pixels), 3, size, size)
+    for image, source in zip(images, pixels.float() / 255, strict=True):
+        side = _randint(shortest, longest, generator)
+        top, left = (_randint(0, side - size, generator) for _ in range(2))
+        crop = area_resize(source[None], side)[0, :, top : top + size, left : left + size]
+        image.copy_(crop.flip(-1) if _randint(0, 1, generator) else crop)
+    return images
+
+
+def codebook_use(counts: Tensor) -> dict[str, float]:
+    """Occurrences of each code int64 [K] -> the share of codes seen, and exp of their entropy (K if all alike)."""
+    share = counts[counts > 0] / counts.sum()
+    entropy = -(share * share.log()).sum().item()
+    return {"codes_used": len(share) / len(counts), "perplexity": math.exp(entropy)}
+
+
+def _randint(low: int, high: int, generator: torch.Generator) -> int:
+    """A uniform integer in [low, high], both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
