@@ -63,13 +63,17 @@ def load_model(cls: type[ModelT], config_cls: type, directory: str | Path, devic
     try:
         model.load_state_dict(safetensors.torch.load_file(directory / WEIGHTS, device="cpu"))
     except RuntimeError as error:
-        raise CheckpointError(f"{directory} does not hold a {cls.__name__}: {str(error).splitlines()[-1].strip()}") from error
+        raise CheckpointError(
+            f"{directory} does not hold a {cls.__name__}: {str(error).splitlines()[-1].strip()}"
+        ) from error
     return model.to(device).eval()
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as safetensors (contiguous copies on the CPU)."""
-    safetensors.torch.save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    safetensors.torch.save_file(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path
+    )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -88,12 +92,16 @@ def load_config_file(path: Path, config_cls: type) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config_cls), OmegaConf.load(path)))
     except Exception as error:
-        raise CheckpointError(f"{path} does not describe a {config_cls.__name__}: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(
+            f"{path} does not describe a {config_cls.__name__}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def write_manifest(directory: Path) -> None:
     """Hash every file of ``directory`` into its manifest; calling this is what makes the directory whole."""
-    files = {file.name: file_hash(file) for file in sorted(directory.iterdir()) if file.is_file() and file.name != MANIFEST}
+    files = {
+        file.name: file_hash(file) for file in sorted(directory.iterdir()) if file.is_file() and file.name != MANIFEST
+    }
     temporary = directory / f".{MANIFEST}"
     temporary.write_text(json.dumps({"files": files}, indent=2))
     temporary.rename(directory / MANIFEST)

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message is one sentence naming the field and the remedy: print it, no traceback."""
+    """Something the user can mend: print the message, one sentence naming field and remedy, without a traceback."""

@@ -22,7 +22,9 @@ class Preset:
     def __post_init__(self) -> None:
         side = self.image_size // self.dvae.downsample
         if (self.prior.grid_height, self.prior.grid_width) != (side, side):
-            raise ValueError(f"prior grid must be {side} x {side}: a {self.image_size} px image over {self.dvae.downsample}.")
+            raise ValueError(
+                f"prior grid must be {side} x {side}: a {self.image_size} px image over {self.dvae.downsample}."
+            )
         if self.prior.codebook_size != self.dvae.codebook_size:
             raise ValueError("prior.codebook_size must be the dVAE's.")
 

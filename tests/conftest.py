@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def _offline() -> None:
     """No test reaches a network; libraries that would try fail at once."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +34,22 @@ def ray_cluster() -> Iterator[None]:
     start_ray(RayConfig(cpus=2, object_store_gb=0.5))
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with all four models: random weights, 32 px images, 8 x 8 tokens."""
+    from models.checkpoint import save_model
+    from models.dvae import DVAE, DVAEConfig
+    from models.prior import Prior, PriorConfig
+    from models.reranker import CLIPConfig, CLIPReranker
+    from models.tokenizer import CaptionTokenizer
+
+    run = tmp_path_factory.mktemp("tiny") / "run"
+    torch.manual_seed(0)
+    prior = PriorConfig(3, 2, 16, text_length=16, text_vocabulary=300, grid_height=8, grid_width=8, codebook_size=32)
+    CaptionTokenizer.train(["a red circle", "a blue square, Noto emoji style"] * 9, 300).save(run / "tokenizer")
+    save_model(run / "dvae" / "model", DVAE(DVAEConfig(16, groups=3, codebook_size=32, decoder_input_width=16)))
+    save_model(run / "prior" / "model", Prior(prior))
+    save_model(run / "clip" / "model", CLIPReranker(CLIPConfig(image_size=32, width=16, hidden=32)))
+    return run

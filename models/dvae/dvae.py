@@ -60,7 +60,9 @@ class DVAE(nn.Module):
         """
         factor = self.config.downsample
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % factor or images.shape[3] % factor:
-            raise ValueError(f"images have shape {tuple(images.shape)}: expected [B, 3, H, W], H and W multiples of {factor}.")
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}: expected [B, 3, H, W], H and W multiples of {factor}."
+            )
         return self.encoder(to_logit_laplace(images))
 
     @torch.no_grad()

@@ -10,7 +10,15 @@ class KVCache:
     """Static K and V [layers, S, A, L, E]: S slots, each holding one stream at its own position."""
 
     def __init__(
-        self, layers: int, slots: int, heads: int, length: int, head_width: int, *, device: torch.device, dtype: torch.dtype
+        self,
+        layers: int,
+        slots: int,
+        heads: int,
+        length: int,
+        head_width: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         shape = (layers, slots, heads, length, head_width)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)

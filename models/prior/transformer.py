@@ -40,7 +40,9 @@ class PriorConfig:
 
     @property
     def layout(self) -> StreamLayout:
-        return StreamLayout(self.text_length, self.text_vocabulary, (self.grid_height, self.grid_width), self.codebook_size)
+        return StreamLayout(
+            self.text_length, self.text_vocabulary, (self.grid_height, self.grid_width), self.codebook_size
+        )
 
 
 class Attention(nn.Module):

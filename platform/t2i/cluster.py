@@ -33,7 +33,13 @@ def start_ray(config: RayConfig) -> None:
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
     local = {} if address else _local_resources(config)
-    ray.init(address=address, runtime_env=_runtime_env(bool(address)), logging_level="WARNING", log_to_driver=True, **local)
+    ray.init(
+        address=address,
+        runtime_env=_runtime_env(bool(address)),
+        logging_level="WARNING",
+        log_to_driver=True,
+        **local,
+    )
 
 
 def _local_resources(config: RayConfig) -> dict[str, Any]:

@@ -55,8 +55,8 @@ def load_config(config_cls: type[ConfigT], job: str, arguments: Sequence[str] = 
     config = _defaults(config_cls, words.get("preset"))
     preset_file = CONFIGS / job / f"{config.get('preset')}.yaml"
     if preset_file.is_file():
-        config = _merge(config, typing.cast(DictConfig, OmegaConf.load(preset_file)), str(preset_file))
-    config = _merge(config, words, "the command line")
+        config = _merge(config, typing.cast(DictConfig, OmegaConf.load(preset_file)), f"{preset_file}: ")
+    config = _merge(config, words)
     try:
         return typing.cast(ConfigT, OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
@@ -94,17 +94,20 @@ def _defaults(config_cls: type, preset: str | None) -> DictConfig:
         raise ConfigError(str(error)) from error
 
 
-def _merge(config: DictConfig, change: DictConfig, origin: str) -> DictConfig:
+def _merge(config: DictConfig, change: DictConfig, origin: str = "") -> DictConfig:
     try:
         return typing.cast(DictConfig, OmegaConf.merge(config, change))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{_sentence(error, config)} (from {origin})") from error
+        raise ConfigError(origin + _sentence(error, config, change)) from error
 
 
-def _sentence(error: OmegaConfBaseException, config: DictConfig) -> str:
+def _sentence(error: OmegaConfBaseException, config: DictConfig, change: DictConfig | None = None) -> str:
     """One line naming the full key, and the nearest key that exists where this one does not."""
-    key = error.full_key or str(error.key)
     known = [name for name, _, _ in _rows(config, OmegaConf.get_type(config))]
+    for key in change or {}:
+        if key not in known and isinstance(config.get(key), DictConfig) and not isinstance(change.get(key), DictConfig):
+            return f"{key} is a group of fields: set one of them, such as {key}.{next(iter(config[key]))}=..."
+    key = error.full_key or str(error.key)
     if key not in known and "not in" in str(error):
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         remedy = f"did you mean {nearest[0]}?" if nearest else "see --help for the keys."
@@ -125,4 +128,5 @@ def _rows(config: Any, config_cls: type, prefix: str = "") -> Iterator[tuple[str
 
 def _plain(node: Any) -> Any:
     """A leaf's value as the user would type it, interpolations unresolved."""
-    return node._value() if hasattr(node, "_value") and not isinstance(node._value(), list) else node
+    value = node._value() if hasattr(node, "_value") and not isinstance(node._value(), list) else node
+    return "null" if value is None else value

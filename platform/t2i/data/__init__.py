@@ -1,0 +1,31 @@
+"""Reading captioned images, decoding them, and keeping them as image tokens."""
+
+from t2i.data.captions import Caption, read_captions
+from t2i.data.columns import to_columns
+from t2i.data.decode import decode_pairs
+from t2i.data.errors import DataError
+from t2i.data.image_tokens import TokenizeImages, describe_dvae
+from t2i.data.readers import check_pairs, read_pairs
+from t2i.data.shards import is_complete, read_token_shards, write_token_shards
+from t2i.data.source import SourceConfig
+from t2i.data.storage import absolute, fetch_directory, filesystem_for, put_directory
+
+__all__ = [
+    "Caption",
+    "DataError",
+    "SourceConfig",
+    "TokenizeImages",
+    "absolute",
+    "check_pairs",
+    "decode_pairs",
+    "describe_dvae",
+    "fetch_directory",
+    "filesystem_for",
+    "is_complete",
+    "put_directory",
+    "read_captions",
+    "read_pairs",
+    "read_token_shards",
+    "to_columns",
+    "write_token_shards",
+]

@@ -1,7 +1,8 @@
 """Files and directories under a local path or ``s3://bucket/key``, by one set of functions.
 
-S3 takes its endpoint, region and credentials from the standard ``AWS_*`` environment variables (``AWS_ENDPOINT_URL``
-for a server of one's own). Workers get the driver's endpoint, never its credentials: each node needs its own.
+S3 takes its endpoint, region and credentials from the standard ``AWS_*`` environment variables
+(``AWS_ENDPOINT_URL`` for a server of one's own). Workers get the driver's endpoint, never its credentials:
+each node needs its own.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def absolute(uri: str | Path) -> str:
 
 
 def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
-    """The files that end in ``suffix`` under a folder (recursively) or a glob, or the one file ``uri``; sorted.
+    """The files that end in ``suffix`` in a folder (recursively) or glob, or the one file ``uri``; sorted.
 
     Raises:
         DataError: nothing is there, or nothing with that suffix.
@@ -60,7 +61,7 @@ def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
         found = filesystem.get_file_info(pafs.FileSelector(base, recursive=True))
     files = sorted(entry.path for entry in found if entry.is_file and _wanted(entry.path, path, suffix))
     if not files:
-        raise DataError(f"path is {uri!r}: it holds no *{suffix} file, so name another path or format.")
+        raise DataError(f"path is {uri!r}: it holds nothing that ends in {suffix or 'a known suffix'}.")
     return filesystem, files
 
 
@@ -89,9 +90,10 @@ def read_file(uri: str | Path) -> bytes:
 
 def write_file(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
     """Write a file that is seen whole or not at all (locally by renaming, on S3 as one upload)."""
-    filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
     local = isinstance(filesystem, pafs.LocalFileSystem)
     target = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
+    if local:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     with filesystem.open_output_stream(target) as file:
         file.write(data)
     if local:
@@ -108,7 +110,7 @@ def sha256(filesystem: pafs.FileSystem, path: str) -> str:
 
 
 def put_directory(directory: str | Path, uri: str) -> None:
-    """Copy a local directory to ``uri``, its manifest last, so that a copy cut short is not taken for whole."""
+    """Copy a local directory to ``uri``, manifest last, so that a copy cut short is not taken for whole."""
     filesystem, target = filesystem_for(uri)
     files = sorted(file for file in Path(directory).rglob("*") if file.is_file())
     files.sort(key=lambda file: file == Path(directory) / MANIFEST)
@@ -138,9 +140,14 @@ def fetch_directory(uri: str | Path) -> Path:
 def _download(filesystem: pafs.FileSystem, source: str, cache: Path) -> None:
     cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.parent) as partial, _refusing(f"s3://{source}"):
-        pafs.copy_files(source, f"{partial}/copy", filesystem, pafs.LocalFileSystem())
-        if not cache.is_dir():
-            Path(partial, "copy").rename(cache)
+        copy = Path(partial, "copy")
+        copy.mkdir()
+        pafs.copy_files(source, str(copy), filesystem, pafs.LocalFileSystem())
+        try:
+            copy.rename(cache)
+        except OSError:
+            if not cache.is_dir():  # else another process of this node was first
+                raise
 
 
 @contextmanager

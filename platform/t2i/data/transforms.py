@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 16_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -21,7 +21,7 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
     Larger images shrink by area averaging (PIL ``BOX``, as the paper's AREA), smaller ones grow bicubically.
 
     Raises:
-        ImageError: no bytes, an unknown format, over 16 megapixels (told from the header, before decoding), or damaged.
+        ImageError: no bytes, an unknown format, over 16 megapixels (by its header), or damaged.
     """
     if not data:
         raise ImageError("it has no bytes: the file is missing or empty")
@@ -31,8 +31,12 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
         return square(on_white(ImageOps.exif_transpose(image)), size)
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"it is no image of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # damaged files make PIL raise nearly anything, struct.error and IndexError included
-        raise ImageError(f"it cannot be decoded: {str(error).splitlines()[0] if str(error) else repr(error)}") from error
+        raise ImageError(
+            f"it cannot be decoded: {str(error).splitlines()[0] if str(error) else repr(error)}"
+        ) from error
 
 
 def check_size(image: Image.Image) -> None:

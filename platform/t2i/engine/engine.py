@@ -38,7 +38,9 @@ class Engine:
             limit = self.layout.text_length
             raise RequestError("caption", f"caption has {len(request.text)} tokens: the prior takes at most {limit}.")
         if any(not 0 <= token < self.layout.text_vocabulary for token in request.text):
-            raise RequestError("caption", "caption has tokens that the prior does not know: use the prior's own tokenizer.")
+            raise RequestError(
+                "caption", "caption has tokens that the prior does not know: use the prior's own tokenizer."
+            )
         self._scheduler.add(request)
 
     def cancel(self, request_id: str) -> int:

@@ -12,7 +12,7 @@ import torch
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.prior import Prior, PriorConfig
-from models.reranker import CLIPConfig, CLIPReranker, rank
+from models.reranker import CLIPConfig, CLIPReranker
 from models.tokenizer import CaptionTokenizer
 from t2i.engine.engine import Engine
 from t2i.engine.request import Progress, Request
@@ -24,8 +24,8 @@ DECODE_BATCH = 64
 class Generation:
     """All n candidates of one caption.
 
-    ``image_tokens`` int32 [n, N], ``images`` uint8 [n, H, W, 3], ``scores`` float32 [n] (CLIP cosine), ``order`` int [n]
-    best first. ``truncated`` says that the end of the caption did not fit.
+    ``image_tokens`` int32 [n, N], ``images`` uint8 [n, H, W, 3], ``scores`` float32 [n] (CLIP cosine), ``order`` int
+    [n] best first. ``truncated`` says that the end of the caption did not fit.
     """
 
     caption: str
@@ -83,11 +83,13 @@ class TextToImage:
         """
         encoded = self.tokenizer.encode_batch(captions, self.engine.layout.text_length)
         requests = [
-            Request(str(index), tuple(caption.ids), candidates, seed, temperature) for index, caption in enumerate(encoded)
+            Request(str(index), tuple(caption.ids), candidates, seed, temperature)
+            for index, caption in enumerate(encoded)
         ]
         tokens = self.sample(requests, on_progress)
         return [
-            self._generation(caption, encoded[index].truncated, tokens[str(index)]) for index, caption in enumerate(captions)
+            self._generation(caption, encoded[index].truncated, tokens[str(index)])
+            for index, caption in enumerate(captions)
         ]
 
     def sample(

@@ -38,7 +38,9 @@ class Request:
         if not 0 <= self.seed <= MAX_SEED:
             raise RequestError("seed", f"seed is {self.seed}: use an integer from 0 to 2^63 - 1.")
         if not 0 <= self.temperature <= 100:
-            raise RequestError("temperature", f"temperature is {self.temperature}: use 0 (greedy) to 100; the paper uses 1.")
+            raise RequestError(
+                "temperature", f"temperature is {self.temperature}: use 0 (greedy) to 100; the paper uses 1."
+            )
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Runner:
         return self.image_tokens[slot]
 
     def _feed_last_token(self) -> Tensor:
-        """Hidden states [S, D] after each slot's newest image token; slots that have none feed and write a stray one."""
+        """Hidden states [S, D] after each slot's newest image token; slots that have none feed a stray one."""
         last = (self._made - 1).clamp(min=0)
         stream = self.image_tokens.gather(1, last[:, None]) + self.layout.image_offset
         positions = (self.layout.prefix_length + last)[:, None]

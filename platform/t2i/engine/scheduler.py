@@ -1,6 +1,7 @@
 """Which candidate of which request runs in which slot. Knows no tensors.
 
-Every candidate makes exactly N tokens, so a slot is busy for exactly N steps: no paging, no pre-emption, exact progress.
+Every candidate makes exactly N tokens, so a slot is busy for exactly N steps: no paging, no pre-emption, and progress
+is exact.
 """
 
 from __future__ import annotations

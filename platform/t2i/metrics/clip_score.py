@@ -1,4 +1,4 @@
-"""How well images fit their captions, in a CLIP's embedding. Every figure belongs to that CLIP: name it beside it."""
+"""How well images fit their captions in a CLIP's embedding; every figure belongs to that CLIP."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def clip_score(image_features: np.ndarray, caption_features: np.ndarray) -> np.n
 
 
 def retrieval_recall(image_features: np.ndarray, caption_features: np.ndarray, k: int) -> float:
-    """Fraction of images whose own caption (same row) is among the k best of all n captions; chance is k / n."""
+    """Fraction of images whose own caption (same row) is among the k best of all n; chance is k / n."""
     similarity = image_features @ caption_features.T
     better = (similarity > np.diag(similarity)[:, None]).sum(axis=1)
     return float((better < k).mean())
 
 
 def expected_best_of(scores: np.ndarray) -> np.ndarray:
-    """Scores of n candidates [captions, n] -> the mean best score of k random ones of them, for k = 1..n: [n].
+    """Scores [captions, n] -> the mean best score of k random candidates of a caption, k = 1..n: [n].
 
     The i-th best (from 0) is the best of a k-subset in C(n - 1 - i, k - 1) of C(n, k) draws.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,7 @@ class ExtractorConfig:
     weights: str | None = setting(
         None, "the FID Inception's file, .pth or .safetensors; empty: packaged EfficientNet-Lite0"
     )
-    preset: str = setting(
-        "tf", "resize and scaling before the FID Inception: tf (torch-fidelity) or pytorch-fid"
-    )
+    preset: str = setting("tf", "resize and scaling before the FID Inception: tf (torch-fidelity) or pytorch-fid")
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -52,7 +51,7 @@ class ExtractorProtocol:
     resize: str
 
     def figure(self, metric: str) -> str:
-        """The name of a figure: ``fid``, ``kid`` or ``is`` only for the FID file, else with the extractor's name.
+        """A figure's name: ``fid``, ``kid`` or ``is`` only for the FID file, else with the extractor's name.
 
         ``fd_efficientnet_lite0`` and FID are different quantities and never compared.
         """
@@ -72,9 +71,7 @@ class Extracted:
 class FeatureExtractor:
     """Images uint8 [B, H, W, 3] -> :class:`Extracted`, under a protocol."""
 
-    def __init__(
-        self, protocol: ExtractorProtocol, network: nn.Module, prepare: Callable[[Tensor], Tensor]
-    ) -> None:
+    def __init__(self, protocol: ExtractorProtocol, network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
         self.protocol = protocol
         self._network = network
         self._prepare = prepare
@@ -91,12 +88,8 @@ def extractor_protocol(config: ExtractorConfig) -> ExtractorProtocol:
     """The protocol that :func:`load_extractor` works under, without loading a network."""
     if config.weights is None:
         resize = f"antialiased bilinear to {EFFICIENTNET_SIDE} px, 2x / 255 - 1"
-        return ExtractorProtocol(
-            "efficientnet_lite0", file_hash(efficientnet_lite0_file()), "efficientnet", resize
-        )
-    return ExtractorProtocol(
-        "inception_v3", file_hash(Path(config.weights)), config.preset, PRESETS[config.preset][1]
-    )
+        return ExtractorProtocol("efficientnet_lite0", file_hash(efficientnet_lite0_file()), "efficientnet", resize)
+    return ExtractorProtocol("inception_v3", file_hash(Path(config.weights)), config.preset, PRESETS[config.preset][1])
 
 
 def load_extractor(config: ExtractorConfig, device: str = "cpu") -> FeatureExtractor:
@@ -116,11 +109,11 @@ class _EfficientNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = packaged_efficientnet_lite0()
+        self.network: Any = packaged_efficientnet_lite0()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.network.forward_head(self.network.forward_features(x), pre_logits=True)
-        return features, self.network.get_classifier()(features)
+        return features, self.network.classifier(features)
 
 
 def _prepare_efficientnet(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Frechet distance between two Gaussians fitted to features (Heusel et al. 2017).
+"""Fréchet distance between two Gaussians fitted to features (Heusel et al. 2017).
 
 Called FID only where the features are the FID Inception's; see :mod:`t2i.metrics.features` for the name.
 """
@@ -23,8 +23,8 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 def trace_of_root_product(cov_a: np.ndarray, cov_b: np.ndarray) -> float:
     """tr((A B)^(1/2)) of two positive semi-definite matrices [D, D].
 
-    With A = R R^T it is the sum of root eigenvalues of the symmetric R^T B R: real by construction, right where A or
-    B lacks rank, and faster than the general matrix root.
+    With A = R R^T it is the sum of root eigenvalues of the symmetric R^T B R: real by construction, right
+    where A or B lacks rank, and faster than the general matrix root.
     """
     eigenvalues, vectors = np.linalg.eigh(cov_a)
     root = vectors * np.sqrt(eigenvalues.clip(min=0))

@@ -1,7 +1,7 @@
 """The Inception-v3 that FID is defined by, assembled from torchvision's blocks.
 
-Its file (``pt_inception-2015-12-05``, a conversion of TensorFlow's) has torchvision's names but differs in three pooling
-branches, and its figures depend on how images are resized and scaled: each peer's way is a preset of its own.
+Its file (``pt_inception-2015-12-05``, a conversion of TensorFlow's) has torchvision's names; the branches pool
+otherwise. Figures depend on how images are resized and scaled, so each peer's way is a preset of its own.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class BlockE(inception.InceptionE):
 
 
 class FIDInception(inception.Inception3):
-    """Prepared images [B, 3, 299, 299] -> pooled features [B, 2048] and class logits without bias [B, 1008]."""
+    """Prepared images [B, 3, 299, 299] -> pooled features [B, 2048], class logits without bias [B, 1008]."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         blocks = [inception.BasicConv2d, BlockA, inception.InceptionB, BlockC, inception.InceptionD, BlockE]
@@ -70,16 +70,14 @@ class FIDInception(inception.Inception3):
             CLASSES, aux_logits=False, init_weights=False, inception_blocks=[*blocks, inception.InceptionAux]
         )
         self.Mixed_7c.max_pool = True
-        self.load_state_dict(
-            {name: tensor for name, tensor in state.items() if not name.startswith("AuxLogits.")}
-        )
-        self.register_buffer("classes", self.fc.weight.detach().clone())
+        self.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("AuxLogits.")})
+        self.register_buffer("class_weights", self.get_submodule("fc").weight.detach())
         self.fc = nn.Identity()
         self.eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self._forward(x)[0]
-        return features, features @ self.classes.T
+        return features, features @ self.class_weights.T
 
 
 def load_inception(path: str | Path) -> FIDInception:
@@ -90,15 +88,11 @@ def load_inception(path: str | Path) -> FIDInception:
     """
     path = Path(path)
     if not path.is_file():
-        raise InceptionFileError(
-            f"extractor.weights names no file ({path}): give the FID Inception's state dict."
-        )
+        raise InceptionFileError(f"extractor.weights names no file ({path}): give the FID Inception's state dict.")
     try:
         return FIDInception(_read_state(path))
     except Exception as error:  # torch and safetensors raise unrelated classes for foreign files
-        raise InceptionFileError(
-            f"extractor.weights: {path} does not hold the FID Inception's tensors."
-        ) from error
+        raise InceptionFileError(f"extractor.weights: {path} does not hold the FID Inception's tensors.") from error
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -108,7 +102,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def prepare_tf(images: Tensor) -> Tensor:
-    """Preset ``tf`` (torch-fidelity): uint8 values [B, 3, H, W] by TensorFlow 1's bilinear, then (x - 128) / 128.
+    """Preset ``tf`` (torch-fidelity): uint8 [B, 3, H, W] by TensorFlow 1's bilinear, then (x - 128) / 128.
 
     TensorFlow 1 put output pixel i at i * in / out, without the half-pixel shift and without antialiasing.
     """

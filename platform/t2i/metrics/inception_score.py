@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import log_softmax
@@ -21,18 +22,17 @@ class InceptionScore:
 def inception_score(logits: np.ndarray, *, splits: int = 10, seed: int = 2020) -> InceptionScore:
     """Score of class logits [n, classes], in float64 (float32 gives NaN at a logit deviation of about 24).
 
-    It depends on the number of splits and on the order, so both are part of the result; the shuffle is torch-fidelity's.
+    It depends on the number of splits and on the order, so both are part of the result; the shuffle is
+    torch-fidelity's.
 
     Raises:
         ValueError: there are fewer samples than splits.
     """
     if len(logits) < splits:
-        raise ValueError(
-            f"the inception score has {len(logits)} images for {splits} splits: use fewer splits."
-        )
+        raise ValueError(f"the inception score has {len(logits)} images for {splits} splits: use fewer splits.")
     shuffled = logits[np.random.RandomState(seed).permutation(len(logits))]
     bounds = [index * len(logits) // splits for index in range(splits + 1)]
-    scores = [_score(shuffled[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    scores = [_score(shuffled[start:stop]) for start, stop in pairwise(bounds)]
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)), splits, seed)
 
 

@@ -1,4 +1,4 @@
-"""Kernel distance: the unbiased squared MMD under a cubic polynomial kernel (Binkowski et al. 2018).
+"""Kernel distance: the unbiased squared MMD under a cubic polynomial kernel (Bińkowski et al. 2018).
 
 Unlike the Frechet distance its expectation does not depend on n, so it is the headline where images are few.
 """
@@ -12,12 +12,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class KID:
-    """Mean and standard deviation over ``subsets`` random subsets of ``subset_size`` images from each side."""
+    """Mean and standard deviation over ``subsets`` draws of ``subset_size`` images from each side."""
 
     mean: float
     std: float
     subsets: int
     subset_size: int
+    seed: int
 
 
 def kernel_distance(
@@ -25,34 +26,28 @@ def kernel_distance(
 ) -> KID:
     """KID of features [n, D] and [m, D].
 
-    Where a side has fewer than ``2 * subset_size`` images, subsets hold half of the smaller side, so that they still
-    differ and their spread means something. Seed and order of draws are torch-fidelity's.
+    Where a side has fewer than ``2 * subset_size`` images, subsets hold half of the smaller side, so that
+    they still differ and their spread means something. Seed and order of draws are torch-fidelity's.
 
     Raises:
         ValueError: a side has fewer than 4 images.
     """
     size = min(subset_size, len(a) // 2, len(b) // 2)
     if size < 2:
-        raise ValueError(
-            f"KID needs at least 4 images on each side, there are {len(a)} and {len(b)}: evaluate more."
-        )
+        raise ValueError(f"KID needs at least 4 images on each side, there are {len(a)} and {len(b)}: evaluate more.")
     random = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):
         subset_a = a[random.choice(len(a), size, replace=False)]
         subset_b = b[random.choice(len(b), size, replace=False)]
         values.append(squared_mmd(subset_a, subset_b))
-    return KID(float(np.mean(values)), float(np.std(values)), subsets, size)
+    return KID(float(np.mean(values)), float(np.std(values)), subsets, size, seed)
 
 
 def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased squared MMD of [n, D] and [m, D] under (x . y / D + 1)^3; can be slightly negative."""
     a, b = a.astype(np.float64), b.astype(np.float64)
-    return (
-        _mean_off_diagonal(_kernel(a, a))
-        + _mean_off_diagonal(_kernel(b, b))
-        - 2 * float(_kernel(a, b).mean())
-    )
+    return _mean_off_diagonal(_kernel(a, a)) + _mean_off_diagonal(_kernel(b, b)) - 2 * float(_kernel(a, b).mean())
 
 
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Improved precision and recall: how much of one sample lies on the other's manifold (Kynkaanniemi et al. 2019)."""
+"""Improved precision and recall: samples on each other's manifold (Kynkäänniemi et al. 2019)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, *, neighbours: int
         ValueError: a side has no k neighbours.
     """
     if min(len(real), len(generated)) <= neighbours:
-        raise ValueError(
-            f"precision and recall need more than {neighbours} images on each side: evaluate more."
-        )
+        raise ValueError(f"precision and recall need more than {neighbours} images on each side: evaluate more.")
     precision = _fraction_inside(generated, real, neighbours)
     recall = _fraction_inside(real, generated, neighbours)
     return PrecisionRecall(precision, recall, neighbours)
@@ -36,10 +34,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, *, neighbours: int
 
 def _fraction_inside(points: np.ndarray, manifold: np.ndarray, neighbours: int) -> float:
     radii = np.concatenate(
-        [
-            np.partition(cdist(block, manifold), neighbours, axis=1)[:, neighbours]
-            for block in _blocks(manifold)
-        ]
+        [np.partition(cdist(block, manifold), neighbours, axis=1)[:, neighbours] for block in _blocks(manifold)]
     )
     inside = [(cdist(block, manifold) <= radii).any(axis=1) for block in _blocks(points)]
     return float(np.concatenate(inside).mean())

@@ -43,9 +43,7 @@ class FeatureStatistics:
             ValueError: there are fewer than two samples.
         """
         if self.count < 2:
-            raise ValueError(
-                f"a covariance needs at least 2 samples, there are {self.count}: evaluate more images."
-            )
+            raise ValueError(f"a covariance needs at least 2 samples, there are {self.count}: evaluate more images.")
         return self.m2 / (self.count - 1)
 
 

@@ -22,9 +22,8 @@ class ReplicaConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_replicas <= self.max_replicas:
-            raise ValueError(
-                f"min_replicas is {self.min_replicas} and max_replicas {self.max_replicas}: use 1 <= min <= max."
-            )
+            counts = f"min_replicas is {self.min_replicas} and max_replicas {self.max_replicas}"
+            raise ValueError(f"{counts}: use 1 <= min_replicas <= max_replicas.")
 
     @property
     def device(self) -> str:

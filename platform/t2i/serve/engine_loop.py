@@ -1,15 +1,15 @@
-"""Continuous batching inside an asyncio server: many requests share one engine, which steps on a thread of its own.
+"""Continuous batching inside an asyncio server: many requests share one engine that steps on its own thread.
 
-Every call of the engine goes through that one thread. Whoever joins or leaves therefore does so between two steps, in
-order, without a lock.
+Every call of the engine goes through that one thread. Whoever joins or leaves therefore does so between two
+steps, in order, without a lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from t2i.engine import Engine, FinishedCandidate, Progress, Request, StepResult
@@ -26,65 +26,58 @@ class EngineStopped(RuntimeError):
 
 
 class EngineLoop:
-    """Drives an engine while it has work. Must be made inside a running event loop."""
+    """Steps an engine while it has work. Has to be made inside a running event loop."""
 
     def __init__(self, engine: Engine) -> None:
         self.steps = 0
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._queues: dict[str, asyncio.Queue[Event | None]] = {}
+        self._inboxes: dict[str, _Inbox] = {}
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     @property
     def requests(self) -> int:
         """Requests that somebody waits for."""
-        return len(self._queues)
+        return len(self._inboxes)
 
     def check(self) -> None:
         """Raise EngineStopped if the engine can no longer work."""
         if self._task.done():
             raise EngineStopped("the engine stopped: see the log of its replica.")
 
-    async def close(self) -> None:
-        """Stop stepping and end the thread."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        self._thread.shutdown()
+    async def stream(self, request: Request, deadline: float) -> AsyncGenerator[Event]:
+        """Candidates as they finish, and progress at every percent; full progress comes last.
 
-    async def stream(self, request: Request, deadline: float) -> AsyncIterator[Event]:
-        """Finished candidates as they come, and progress at every percent; the last event is full progress.
-
-        Whoever stops iterating takes the request out of the engine within one step.
+        However the iteration ends, the request has left the engine within one step.
 
         Raises:
             RequestError: the engine refuses the request.
-            TimeoutError: ``deadline`` (Unix time) passed first.
+            TimeoutError: ``deadline`` (Unix time) passed first; before the first step nothing was computed.
             EngineStopped: the engine failed.
         """
         self.check()
-        self._queues[request.id] = queue = asyncio.Queue()
+        inbox = self._inboxes[request.id] = _Inbox()
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.time())):
-                await self._on_thread(self._engine.add, request)
+            await self._on_thread(self._add, request, deadline)
             self._wake.set()
-            shown = -1
             while True:
-                event = await asyncio.wait_for(queue.get(), deadline - time.time())
-                if event is None:
-                    self.check()
-                if isinstance(event, Progress):
-                    percent = 100 * event.tokens_done // event.tokens_total
-                    if percent > shown:
-                        yield event
-                    shown = percent
-                    if event.tokens_done == event.tokens_total:
-                        return
-                else:
-                    yield event
+                event = await asyncio.wait_for(inbox.get(), deadline - time.time())
+                yield event
+                if isinstance(event, Progress) and event.tokens_done == event.tokens_total:
+                    return
         finally:
-            del self._queues[request.id]
-            self._thread.submit(self._engine.cancel, request.id).add_done_callback(_log_spent)
+            del self._inboxes[request.id]
+            self._thread.submit(self._leave, request.id)
+
+    def _add(self, request: Request, deadline: float) -> None:
+        if deadline <= time.time():
+            raise TimeoutError("the deadline passed before the request was begun.")
+        self._engine.add(request)
+
+    def _leave(self, request_id: str) -> None:
+        if spent := self._engine.cancel(request_id):
+            logger.info("request %s left the engine unfinished, %d image tokens were spent on it", request_id, spent)
 
     async def _run(self) -> None:
         try:
@@ -92,18 +85,47 @@ class EngineLoop:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._engine.has_work:
-                    self._publish(await self._on_thread(self._engine.step))
+                    self._deliver(await self._on_thread(self._engine.step))
                     self.steps += 1
+        except Exception:
+            logger.exception("the engine failed")
+            raise
         finally:
-            for queue in self._queues.values():
-                queue.put_nowait(None)
+            for inbox in self._inboxes.values():
+                inbox.put(None)
 
-    def _publish(self, result: StepResult) -> None:
-        pass
+    def _deliver(self, result: StepResult) -> None:
+        for candidate in result.finished:
+            if candidate.request_id in self._inboxes:
+                self._inboxes[candidate.request_id].put(candidate)
+        for request_id, progress in result.progress.items():
+            if request_id in self._inboxes:
+                self._inboxes[request_id].put_progress(progress)
 
     async def _on_thread(self, function: Callable[..., ResultT], *arguments: object) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
-def _log_spent(future: Future[int]) -> None:
-    pass
+class _Inbox:
+    """The events of one request, between the engine's loop and whoever waits for them."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._percent = -1
+
+    def put(self, event: Event | None) -> None:
+        """Hand over a candidate; None says that the engine stopped."""
+        self._events.put_nowait(event)
+
+    def put_progress(self, progress: Progress) -> None:
+        """Hand over progress if it has come at least a percent further."""
+        percent = 100 * progress.tokens_done // progress.tokens_total
+        if percent > self._percent:
+            self._percent = percent
+            self.put(progress)
+
+    async def get(self) -> Event:
+        event = await self._events.get()
+        if event is None:
+            raise EngineStopped("the engine stopped: see the log of its replica.")
+        return event

@@ -6,6 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t2i.engine import RequestError
+
+
+class Refusal(RequestError):
+    """A RequestError raised inside a replica: one that survives the way to its caller."""
+
+    def __reduce__(self) -> tuple[type[Refusal], tuple[str, str]]:
+        return Refusal, (self.field, str(self))
+
 
 @dataclass(frozen=True)
 class SampleOrder:
@@ -20,7 +29,10 @@ class SampleOrder:
 
 @dataclass(frozen=True)
 class SampleStart:
-    """The prior's first event: whether the caption's end was cut off, rows and columns of tokens, hash of the weights."""
+    """The prior's first event.
+
+    Whether the caption's end was cut off, rows and columns of image tokens, hash of the prior's weights.
+    """
 
     truncated: bool
     grid: tuple[int, int]

@@ -37,7 +37,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         {"params": list(plain.values()), "weight_decay": 0.0},
     ]
     betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW([group for group in groups if group["params"]], betas=betas, eps=config.epsilon, fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], betas=betas, eps=config.epsilon, fused=True
+    )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

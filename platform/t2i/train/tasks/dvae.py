@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from models.dvae import DVAE, DVAEConfig, evidence_lower_bound
 from models.dvae.dvae import gumbel_softmax, reconstruction
+from models.errors import UserError
 from models.settings import setting
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
 from t2i.train.tasks.pictures import area_resize, evenly, grid
+
+SMALLEST, LARGEST = 9 / 8, 3 / 2
+"""Sides that training images are resized to, over the side that is cropped (paper: 288 and 384 over 256)."""
 
 
 @dataclass
@@ -39,7 +43,14 @@ class DVAETaskConfig:
     def __post_init__(self) -> None:
         if self.image_size % self.model.downsample:
             factor = self.model.downsample
-            raise ValueError(f"task.image_size is {self.image_size}: use a multiple of {factor}, the dVAE's down-sampling.")
+            raise ValueError(
+                f"task.image_size is {self.image_size}: use a multiple of {factor}, the dVAE's down-sampling."
+            )
+
+    @property
+    def kept_size(self) -> int:
+        """Side at which training images are to be kept: 3/2 of image_size leaves room to resize and crop."""
+        return round(self.image_size * LARGEST) if self.augment else self.image_size
 
 
 class DVAETask(Task):
@@ -65,6 +76,19 @@ class DVAETask(Task):
 
     def build(self) -> nn.Module:
         return DVAE(self.config.model)
+
+    def prepare(self, columns: Columns, model: nn.Module) -> Columns:
+        """The columns as they are.
+
+        Raises:
+            UserError: the images are smaller than the model takes.
+        """
+        side = columns["pixels"].shape[1]
+        if side < self.config.image_size:
+            raise UserError(
+                f"task.image_size is {self.config.image_size} but images are kept at {side} px: keep larger ones."
+            )
+        return columns
 
     def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
         pixels = torch.from_numpy(columns["pixels"][rows]).permute(0, 3, 1, 2)
@@ -101,7 +125,7 @@ class DVAETask(Task):
         assert isinstance(model, DVAE)
         shown = np.array(evenly(len(columns["pixels"])))
         images = next(self._images(model, columns, shown, len(shown)))
-        return {"reconstructions": grid([images, model.decode(model.encode(images))])}
+        return {"reconstructions": grid(torch.cat([images, model.decode(model.encode(images))]), columns=len(images))}
 
     def _images(self, model: nn.Module, columns: Columns, rows: np.ndarray, batch_size: int) -> Iterator[Tensor]:
         unused = torch.Generator()
@@ -131,7 +155,7 @@ def augment(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
     Each image is resized to a side between 9/8 and 3/2 of ``size`` (never enlarged), cropped at random, and mirrored
     half of the time.
     """
-    shortest, longest = (min(pixels.shape[-1], round(size * factor)) for factor in (9 / 8, 3 / 2))
+    shortest, longest = (min(pixels.shape[-1], round(size * factor)) for factor in (SMALLEST, LARGEST))
     images = torch.empty(len(pixels), 3, size, size)
     for image, source in zip(images, pixels.float() / 255, strict=True):
         side = _randint(shortest, longest, generator)

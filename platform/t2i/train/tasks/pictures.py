@@ -1,19 +1,17 @@
-"""Pictures for the eye: grids of images."""
+"""Pictures for the eye, and how they are resized."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.utils import make_grid
 
 SHOWN = 8
 
 
-def grid(rows: list[Tensor]) -> Tensor:
-    """Rows of images, each float [n, 3, H, W] in [0, 1] -> one picture [3, H', W'], a white line between cells."""
-    images = torch.cat(rows).float().cpu()
-    return make_grid(images, nrow=len(rows[0]), padding=1, pad_value=1.0)
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Images float [rows * columns, 3, H, W] in [0, 1], row after row -> one picture [3, H', W']."""
+    framed = F.pad(images.float().cpu(), (1, 1, 1, 1), value=1.0)
+    return framed.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
 
 
 def evenly(n: int, shown: int = SHOWN) -> list[int]:
@@ -23,7 +21,7 @@ def evenly(n: int, shown: int = SHOWN) -> list[int]:
 
 
 def area_resize(images: Tensor, side: int) -> Tensor:
-    """[..., 3, S, S] -> [..., 3, side, side] by averaging areas, as the paper resizes."""
+    """[B, 3, S, S] -> [B, 3, side, side] by averaging areas, as the paper resizes."""
     if images.shape[-1] == side:
         return images
     return F.interpolate(images, size=(side, side), mode="area")

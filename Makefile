@@ -1,0 +1,52 @@
+# Everything a newcomer needs; `make help` explains each. The environment is made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN ?= runs/tiny
+PORT ?= 50051
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast test-peers lint type proto bench serve clean
+
+help: ## explain the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## create .venv with the pinned dependencies and this checkout
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## train, evaluate and serve the tiny preset on the embedded data (about 13 minutes)
+	$(BIN)/python jobs/demo.py
+
+test: $(STAMP) ## every test that needs no GPU
+	$(BIN)/pytest -m 'not gpu'
+
+test-fast: $(STAMP) ## models, engine, metrics, configuration: seconds
+	$(BIN)/pytest -m 'not gpu and not ray and not slow'
+
+test-peers: $(STAMP) ## figures against other implementations (installs the extra `peers`)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
+	$(BIN)/pytest tests/peers
+
+lint: $(STAMP) ## ruff, and the import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(STAMP) ## mypy
+	$(BIN)/mypy
+
+bench: $(STAMP) ## time the parts side by side on this machine
+	$(BIN)/python jobs/bench_sampler.py
+
+serve: $(STAMP) ## serve the models of RUN (default runs/tiny) on 127.0.0.1:PORT (default 50051)
+	$(BIN)/t2i serve --run $(RUN) --port $(PORT)
+
+clean: ## remove the environment, caches and runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs dist
+	find . -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,87 @@
+"""The whole system on the embedded data: train, draw, measure, serve. Run again, it reuses what is finished.
+
+    python jobs/demo.py            (or: make demo)
+
+Every stage is a job of its own with its own --help; this one only calls them in order, on one Ray.
+"""
+
+from __future__ import annotations
+
+import _source  # noqa: F401  isort: skip
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import coco_eval
+import encode_images
+import train_clip
+import train_dvae
+import train_prior
+import train_tokenizer
+from models.settings import setting
+from t2i.cluster import RayConfig, start_ray
+from t2i.config import load_config, run_job
+from t2i.serve import ServeConfig, running_service
+
+STAGES: list[tuple[str, Callable[[Any], None], type, str]] = [
+    ("Learn the captions' vocabulary", train_tokenizer.main, train_tokenizer.TrainTokenizer, "train_tokenizer"),
+    ("Train the dVAE: images into tokens and back", train_dvae.main, train_dvae.TrainDVAE, "train_dvae"),
+    ("Turn the images into tokens", encode_images.main, encode_images.EncodeImagesConfig, "encode_images"),
+    ("Train the prior: captions and image tokens as one stream", train_prior.main, train_prior.TrainPrior, "train_prior"),
+    ("Train the reranker: a CLIP", train_clip.main, train_clip.TrainCLIP, "train_clip"),
+    ("Draw, rank and measure held-out captions", coco_eval.main, coco_eval.CocoEval, "coco_eval"),
+]
+
+
+@dataclass
+class Demo:
+    """Which preset to show, and where."""
+
+    preset: str = setting("tiny", "model sizes, and the YAML files of all stages")
+    run: str = setting("runs/${preset}", "run directory for everything that is made")
+    caption: str = setting("a taco, 3D render", "what the service is asked to draw")
+    ray: RayConfig = setting(RayConfig, "where to run")
+
+
+def main(config: Demo) -> None:
+    begin = time.monotonic()
+    start_ray(config.ray)
+    for number, (title, job, config_cls, name) in enumerate(STAGES, start=1):
+        announce(number, title, begin)
+        job(load_config(config_cls, name, [f"preset={config.preset}", f"run={config.run}"]))
+    announce(len(STAGES) + 1, "Serve the models over gRPC and ask for an image", begin)
+    images = ask_a_service(config)
+    print(f"\nDone in {clock(begin)}. Look at:")
+    for path in (f"{config.run}/eval/val/contact_sheet.png", f"{config.run}/eval/report.html", f"{images}/"):
+        print(f"  {path}")
+    print(f"Serve it yourself: make serve RUN={config.run}, then: .venv/bin/t2i generate {config.caption!r} -n 8 -k 2")
+
+
+def ask_a_service(config: Demo) -> Path:
+    """Start the service, send it one request from a client in another process, stop it."""
+    images = Path(config.run) / "served"
+    with running_service(ServeConfig(run=config.run, port=0)) as address:
+        print(f"serving on {address}", flush=True)
+        client = [sys.executable, "-m", "t2i.serve.cli", "generate", config.caption, "-n", "8", "-k", "2"]
+        subprocess.run([*client, "--out", str(images), "--server", address], check=True)
+    return images
+
+
+def announce(number: int, title: str, begin: float) -> None:
+    """One line that says what comes now."""
+    print(f"\n[{clock(begin)}] {number}/{len(STAGES) + 1}  {title}", flush=True)
+
+
+def clock(begin: float) -> str:
+    """Minutes and seconds since ``begin``."""
+    minutes, seconds = divmod(round(time.monotonic() - begin), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+if __name__ == "__main__":
+    run_job(main, Demo, "demo")

@@ -1,0 +1,84 @@
+"""Draw captions with a trained run, rank the candidates, and save the best with a contact sheet of all.
+
+    python jobs/generate.py run=runs/tiny captions='["a taco, 3D render"]' candidates=8 keep=2
+
+Writes <run>/generated/<caption>_<rank>.png and contact_sheet.png.
+"""
+
+from __future__ import annotations
+
+import _source  # noqa: F401  isort: skip
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from models.settings import setting
+from t2i.config import run_job
+from t2i.engine import Generation, Progress, TextToImage
+from t2i.evaluate import SheetRow, contact_sheet
+
+
+@dataclass
+class GenerateConfig:
+    """What to draw, and how many of the drawings to keep."""
+
+    preset: str = setting("tiny", "model sizes: see models/presets.py")
+    run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip")
+    captions: list[str] = setting(list, "what to draw")
+    candidates: int = setting(8, "images drawn per caption")
+    keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all")
+    seed: int = setting(0, "the same seed draws the same images")
+    temperature: float = setting(1.0, "sampling temperature; the paper uses 1")
+    slots: int = setting(32, "candidates that run at once")
+    device: str = setting("cpu", "cpu or cuda")
+    out: str = setting("${run}/generated", "where the pictures go")
+
+    def __post_init__(self) -> None:
+        if not self.captions:
+            raise ValueError("captions is empty: give at least one, as captions='[\"a taco, 3D render\"]'.")
+        if not 1 <= self.keep <= self.candidates:
+            raise ValueError(f"keep is {self.keep}: use 1 to candidates, which is {self.candidates}.")
+
+
+def main(config: GenerateConfig) -> None:
+    model = TextToImage.load(config.run, config.slots, config.device)
+    with tqdm(unit="token", desc="drawing") as bar:
+        generations = model.generate(
+            config.captions,
+            candidates=config.candidates,
+            seed=config.seed,
+            temperature=config.temperature,
+            on_progress=lambda progress: advance(bar, progress),
+        )
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for number, generation in enumerate(generations):
+        save_best(generation, number, out, config.keep)
+    rows = [SheetRow(g.caption, g.images[g.order], g.scores[g.order]) for g in generations]
+    contact_sheet(rows).save(out / "contact_sheet.png")
+    print(out / "contact_sheet.png")
+
+
+def advance(bar: tqdm, progress: Progress) -> None:
+    """Bring the progress bar up to date."""
+    bar.total = progress.tokens_total
+    bar.update(progress.tokens_done - bar.n)
+
+
+def save_best(generation: Generation, number: int, out: Path, keep: int) -> None:
+    """Save the ``keep`` best candidates of one caption and print where."""
+    if generation.truncated:
+        print(f"{generation.caption!r} is too long for the prior: its end was not read.")
+    words = re.sub(r"[^a-z0-9]+", "-", generation.caption.lower()).strip("-")[:48]
+    for place, candidate in enumerate(generation.order[:keep], start=1):
+        path = out / f"{number:03d}-{words}_{place}.png"
+        Image.fromarray(generation.images[candidate]).save(path)
+        print(f"{path}  CLIP {generation.scores[candidate]:.3f}")
+
+
+if __name__ == "__main__":
+    run_job(main, GenerateConfig, "generate")

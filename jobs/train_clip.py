@@ -1,0 +1,63 @@
+"""Fit the CLIP reranker on captioned images; a killed run is taken up, a finished one left alone.
+
+    python jobs/train_clip.py run=runs/tiny train.steps=2000
+
+Writes <run>/clip: model/ checkpoints/ logs/ (TensorBoard) pictures/ metrics.json.
+"""
+
+from __future__ import annotations
+
+import _source  # noqa: F401  isort: skip
+
+from dataclasses import asdict, dataclass
+
+from ray.data import Dataset
+
+from models.presets import get_preset
+from models.settings import setting
+from t2i.cluster import RayConfig, start_ray
+from t2i.config import run_job
+from t2i.data import check_pairs, decode_pairs, read_pairs
+from t2i.train import PairSources, TrainConfig, fit, print_result
+from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
+
+
+@dataclass
+class TrainCLIP:
+    """What to train on, the dVAE and its schedules, how long."""
+
+    preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
+    run: str = setting("runs/${preset}", "run directory: writes clip/")
+    data: PairSources = setting(PairSources, "captioned images")
+    task: CLIPTaskConfig = setting(CLIPTaskConfig, "the dVAE and its schedules")
+    train: TrainConfig = setting(TrainConfig, "how long, on how much")
+    ray: RayConfig = setting(RayConfig, "where to run")
+
+    @classmethod
+    def for_preset(cls, name: str) -> TrainCLIP:
+        preset = get_preset(name)
+        return cls(preset=name, task=CLIPTaskConfig(model=preset.clip, image_size=preset.image_size))
+
+
+def main(config: TrainCLIP) -> None:
+    for source in (config.data.train, config.data.val):
+        check_pairs(source)
+    inputs = {"data": asdict(config.data)}
+    directory = f"{config.run}/clip"
+    print_result(fit(CLIPTask(config.task), lambda: read(config), config.train, directory, inputs))
+
+
+def read(config: TrainCLIP) -> tuple[Dataset, Dataset]:
+    """Training images large enough to be cropped at random, and validation images."""
+    start_ray(config.ray)
+    sizes = {"train": config.task.kept_size, "val": config.task.image_size}
+    sources = {"train": config.data.train, "val": config.data.val}
+    train, val = (
+        decode_pairs(read_pairs(source), sizes[split], f"{config.run}/clip/unreadable_{split}.json")
+        for split, source in sources.items()
+    )
+    return train, val
+
+
+if __name__ == "__main__":
+    run_job(main, TrainCLIP, "train_clip")

@@ -1,0 +1,63 @@
+"""Fit the dVAE on images; what a killed run has done is taken up, a finished one is left alone.
+
+    python jobs/train_dvae.py run=runs/tiny train.steps=2000
+
+Writes <run>/dvae: model/ checkpoints/ logs/ (TensorBoard) pictures/ metrics.json.
+"""
+
+from __future__ import annotations
+
+import _source  # noqa: F401  isort: skip
+
+from dataclasses import asdict, dataclass
+
+from ray.data import Dataset
+
+from models.presets import get_preset
+from models.settings import setting
+from t2i.cluster import RayConfig, start_ray
+from t2i.config import run_job
+from t2i.data import check_pairs, decode_pairs, read_pairs
+from t2i.train import PairSources, TrainConfig, fit, print_result
+from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
+
+
+@dataclass
+class TrainDVAE:
+    """What to train on, the dVAE and its schedules, how long."""
+
+    preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
+    run: str = setting("runs/${preset}", "run directory: writes dvae/")
+    data: PairSources = setting(PairSources, "captioned images; their captions are not used")
+    task: DVAETaskConfig = setting(DVAETaskConfig, "the dVAE and its schedules")
+    train: TrainConfig = setting(TrainConfig, "how long, on how much")
+    ray: RayConfig = setting(RayConfig, "where to run")
+
+    @classmethod
+    def for_preset(cls, name: str) -> TrainDVAE:
+        preset = get_preset(name)
+        return cls(preset=name, task=DVAETaskConfig(model=preset.dvae, image_size=preset.image_size))
+
+
+def main(config: TrainDVAE) -> None:
+    for source in (config.data.train, config.data.val):
+        check_pairs(source)
+    inputs = {"data": asdict(config.data)}
+    directory = f"{config.run}/dvae"
+    print_result(fit(DVAETask(config.task), lambda: read(config), config.train, directory, inputs))
+
+
+def read(config: TrainDVAE) -> tuple[Dataset, Dataset]:
+    """Training images large enough to be cropped at random, and validation images."""
+    start_ray(config.ray)
+    sizes = {"train": config.task.kept_size, "val": config.task.image_size}
+    sources = {"train": config.data.train, "val": config.data.val}
+    train, val = (
+        decode_pairs(read_pairs(source), sizes[split], f"{config.run}/dvae/unreadable_{split}.json")
+        for split, source in sources.items()
+    )
+    return train, val
+
+
+if __name__ == "__main__":
+    run_job(main, TrainDVAE, "train_dvae")

@@ -1,0 +1,63 @@
+"""Fit the prior on captions and image tokens; a killed run is taken up, a finished one left alone.
+
+    python jobs/train_prior.py run=runs/tiny train.steps=4000
+
+Reads <run>/tokens, tokenizer and dvae/model. Writes <run>/prior: model/ checkpoints/ logs/ pictures/ metrics.json.
+"""
+
+from __future__ import annotations
+
+import _source  # noqa: F401  isort: skip
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.data import Dataset
+
+from models.checkpoint import model_hash
+from models.presets import get_preset
+from models.settings import setting
+from t2i.cluster import RayConfig, start_ray
+from t2i.config import run_job
+from t2i.data import absolute, fetch_directory, read_token_shards
+from t2i.data.shards import verify_shards
+from t2i.train import TrainConfig, fit, print_result
+from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
+
+
+@dataclass
+class TrainPrior:
+    """The prior, its learning rate, how long."""
+
+    preset: str = setting("tiny", "model sizes: see models/presets.py")
+    run: str = setting("runs/${preset}", "run directory: reads tokens/, tokenizer/, dvae/model; writes prior/")
+    task: PriorTaskConfig = setting(PriorTaskConfig, "the prior and its schedule")
+    train: TrainConfig = setting(TrainConfig, "how long, on how much")
+    ray: RayConfig = setting(RayConfig, "where to run")
+
+    @classmethod
+    def for_preset(cls, name: str) -> TrainPrior:
+        return cls(preset=name, task=PriorTaskConfig(model=get_preset(name).prior))
+
+
+def main(config: TrainPrior) -> None:
+    run = absolute(config.run)
+    task = PriorTask(config.task, f"{run}/tokenizer", f"{run}/dvae/model")
+    print_result(fit(task, lambda: read(config), config.train, f"{run}/prior", inputs(run)))
+
+
+def inputs(run: str) -> dict[str, Any]:
+    """What the image tokens were made of, and which tokenizer reads the captions."""
+    tokens = {split: verify_shards(f"{run}/tokens/{split}").metadata for split in ("train", "val")}
+    return {"tokens": tokens, "tokenizer": model_hash(fetch_directory(f"{run}/tokenizer"))}
+
+
+def read(config: TrainPrior) -> tuple[Dataset, Dataset]:
+    """Image tokens and captions to train and to validate on."""
+    start_ray(config.ray)
+    train, val = (read_token_shards(f"{config.run}/tokens/{split}")[0] for split in ("train", "val"))
+    return train, val
+
+
+if __name__ == "__main__":
+    run_job(main, TrainPrior, "train_prior")

@@ -1,0 +1,65 @@
+"""Learn the captions' byte-pair encoding.
+
+    python jobs/train_tokenizer.py run=runs/tiny
+
+Writes <run>/tokenizer; one that is already there, from the same captions, is kept.
+"""
+
+from __future__ import annotations
+
+import _source  # noqa: F401  isort: skip
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from models.presets import get_preset
+from models.settings import setting
+from models.tokenizer import CaptionTokenizer
+from t2i.cluster import RayConfig, start_ray
+from t2i.config import run_job
+from t2i.data import SourceConfig, check_pairs, put_directory, read_pairs
+from t2i.train import RunDirectory
+
+
+@dataclass
+class TrainTokenizer:
+    """Whose captions, and how many tokens."""
+
+    preset: str = setting("tiny", "vocabulary size: see models/presets.py")
+    run: str = setting("runs/${preset}", "run directory: writes tokenizer/")
+    source: SourceConfig = setting(SourceConfig, "captioned images; all captions of each are read")
+    vocabulary: int = setting(16384, "the most tokens to learn, 256 of them bytes")
+    ray: RayConfig = setting(RayConfig, "where to run")
+
+    def __post_init__(self) -> None:
+        if self.vocabulary < 256:
+            raise ValueError(f"vocabulary is {self.vocabulary}: use at least 256, one token for every byte.")
+
+    @classmethod
+    def for_preset(cls, name: str) -> TrainTokenizer:
+        return cls(preset=name, vocabulary=get_preset(name).tokenizer_vocabulary)
+
+
+def main(config: TrainTokenizer) -> None:
+    check_pairs(config.source)
+    directory = RunDirectory(f"{config.run}/tokenizer")
+    directory.claim({"source": asdict(config.source), "vocabulary": config.vocabulary})
+    if directory.begun:
+        print(f"{directory.uri}: already complete", flush=True)
+        return
+    start_ray(config.ray)
+    tokenizer = CaptionTokenizer.train(all_captions(config.source), config.vocabulary)
+    with tempfile.TemporaryDirectory() as local:
+        put_directory(tokenizer.save(Path(local)), directory.uri)
+    print(f"{directory.uri}: {tokenizer.vocabulary} tokens", flush=True)
+
+
+def all_captions(source: SourceConfig) -> list[str]:
+    """Every caption of every row, in an order that does not depend on how Ray read them."""
+    rows = read_pairs(source).select_columns(["captions"]).iter_rows()
+    return sorted(caption for row in rows for caption in row["captions"])
+
+
+if __name__ == "__main__":
+    run_job(main, TrainTokenizer, "train_tokenizer")

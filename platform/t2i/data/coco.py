@@ -1,0 +1,113 @@
+"""COCO-captions JSON: the official layout (2014 and 2017) and Karpathy's ``dataset_coco.json``."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from t2i.data.errors import DataError
+from t2i.data.source import SourceConfig
+from t2i.data.storage import filesystem_for, read_file
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One image of the JSON: its id (the file without suffix), file under the image folder, and captions."""
+
+    id: str
+    file: str
+    captions: list[str]
+
+
+def parse_coco(source: SourceConfig) -> list[CocoImage]:
+    """Read the images and captions a JSON names, in its order.
+
+    Raises:
+        DataError: not JSON, neither layout, no captions, or a split that is not there.
+    """
+    document = read_json(source.path)
+    try:
+        is_karpathy = "sentences" in document["images"][0]
+        images = _karpathy(document, source) if is_karpathy else _official(document, source)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(
+            f"path is {source.path!r}: it is no COCO-captions JSON ({error!r}), "
+            "so name a captions_*.json or dataset_coco.json."
+        ) from error
+    if not any(image.captions for image in images):
+        raise DataError(f"path is {source.path!r}: it has images but no captions, so name the captions_*.json file.")
+    return images[: source.limit]
+
+
+def read_json(path: str) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        DataError: it is missing, or not JSON.
+    """
+    try:
+        return json.loads(read_file(path))
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"path is {path!r}: it is not JSON ({error}).") from error
+
+
+def _official(document: Any, source: SourceConfig) -> list[CocoImage]:
+    if source.split is not None:
+        raise DataError(f"split is {source.split!r}: only a Karpathy JSON has splits, so leave it empty.")
+    captions: dict[int, list[str]] = defaultdict(list)
+    for annotation in document["annotations"]:
+        if "caption" in annotation:
+            captions[annotation["image_id"]].append(annotation["caption"].strip())
+    return [_image(image["file_name"], captions[image["id"]]) for image in document["images"]]
+
+
+def _karpathy(document: Any, source: SourceConfig) -> list[CocoImage]:
+    splits = sorted({image["split"] for image in document["images"]})
+    if source.split not in splits:
+        raise DataError(f"split is {source.split!r}: {source.path} has {', '.join(splits)}, so set it to one of them.")
+    wanted = {"train", "restval"} if source.split == "train" else {source.split}
+    return [
+        _image(
+            str(PurePosixPath(image.get("filepath", ""), image["filename"])),
+            [sentence["raw"].strip() for sentence in image["sentences"]],
+        )
+        for image in document["images"]
+        if image["split"] in wanted
+    ]
+
+
+def _image(file: str, captions: list[str]) -> CocoImage:
+    return CocoImage(str(PurePosixPath(file).with_suffix("")), file, captions)
+
+
+def find_images(source: SourceConfig, images: list[CocoImage]) -> tuple[pafs.FileSystem, str]:
+    """The folder that holds the images: ``source.images``, or the official layouts' places around the JSON.
+
+    Raises:
+        DataError: none of the first ten images is there.
+    """
+    folders = [source.images] if source.images else _usual_folders(source.path)
+    for folder in folders:
+        filesystem, path = filesystem_for(folder)
+        first = [f"{path}/{image.file}" for image in images[:10]]
+        if any(info.is_file for info in filesystem.get_file_info(first)):
+            return filesystem, path
+    raise DataError(
+        f"images is {source.images!r}: the files that {source.path} names are not in {' or '.join(folders)}, "
+        "so set it to their folder."
+    )
+
+
+def _usual_folders(path: str) -> list[str]:
+    """``annotations/captions_val2017.json`` belongs to ``val2017/``; other files to their own folder."""
+    here, _, name = path.rpartition("/")
+    here = here or "."
+    split = name.removesuffix(".json").removeprefix("captions_")
+    return [f"{here}/../{split}", f"{here}/{split}", f"{here}/images", here]

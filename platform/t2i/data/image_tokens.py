@@ -1,0 +1,47 @@
+"""Pixels -> image tokens, as a step of a Ray Data pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from models.checkpoint import CONFIG, load_config_file, load_model, model_hash
+from models.dvae import DVAE, DVAEConfig
+from t2i.data.storage import fetch_directory
+from t2i.data.tensors import column_array, tensor_column
+
+
+class TokenizeImages:
+    """Replace ``pixels`` by ``image_tokens``, int32 [N], with the dVAE of a model directory (local or s3://).
+
+    For ``map_batches`` with ``batch_format="pyarrow"``; an actor loads the model once, onto its GPU if any.
+    """
+
+    def __init__(self, model_dir: str) -> None:
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._dvae = load_model(DVAE, DVAEConfig, fetch_directory(model_dir), self._device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        image_tokens = self.encode(column_array(table["pixels"]))
+        return table.drop_columns("pixels").append_column("image_tokens", tensor_column(image_tokens))
+
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [B, H, W, 3] -> int32 [B, N] in raster order."""
+        images = torch.tensor(pixels, device=self._device).permute(0, 3, 1, 2).float() / 255
+        return self._dvae.encode(images).to(torch.int32).cpu().numpy()
+
+
+def describe_dvae(model_dir: str, image_size: int) -> dict[str, Any]:
+    """What the shards' metadata says of the dVAE that made them: its hash, codebook size and token grid.
+
+    Raises:
+        CheckpointError, DataError: there is no complete dVAE in ``model_dir``.
+    """
+    local = fetch_directory(model_dir)
+    name = model_hash(local)
+    config = load_config_file(local / CONFIG, DVAEConfig)
+    side = image_size // config.downsample
+    return {"dvae": name, "codebook_size": config.codebook_size, "grid": [side, side], "image_size": image_size}

@@ -1,0 +1,193 @@
+"""Captioned images of any format -> the same rows ``{"id": str, "image": bytes, "captions": list[str]}``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import ray
+from ray.data import Dataset
+
+from t2i.data.coco import find_images, parse_coco
+from t2i.data.errors import DataError
+from t2i.data.source import SourceConfig, resolve_format
+from t2i.data.storage import list_files
+
+PAIRS = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
+CAPTION_COLUMNS = ("captions", "caption", "text")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+TEXT_SUFFIXES = ("txt", "json")
+ROWS_PER_BLOCK = 256
+TAR_END = bytes(1024)
+
+
+def read_pairs(source: SourceConfig) -> Dataset:
+    """Read captioned images lazily; row order is the source's, whatever Ray's scheduling.
+
+    ``image`` is empty where the file is missing or unreadable, and ``captions`` where there is none:
+    :func:`t2i.data.decode.decode_pairs` drops and names such rows.
+
+    Raises:
+        DataError: the source is missing, empty, truncated, or not of its format; before any work of Ray's.
+    """
+    dataset = _open(source)()
+    dataset.context.execution_options.preserve_order = True
+    return dataset.limit(source.limit) if source.limit else dataset
+
+
+def check_pairs(source: SourceConfig) -> None:
+    """Raise what :func:`read_pairs` would, without Ray."""
+    _open(source)
+
+
+def _open(source: SourceConfig) -> Callable[[], Dataset]:
+    openers = {"parquet": _open_parquet, "coco": _open_coco, "webdataset": _open_webdataset}
+    format = resolve_format(source)
+    if format not in openers:
+        raise DataError(f"format is {format!r}: it has captions but no images, so use {', '.join(openers)}.")
+    return openers[format](source)
+
+
+def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
+    filesystem, files = list_files(source.path, ".parquet")
+    names = parquet_columns(filesystem, files)
+    if not {"id", "image"} <= set(names):
+        raise DataError(
+            f"path is {source.path!r}: it needs columns id, image and captions, and has {', '.join(names)}."
+        )
+    columns = ["id", "image", caption_column(source.path, names)]
+
+    def read() -> Dataset:
+        dataset = ray.data.read_parquet(files, filesystem=filesystem, columns=columns, partitioning=None)
+        return dataset.map_batches(_from_parquet, batch_format="pyarrow")
+
+    return read
+
+
+def parquet_columns(filesystem: pafs.FileSystem, files: list[str]) -> list[str]:
+    """Read every file's footer; return the columns of the first.
+
+    Raises:
+        DataError: a file is truncated or not Parquet.
+    """
+    with ThreadPoolExecutor(16) as pool:
+        columns = list(pool.map(partial(_footer_columns, filesystem), files))
+    return columns[0]
+
+
+def _footer_columns(filesystem: pafs.FileSystem, file: str) -> list[str]:
+    try:
+        return pq.read_schema(file, filesystem=filesystem).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"path is {file!r}: it is truncated or not Parquet, so copy it again.") from error
+
+
+def caption_column(path: str, names: list[str]) -> str:
+    """The column that holds captions.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = next((name for name in CAPTION_COLUMNS if name in names), None)
+    if found is None:
+        raise DataError(f"path is {path!r}: it has no column {', '.join(CAPTION_COLUMNS)}, only {', '.join(names)}.")
+    return found
+
+
+def _from_parquet(table: pa.Table) -> pa.Table:
+    """``image`` may be bytes or a struct with a field ``bytes``; captions a list or a single string."""
+    ids, images, captions = (table[name].to_pylist() for name in table.column_names)
+    images = [image["bytes"] if isinstance(image, dict) else image for image in images]
+    return pairs_table([str(id) for id in ids], images, [as_captions(value) for value in captions])
+
+
+def as_captions(value: Any) -> list[str]:
+    """One caption, a list of them, or nothing -> those that are not blank."""
+    captions = value if isinstance(value, list) else [value]
+    return [caption.strip() for caption in captions if isinstance(caption, str) and caption.strip()]
+
+
+def pairs_table(ids: list[str], images: list[bytes | None], captions: list[list[str]]) -> pa.Table:
+    """Columns -> the table every reader yields."""
+    return pa.table({"id": ids, "image": [image or b"" for image in images], "captions": captions}, schema=PAIRS)
+
+
+def _open_coco(source: SourceConfig) -> Callable[[], Dataset]:
+    images = parse_coco(source)
+    filesystem, folder = find_images(source, images)
+
+    def read() -> Dataset:
+        files = [f"{folder}/{image.file}" for image in images]
+        rows = pa.table(
+            {
+                "id": [image.id for image in images],
+                "file": files,
+                "captions": [image.captions for image in images],
+            },
+            schema=pa.schema({"id": pa.string(), "file": pa.string(), "captions": pa.list_(pa.string())}),
+        )
+        blocks = [rows.slice(start, ROWS_PER_BLOCK) for start in range(0, len(rows), ROWS_PER_BLOCK)]
+        return ray.data.from_arrow(blocks).map_batches(partial(_read_images, filesystem), batch_format="pyarrow")
+
+    return read
+
+
+def _read_images(filesystem: pafs.FileSystem, table: pa.Table) -> pa.Table:
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(partial(_bytes_or_none, filesystem), table["file"].to_pylist()))
+    return pairs_table(table["id"].to_pylist(), images, table["captions"].to_pylist())
+
+
+def _bytes_or_none(filesystem: pafs.FileSystem, file: str) -> bytes | None:
+    try:
+        with filesystem.open_input_file(file) as stream:
+            return stream.read()
+    except OSError:
+        return None
+
+
+def _open_webdataset(source: SourceConfig) -> Callable[[], Dataset]:
+    filesystem, files = list_files(source.path, ".tar")
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(partial(_check_tar, filesystem), files))
+
+    def read() -> Dataset:
+        suffixes = [*IMAGE_SUFFIXES, *TEXT_SUFFIXES]
+        samples = ray.data.read_webdataset(files, filesystem=filesystem, decoder=None, suffixes=suffixes)
+        return samples.map_batches(_from_webdataset, batch_format="pandas")
+
+    return read
+
+
+def _check_tar(filesystem: pafs.FileSystem, file: str) -> None:
+    """A whole tar ends in two zero blocks; one cut short does not."""
+    with filesystem.open_input_file(file) as stream:
+        stream.seek(max(0, stream.size() - len(TAR_END)))
+        if stream.read() != TAR_END:
+            raise DataError(f"path is {file!r}: it is truncated or not a tar, so copy it again.")
+
+
+def _from_webdataset(frame: pd.DataFrame) -> pa.Table:
+    """Samples of raw members -> pairs; the captions are the lines of .txt, else a field of .json."""
+    samples = [
+        {key: value for key, value in row.items() if isinstance(value, bytes)} for row in frame.to_dict("records")
+    ]
+    images = [next((sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample), None) for sample in samples]
+    return pairs_table(frame["__key__"].tolist(), images, [_sample_captions(sample) for sample in samples])
+
+
+def _sample_captions(sample: dict[str, bytes]) -> list[str]:
+    if "txt" in sample:
+        return as_captions(sample["txt"].decode(errors="replace").splitlines())
+    try:
+        fields = json.loads(sample.get("json", b"{}"))
+        return as_captions(next((fields[name] for name in CAPTION_COLUMNS if name in fields), []))
+    except ValueError:
+        return []

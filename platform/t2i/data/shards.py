@@ -1,0 +1,147 @@
+"""Image-token shards: Parquet parts of one attempt, and a manifest that names them, written last.
+
+A writer killed half-way leaves parts that no manifest names, and readers look at nothing else; an earlier
+complete set stays readable until the new one is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import ray
+from ray.data import Dataset
+
+from models.checkpoint import MANIFEST
+from t2i.data.errors import DataError
+from t2i.data.storage import filesystem_for, read_file, sha256, write_file
+from t2i.data.tensors import column_array, tensor_column
+
+ROWS_PER_PART = 1024
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a complete set of shards holds: file -> SHA-256, the row count, and what made them."""
+
+    files: dict[str, str]
+    rows: int
+    metadata: dict[str, Any]
+
+
+def write_token_shards(
+    dataset: Dataset,
+    directory: str,
+    *,
+    metadata: Mapping[str, Any],
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Write rows ``{"id", "captions", "image_tokens"}``; ``progress`` hears the number of rows done so far.
+
+    Raises:
+        DataError: the dataset is empty, which would train nothing.
+    """
+    filesystem, root = filesystem_for(directory)
+    attempt = f"attempt-{uuid.uuid4().hex[:12]}"
+    write = partial(_write_part, filesystem=filesystem, folder=f"{root}/{attempt}")
+    parts = dataset.map_batches(write, batch_size=ROWS_PER_PART, batch_format="pyarrow")
+    files, rows = {}, 0
+    for part in parts.iter_rows():
+        files[f"{attempt}/{part['name']}"] = part["sha256"]
+        rows += part["rows"]
+        if progress:
+            progress(rows)
+    if not rows:
+        raise DataError(f"{directory} would hold no row: no image of the source could be used.")
+    manifest = Manifest(dict(sorted(files.items())), rows, dict(metadata))
+    write_file(filesystem, f"{root}/{MANIFEST}", json.dumps(asdict(manifest), indent=2).encode())
+    _remove_other_attempts(filesystem, root, attempt)
+    return manifest
+
+
+def _write_part(table: pa.Table, filesystem: pafs.FileSystem, folder: str) -> pa.Table:
+    """Write one part under the name of its content, so that a retried task writes the same file again."""
+    parts = []
+    if len(table):
+        sink = pa.BufferOutputStream()
+        pq.write_table(_plain(table), sink, compression="zstd")
+        data = sink.getvalue().to_pybytes()
+        digest = hashlib.sha256(data).hexdigest()
+        parts = [{"name": f"part-{digest[:16]}.parquet", "sha256": digest, "rows": len(table)}]
+        write_file(filesystem, f"{folder}/{parts[0]['name']}", data)
+    schema = pa.schema({"name": pa.string(), "sha256": pa.string(), "rows": pa.int64()})
+    return pa.Table.from_pylist(parts, schema=schema)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Image tokens as fixed-size lists, which any Parquet reader knows."""
+    tokens = column_array(table["image_tokens"]).astype("int32")
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), tokens.shape[1])
+    return table.select(["id", "captions"]).append_column("image_tokens", lists)
+
+
+def _remove_other_attempts(filesystem: pafs.FileSystem, root: str, attempt: str) -> None:
+    for entry in filesystem.get_file_info(pafs.FileSelector(root)):
+        if entry.base_name.startswith("attempt-") and entry.base_name != attempt:
+            filesystem.delete_dir(entry.path)
+
+
+def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
+    """Return rows ``{"id", "captions", "image_tokens": int32 [N]}`` and the metadata the writer gave.
+
+    Raises:
+        DataError: there is no complete set, or a part is missing or damaged.
+    """
+    manifest = verify_shards(directory)
+    filesystem, root = filesystem_for(directory)
+    files = [f"{root}/{name}" for name in manifest.files]
+    dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None)
+    return dataset.map_batches(_as_tensors, batch_format="pyarrow"), manifest.metadata
+
+
+def _as_tensors(table: pa.Table) -> pa.Table:
+    lists = table["image_tokens"].combine_chunks()
+    tokens = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
+    return table.drop_columns("image_tokens").append_column("image_tokens", tensor_column(tokens))
+
+
+def verify_shards(directory: str) -> Manifest:
+    """Read the manifest and compare every part with its hash.
+
+    Raises:
+        DataError: there is no manifest, or a part is missing or damaged.
+    """
+    filesystem, root = filesystem_for(directory)
+    if not filesystem.get_file_info(f"{root}/{MANIFEST}").is_file:
+        raise DataError(f"{directory} has no complete set of image tokens: run jobs/encode_images.py first.")
+    manifest = Manifest(**json.loads(read_file(f"{directory}/{MANIFEST}")))
+    with ThreadPoolExecutor(8) as pool:
+        hashes = list(pool.map(partial(_hash_or_none, filesystem), [f"{root}/{name}" for name in manifest.files]))
+    for (name, expected), actual in zip(manifest.files.items(), hashes, strict=True):
+        if actual != expected:
+            raise DataError(f"{directory}/{name} is missing or damaged: delete {directory} and encode again.")
+    return manifest
+
+
+def _hash_or_none(filesystem: pafs.FileSystem, file: str) -> str | None:
+    try:
+        return sha256(filesystem, file)
+    except OSError:
+        return None
+
+
+def is_complete(directory: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether ``directory`` holds an undamaged set that was written with the same metadata."""
+    try:
+        return verify_shards(directory).metadata == dict(metadata)
+    except DataError:
+        return False

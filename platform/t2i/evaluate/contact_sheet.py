@@ -1,0 +1,69 @@
+"""Ranked candidates as one picture: a row per caption, the best candidate first, scores beneath."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+MARGIN, GAP = 24, 10
+CAPTION_SIZE, SCORE_SIZE = 20, 14
+PAPER, INK, MUTED = "#fbfaf7", "#1d1d1b", "#77736a"
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A caption, its images uint8 [n, H, W, 3] best first, and their CLIP cosines [n]."""
+
+    caption: str
+    images: np.ndarray
+    scores: np.ndarray
+
+
+def contact_sheet(rows: Sequence[SheetRow], tile: int = 144) -> Image.Image:
+    """Draw rows of ``tile`` px images; small images grow bicubically.
+
+    Raises:
+        ValueError: there is no row.
+    """
+    if not rows:
+        raise ValueError("a contact sheet needs at least one caption with images.")
+    columns = max(len(row.images) for row in rows)
+    width = 2 * MARGIN + columns * (tile + GAP) - GAP
+    captions = [_wrap(row.caption, width - 2 * MARGIN) for row in rows]
+    heights = [_caption_height(lines) + tile + SCORE_SIZE + 4 * GAP for lines in captions]
+    sheet = Image.new("RGB", (width, 2 * MARGIN - GAP + sum(heights)), PAPER)
+    top = MARGIN
+    for row, lines, height in zip(rows, captions, heights, strict=True):
+        _draw_row(sheet, row, lines, top, tile)
+        top += height
+    return sheet
+
+
+def _draw_row(sheet: Image.Image, row: SheetRow, lines: list[str], top: int, tile: int) -> None:
+    draw = ImageDraw.Draw(sheet)
+    draw.multiline_text((MARGIN, top), "\n".join(lines), INK, _font(CAPTION_SIZE), spacing=4)
+    top += _caption_height(lines)
+    for index, (image, score) in enumerate(zip(row.images, row.scores, strict=True)):
+        left = MARGIN + index * (tile + GAP)
+        sheet.paste(Image.fromarray(image).resize((tile, tile), Image.Resampling.BICUBIC), (left, top))
+        middle = (left + tile // 2, top + tile + 6)
+        draw.text(middle, f"{score:.3f}", MUTED, _font(SCORE_SIZE), anchor="ma")
+
+
+def _wrap(caption: str, width: int) -> list[str]:
+    """At most three lines that fit ``width`` pixels, measured by the font's average letter."""
+    letter = _font(CAPTION_SIZE).getlength("abcdefghijklmnopqrstuvwxyz ") / 27
+    return textwrap.wrap(caption, max(12, int(width / letter)), max_lines=3, placeholder=" …") or [""]
+
+
+def _caption_height(lines: list[str]) -> int:
+    return len(lines) * (CAPTION_SIZE + 6) + GAP
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own typeface (Latin); no font file of the system is needed."""
+    return ImageFont.load_default(size)

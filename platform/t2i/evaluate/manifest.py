@@ -1,0 +1,112 @@
+"""The work list of an evaluation, written before any work, so that what is missing at the end cannot go unseen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.checkpoint import model_hash
+from models.errors import UserError
+from t2i.data import Caption
+from t2i.data.storage import filesystem_for, write_file
+from t2i.evaluate.config import EvaluateConfig
+
+FILE = "manifest.json"
+MODELS = {"tokenizer": "tokenizer", "dvae": "dvae/model", "prior": "prior/model", "clip": "clip/model"}
+
+
+class IncompleteEvaluation(UserError):
+    """Captions of the manifest have no result."""
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One caption to draw, under the seed of its candidates' noise."""
+
+    id: str
+    caption: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All captions of a set, and everything else that decides what their candidates look like."""
+
+    items: tuple[WorkItem, ...]
+    candidates: int
+    temperature: float
+    seed: int
+    models: dict[str, str]
+
+    @property
+    def caption_hash(self) -> str:
+        """SHA-256 of the list of ids and captions: two sets of the same name are often not the same captions."""
+        return _hash([[item.id, item.caption] for item in self.items])
+
+    @property
+    def hash(self) -> str:
+        """Eight hex digits that name the whole work list."""
+        return _hash(asdict(self))[:8]
+
+
+def make_manifest(captions: Sequence[Caption], config: EvaluateConfig, models: dict[str, str]) -> Manifest:
+    """Give each caption a seed of its own, so that the noise of two captions is independent."""
+    items = tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions)
+    return Manifest(items, config.candidates, config.temperature, config.seed, models)
+
+
+def write_manifest(manifest: Manifest, parent: str | Path, name: str) -> Path:
+    """Write the manifest into ``<parent>/<name>-<hash>`` and return that directory.
+
+    Its name holds the manifest's hash: the same evaluation finds its finished captions again, another never does.
+    """
+    directory = Path(parent) / f"{name}-{manifest.hash}"
+    document = {"caption_hash": manifest.caption_hash} | asdict(manifest)
+    write_file(*filesystem_for(directory / FILE), json.dumps(document, indent=1, ensure_ascii=False).encode())
+    return directory
+
+
+def require_complete(manifest: Manifest, finished: set[str], directory: Path) -> None:
+    """Refuse to summarise a generation that died half-way.
+
+    Raises:
+        IncompleteEvaluation: an item has no result.
+    """
+    missing = [item.id for item in manifest.items if item.id not in finished]
+    if missing:
+        total = len(manifest.items)
+        raise IncompleteEvaluation(
+            f"{directory} lacks {len(missing)} of {total} captions (first: {missing[0]}): "
+            "start the job again, what is finished is kept."
+        )
+
+
+def run_models(run: str | Path) -> dict[str, str]:
+    """Model name -> hash of its weights, for the four models of a run.
+
+    Raises:
+        CheckpointError: one is missing, incomplete or damaged.
+    """
+    return {name: model_hash(Path(run) / directory) for name, directory in MODELS.items()}
+
+
+def sample_captions(captions: Sequence[Caption], count: int | None, seed: int) -> list[Caption]:
+    """``count`` of the captions, drawn with ``seed`` and kept in their order; all where ``count`` is empty."""
+    if count is None or count >= len(captions):
+        return list(captions)
+    chosen = np.random.default_rng(seed).choice(len(captions), count, replace=False)
+    return [captions[index] for index in sorted(chosen)]
+
+
+def derived_seed(seed: int, name: str) -> int:
+    """A seed in [0, 2^63) that differs for every (seed, name) and is the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) >> 1
+
+
+def _hash(document: object) -> str:
+    return hashlib.sha256(json.dumps(document, ensure_ascii=False, sort_keys=True).encode()).hexdigest()

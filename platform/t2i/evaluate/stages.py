@@ -1,0 +1,159 @@
+"""Steps of the evaluation's Ray Data pipelines: each actor loads its models once and maps batches of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from models.checkpoint import load_model
+from models.dvae import DVAE, DVAEConfig
+from models.reranker import CLIPConfig, CLIPReranker, rank
+from t2i.data.tensors import column_array, tensor_column
+from t2i.engine import Request, TextToImage
+from t2i.engine.pipeline import to_float, to_uint8
+from t2i.evaluate.candidates import SCHEMA, from_png, store_candidates, to_png
+from t2i.evaluate.manifest import MODELS, derived_seed
+from t2i.metrics.blur import gaussian_blur
+from t2i.metrics.features import ExtractorConfig, load_extractor
+
+
+class Generate:
+    """Captions {id, caption, seed} -> also ``truncated``, ``image_tokens`` [n, N], ``images`` [n, H, W, 3]."""
+
+    def __init__(self, run: str, candidates: int, temperature: float, slots: int) -> None:
+        self.candidates, self.temperature = candidates, temperature
+        self.text_to_image = TextToImage.load(run, slots, _device(), rerank=False)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        model = self.text_to_image
+        encoded = model.tokenizer.encode_batch(table["caption"].to_pylist(), model.engine.layout.text_length)
+        requests = [
+            Request(id, tuple(caption.ids), self.candidates, seed, self.temperature)
+            for id, caption, seed in zip(table["id"].to_pylist(), encoded, table["seed"].to_pylist(), strict=True)
+        ]
+        tokens = model.sample(requests)
+        image_tokens = np.stack([tokens[request.id] for request in requests])  # [B, n, N]
+        images = model.decode(np.concatenate(image_tokens))
+        images = images.reshape(*image_tokens.shape[:2], *images.shape[1:])
+        table = table.append_column("truncated", pa.array([caption.truncated for caption in encoded]))
+        table = table.append_column("image_tokens", tensor_column(image_tokens))
+        return table.append_column("images", tensor_column(images))
+
+
+class Score:
+    """Rank each caption's candidates by CLIP and keep them all in ``directory``: -> {id} of what is stored."""
+
+    def __init__(self, run: str, directory: str) -> None:
+        self.directory = directory
+        self.reranker = _load_reranker(run)
+
+    @torch.inference_mode()
+    def __call__(self, table: pa.Table) -> pa.Table:
+        captions = self.reranker.encode_captions(table["caption"].to_pylist())
+        rows = table.select(["id", "caption", "seed", "truncated"]).to_pylist()
+        tokens, images = column_array(table["image_tokens"]), column_array(table["images"])
+        stored = [
+            candidate
+            for index, row in enumerate(rows)
+            for candidate in self._rank(row, tokens[index], images[index], captions[index])
+        ]
+        store_candidates(pa.Table.from_pylist(stored, SCHEMA), self.directory)
+        return table.select(["id"])
+
+    def _rank(self, row: dict, tokens: np.ndarray, images: np.ndarray, caption: torch.Tensor) -> list[dict]:
+        ranking = rank(self.reranker.encode_images(to_float(images).to(caption.device)), caption)
+        feature = caption.float().cpu().numpy()
+        return [
+            row
+            | {"candidate": int(candidate), "image_tokens": tokens[candidate], "image": to_png(images[candidate])}
+            | {"score": float(ranking.scores[candidate]), "rank": place, "caption_feature": feature}
+            for place, candidate in enumerate(ranking.order.tolist())
+        ]
+
+
+class MakeControls:
+    """Real images {id, pixels} -> {set, id, pixels}: themselves, their reconstructions, and random tokens decoded."""
+
+    def __init__(self, run: str, seed: int) -> None:
+        self.seed = seed
+        self.dvae = load_model(DVAE, DVAEConfig, Path(run) / MODELS["dvae"], _device())
+
+    @torch.inference_mode()
+    def __call__(self, table: pa.Table) -> pa.Table:
+        pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
+        image_tokens = self.dvae.encode(to_float(pixels).to(_device()))
+        random_tokens = np.stack([self._random_tokens(id, image_tokens.shape[1]) for id in ids])
+        reconstructions = to_uint8(self.dvae.decode(image_tokens))
+        noise = to_uint8(self.dvae.decode(torch.from_numpy(random_tokens).to(_device())))
+        sets = {"real": pixels, "reconstruction": reconstructions, "random_tokens": noise}
+        return pa.concat_tables([image_rows(name, ids, images) for name, images in sets.items()])
+
+    def _random_tokens(self, id: str, length: int) -> np.ndarray:
+        random = np.random.default_rng(derived_seed(self.seed, id))
+        return random.integers(0, self.dvae.config.codebook_size, length)
+
+
+class ExtractFeatures:
+    """Images {set, id, pixels} -> {set, id, clip [E], features [R, D], logits [R, C], png} at R radii of blur.
+
+    ``png`` is the image itself where its id is in ``shown``, else empty.
+    """
+
+    def __init__(self, run: str, extractor: ExtractorConfig, radii: Sequence[float], shown: frozenset[str]) -> None:
+        self.radii, self.shown = radii, shown
+        self.extractor = load_extractor(extractor, _device())
+        self.reranker = _load_reranker(run)
+
+    @torch.inference_mode()
+    def __call__(self, table: pa.Table) -> pa.Table:
+        pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
+        extracted = [self.extractor(gaussian_blur(pixels, radius)) for radius in self.radii]
+        tensors = {
+            "clip": self.reranker.encode_images(to_float(pixels).to(_device())).float().cpu().numpy(),
+            "features": np.stack([part.features for part in extracted], axis=1),
+            "logits": np.stack([part.logits for part in extracted], axis=1),
+        }
+        columns = {name: tensor_column(array) for name, array in tensors.items()}
+        pngs = [to_png(image) if id in self.shown else b"" for id, image in zip(ids, pixels, strict=True)]
+        return pa.table({"set": table["set"], "id": ids, "png": pngs} | columns)
+
+
+def candidate_rows(table: pa.Table) -> pa.Table:
+    """Stored candidates -> {set, id, pixels}: ``best`` by CLIP, and ``first``, which nothing selected."""
+    rows = table.to_pylist()
+    chosen = {
+        "best": [row for row in rows if row["rank"] == 0],
+        "first": [row for row in rows if row["candidate"] == 0],
+    }
+    return pa.concat_tables(
+        image_rows(name, [row["id"] for row in kept], np.stack([from_png(row["image"]) for row in kept]))
+        for name, kept in chosen.items()
+    )
+
+
+def real_rows(name: str, table: pa.Table) -> pa.Table:
+    """Decoded pairs -> the image set ``name``."""
+    return pa.table({"set": [name] * len(table), "id": table["id"], "pixels": table["pixels"]})
+
+
+def keep_ids(ids: frozenset[str], table: pa.Table) -> pa.Table:
+    """The rows whose id is in ``ids``."""
+    return table.filter(pc.is_in(table["id"], pa.array(sorted(ids))))
+
+
+def image_rows(name: str, ids: Sequence[str], pixels: np.ndarray) -> pa.Table:
+    """One image set as rows {set, id, pixels}; pixels uint8 [B, H, W, 3]."""
+    return pa.table({"set": [name] * len(ids), "id": ids, "pixels": tensor_column(pixels)})
+
+
+def _load_reranker(run: str) -> CLIPReranker:
+    return load_model(CLIPReranker, CLIPConfig, Path(run) / MODELS["clip"], _device())
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

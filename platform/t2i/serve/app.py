@@ -1,0 +1,52 @@
+"""The Serve application: three stages and the gateway in front of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from ray import serve
+from ray.serve import Application
+
+from models.errors import UserError
+from t2i.config import ConfigError
+from t2i.serve.config import ServeConfig
+from t2i.serve.decoder import DecoderReplica
+from t2i.serve.gateway import Gateway
+from t2i.serve.prior import PriorReplica
+from t2i.serve.reranker import RerankerReplica
+
+MODELS = ("tokenizer", "prior/model", "dvae/model", "clip/model")
+
+
+def build_app(config: ServeConfig) -> Application:
+    """Bind the four deployments.
+
+    Raises:
+        UserError: the run directory lacks a model.
+    """
+    missing = [name for name in MODELS if not (Path(config.run) / name / "manifest.json").is_file()]
+    if missing:
+        raise UserError(f"{config.run} has no {missing[0]}: train it, or name another run directory.")
+    prior = serve.deployment(name="prior", **config.prior.options())(PriorReplica).bind(config)
+    decoder = serve.deployment(name="decoder", **config.decoder.options())(DecoderReplica).bind(config)
+    reranker = serve.deployment(name="reranker", **config.reranker.options())(RerankerReplica).bind(config)
+    gateway = serve.deployment(
+        name="gateway",
+        num_replicas=config.gateways,
+        max_replicas_per_node=1,
+        ray_actor_options={"num_cpus": 0.1},
+        graceful_shutdown_timeout_s=config.drain_s + 5,
+    )
+    return gateway(Gateway).bind(config, prior, decoder, reranker)
+
+
+def app(args: dict[str, Any]) -> Application:
+    """:func:`build_app` for ``serve deploy``: ``args`` are the fields of ServeConfig."""
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ServeConfig), args))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"args: {str(error).splitlines()[0]}") from error
+    return build_app(cast(ServeConfig, config))

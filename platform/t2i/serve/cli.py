@@ -1,0 +1,161 @@
+"""``t2i``: serve a run, generate images from a service, ask whether a service is ready."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from models.errors import UserError
+from models.settings import setting
+from t2i.cluster import RayConfig, start_ray
+from t2i.config import load_config
+from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, Progress, Summary
+from t2i.serve.config import ServeConfig
+
+APP = "t2i"
+
+
+@dataclass
+class ServeCommand(ServeConfig):
+    """A service, and the Ray it runs on."""
+
+    ray: RayConfig = setting(RayConfig, "the cluster")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script; what the user can mend ends as one sentence and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except UserError as error:
+        print(f"t2i: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="t2i", description="Text to image: serve a trained run and ask it for images."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("serve", help="serve a run directory over gRPC until interrupted")
+    command.add_argument("--run", default="runs/tiny", help="run directory with the trained models")
+    command.add_argument("--port", default="50051", help="port to listen on; 0 takes any free one")
+    command.add_argument("settings", nargs="*", metavar="key=value", help="any other field of ServeConfig, or ray.*")
+    command.set_defaults(command=_serve)
+
+    command = commands.add_parser("generate", help="ask a service for images of a caption")
+    command.add_argument("caption")
+    command.add_argument("-n", "--candidates", type=int, default=8, help="images to sample")
+    command.add_argument("-k", "--keep", type=int, default=1, help="best ones to keep")
+    command.add_argument("--out", type=Path, default=Path("."), help="directory for the images")
+    command.add_argument("--seed", type=int, help="repeat the images of this seed")
+    command.add_argument("--temperature", type=float, default=1.0, help="0 always takes the likeliest token")
+    command.add_argument("--format", choices=FORMATS, default="png")
+    command.add_argument("--stream", action="store_true", help="show progress")
+    _add_server(command)
+    command.set_defaults(command=_generate)
+
+    command = commands.add_parser("status", help="say whether a service is ready; exit code 1 if it is not")
+    _add_server(command)
+    command.set_defaults(command=_status)
+    return parser
+
+
+def _add_server(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    words = [f"run={options.run}", f"port={options.port}", *options.settings]
+    config = load_config(ServeCommand, "serve", words)
+    _check_port(config.host, config.port)
+    from ray import serve
+
+    from t2i.serve.app import build_app
+
+    app = build_app(config)
+    start_ray(config.ray)
+    serve.start(proxy_location="Disabled")
+    handle = serve.run(app, name=APP, route_prefix=None)
+    address = handle.address.remote().result()
+    _write_whole(Path(config.run) / "serve" / "address", address.encode())
+    print(f"serving {config.run} on {address}", flush=True)
+    _wait_for_signal()
+    serve.shutdown()
+
+
+def _generate(options: argparse.Namespace) -> None:
+    with Client(options.server) as client:
+        answer = _ask(client, options)
+    for rank, image in enumerate(answer.images):
+        path = options.out / f"{rank:03d}.{image.format}"
+        _write_whole(path, image.data)
+        print(f"{path}  score {image.score:.3f}  candidate {image.candidate}")
+    note = ", the caption's end was cut off" if answer.summary.caption_truncated else ""
+    print(f"seed {answer.summary.seed}, {answer.summary.tokens_spent} image tokens{note}")
+
+
+def _ask(client: Client, options: argparse.Namespace) -> Answer:
+    wanted = {
+        "candidates": options.candidates,
+        "keep": options.keep,
+        "seed": options.seed,
+        "temperature": options.temperature,
+        "format": options.format,
+    }
+    if not options.stream:
+        return client.generate(options.caption, **wanted)
+    images = []
+    with tqdm(unit="token", file=sys.stderr) as bar:
+        for event in client.generate_stream(options.caption, **wanted):
+            match event:
+                case Progress():
+                    bar.total = event.tokens_total
+                    bar.update(event.tokens_done - bar.n)
+                case GeneratedImage():
+                    images.append(event)
+                case Summary():
+                    return Answer(images, event)
+    raise UserError(f"{client.address} ended the stream too early: ask again.")
+
+
+def _status(options: argparse.Namespace) -> None:
+    with Client(options.server) as client:
+        ready = client.is_serving()
+    print(f"{options.server} is {'ready' if ready else 'not ready: its models are loading'}")
+    sys.exit(0 if ready else 1)
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port, or 0.") from error
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is never seen half-written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): choose another --out.") from error
+
+
+def _wait_for_signal() -> None:
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    stopped.wait()

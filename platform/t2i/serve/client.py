@@ -1,0 +1,244 @@
+"""A client in plain Python: captions in, encoded images out, errors in one sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from PIL import Image
+
+from models.errors import UserError
+from t2i.protos.v1 import generation_pb2 as pb
+from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+
+FORMATS = {"png": pb.IMAGE_FORMAT_PNG, "jpeg": pb.IMAGE_FORMAT_JPEG, "webp": pb.IMAGE_FORMAT_WEBP}
+RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": "t2i.v1.Generation"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
+
+class ServiceError(UserError):
+    """The service did not answer as asked; ``code`` is the gRPC status."""
+
+    def __init__(self, message: str, code: grpc.StatusCode) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ServiceUnreachable(ServiceError):
+    """Nothing listens at the address."""
+
+
+class InvalidRequest(ServiceError):
+    """The service refuses the request; ``field`` names the part that is wrong."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message, grpc.StatusCode.INVALID_ARGUMENT)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Image tokens made so far; ``stage`` is sample, decode or rank."""
+
+    stage: str
+    tokens_done: int
+    tokens_total: int
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """An encoded image, which of the candidates it is, and its CLIP cosine with the caption."""
+
+    data: bytes
+    format: str
+    candidate: int
+    score: float
+
+    def pil(self) -> Image.Image:
+        """The image, unpacked."""
+        return Image.open(io.BytesIO(self.data))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was done: repeating ``seed`` under the same ``models`` (name -> hash) repeats the images."""
+
+    seed: int
+    tokens_spent: int
+    caption_truncated: bool
+    models: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The images asked for, best first."""
+
+    images: list[GeneratedImage]
+    summary: Summary
+
+
+class Client:
+    """Talks to one service; close it, or use it in a ``with`` block."""
+
+    def __init__(self, address: str = "127.0.0.1:50051") -> None:
+        self.address = address
+        unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
+        options = [
+            *unlimited,
+            ("grpc.service_config", json.dumps(RETRIES)),
+            ("grpc.keepalive_time_ms", 30_000),
+        ]
+        self._channel = grpc.insecure_channel(address, options)
+        self._generation = GenerationStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    def generate(
+        self,
+        caption: str,
+        *,
+        candidates: int = 1,
+        keep: int = 1,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        format: str = "png",
+        timeout: float = 600.0,
+    ) -> Answer:
+        """The best ``keep`` of ``candidates`` images.
+
+        Raises:
+            InvalidRequest: a field is out of range.
+            ServiceUnreachable: nothing listens at the address.
+            ServiceError: anything else, such as an overloaded service or a deadline that passed.
+        """
+        request = _request(caption, candidates, keep, seed, temperature, format)
+        with self._plain_errors():
+            response = self._generation.Generate(request, timeout=timeout)
+        return Answer([_image(image) for image in response.images], _summary(response.summary))
+
+    def generate_stream(
+        self,
+        caption: str,
+        *,
+        candidates: int = 1,
+        keep: int = 1,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        format: str = "png",
+        timeout: float = 600.0,
+    ) -> Iterator[Progress | GeneratedImage | Summary]:
+        """The same as :meth:`generate` as it happens: progress, then the images best first, then the summary.
+
+        Closing the iterator early stops the work on the server.
+        """
+        request = _request(caption, candidates, keep, seed, temperature, format)
+        call = self._generation.GenerateStream(request, timeout=timeout)
+        try:
+            with self._plain_errors():
+                for event in call:
+                    yield _event(event)
+        finally:
+            call.cancel()
+
+    def is_serving(self, service: str = "", timeout: float = 10.0) -> bool:
+        """Whether the service, or the server as a whole, has all the models it needs.
+
+        Raises:
+            ServiceUnreachable: nothing listens at the address.
+        """
+        with self._plain_errors():
+            answer = self._health.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise _plain_error(error, self.address) from error
+
+
+def _request(
+    caption: str, candidates: int, keep: int, seed: int | None, temperature: float, format: str
+) -> pb.GenerateRequest:
+    if format not in FORMATS:
+        raise InvalidRequest(f"format is {format!r}: use {', '.join(FORMATS)}.", "format")
+    for field, value, largest in (
+        ("candidates", candidates, 2**31),
+        ("keep", keep, 2**31),
+        ("seed", seed or 0, 2**63),
+    ):
+        if not -largest <= value < largest:
+            raise InvalidRequest(f"{field} is {value}: use a smaller number.", field)
+    return pb.GenerateRequest(
+        caption=caption,
+        candidates=candidates,
+        keep=keep,
+        seed=seed,
+        temperature=temperature,
+        format=FORMATS[format],
+    )
+
+
+def _event(event: pb.GenerateStreamResponse) -> Progress | GeneratedImage | Summary:
+    match event.WhichOneof("event"):
+        case "progress":
+            stage = pb.Stage.Name(event.progress.stage).removeprefix("STAGE_").lower()
+            return Progress(stage, event.progress.tokens_done, event.progress.tokens_total)
+        case "image":
+            return _image(event.image)
+        case _:
+            return _summary(event.summary)
+
+
+def _image(image: pb.Image) -> GeneratedImage:
+    name = next(name for name, value in FORMATS.items() if value == image.format)
+    return GeneratedImage(image.data, name, image.candidate, image.score)
+
+
+def _summary(summary: pb.Summary) -> Summary:
+    models = {field.name: value for field, value in summary.models.ListFields()}
+    return Summary(summary.seed, summary.tokens_spent, summary.caption_truncated, models)
+
+
+def _plain_error(error: grpc.RpcError, address: str) -> ServiceError:
+    """Our own statuses carry a ``google.rpc.Status``; without one nobody of ours answered."""
+    code, status = error.code(), rpc_status.from_call(error)
+    if code == grpc.StatusCode.UNAVAILABLE and status is None:
+        message = f"nothing answers at {address}: start the service with `t2i serve`, or name another address."
+        return ServiceUnreachable(message, code)
+    for detail in status.details if status else ():
+        bad_request = error_details_pb2.BadRequest()
+        if detail.Unpack(bad_request):
+            return InvalidRequest(status.message, bad_request.field_violations[0].field)
+    return ServiceError(f"{address} answered {code.name}: {error.details()}", code)

@@ -1,0 +1,57 @@
+"""One replica of the decoder: image tokens in, images out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ray import serve
+
+from models.checkpoint import load_model, model_hash
+from models.dvae import DVAE, DVAEConfig
+from t2i.engine.pipeline import to_uint8
+from t2i.serve.config import ServeConfig
+from t2i.serve.messages import Decoded, Refusal
+
+
+class DecoderReplica:
+    """Owns the dVAE; decodes the images of concurrent requests together."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        torch.set_num_threads(config.decoder.threads)
+        directory = Path(config.run) / "dvae" / "model"
+        self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device)
+        self._model = model_hash(directory)
+        self._batch = config.decode_batch
+        self._decode_one.set_max_batch_size(config.decode_batch)  # type: ignore[attr-defined]
+
+    async def decode(self, grids: Sequence[np.ndarray]) -> Decoded:
+        """Image tokens int [h, w], all of one shape -> images.
+
+        Raises:
+            Refusal: a token is not in the codebook.
+        """
+        codebook = self._dvae.config.codebook_size
+        if any(grid.min() < 0 or grid.max() >= codebook for grid in grids):
+            raise Refusal("grids", f"grids has tokens outside of the codebook: use 0 to {codebook - 1}.")
+        images = await asyncio.gather(*(self._decode_one(grid) for grid in grids))
+        return Decoded(np.stack(images), self._model)
+
+    @serve.batch(batch_wait_timeout_s=0.005)
+    async def _decode_one(self, grids: list[np.ndarray]) -> list[np.ndarray]:
+        return await asyncio.to_thread(self._decode_batch, grids)
+
+    @torch.inference_mode()
+    def _decode_batch(self, grids: list[np.ndarray]) -> list[np.ndarray]:
+        """Any mix of shapes; batches are filled up, so that an image does not depend on its neighbours."""
+        images: dict[int, np.ndarray] = {}
+        for shape in {grid.shape for grid in grids}:
+            rows = [row for row, grid in enumerate(grids) if grid.shape == shape]
+            tokens = np.zeros((self._batch, *shape), np.int64)
+            tokens[: len(rows)] = [grids[row] for row in rows]
+            batch = torch.from_numpy(tokens).flatten(1).to(next(self._dvae.parameters()).device)
+            images.update(zip(rows, to_uint8(self._dvae.decode(batch, shape)), strict=False))
+        return [images[row] for row in range(len(grids))]

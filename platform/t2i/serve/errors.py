@@ -1,0 +1,50 @@
+"""What goes wrong, as gRPC statuses: what the caller can mend is named, anything else stays in the log."""
+
+from __future__ import annotations
+
+import uuid
+
+from google.protobuf.any_pb2 import Any
+from google.rpc import code_pb2, error_details_pb2
+from google.rpc.status_pb2 import Status
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+
+from t2i.engine import RequestError
+from t2i.logs import get_logger
+
+logger = get_logger("serve.gateway")
+
+_PLAIN = (
+    (BackPressureError, code_pb2.RESOURCE_EXHAUSTED, "too many requests are waiting: try again later."),
+    (
+        TimeoutError,
+        code_pb2.DEADLINE_EXCEEDED,
+        "the time for this request is over: ask for fewer candidates or allow more.",
+    ),
+    (
+        (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError),
+        code_pb2.UNAVAILABLE,
+        "a replica was lost and did not come back in time: try again.",
+    ),
+)
+
+
+def status_of(error: Exception) -> Status:
+    """The ``google.rpc.Status`` for the client; what was not foreseen is logged under an id and not sent."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, RequestError):
+        return _bad_request(cause)
+    for kinds, code, message in _PLAIN:
+        if isinstance(cause, kinds):
+            return Status(code=code, message=message)
+    incident = uuid.uuid4().hex[:12]
+    logger.error("incident %s", incident, exc_info=error)
+    return Status(code=code_pb2.INTERNAL, message=f"internal error: the server's log has it as incident {incident}.")
+
+
+def _bad_request(error: RequestError) -> Status:
+    violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
+    detail = Any()
+    detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return Status(code=code_pb2.INVALID_ARGUMENT, message=str(error), details=[detail])

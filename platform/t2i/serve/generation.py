@@ -1,0 +1,98 @@
+"""``t2i.v1.Generation``: the prior, the decoder and the reranker one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from t2i.engine import FinishedCandidate, Progress
+from t2i.protos.v1 import generation_pb2 as pb
+from t2i.protos.v1.generation_pb2_grpc import GenerationServicer
+from t2i.serve.messages import Decoded, Ranked, SampleStart
+from t2i.serve.pictures import check_format, encode_image
+from t2i.serve.rpc import Rpc
+from t2i.serve.validation import images_to_keep, sample_order
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Handles of the three deployments."""
+
+    prior: Any
+    decoder: Any
+    reranker: Any
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take: images, and seconds."""
+
+    images: int
+    time_s: float
+
+
+class Generation(GenerationServicer):
+    """Answers with the best of many candidates."""
+
+    def __init__(self, stages: Stages, limits: Limits) -> None:
+        self._stages = stages
+        self._limits = limits
+
+    async def Generate(self, request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
+        response = pb.GenerateResponse()
+        async with aclosing(self.GenerateStream(request, context)) as events:
+            async for event in events:
+                if event.HasField("image"):
+                    response.images.append(event.image)
+                elif event.HasField("summary"):
+                    response.summary.CopyFrom(event.summary)
+        return response
+
+    async def GenerateStream(
+        self, request: pb.GenerateRequest, context: Any
+    ) -> AsyncGenerator[pb.GenerateStreamResponse]:
+        rpc = Rpc(context, self._limits.time_s)
+        async with rpc.answering():
+            order = sample_order(request, self._limits.images, rpc.deadline)
+            keep = images_to_keep(request, order.candidates)
+            image_format = check_format(request.format)
+
+            grids: dict[int, np.ndarray] = {}
+            async for event in rpc.sample(self._stages.prior, order):
+                if isinstance(event, SampleStart):
+                    start = event
+                elif isinstance(event, FinishedCandidate):
+                    grids[event.candidate] = event.image_tokens.reshape(start.grid)
+                else:
+                    progress = event
+                    yield progress_message(pb.STAGE_SAMPLE, progress)
+
+            yield progress_message(pb.STAGE_DECODE, progress)
+            decoded: Decoded = await rpc.ask(self._stages.decoder.decode, [grids[i] for i in range(order.candidates)])
+            yield progress_message(pb.STAGE_RANK, progress)
+            ranked: Ranked = await rpc.ask(self._stages.reranker.rank, order.caption, list(decoded.images))
+
+            for candidate in ranked.order[:keep]:
+                data = await asyncio.to_thread(encode_image, decoded.images[candidate], image_format)
+                score = ranked.scores[candidate]
+                image = pb.Image(data=data, format=image_format, candidate=candidate, score=score)
+                yield pb.GenerateStreamResponse(image=image)
+            models = pb.ModelHashes(prior=start.model, decoder=decoded.model, reranker=ranked.model)
+            summary = pb.Summary(
+                seed=order.seed,
+                tokens_spent=rpc.tokens_spent,
+                caption_truncated=start.truncated,
+                models=models,
+            )
+            yield pb.GenerateStreamResponse(summary=summary)
+
+
+def progress_message(stage: pb.Stage.ValueType, progress: Progress) -> pb.GenerateStreamResponse:
+    """Progress of the whole request; the stages after sampling make no tokens."""
+    message = pb.Progress(stage=stage, tokens_done=progress.tokens_done, tokens_total=progress.tokens_total)
+    return pb.GenerateStreamResponse(progress=message)

@@ -1,0 +1,35 @@
+"""One replica of the reranker: a caption and images in, scores out."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.checkpoint import load_model, model_hash
+from models.reranker import CLIPConfig, CLIPReranker, rank
+from t2i.engine.pipeline import to_float
+from t2i.serve.config import ServeConfig
+from t2i.serve.messages import Ranked
+
+
+class RerankerReplica:
+    """Owns CLIP."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        torch.set_num_threads(config.reranker.threads)
+        directory = Path(config.run) / "clip" / "model"
+        self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device)
+        self._model = model_hash(directory)
+
+    async def rank(self, caption: str, images: list[np.ndarray]) -> Ranked:
+        """Images uint8 [H, W, 3] of any sizes, ranked by their likeness to the caption."""
+        return await asyncio.to_thread(self._rank, caption, images)
+
+    @torch.inference_mode()
+    def _rank(self, caption: str, images: list[np.ndarray]) -> Ranked:
+        features = torch.cat([self._clip.encode_images(to_float(image[None])) for image in images])
+        ranking = rank(features, self._clip.encode_captions([caption])[0])
+        return Ranked(ranking.scores.tolist(), ranking.order.tolist(), self._model)

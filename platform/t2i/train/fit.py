@@ -1,0 +1,105 @@
+"""Train a task on Ray: the only file that names the TorchTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.data import Dataset
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from models.errors import UserError
+from t2i.data import to_columns
+from t2i.logs import get_logger
+from t2i.train.loop import TrainConfig, describe
+from t2i.train.progress import shown
+from t2i.train.run_directory import CHECKPOINTS, RunDirectory
+from t2i.train.tasks.base import Task
+from t2i.train.worker import Assignment, train_worker
+
+MAX_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The final validation metrics, step and timings; and where the model directory is."""
+
+    metrics: Mapping[str, Any]
+    model: str
+
+
+def fit(
+    task: Task,
+    read: Callable[[], tuple[Dataset, Dataset]],
+    config: TrainConfig,
+    directory: str,
+    inputs: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Train ``task`` up to ``config.steps``, going on from whatever ``directory`` holds.
+
+    ``read`` gives the training and the validation set. It is called only if there is anything left to train: a
+    finished run returns at once, without Ray. ``inputs`` names what else the result depends on (sources, hashes of
+    other models); like the configuration it may not change within a run.
+
+    Raises:
+        RunChanged: ``directory`` was begun with another configuration or other inputs.
+        UserError: what a worker found wrong with data or configuration.
+    """
+    run = RunDirectory(directory)
+    run.claim(describe(task, config) | {"inputs": dict(inputs or {})})
+    metrics = run.finished(config.steps)
+    if metrics is None:
+        metrics = _train(task, read(), config, run)
+    else:
+        get_logger("train").info("%s is already complete: %d steps", run.uri, metrics["step"])
+    return FitResult(metrics, f"{run.uri}/model")
+
+
+def _train(task: Task, datasets: tuple[Dataset, Dataset], config: TrainConfig, run: RunDirectory) -> dict[str, Any]:
+    train, validation = (ray.put(to_columns(dataset)) for dataset in datasets)
+    cpus = config.cpus_per_worker or cpus_per_worker(config.workers)
+    with shown(run, config.steps, Path(run.uri).name):
+        _run_workers(Assignment(task, config, run.uri, train, validation, cpus), run)
+    metrics = run.finished(config.steps)
+    if metrics is None:
+        raise UserError(run.read_progress()["error"])
+    return metrics
+
+
+def _run_workers(assignment: Assignment, run: RunDirectory) -> None:
+    gpu = ray.cluster_resources().get("GPU", 0) >= assignment.config.workers
+    resources = {"CPU": assignment.threads, **({"GPU": 1} if gpu else {})}
+    run.forget_ray_train()
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"assignment": assignment},
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=assignment.config.workers, use_gpu=gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(  # type: ignore[call-arg]  # annotated as version 1's
+            name=CHECKPOINTS,
+            storage_path=run.path,
+            storage_filesystem=run.filesystem,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            logging_config=LoggingConfig(log_level="INFO"),
+        ),
+    )
+    trainer.fit()
+
+
+def cpus_per_worker(workers: int) -> int:
+    """The most cores that each of ``workers`` can have, when no worker spans two machines.
+
+    Raises:
+        UserError: the cluster has fewer cores than workers.
+    """
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    for cpus in range(max(nodes, default=0), 0, -1):
+        if sum(node // cpus for node in nodes) >= workers:
+            return cpus
+    raise UserError(f"train.workers is {workers} but the cluster has {sum(nodes)} CPUs: use fewer workers.")

@@ -1,0 +1,91 @@
+"""One calm line in the driver's terminal about workers that run elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from t2i.train.run_directory import RunDirectory
+
+LINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Steps done, and the newest loss."""
+
+    step: int
+    loss: float | None
+
+
+@contextmanager
+def shown(run: RunDirectory, steps: int, title: str) -> Iterator[None]:
+    """Show what the first worker writes of its progress while the block runs."""
+    run.write_progress({})
+    closed = threading.Event()
+    thread = threading.Thread(target=_follow, args=(run, ProgressLine(steps, title), closed), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closed.set()
+        thread.join()
+
+
+def _follow(run: RunDirectory, line: ProgressLine, closed: threading.Event) -> None:
+    while not closed.wait(poll_seconds(run)):
+        progress = run.read_progress()
+        if "step" in progress:
+            line.show(Progress(**progress))
+    line.end()
+
+
+def poll_seconds(run: RunDirectory) -> float:
+    """How often progress is written and read: S3 is asked less often than a disk."""
+    return 0.5 if run.is_local else LINE_SECONDS
+
+
+class ProgressLine:
+    """Steps, time gone and left, rate and loss: rewritten in place on a terminal, elsewhere a line every ten s."""
+
+    def __init__(self, steps: int, title: str) -> None:
+        self._steps, self._title = steps, title
+        self._terminal = sys.stderr.isatty()
+        self._begun, self._first_step = 0.0, -1
+        self._next_line = 0.0
+
+    def show(self, progress: Progress) -> None:
+        """Print ``progress``, unless the last line is too fresh."""
+        now = time.monotonic()
+        if self._first_step < 0:
+            self._begun, self._first_step = now, progress.step
+        if self._terminal:
+            print(f"\r{self.text(progress, now)}\033[K", end="", file=sys.stderr, flush=True)
+        elif now >= self._next_line:
+            self._next_line = now + LINE_SECONDS
+            print(self.text(progress, now), file=sys.stderr, flush=True)
+
+    def text(self, progress: Progress, now: float) -> str:
+        """The line itself; the rate counts from the first step seen, so a resumed run does not boast."""
+        loss = None if progress.loss is None else f"loss {progress.loss:.4f}"
+        return tqdm.format_meter(
+            progress.step,
+            self._steps,
+            now - self._begun,
+            ncols=100,
+            prefix=self._title,
+            unit=" steps",
+            postfix=loss,
+            initial=self._first_step,
+        )
+
+    def end(self) -> None:
+        """Leave the line as it is and go on below."""
+        if self._terminal and self._first_step >= 0:
+            print(file=sys.stderr)

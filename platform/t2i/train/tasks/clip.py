@@ -1,0 +1,168 @@
+"""The reranker: fit a CLIP on images and captions, contrastively (Radford et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+
+from models.reranker import CLIPConfig, CLIPReranker
+from models.settings import setting
+from t2i.train.optim import OptimizerConfig
+from t2i.train.schedules import cosine_anneal, linear_warmup
+from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
+from t2i.train.tasks.prior import choose_captions
+
+TOWER_BATCH = 16
+"""Images or captions at once through a locked tower; small batches stay in a core's cache and are the fastest."""
+
+
+def _optimizer() -> OptimizerConfig:
+    return OptimizerConfig(beta2=0.98, weight_decay=0.1, ema_decay=0.95)
+
+
+@dataclass
+class CLIPTaskConfig:
+    """The defaults train the small CLIP's heads in half a minute."""
+
+    model: CLIPConfig = setting(CLIPConfig, "which CLIP")
+    optimizer: OptimizerConfig = setting(_optimizer, "AdamW, clipping and EMA")
+    lr: float = setting(1e-3, "learning rate after the warm-up; it falls to 0 along a cosine")
+    lr_steps: int = setting(400, "steps until it is 0")
+    warmup_steps: int = setting(50, "steps of the linear warm-up")
+    mirror: bool = setting(True, "mirror half of the training images")
+    caption_weights: list[float] = setting(
+        lambda: [3.0, 1.0],
+        "chance of an image's 1st, 2nd, ... caption, the last number holding for all further ones; empty: all alike",
+    )
+
+
+class CLIPTask(Task):
+    """Columns: ``pixels`` uint8 [n, S, S, 3], ``captions`` lists of str.
+
+    :meth:`prepare` adds ``text``, a row for each caption of all images one after the other, and for each image its
+    ``first`` row and its ``count`` of them. Of a locked CLIP, ``text`` is its text tower's outputs, and ``images`` and
+    ``mirrored`` its image tower's, both constants; otherwise ``text`` is token ids.
+    """
+
+    def __init__(self, config: CLIPTaskConfig) -> None:
+        self.config: CLIPTaskConfig = config
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        return self.config.optimizer
+
+    def lr(self, step: int) -> float:
+        c = self.config
+        return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr, 0.0, c.lr_steps)
+
+    def build(self) -> nn.Module:
+        return CLIPReranker.from_pretrained(self.config.model)
+
+    def prepare(self, columns: Columns, model: nn.Module) -> Columns:
+        assert isinstance(model, CLIPReranker)
+        captions = [caption for row in columns["captions"] for caption in row]
+        count = np.array([len(row) for row in columns["captions"]])
+        added = {"count": count, "first": np.cumsum(count) - count}
+        if not model.locked:
+            return {**columns, **added, "text": model.tokenize(captions).numpy()}
+        added["text"] = text_outputs(model, captions)
+        added["images"] = image_outputs(model, columns["pixels"])
+        if self.config.mirror:
+            added["mirrored"] = image_outputs(model, columns["pixels"][:, :, ::-1])
+        return {**columns, **added}
+
+    def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
+        """Each image with one of its captions: at random when training, else the first."""
+        chosen = columns["first"][rows]
+        mirrored = np.zeros(len(rows), dtype=bool)
+        if training:
+            chosen = chosen + choose_captions(columns["count"][rows], self.config.caption_weights, generator)
+            mirrored = (torch.rand(len(rows), generator=generator) < 0.5).numpy() & self.config.mirror
+        return {"images": pick_images(columns, rows, mirrored), "text": torch.from_numpy(columns["text"][chosen])}
+
+    def loss(
+        self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(model, CLIPReranker)
+        model.limit_logit_scale()
+        images, text = (gathered(features) for features in model(batch["images"], batch["text"]))
+        logits = model.logit_scale * images @ text.T
+        own = torch.arange(len(logits), device=logits.device)
+        accuracy = (logits.argmax(dim=1) == own).float().mean()
+        return contrastive_loss(logits), {"accuracy": accuracy, "logit_scale": model.logit_scale}
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
+        """Of all validation images and first captions: how often a caption finds its image, and an image its caption,
+        among the 1 or 10 best, and the median rank (1 is best) of the right one."""
+        assert isinstance(model, CLIPReranker)
+        batches = [
+            self.batch(columns, rows, torch.Generator(), training=False)
+            for rows in splits(len(columns["first"]), batch_size)
+        ]
+        device = device_of(model)
+        embedded = [model(batch["images"].to(device), batch["text"].to(device)) for batch in batches]
+        images, text = (torch.cat(features).float().cpu().numpy() for features in zip(*embedded, strict=True))
+        return retrieval("image_to_text", images, text) | retrieval("text_to_image", text, images)
+
+
+def contrastive_loss(logits: Tensor) -> Tensor:
+    """InfoNCE in both directions; the pairs are on the diagonal of logits [B, B]."""
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def gathered(features: Tensor) -> Tensor:
+    """[B, E] of every worker -> [workers * B, E], the same on all.
+
+    Its backward sums the gradients that all workers' equal losses send; the mean that data-parallel training takes over
+    workers then gives the one gradient of the whole batch.
+    """
+    return torch.cat(all_gather(features)) if dist.is_initialized() else features
+
+
+def image_outputs(model: CLIPReranker, pixels: np.ndarray) -> np.ndarray:
+    """uint8 [n, S, S, 3] -> the locked image tower's outputs float32 [n, F]."""
+    parts = (to_images(pixels[rows]) for rows in splits(len(pixels), TOWER_BATCH))
+    return torch.cat([model.image_tower(part).float().cpu() for part in parts]).numpy()
+
+
+def text_outputs(model: CLIPReranker, captions: list[str]) -> np.ndarray:
+    """Captions -> the locked text tower's outputs float32 [M, F]; each distinct one is computed once.
+
+    They go by length, so that there is little padding.
+    """
+    distinct = sorted(set(captions), key=len)
+    parts = [model.text_tower([distinct[i] for i in rows]).float().cpu() for rows in splits(len(distinct), TOWER_BATCH)]
+    place = {caption: index for index, caption in enumerate(distinct)}
+    return torch.cat(parts).numpy()[[place[caption] for caption in captions]]
+
+
+def pick_images(columns: Columns, rows: np.ndarray, mirrored: np.ndarray) -> Tensor:
+    """The images of ``rows``, or their outputs from a locked tower, with those marked in ``mirrored`` [B] mirrored."""
+    if "images" not in columns:
+        images = to_images(columns["pixels"][rows])
+        return torch.where(torch.from_numpy(mirrored)[:, None, None, None], images.flip(-1), images)
+    outputs = columns["images"][rows]
+    if mirrored.any():
+        outputs[mirrored] = columns["mirrored"][rows[mirrored]]
+    return torch.from_numpy(outputs)
+
+
+def to_images(pixels: np.ndarray) -> Tensor:
+    """uint8 [B, S, S, 3] -> float32 [B, 3, S, S] in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+
+
+def retrieval(name: str, queries: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Unit-norm [n, E] x 2, pairs in equal rows -> recall at 1 and at 10, and the median rank."""
+    similarity = queries @ targets.T
+    ranks = 1 + (similarity > similarity.diagonal()[:, None]).sum(axis=1)
+    recall = {f"{name}_r{k}": float((ranks <= k).mean()) for k in (1, 10)}
+    return {**recall, f"{name}_median_rank": float(np.median(ranks))}

@@ -1,0 +1,189 @@
+"""Stage 2: fit the prior on captions and image tokens (paper section 2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.checkpoint import load_model
+from models.dvae import DVAE, DVAEConfig
+from models.errors import UserError
+from models.prior import Prior, PriorConfig, prior_loss, text_tensor
+from models.settings import setting
+from models.tokenizer import CaptionTokenizer
+from t2i.data.storage import fetch_directory
+from t2i.engine import Engine, Request
+from t2i.logs import get_logger
+from t2i.train.optim import OptimizerConfig
+from t2i.train.schedules import cosine_anneal, linear_warmup
+from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
+from t2i.train.tasks.pictures import SHOWN, evenly, grid
+
+SAMPLES_PER_CAPTION = 4
+
+
+def _optimizer() -> OptimizerConfig:
+    return OptimizerConfig(beta2=0.96, weight_decay=4.5e-2, clip_norm=4.0, ema_decay=0.99)
+
+
+@dataclass
+class PriorTaskConfig:
+    """The prior's learning rate and captions; the defaults are the paper's.
+
+    The paper halves the learning rate five times, at plateaus. Ours falls to the same 1/32 along a cosine: a pure
+    function of the step, so that a resumed run needs no history of losses.
+    """
+
+    model: PriorConfig = setting(PriorConfig, "sizes of the prior")
+    optimizer: OptimizerConfig = setting(_optimizer, "AdamW, clipping and EMA")
+    lr: float = setting(4.5e-4, "learning rate after the warm-up")
+    lr_end: float = setting(4.5e-4 / 32, "last learning rate")
+    lr_steps: int = setting(430_000, "steps to lr_end")
+    warmup_steps: int = setting(5_000, "steps of the linear warm-up")
+    caption_weights: list[float] = setting(
+        list,
+        "chance of an image's 1st, 2nd, ... caption, the last number holding for all further ones; empty: all alike",
+    )
+
+    def __post_init__(self) -> None:
+        if any(weight < 0 for weight in self.caption_weights):
+            raise ValueError("task.caption_weights has a negative number: use 0 or more.")
+        if self.caption_weights and self.caption_weights[0] == 0:
+            raise ValueError(
+                "task.caption_weights begins with 0, but some images have one caption only: use more than 0."
+            )
+
+
+class PriorTask(Task):
+    """Columns: ``image_tokens`` int32 [n, N], ``captions`` lists of str.
+
+    :meth:`prepare` adds ``text`` int64 [M, T], the captions of all images one after the other, and for each image its
+    ``first`` row and its ``count`` of them.
+    """
+
+    def __init__(self, config: PriorTaskConfig, tokenizer: str, dvae: str) -> None:
+        self.config: PriorTaskConfig = config
+        self._tokenizer_dir = tokenizer
+        self._dvae_dir = dvae
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        return self.config.optimizer
+
+    def lr(self, step: int) -> float:
+        c = self.config
+        return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr, c.lr_end, c.lr_steps)
+
+    def build(self) -> nn.Module:
+        return Prior(self.config.model)
+
+    def prepare(self, columns: Columns, model: nn.Module) -> Columns:
+        """Tokenise every caption once.
+
+        Raises:
+            UserError: tokenizer or image tokens are not of the sizes that the prior has.
+        """
+        tokenizer = CaptionTokenizer.load(fetch_directory(self._tokenizer_dir))
+        self._check_sizes(columns, tokenizer)
+        layout = self.config.model.layout
+        captions = [caption for row in columns["captions"] for caption in row]
+        encoded = tokenizer.encode_batch(captions, layout.text_length)
+        truncated = sum(caption.truncated for caption in encoded)
+        if truncated:
+            limit = layout.text_length
+            get_logger("train").warning("%d of %d captions cut to %d tokens", truncated, len(captions), limit)
+        count = np.array([len(row) for row in columns["captions"]])
+        text = text_tensor([caption.ids for caption in encoded], layout).numpy()
+        return {**columns, "text": text, "count": count, "first": np.cumsum(count) - count}
+
+    def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
+        """One caption of each image: at random when training, else its first."""
+        chosen = columns["first"][rows]
+        if training:
+            chosen = chosen + choose_captions(columns["count"][rows], self.config.caption_weights, generator)
+        image_tokens = torch.from_numpy(columns["image_tokens"][rows].astype(np.int64))
+        return {"text": torch.from_numpy(columns["text"][chosen]), "image_tokens": image_tokens}
+
+    def loss(
+        self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(model, Prior)
+        result = prior_loss(model, batch["text"], batch["image_tokens"])
+        return result.loss, {"nats_per_text_token": result.text, "nats_per_image_token": result.image}
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
+        """Nats per image token and per text token, and what knowing nothing but the codes' frequencies would cost."""
+        assert isinstance(model, Prior)
+        image_nats, text_nats, n, words = 0.0, 0.0, len(columns["image_tokens"]), 0
+        for rows in splits(n, batch_size):
+            batch = self.batch(columns, rows, torch.Generator(), training=False)
+            result = prior_loss(model, *(batch[name].to(device_of(model)) for name in ("text", "image_tokens")))
+            batch_words = int((batch["text"] < model.layout.text_vocabulary).sum())
+            image_nats += result.image.item() * len(rows)
+            text_nats += result.text.item() * batch_words
+            words += batch_words
+        entropy = unigram_entropy(columns["image_tokens"])
+        return {
+            "nats_per_image_token": image_nats / n,
+            "nats_per_text_token": text_nats / words,
+            "image_token_unigram_entropy": entropy,
+        }
+
+    @torch.no_grad()
+    def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
+        """One column for each of a few captions: the image itself (through the dVAE) over samples at temperature 1."""
+        assert isinstance(model, Prior)
+        rows = np.array(evenly(len(columns["image_tokens"])))
+        dvae = load_model(DVAE, DVAEConfig, fetch_directory(self._dvae_dir), str(device_of(model)))
+        text = self.batch(columns, rows, torch.Generator(), training=False)["text"].numpy()
+        samples = sample_tokens(model, text, SAMPLES_PER_CAPTION)
+        tokens = np.concatenate([columns["image_tokens"][rows], *samples.swapaxes(0, 1)])
+        images = dvae.decode(torch.from_numpy(tokens).to(device_of(model)), model.layout.grid)
+        return {"samples": grid(images, columns=len(rows))}
+
+    def _check_sizes(self, columns: Columns, tokenizer: CaptionTokenizer) -> None:
+        sizes, image_tokens = self.config.model, columns["image_tokens"]
+        if tokenizer.vocabulary > sizes.text_vocabulary:
+            known, most = tokenizer.vocabulary, sizes.text_vocabulary
+            raise UserError(f"task.model.text_vocabulary is {most} but the tokenizer has {known} tokens: raise it.")
+        if image_tokens.shape[1] != sizes.layout.image_length:
+            shape = f"{sizes.grid_height} x {sizes.grid_width}"
+            raise UserError(
+                f"task.model's grid is {shape} but images have {image_tokens.shape[1]} tokens: make them agree."
+            )
+        if image_tokens.max() >= sizes.codebook_size:
+            raise UserError(
+                f"task.model.codebook_size is {sizes.codebook_size} but there is a token {image_tokens.max()}."
+            )
+
+
+def choose_captions(count: np.ndarray, weights: list[float], generator: torch.Generator) -> np.ndarray:
+    """A caption number in [0, count) for each image, int64 [B], with the chances of ``caption_weights``."""
+    most = int(count.max())
+    chances = np.array([*weights, *[weights[-1] if weights else 1.0] * most])[:most]
+    table = np.where(np.arange(most) < count[:, None], chances, 0.0)
+    return torch.multinomial(torch.from_numpy(table), 1, generator=generator)[:, 0].numpy()
+
+
+def sample_tokens(prior: Prior, text: np.ndarray, candidates: int) -> np.ndarray:
+    """Padded text int64 [B, T] -> image tokens int64 [B, candidates, N] at temperature 1, seed 0."""
+    engine = Engine(prior, slots=min(len(text), SHOWN) * candidates)
+    for index, row in enumerate(text):
+        words = tuple(row[row < prior.layout.text_vocabulary].tolist())
+        engine.add(Request(str(index), words, candidates, seed=0))
+    tokens = np.zeros((len(text), candidates, prior.layout.image_length), np.int64)
+    while engine.has_work:
+        for finished in engine.step().finished:
+            tokens[int(finished.request_id), finished.candidate] = finished.image_tokens
+    return tokens
+
+
+def unigram_entropy(image_tokens: np.ndarray) -> float:
+    """Entropy in nats of the frequencies of image tokens."""
+    _, counts = np.unique(image_tokens, return_counts=True)
+    share = counts / counts.sum()
+    return float(-(share * np.log(share)).sum())

@@ -1,0 +1,111 @@
+"""The prior: stream, one forward for training and decoding, the loss."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from models.prior import Prior, PriorConfig, TextTooLong, prior_loss, text_tensor
+
+CONFIG = PriorConfig(
+    layers=5,
+    heads=2,
+    head_width=16,
+    text_length=6,
+    text_vocabulary=50,
+    grid_height=4,
+    grid_width=5,
+    codebook_size=32,
+)
+
+
+@pytest.fixture
+def prior() -> Prior:
+    model = Prior(CONFIG).eval()
+    for parameter in model.parameters():  # larger than at initialisation, so that every path matters
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def streams(prior: Prior, captions: list[list[int]]) -> torch.Tensor:
+    image_tokens = torch.randint(32, (len(captions), 20))
+    return prior.layout.inputs(text_tensor(captions, prior.layout), image_tokens)
+
+
+def test_stream_is_start_text_pads_start_image(prior: Prior) -> None:
+    layout = prior.layout
+    stream = layout.inputs(text_tensor([[7, 8]], layout), torch.arange(20)[None])[0]
+    assert stream[:8].tolist() == [
+        layout.start_of_text,
+        7,
+        8,
+        50 + 2,
+        50 + 3,
+        50 + 4,
+        50 + 5,
+        layout.start_of_image,
+    ]
+    assert stream[8:].tolist() == [layout.image_offset + token for token in range(19)]
+    assert len(stream) == layout.length
+
+
+def test_a_caption_that_does_not_fit_is_refused(prior: Prior) -> None:
+    with pytest.raises(TextTooLong, match="7 tokens, the prior takes 6"):
+        text_tensor([[1] * 7], prior.layout)
+
+
+@torch.no_grad()
+def test_cached_hidden_states_equal_the_full_forward(prior: Prior) -> None:
+    stream = streams(prior, [[1, 2, 3], [4]])
+    full = prior(stream)
+    cache, prefix = prior.new_cache(2), prior.layout.prefix_length
+    parts = [prior(stream[:, :prefix], torch.arange(prefix).expand(2, -1), cache)]
+    for position in range(prefix, prior.layout.length):
+        parts.append(prior(stream[:, position : position + 1], torch.full((2, 1), position), cache))
+    torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_slots_at_different_positions_share_a_step(prior: Prior) -> None:
+    stream = streams(prior, [[1, 2, 3], [4]])
+    full = prior(stream)
+    cache = prior.new_cache(2)
+    ends = [12, 20]
+    for row, end in enumerate(ends):
+        single = prior.new_cache(1)
+        prior(stream[row : row + 1, :end], torch.arange(end)[None], single)
+        cache.copy_prefix(single, [row], end)
+    tokens = torch.stack([stream[row, end] for row, end in enumerate(ends)])[:, None]
+    out = prior(tokens, torch.tensor(ends)[:, None], cache)
+    torch.testing.assert_close(out[:, 0], full[[0, 1], ends], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_no_position_sees_the_future(prior: Prior) -> None:
+    stream = streams(prior, [[1, 2, 3]])
+    before = prior(stream)
+    for position in range(1, prior.layout.length):
+        changed = stream.clone()
+        changed[0, position] = (changed[0, position] + 1) % prior.layout.vocabulary
+        torch.testing.assert_close(prior(changed)[:, :position], before[:, :position], rtol=0, atol=1e-5)
+
+
+def test_loss_weighs_text_and_image_one_to_seven_and_leaves_pads_out() -> None:
+    prior = Prior(CONFIG)
+    text = text_tensor([[1, 2, 3], [4]], prior.layout)
+    image_tokens = torch.randint(32, (2, 20))
+    loss = prior_loss(prior, text, image_tokens)
+    torch.testing.assert_close(loss.loss, loss.text / 8 + loss.image * 7 / 8)
+    assert loss.image.item() == pytest.approx(math.log(32), rel=0.05)
+    logits = prior.text_logits(prior(prior.layout.inputs(text, image_tokens)))[:, :6].log_softmax(-1)
+    words = [logits[0, 0, 1], logits[0, 1, 2], logits[0, 2, 3], logits[1, 0, 4]]
+    torch.testing.assert_close(loss.text, -torch.stack(words).mean())
+
+
+def test_paper_preset_has_twelve_billion_parameters_in_its_blocks() -> None:
+    with torch.device("meta"):
+        prior = Prior(PriorConfig())
+    weights = sum(parameter.numel() for parameter in prior.blocks.parameters() if parameter.ndim == 2)
+    assert weights == 64 * 12 * 3968**2

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2i.data import DataError, SourceConfig
+from t2i.data.coco import find_images, parse_coco
+
+
+def source(folder: Path, document: Any, **settings: Any) -> SourceConfig:
+    path = folder / "captions_val2014.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return SourceConfig(path=str(path), **settings)
+
+
+def karpathy(**splits: int) -> dict[str, Any]:
+    images = [
+        {"filepath": "val2014", "filename": f"{split}_{i}.jpg", "split": split, "sentences": [{"raw": "a cat"}]}
+        for split, count in splits.items()
+        for i in range(count)
+    ]
+    return {"images": images}
+
+
+def test_captions_join_their_image_in_order(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "COCO_val2014_7.jpg"}, {"id": 3, "file_name": "COCO_val2014_3.jpg"}]
+    annotations = [{"image_id": i, "caption": text} for i, text in ((3, "a "), (7, "b\n"), (3, "c"))]
+    parsed = parse_coco(source(tmp_path, {"images": images, "annotations": annotations}))
+    assert [(image.id, image.captions) for image in parsed] == [
+        ("COCO_val2014_7", ["b"]),
+        ("COCO_val2014_3", ["a", "c"]),
+    ]
+
+
+def test_karpathys_train_includes_restval(tmp_path: Path) -> None:
+    parsed = parse_coco(source(tmp_path, karpathy(train=2, restval=1, val=4), split="train"))
+    assert [image.file for image in parsed] == [f"val2014/{x}.jpg" for x in ("train_0", "train_1", "restval_0")]
+
+
+@pytest.mark.parametrize("split", [None, "dev"])
+def test_karpathys_split_must_be_named(tmp_path: Path, split: str | None) -> None:
+    with pytest.raises(
+        DataError, match=r"^split is .*captions_val2014.json has test, val, so set it to one of them\.$"
+    ):
+        parse_coco(source(tmp_path, karpathy(val=1, test=1), split=split))
+
+
+def test_an_official_json_has_no_split(tmp_path: Path) -> None:
+    document = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": "a"}]}
+    with pytest.raises(DataError, match="split is 'val': only a Karpathy JSON has splits"):
+        parse_coco(source(tmp_path, document, split="val"))
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ("{", "it is not JSON"),
+        ({"images": []}, "it is no COCO-captions JSON"),
+        ([1, 2], "it is no COCO-captions JSON"),
+        ({"images": [{"id": 1, "file_name": "1.jpg"}]}, "it is no COCO-captions JSON"),
+        (
+            {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]},
+            "it has images but no captions, so name the captions_",
+        ),
+    ],
+    ids=["broken", "no images", "a list", "no annotations", "instances, not captions"],
+)
+def test_other_json_is_refused(tmp_path: Path, document: Any, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        parse_coco(source(tmp_path, document))
+
+
+@pytest.mark.parametrize("place", ["../val2014", "val2014", "images", "."])
+def test_images_are_found_in_the_usual_places(tmp_path: Path, place: str) -> None:
+    (tmp_path / "annotations").mkdir()
+    asked = source(tmp_path / "annotations", karpathy(val=2), split="val")
+    file = tmp_path / "annotations" / place / "val2014" / "val_1.jpg"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    _, folder = find_images(asked, parse_coco(asked))
+    assert Path(folder, "val2014", "val_1.jpg").is_file()
+
+
+def test_a_folder_without_the_images_is_refused(tmp_path: Path) -> None:
+    asked = source(tmp_path, karpathy(val=2), split="val", images=str(tmp_path))
+    with pytest.raises(
+        DataError, match=r"^images is .*: the files that .* names are not in .*, so set it to their folder"
+    ):
+        find_images(asked, parse_coco(asked))

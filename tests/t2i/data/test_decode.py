@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from t2i.data import SourceConfig, decode_pairs, read_pairs
+from t2i.data.transforms import decode_image
+
+pytestmark = pytest.mark.ray
+Row = dict[str, Any]
+
+
+def test_bad_rows_are_named_and_the_rest_survive(
+    ray_cluster: None, tmp_path: Path, rows: list[Row], write: dict[str, Callable[..., Path]]
+) -> None:
+    good = [row for i, row in enumerate(rows) if i not in (1, 2, 4)]
+    expected = {row["id"]: decode_image(row["image"], 16) for row in good}
+    rows[1]["image"] = b"not an image"
+    rows[2]["image"] = b""
+    rows[4]["captions"] = ["  "]
+    source = SourceConfig(path=str(write["parquet"](rows, tmp_path / "set")))
+    report = tmp_path / "unreadable.json"
+    decoded = decode_pairs(read_pairs(source), 16, str(report)).take_all()
+    assert [row["id"] for row in decoded] == list(expected)
+    assert all(np.array_equal(row["pixels"], expected[row["id"]]) for row in decoded)
+    assert [list(row["captions"]) for row in decoded] == [row["captions"] for row in good]
+    written = json.loads(report.read_text())
+    assert written["count"] == 3
+    reasons = {row["id"]: row["reason"] for row in written["skipped"]}
+    assert list(reasons) == [rows[i]["id"] for i in (1, 2, 4)]
+    assert reasons[rows[1]["id"]].startswith("it is no image of a known format")
+    assert reasons[rows[2]["id"]] == "it has no bytes: the file is missing or empty"
+    assert reasons[rows[4]["id"]] == "it has no caption"
+
+
+def test_a_clean_set_leaves_an_empty_report(
+    ray_cluster: None, tmp_path: Path, rows: list[Row], write: dict[str, Callable[..., Path]]
+) -> None:
+    source = SourceConfig(path=str(write["parquet"](rows, tmp_path / "set")))
+    report = tmp_path / "unreadable.json"
+    assert decode_pairs(read_pairs(source), 16, str(report)).count() == len(rows)
+    assert json.loads(report.read_text()) == {"count": 0, "skipped": []}
+
+
+def test_the_embedded_set_decodes_untouched(ray_cluster: None, tmp_path: Path) -> None:
+    path = Path(__file__).parents[3] / "jobs" / "datasets" / "emoji64" / "val.parquet"
+    report = tmp_path / "unreadable.json"
+    dataset = decode_pairs(read_pairs(SourceConfig(path=str(path))), 64, str(report))
+    assert dataset.count() == 866
+    assert json.loads(report.read_text())["count"] == 0

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from t2i.data import DataError, SourceConfig, check_pairs, put_directory, read_pairs
+
+Row = dict[str, Any]
+Writers = dict[str, Callable[[list[Row], Path], Path]]
+
+FORMATS = ["parquet", "coco", "karpathy", "webdataset"]
+
+
+def taken(source: SourceConfig) -> list[Row]:
+    rows = read_pairs(source).take_all()
+    return [row | {"captions": list(row["captions"])} for row in rows]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_gives_the_same_rows(
+    ray_cluster: None, tmp_path: Path, rows: list[Row], write: Writers, format: str
+) -> None:
+    path = write[format](rows, tmp_path / "set")
+    split = "test" if format == "karpathy" else None
+    assert taken(SourceConfig(path=str(path), split=split)) == rows
+    assert taken(SourceConfig(path=str(path), split=split, limit=4)) == rows[:4]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_reads_s3(
+    ray_cluster: None, bucket: str, tmp_path: Path, rows: list[Row], write: Writers, format: str
+) -> None:
+    path = write[format](rows, tmp_path / "set")
+    put_directory(tmp_path / "set", f"{bucket}/set")
+    source = SourceConfig(path=f"{bucket}/{path.relative_to(tmp_path)}")
+    source.split = "test" if format == "karpathy" else None
+    assert taken(source) == rows
+
+
+@pytest.mark.ray
+def test_parquet_as_others_write_it(ray_cluster: None, tmp_path: Path, rows: list[Row]) -> None:
+    table = pa.Table.from_pylist(
+        [
+            {"id": i, "text": row["captions"][0], "image": {"bytes": row["image"], "path": "x.png"}, "more": 1.5}
+            for i, row in enumerate(rows)
+        ]
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert taken(SourceConfig(path=str(tmp_path / "*.parquet"))) == [
+        {"id": str(i), "image": row["image"], "captions": row["captions"][:1]} for i, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.ray
+def test_a_missing_image_file_leaves_an_empty_image(
+    ray_cluster: None, tmp_path: Path, rows: list[Row], write: Writers
+) -> None:
+    path = write["coco"](rows, tmp_path)
+    (tmp_path / "val2017" / f"{rows[2]['id']}.png").unlink()
+    assert [row["image"] for row in taken(SourceConfig(path=str(path)))] == [
+        b"" if i == 2 else row["image"] for i, row in enumerate(rows)
+    ]
+
+
+def test_a_missing_path_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^path is 'nowhere/train.parquet': there is no such file or folder"):
+        check_pairs(SourceConfig(path="nowhere/train.parquet"))
+
+
+def test_captions_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="format is 'text': it has captions but no images, so use parquet, coco"):
+        check_pairs(SourceConfig(path=str(tmp_path / "prompts.txt")))
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.99, 0])
+@pytest.mark.parametrize(("format", "file"), [("parquet", "part-1.parquet"), ("webdataset", "00001.tar")])
+def test_truncated_files_are_refused(
+    tmp_path: Path, rows: list[Row], write: Writers, format: str, file: str, kept: float
+) -> None:
+    path = write[format](rows, tmp_path / "set") / file
+    whole = path.read_bytes().rstrip(b"\0") if format == "webdataset" else path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(DataError, match=f"^path is '.*{file}': it is truncated or not [^.]*, so copy it again"):
+        check_pairs(SourceConfig(path=str(tmp_path / "set")))
+
+
+def test_parquet_without_the_columns_is_refused(tmp_path: Path) -> None:
+    for columns, sentence in (
+        ({"image": [b""], "captions": [["x"]]}, "it needs columns id, image and captions, and has image, captions"),
+        ({"id": ["1"], "image": [b""]}, "it has no column captions, caption, text, only id, image"),
+    ):
+        pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+        with pytest.raises(DataError, match=sentence):
+            check_pairs(SourceConfig(path=str(tmp_path / "a.parquet")))
+
+
+def test_a_json_without_captions_is_refused(tmp_path: Path) -> None:
+    document = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]}
+    (tmp_path / "instances_val2017.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="it has images but no captions"):
+        check_pairs(SourceConfig(path=str(tmp_path / "instances_val2017.json")))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"it holds nothing that ends in \.parquet"):
+        check_pairs(SourceConfig(path=str(tmp_path), format="parquet"))

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from t2i.evaluate.config import CaptionSet, EvaluateConfig
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"candidates": 0}, "candidates is 0"),
+        ({"blur_radii": [1.0]}, r"blur_radii is \[1.0\]"),
+        ({"blur_radii": []}, "blur_radii is"),
+        ({"sets": [CaptionSet("x"), CaptionSet("x")]}, "sets: give"),
+        ({"sets": []}, "sets: give"),
+    ],
+)
+def test_refuses_what_cannot_be_evaluated(values, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluateConfig(**values)
+
+
+def test_a_set_name_must_name_a_folder():
+    with pytest.raises(ValueError, match=r"sets\.name"):
+        CaptionSet("../x")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from t2i.data import Caption
+from t2i.evaluate.config import EvaluateConfig
+from t2i.evaluate.manifest import (
+    IncompleteEvaluation,
+    derived_seed,
+    make_manifest,
+    require_complete,
+    sample_captions,
+    write_manifest,
+)
+
+CAPTIONS = [Caption("a", "a red circle"), Caption("b", "a blue square"), Caption("c", "a red circle")]
+MODELS = {"prior": "0123456789ab"}
+
+
+def test_equal_captions_get_different_noise_and_a_repeat_the_same():
+    manifest = make_manifest(CAPTIONS, EvaluateConfig(), MODELS)
+    assert len({item.seed for item in manifest.items}) == 3
+    assert manifest == make_manifest(CAPTIONS, EvaluateConfig(), MODELS)
+    assert all(0 <= item.seed < 2**63 for item in manifest.items)
+
+
+def test_caption_hash_names_the_list_and_nothing_else():
+    manifest = make_manifest(CAPTIONS, EvaluateConfig(), MODELS)
+    assert make_manifest(CAPTIONS, EvaluateConfig(candidates=2), MODELS).caption_hash == manifest.caption_hash
+    changed = [*CAPTIONS[:2], Caption("c", "a red circle.")]
+    assert make_manifest(changed, EvaluateConfig(), MODELS).caption_hash != manifest.caption_hash
+
+
+@pytest.mark.parametrize(
+    ("config", "models"),
+    [
+        (EvaluateConfig(seed=1), MODELS),
+        (EvaluateConfig(temperature=0.5), MODELS),
+        (EvaluateConfig(), {"prior": "f" * 12}),
+    ],
+)
+def test_whatever_changes_the_images_gets_a_directory_of_its_own(tmp_path, config, models):
+    first = write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path, "val")
+    assert write_manifest(make_manifest(CAPTIONS, config, models), tmp_path, "val") != first
+    assert write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path, "val") == first
+
+
+def test_the_file_lists_every_caption(tmp_path):
+    directory = write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path, "val")
+    items = json.loads((directory / "manifest.json").read_text())["items"]
+    assert [(item["id"], item["caption"]) for item in items] == [(c.id, c.text) for c in CAPTIONS]
+
+
+def test_what_died_half_way_is_named_and_not_summarised(tmp_path):
+    manifest = make_manifest(CAPTIONS, EvaluateConfig(), MODELS)
+    with pytest.raises(IncompleteEvaluation, match=r"lacks 2 of 3 captions \(first: b\)"):
+        require_complete(manifest, {"a"}, tmp_path)
+    require_complete(manifest, {"a", "b", "c", "another"}, tmp_path)
+
+
+def test_samples_are_drawn_by_the_seed_and_keep_their_order():
+    captions = [Caption(str(i), "x") for i in range(100)]
+    drawn = sample_captions(captions, 10, seed=3)
+    assert drawn == sample_captions(captions, 10, seed=3) != sample_captions(captions, 10, seed=4)
+    assert [int(c.id) for c in drawn] == sorted(int(c.id) for c in drawn)
+    assert sample_captions(captions, None, 0) == sample_captions(captions, 1000, 0) == captions
+
+
+def test_derived_seeds_are_fixed_for_ever():
+    assert derived_seed(0, "noto/2139") == 0xb582abd5e6def856 >> 1  # printf 0/noto/2139 | sha256sum

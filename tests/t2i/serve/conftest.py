@@ -1,0 +1,168 @@
+"""A tiny run directory with random weights, and the gateway's server over replicas in this process (no Ray)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from grpc_health.v1 import health
+from ray.exceptions import ActorDiedError
+
+from models.checkpoint import save_model
+from models.dvae import DVAE, DVAEConfig
+from models.prior import Prior, PriorConfig
+from models.reranker import CLIPConfig, CLIPReranker
+from models.tokenizer import CaptionTokenizer
+from t2i.serve.config import ServeConfig
+from t2i.serve.decoder import DecoderReplica
+from t2i.serve.gateway import make_server, set_health
+from t2i.serve.generation import Stages
+from t2i.serve.prior import PriorReplica
+from t2i.serve.reranker import RerankerReplica
+
+CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("taco", "cat", "house")]
+
+
+@pytest.fixture(scope="session")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random models of an 8 x 8 grid and 32 px images: an image is 64 quick steps."""
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("run")
+    grid = {"text_length": 8, "text_vocabulary": 300, "grid_height": 8, "grid_width": 8, "codebook_size": 32}
+    CaptionTokenizer.train(CAPTIONS, vocabulary=300).save(directory / "tokenizer")
+    dvae = DVAE(DVAEConfig(width=16, groups=3, codebook_size=32, decoder_input_width=16))
+    save_model(directory / "dvae" / "model", dvae)
+    save_model(directory / "prior" / "model", Prior(PriorConfig(layers=3, heads=2, head_width=16, **grid)))
+    save_model(directory / "clip" / "model", CLIPReranker(CLIPConfig()))
+    return directory
+
+
+class LocalResponse:
+    """What a deployment handle's call returns: awaitable, iterable, cancellable."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any] | AsyncGenerator[Any], lose_after: int | None) -> None:
+        self._items: asyncio.Queue[Any] = asyncio.Queue()
+        self._lose_after = lose_after
+        self._task = asyncio.ensure_future(self._pump(work) if inspect.isasyncgen(work) else work)
+        self._task.add_done_callback(lambda _: self._items.put_nowait(self._task))
+
+    async def _pump(self, work: AsyncGenerator[Any]) -> None:
+        async with aclosing(work):
+            async for item in work:
+                if self._lose_after == 0:
+                    raise ActorDiedError
+                self._lose_after = self._lose_after and self._lose_after - 1
+                self._items.put_nowait(item)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._task.__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while (item := await self._items.get()) is not self._task:
+            yield item
+        await self._task
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+
+class LocalHandle:
+    """A deployment handle over a replica in this process that can lose calls: after so many items each."""
+
+    def __init__(self, replica: Any) -> None:
+        self.replica = replica
+        self.losses: list[int] = []
+
+    def __getattr__(self, name: str) -> LocalMethod:
+        return LocalMethod(self, name)
+
+
+class LocalMethod:
+    """One method of a LocalHandle."""
+
+    def __init__(self, handle: LocalHandle, name: str) -> None:
+        self._handle = handle
+        self._name = name
+
+    def options(self, stream: bool) -> LocalMethod:
+        return self
+
+    def remote(self, *arguments: object) -> LocalResponse:
+        lose_after = self._handle.losses.pop(0) if self._handle.losses else None
+        return LocalResponse(getattr(self._handle.replica, self._name)(*arguments), lose_after)
+
+
+def make_stages(config: ServeConfig) -> Stages:
+    """Replicas in this process; has to be called inside an event loop."""
+    replicas = (PriorReplica(config), DecoderReplica(config), RerankerReplica(config))
+    return Stages(*map(LocalHandle, replicas))
+
+
+class LocalService:
+    """The gateway's server on a thread of its own, over replicas made there."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._config = config
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread.start()
+        self._ready.wait()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        stages = make_stages(self._config)
+        self.prior, self.reranker = stages.prior, stages.reranker
+        self._health = health.aio.HealthServicer()
+        server, port = make_server(stages, self._health, self._config)
+        self.address = f"127.0.0.1:{port}"
+        await server.start()
+        self._ready.set()
+        await self._stop.wait()
+        await server.stop(None)
+
+    def set_running(self, deployments: set[str]) -> None:
+        """Tell the health service which deployments are up."""
+        asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self._loop).result()
+
+    def activity(self) -> dict[str, int]:
+        """The prior's engine: steps made and requests inside."""
+        return asyncio.run_coroutine_threadsafe(self.prior.replica.activity(), self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+
+@pytest.fixture(scope="session")
+def replica_context() -> Iterator[None]:
+    """What serve.batch and the gateway read of the replica they run in."""
+    context = SimpleNamespace(app_name="app", _deployment_config=SimpleNamespace(max_ongoing_requests=100))
+    with mock.patch("ray.serve.get_replica_context", return_value=context):
+        yield
+
+
+@pytest.fixture(scope="session")
+def service_config(run_directory: Path) -> ServeConfig:
+    return ServeConfig(run=str(run_directory), port=0, slots=4, max_candidates=64)
+
+
+@pytest.fixture(scope="session")
+def stages_factory(replica_context: None) -> Callable[[ServeConfig], Stages]:
+    return make_stages
+
+
+@pytest.fixture(scope="session")
+def service(service_config: ServeConfig, replica_context: None) -> Iterator[LocalService]:
+    """One service for all tests without Ray."""
+    service = LocalService(service_config)
+    yield service
+    service.close()

@@ -1,0 +1,55 @@
+"""The application and its configuration, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.serve import Application
+from ray.serve.schema import ServeDeploySchema
+
+from models.errors import UserError
+from t2i.config import ConfigError
+from t2i.serve.app import app, build_app
+from t2i.serve.config import ReplicaConfig, ServeConfig
+
+DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "serve" / "t2i.yaml"
+
+
+def test_the_deployed_file_builds_the_application(run_directory: Path) -> None:
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(DEPLOYED.read_text()))
+    (application,) = schema.applications
+    assert application.import_path == "t2i.serve.app:app"
+    assert isinstance(app({**application.args, "run": str(run_directory)}), Application)
+
+
+def test_unknown_arguments_are_refused(run_directory: Path) -> None:
+    with pytest.raises(ConfigError, match="slot"):
+        app({"run": str(run_directory), "slot": 3})
+
+
+def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no tokenizer"):
+        build_app(ServeConfig(run=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"slots": 0}, "slots is 0"),
+        ({"max_candidates": -1}, "max_candidates is -1"),
+        ({"port": 65536}, "port is 65536"),
+    ],
+)
+def test_impossible_settings_are_refused(fields: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ServeConfig(**fields)
+
+
+def test_replicas_are_fixed_or_scale_with_load() -> None:
+    assert ReplicaConfig(min_replicas=2, max_replicas=2).options()["num_replicas"] == 2
+    scaling = ReplicaConfig(max_replicas=3, ongoing=8).options()["autoscaling_config"]
+    assert scaling == {"min_replicas": 1, "max_replicas": 3, "target_ongoing_requests": 4}
+    with pytest.raises(ValueError, match="min_replicas is 3"):
+        ReplicaConfig(min_replicas=3)

@@ -1,0 +1,105 @@
+"""The engine inside an event loop: joining, leaving, deadlines, failure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.checkpoint import load_model
+from models.prior import Prior, PriorConfig
+from t2i.engine import Engine, FinishedCandidate, Progress, Request, RequestError
+from t2i.serve.engine_loop import EngineLoop, EngineStopped
+
+
+@pytest.fixture
+def engine(run_directory: Path) -> Engine:
+    return Engine(load_model(Prior, PriorConfig, run_directory / "prior" / "model"), slots=2)
+
+
+def soon() -> float:
+    return time.time() + 60
+
+
+async def collect(loop: EngineLoop, request: Request, deadline: float) -> list[Any]:
+    return [event async for event in loop.stream(request, deadline)]
+
+
+def test_streams_candidates_and_ends_with_full_progress(engine: Engine) -> None:
+    async def main() -> list[Any]:
+        return await collect(EngineLoop(engine), Request("a", (1, 2), 3, seed=0), soon())
+
+    events = asyncio.run(main())
+    progress = [event.tokens_done for event in events if isinstance(event, Progress)]
+    assert progress == sorted(set(progress))
+    assert events[-1] == Progress(192, 192)
+    assert {event.candidate for event in events if isinstance(event, FinishedCandidate)} == {0, 1, 2}
+
+
+def test_a_request_that_is_left_stops_within_one_step(engine: Engine) -> None:
+    async def main() -> tuple[int, int]:
+        loop = EngineLoop(engine)
+        task = asyncio.create_task(collect(loop, Request("a", (1,), 50, seed=0), soon()))
+        while loop.steps < 10:
+            await asyncio.sleep(0)
+        task.cancel()
+        steps = loop.steps
+        await asyncio.wait([task])
+        while engine.has_work:
+            await asyncio.sleep(0)
+        return steps, loop.steps
+
+    before, after = asyncio.run(main())
+    assert after - before <= 2  # the step that ran when the request left, and at most the next
+
+
+def test_expired_work_is_never_begun(engine: Engine) -> None:
+    async def main() -> int:
+        loop = EngineLoop(engine)
+        with pytest.raises(TimeoutError):
+            await collect(loop, Request("a", (1,), 1, seed=0), time.time() - 1)
+        return loop.steps
+
+    assert asyncio.run(main()) == 0
+
+
+def test_a_deadline_ends_running_work(engine: Engine) -> None:
+    async def main() -> int:
+        loop = EngineLoop(engine)
+        with pytest.raises(TimeoutError):
+            await collect(loop, Request("a", (1,), 5000, seed=0), time.time() + 0.2)
+        return loop.requests
+
+    assert asyncio.run(main()) == 0
+
+
+def test_a_refused_request_leaves_the_others_alone(engine: Engine) -> None:
+    async def main() -> list[Any]:
+        loop = EngineLoop(engine)
+        good = asyncio.create_task(collect(loop, Request("a", (1,), 2, seed=0), soon()))
+        with pytest.raises(RequestError):
+            await collect(loop, Request("b", (1,) * 9, 1, seed=0), soon())
+        return await good
+
+    assert asyncio.run(main())[-1] == Progress(128, 128)
+
+
+def test_a_failed_engine_is_reported_to_everybody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ValueError("broken")
+
+    async def main() -> None:
+        loop = EngineLoop(engine)
+        loop.check()
+        monkeypatch.setattr(engine, "step", fail)
+        with pytest.raises(EngineStopped):
+            await collect(loop, Request("a", (1,), 1, seed=0), soon())
+        with pytest.raises(EngineStopped):
+            loop.check()
+        with pytest.raises(EngineStopped):
+            await collect(loop, Request("b", (1,), 1, seed=0), soon())
+
+    asyncio.run(main())

@@ -1,0 +1,80 @@
+"""The gateway's life: not ready before the models are, one server on a port, draining at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from t2i.protos.v1.generation_pb2 import GenerateRequest
+from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+from t2i.serve import gateway as module
+from t2i.serve.config import ServeConfig
+from t2i.serve.gateway import Gateway
+from t2i.serve.generation import Stages
+
+StagesFactory = Callable[[ServeConfig], Stages]
+
+
+def start(config: ServeConfig, stages: Stages) -> Gateway:
+    return Gateway(config, stages.prior, stages.decoder, stages.reranker)
+
+
+def test_is_not_serving_until_the_models_are_there(
+    service_config: ServeConfig, stages_factory: StagesFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: set[str] = set()
+    monkeypatch.setattr(module, "running_deployments", lambda app: running)
+    monkeypatch.setattr(module, "HEALTH_PERIOD_S", 0.01)
+
+    async def main() -> list[int]:
+        gateway = start(service_config, stages_factory(service_config))
+        async with grpc.aio.insecure_channel(await gateway.address()) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            before = await check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+            running.update({"prior", "decoder", "reranker"})
+            while (after := await check(health_pb2.HealthCheckRequest())).status == before.status:
+                await asyncio.sleep(0.01)
+        await gateway.__del__()
+        return [before.status, after.status]
+
+    status = health_pb2.HealthCheckResponse
+    assert asyncio.run(main()) == [status.NOT_SERVING, status.SERVING]
+
+
+def test_draining_finishes_what_runs_and_takes_nothing_new(
+    service_config: ServeConfig, stages_factory: StagesFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "running_deployments", lambda app: {"prior", "decoder", "reranker"})
+    request = GenerateRequest(caption="a red taco", candidates=16, seed=7)
+
+    async def main() -> tuple[list[str], grpc.StatusCode]:
+        gateway = start(replace(service_config, drain_s=60.0), stages_factory(service_config))
+        async with grpc.aio.insecure_channel(await gateway.address()) as channel:
+            stub = GenerationStub(channel)
+            stream = stub.GenerateStream(request, wait_for_ready=True)
+            await stream.read()
+            stopping = asyncio.create_task(gateway.__del__())
+            await asyncio.sleep(0.05)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Generate(request)
+            kinds = [event.WhichOneof("event") async for event in stream]
+            await stopping
+        return kinds, refused.value.code()
+
+    kinds, code = asyncio.run(main())
+    assert kinds[-2:] == ["image", "summary"]
+    assert code == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_port_in_use_is_an_error(service_config: ServeConfig, stages_factory: StagesFactory) -> None:
+    async def main(port: int) -> None:
+        start(replace(service_config, port=port), stages_factory(service_config))
+
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RuntimeError, match="bind"):
+        asyncio.run(main(taken.getsockname()[1]))

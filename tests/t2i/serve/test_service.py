@@ -1,0 +1,150 @@
+"""The whole service on a real local Ray Serve, asked from outside over gRPC."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
+from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
+from t2i.protos.v1.prior_pb2_grpc import PriorStub
+from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
+from t2i.serve.app import build_app
+from t2i.serve.client import Client, GeneratedImage, Progress, ServiceError
+from t2i.serve.config import ReplicaConfig, ServeConfig
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).resolve().parents[3]
+APP = "t2i-under-test"
+
+
+@pytest.fixture(scope="module")
+def address(ray_cluster: None, run_directory: Path) -> Iterator[str]:
+    from ray import serve
+
+    prior = ReplicaConfig(cpus=1.0, ongoing=2, queued=2)
+    config = ServeConfig(run=str(run_directory), port=0, slots=4, prior=prior, drain_s=1.0)
+    serve.start(proxy_location="Disabled")
+    handle = serve.run(build_app(config), name=APP, route_prefix=None)
+    yield handle.address.remote().result()
+    serve.shutdown()
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as client:
+        wait_until(client.is_serving)
+        yield client
+
+
+def activity() -> dict[str, int]:
+    """The prior's engine: steps made, requests inside, process."""
+    from ray import serve
+
+    return serve.get_deployment_handle("prior", APP).activity.remote().result()
+
+
+def test_answers_a_client_in_another_process(address: str, client: Client, tmp_path: Path) -> None:
+    words = ["a red taco", "-n", "4", "-k", "2", "--seed", "7", "--out", str(tmp_path), "--server", address]
+    command = [sys.executable, "-c", "from t2i.serve.cli import main; main()", "generate", *words]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    answer = client.generate("a red taco", candidates=4, keep=2, seed=7)
+    assert [(tmp_path / f"00{rank}.png").read_bytes() for rank in (0, 1)] == [image.data for image in answer.images]
+
+
+def test_streams_progress_and_the_same_images(client: Client) -> None:
+    events = list(client.generate_stream("a red taco", candidates=4, keep=2, seed=7))
+    done = [event.tokens_done for event in events if isinstance(event, Progress)]
+    assert done == sorted(done)
+    assert done[-1] == 4 * 64
+    assert [e for e in events if isinstance(e, GeneratedImage)] == client.generate(
+        "a red taco", candidates=4, keep=2, seed=7
+    ).images
+
+
+def test_names_its_services(address: str) -> None:
+    services = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(address)).get_services()
+    stages = {"t2i.v1.Generation", "t2i.v1.Prior", "t2i.v1.Decoder", "t2i.v1.Reranker"}
+    assert stages | {"grpc.health.v1.Health"} <= set(services)
+
+
+def test_the_stages_answer_on_their_own(address: str) -> None:
+    channel = grpc.insecure_channel(address)
+    events = list(PriorStub(channel).Sample(prior_pb2.SampleRequest(caption="a red taco", candidates=2, seed=7)))
+    grids = [event.candidate.grid for event in events if event.HasField("candidate")]
+    decoded = DecoderStub(channel).Decode(decoder_pb2.DecodeRequest(grids=grids))
+    ranking = RerankerStub(channel).Rank(reranker_pb2.RankRequest(caption="a red taco", images=decoded.images))
+    assert sorted(ranking.order) == [0, 1]
+
+
+def test_a_refusal_by_a_replica_reaches_the_client(address: str) -> None:
+    grid = prior_pb2.TokenGrid(height=1, width=2, image_tokens=[0, 32])
+    with pytest.raises(grpc.RpcError) as caught:
+        DecoderStub(grpc.insecure_channel(address)).Decode(decoder_pb2.DecodeRequest(grids=[grid]))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "grids has tokens outside of the codebook: use 0 to 31."
+
+
+def test_cancelled_requests_leave_the_engine(client: Client) -> None:
+    before = activity()["steps"]
+    for seed in range(10):
+        events = client.generate_stream("a red taco", candidates=64, seed=seed)
+        next(event for event in events if event.tokens_done > 0)
+        events.close()
+    wait_until(lambda: activity()["requests"] == 0)
+    left = activity()["steps"]
+    assert left - before < 10 * 64 * 64 / 4 / 2
+    client.generate("a red taco", seed=7)
+    assert activity()["steps"] - left <= 64 + 1
+
+
+def test_a_passed_deadline_ends_the_work(client: Client) -> None:
+    with pytest.raises(ServiceError) as caught:
+        client.generate("a red taco", candidates=64, timeout=0.3)
+    assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    wait_until(lambda: activity()["requests"] == 0)
+
+
+def test_overload_is_refused(client: Client) -> None:
+    def ask(seed: int) -> grpc.StatusCode:
+        try:
+            client.generate("a red taco", candidates=16, seed=seed)
+        except ServiceError as error:
+            return error.code
+        return grpc.StatusCode.OK
+
+    with ThreadPoolExecutor(12) as threads:
+        codes = list(threads.map(ask, range(12)))
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def test_a_killed_replica_is_not_noticed(client: Client) -> None:
+    expected = client.generate("a red taco", candidates=64, keep=3, seed=7)
+    events = client.generate_stream("a red taco", candidates=64, keep=3, seed=7)
+    seen: list[Any] = [next(event for event in events if event.tokens_done > 100)]
+    os.kill(activity()["process"], signal.SIGKILL)
+    seen.extend(events)
+    done = [event.tokens_done for event in seen if isinstance(event, Progress) and event.stage == "sample"]
+    assert [event for event in seen if isinstance(event, GeneratedImage)] == expected.images
+    assert done == sorted(set(done))
+    assert seen[-1].tokens_spent > expected.summary.tokens_spent
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
+    """Poll; the limit only turns a hang into a failure."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from models.dvae import DVAEConfig
+from models.errors import UserError
+from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig, augment, codebook_use
+
+SIZES = DVAEConfig(width=8, groups=2, blocks_per_group=1, codebook_size=16, decoder_input_width=8)
+
+
+@pytest.fixture
+def task() -> DVAETask:
+    return DVAETask(DVAETaskConfig(model=SIZES, image_size=8))
+
+
+@pytest.fixture
+def columns() -> dict[str, np.ndarray]:
+    return {"pixels": np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), dtype=np.uint8)}
+
+
+def test_the_loss_has_gradients_everywhere_and_repeats_with_its_generator(task, columns):
+    model = task.build()
+    batch = task.batch(columns, np.arange(4), torch.Generator().manual_seed(0), training=True)
+    losses = [task.loss(model, batch, 100, torch.Generator().manual_seed(1))[0] for _ in range(2)]
+    assert torch.equal(*losses)
+    losses[0].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_augmentation_crops_within_the_image_and_is_repeatable():
+    rows = torch.arange(12, dtype=torch.uint8)[:, None].expand(12, 12)
+    pixels = rows.expand(64, 3, 12, 12)
+    crops = augment(pixels, 8, torch.Generator().manual_seed(0)) * 255
+    assert crops.shape == (64, 3, 8, 8)
+    assert crops.diff(dim=2).min() >= 0
+    tops = crops[:, 0, 0, 0]
+    assert tops.min() < 0.6
+    assert tops.max() > 3
+    again = augment(pixels, 8, torch.Generator().manual_seed(0)) * 255
+    assert torch.equal(crops, again)
+
+
+def test_half_of_the_training_images_are_mirrored():
+    pixels = torch.arange(8, dtype=torch.uint8).expand(200, 3, 8, 8)
+    images = augment(pixels, 8, torch.Generator().manual_seed(0))
+    mirrored = (images[:, 0, 0, 0] > images[:, 0, 0, -1]).sum()
+    assert 70 < mirrored < 130
+
+
+def test_validation_images_are_whole_and_unchanged(task):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    images = task.batch({"pixels": pixels}, np.arange(2), torch.Generator(), training=False)["images"]
+    assert np.array_equal(images.mul(255).round().byte().permute(0, 2, 3, 1).numpy(), pixels)
+
+
+def test_metrics_repeat_and_those_without_noise_do_not_depend_on_the_batch_size(task, columns):
+    model = task.build().eval()
+    one, again = (task.validate(model, columns, 6) for _ in range(2))
+    assert one == again
+    in_parts = task.validate(model, columns, 4)
+    for name in ("psnr", "kl", "codes_used", "perplexity"):
+        assert in_parts[name] == pytest.approx(one[name], rel=1e-4)
+    assert 0 <= one["kl"] <= 16 * math.log(16)
+
+
+def test_psnr_is_that_of_the_argmax_reconstruction(task, columns):
+    model = task.build().eval()
+    images = task.batch(columns, np.arange(6), torch.Generator(), training=False)["images"]
+    mse = (model.decode(model.encode(images)) - images).square().mean(dim=(1, 2, 3))
+    expected = (-10 * mse.log10()).mean().item()
+    assert task.validate(model, columns, 6)["psnr"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_codebook_use():
+    assert codebook_use(torch.tensor([5, 5, 0, 0])) == {"codes_used": 0.5, "perplexity": pytest.approx(2.0)}
+
+
+def test_originals_stand_over_their_reconstructions(task, columns):
+    picture = task.pictures(task.build().eval(), columns)["reconstructions"]
+    assert picture.shape == (3, 2 * 10, 6 * 10)
+
+
+def test_images_kept_too_small_are_refused(task):
+    with pytest.raises(UserError, match=r"task\.image_size is 8 but images are kept at 4 px"):
+        task.prepare({"pixels": np.zeros((1, 4, 4, 3), np.uint8)}, task.build())
+
+
+def test_a_size_that_the_grid_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"task\.image_size is 9: use a multiple of 2"):
+        DVAETaskConfig(model=SIZES, image_size=9)

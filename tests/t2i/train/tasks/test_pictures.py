@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import torch
+
+from t2i.train.tasks.pictures import area_resize, evenly, grid
+
+
+def test_a_grid_puts_image_i_at_row_and_column():
+    images = torch.arange(6).div(6)[:, None, None, None].expand(6, 3, 2, 2)
+    picture = grid(images, columns=3)
+    assert picture.shape == (3, 2 * 4, 3 * 4)
+    assert torch.equal(picture[0, 1::4, 1::4], torch.arange(6).div(6).reshape(2, 3))
+    assert picture[0, 0].eq(1).all()
+
+
+def test_rows_are_chosen_evenly():
+    assert evenly(100, 4) == [0, 25, 50, 75]
+    assert evenly(3, 8) == [0, 1, 2]
+
+
+def test_area_resize_averages():
+    checks = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(1, 3, 2, 2)
+    assert torch.equal(area_resize(checks, 2), torch.full((1, 3, 2, 2), 0.5))

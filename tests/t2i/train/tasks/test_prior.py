@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoint import save_model
+from models.dvae import DVAE, DVAEConfig
+from models.errors import UserError
+from models.prior import PriorConfig, prior_loss
+from models.tokenizer import CaptionTokenizer
+from t2i.train.tasks.prior import PriorTask, PriorTaskConfig, choose_captions, sample_tokens, unigram_entropy
+
+SIZES = PriorConfig(
+    layers=2, heads=2, head_width=8, text_length=6, text_vocabulary=300, grid_height=2, grid_width=2, codebook_size=16
+)
+CAPTIONS = [["red cat", "a cat"], ["blue dog"], ["green bird", "bird", "a flying bird"]]
+
+
+@pytest.fixture
+def task(tmp_path) -> PriorTask:
+    tokenizer = CaptionTokenizer.train([c for row in CAPTIONS for c in row], 300).save(tmp_path / "tokenizer")
+    sizes = DVAEConfig(width=8, groups=2, blocks_per_group=1, codebook_size=16, decoder_input_width=8)
+    dvae = save_model(tmp_path / "dvae", DVAE(sizes))
+    return PriorTask(PriorTaskConfig(model=replace(SIZES)), str(tokenizer), str(dvae))
+
+
+@pytest.fixture
+def columns() -> dict[str, np.ndarray]:
+    captions = np.empty(3, object)
+    captions[:] = CAPTIONS
+    tokens = np.random.default_rng(0).integers(0, 16, (3, 4), dtype=np.int32)
+    return {"id": np.arange(3).astype(str), "captions": captions, "image_tokens": tokens}
+
+
+def words(text: torch.Tensor) -> list[list[int]]:
+    return [[token for token in row if token < SIZES.text_vocabulary] for row in text.tolist()]
+
+
+def test_validation_reads_each_images_first_caption(task, columns, tmp_path):
+    prepared = task.prepare(columns, task.build())
+    text = task.batch(prepared, np.array([2, 0]), torch.Generator(), training=False)["text"]
+    tokenizer = CaptionTokenizer.load(tmp_path / "tokenizer")
+    assert words(text) == [tokenizer.encode(caption, 6).ids for caption in ("green bird", "red cat")]
+
+
+def test_training_draws_an_images_own_captions_alike(task, columns, tmp_path):
+    prepared = task.prepare(columns, task.build())
+    rows = np.full(600, 2)
+    text = task.batch(prepared, rows, torch.Generator().manual_seed(0), training=True)["text"]
+    tokenizer = CaptionTokenizer.load(tmp_path / "tokenizer")
+    drawn = [words(text).count(tokenizer.encode(caption, 6).ids) for caption in CAPTIONS[2]]
+    assert sum(drawn) == 600
+    assert min(drawn) > 150
+
+
+def test_weights_choose_among_captions():
+    count = np.full(1000, 3)
+    chosen = choose_captions(count, [6.0, 1.0], torch.Generator().manual_seed(0))
+    assert np.bincount(chosen) / 1000 == pytest.approx([6 / 8, 1 / 8, 1 / 8], abs=0.05)
+    single = choose_captions(np.ones(5, int), [1.0, 9.0], torch.Generator().manual_seed(0))
+    assert single.tolist() == [0] * 5
+
+
+def test_metrics_are_means_over_tokens_whatever_the_batch_size(task, columns):
+    model = task.build().eval()
+    prepared = task.prepare(columns, model)
+    whole, parts = task.validate(model, prepared, 3), task.validate(model, prepared, 2)
+    batch = task.batch(prepared, np.arange(3), torch.Generator(), training=False)
+    expected = prior_loss(model, batch["text"], batch["image_tokens"])
+    assert whole["nats_per_image_token"] == pytest.approx(expected.image.item(), rel=1e-5)
+    assert whole["nats_per_text_token"] == pytest.approx(expected.text.item(), rel=1e-5)
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+
+def test_unigram_entropy():
+    assert unigram_entropy(np.array([[0, 0], [3, 3]])) == pytest.approx(math.log(2))
+
+
+def test_samples_are_those_of_the_engine_for_each_caption_alone(task, columns):
+    model = task.build().eval()
+    text = task.prepare(columns, model)["text"][:3]
+    tokens = sample_tokens(model, text, candidates=2)
+    assert tokens.shape == (3, 2, 4)
+    assert np.array_equal(sample_tokens(model, text[::-1].copy(), candidates=2), tokens[::-1])
+
+
+def test_pictures_have_a_column_for_each_caption(task, columns):
+    model = task.build().eval()
+    picture = task.pictures(model, task.prepare(columns, model))["samples"]
+    assert picture.shape == (3, 5 * 6, 3 * 6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text_vocabulary": 256}, r"text_vocabulary is 256 but the tokenizer has"),
+        ({"grid_width": 3}, r"grid is 2 x 3 but images have 4 tokens"),
+        ({"codebook_size": 2}, r"codebook_size is 2 but there is a token"),
+    ],
+)
+def test_sizes_that_do_not_belong_together_are_refused(task, columns, change, message):
+    for field, value in change.items():
+        setattr(task.config.model, field, value)
+    with pytest.raises(UserError, match=message):
+        task.prepare(columns, task.build())
+
+
+@pytest.mark.parametrize("weights", [[-1.0], [0.0, 1.0]])
+def test_caption_weights_that_cannot_be_are_refused(weights):
+    with pytest.raises(ValueError, match=r"task\.caption_weights"):
+        PriorTaskConfig(caption_weights=weights)

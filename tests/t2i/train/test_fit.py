@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import ray.data
+
+from models.checkpoint import is_complete
+from models.errors import UserError
+from t2i.train import RunChanged, RunDirectory, TrainConfig, fit
+from t2i.train.loop import TrainLoop, Worker
+
+
+def config(**settings) -> TrainConfig:
+    return TrainConfig(steps=20, batch_size=16, log_every=1, checkpoint_every=5, **settings)
+
+
+def datasets(columns):
+    rows = [{"id": id, "captions": ["a caption"], "x": x} for id, x in zip(columns["id"], columns["x"], strict=True)]
+    return ray.data.from_items(rows), ray.data.from_items(rows)
+
+
+def sorted_columns(columns):
+    order = columns["id"].argsort(kind="stable")
+    return {name: column[order] for name, column in columns.items()}
+
+
+@pytest.fixture
+def expected(line_task, line_columns, recording) -> float:
+    """The final error of the same run in one process, uninterrupted and without Ray."""
+    columns = sorted_columns(line_columns)
+    return TrainLoop(line_task, config(), columns, columns, recording(), Worker()).run()["mse"]
+
+
+@pytest.mark.ray
+def test_a_run_survives_what_the_user_must_mend_and_a_killed_worker(
+    ray_cluster, line_task, line_columns, expected, tmp_path
+):
+    directory = str(tmp_path / "fit")
+
+    def broken(step: int) -> None:
+        if step == 8:
+            raise UserError("the line is bent: straighten it.")
+
+    line_task.on_step = broken
+    with pytest.raises(UserError, match=r"^the line is bent: straighten it\.$"):
+        fit(line_task, lambda: datasets(line_columns), config(), directory)
+
+    def killed_once(step: int) -> None:
+        if step == 13 and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    line_task.on_step = killed_once
+    result = fit(line_task, lambda: datasets(line_columns), config(), directory)
+    assert (tmp_path / "killed").exists()
+    assert result.metrics["mse"] == pytest.approx(expected, rel=1e-4)
+    assert is_complete(result.model)
+    assert RunDirectory(directory).newest_checkpoint() == "step_0000020"
+
+    def never() -> tuple[ray.data.Dataset, ray.data.Dataset]:
+        raise AssertionError("a finished run must not read its data again")
+
+    assert fit(line_task, never, config(), directory) == result
+    with pytest.raises(RunChanged, match=r"train\.seed \(0 -> 1\)"):
+        fit(line_task, never, config(seed=1), directory)
+
+
+@pytest.mark.ray
+def test_two_workers_train_as_one_does(ray_cluster, line_task, line_columns, expected, tmp_path):
+    result = fit(line_task, lambda: datasets(line_columns), config(workers=2), str(tmp_path / "fit"))
+    assert result.metrics["mse"] == pytest.approx(expected, rel=1e-4)
+    assert result.metrics["step"] == 20

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from t2i.train.loop import NonFiniteLoss, TrainConfig, TrainLoop, Worker, describe
+
+
+def run(task, columns, reporter, steps=12, **settings):
+    config = TrainConfig(steps=steps, batch_size=16, log_every=1, checkpoint_every=4, validate_every=5, **settings)
+    loop = TrainLoop(task, config, columns, columns, reporter, Worker())
+    loop.run()
+    return loop
+
+
+def test_the_loss_falls_and_the_run_ends_with_its_metrics(line_task, line_columns, recording):
+    reporter = recording()
+    loop = run(line_task, line_columns, reporter, steps=60)
+    assert reporter.losses[60] < reporter.losses[1] / 10
+    assert reporter.finished
+    assert set(reporter.validations) == {5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60}
+    assert loop.state.step == 60
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(line_task, line_columns, recording, tmp_path):
+    line_task.config.noise = 0.1
+    whole = recording()
+    reference = run(line_task, line_columns, whole)
+    (tmp_path / "run").rename(tmp_path / "reference")
+
+    def killed(step: int) -> None:
+        if step == 10:
+            raise KeyboardInterrupt
+
+    line_task.on_step = killed
+    first, second = recording(), recording()
+    with pytest.raises(KeyboardInterrupt):
+        run(line_task, line_columns, first)
+    line_task.on_step = lambda step: None
+    resumed = run(line_task, line_columns, second)
+
+    assert second.begun_at == 8
+    assert first.losses | second.losses == whole.losses
+    for ours, theirs in (
+        (resumed.state.model, reference.state.model),
+        (resumed.state.ema.model, reference.state.ema.model),
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_a_damaged_newest_checkpoint_is_skipped_and_later_replaced(line_task, line_columns, recording):
+    first, second, third = recording(), recording(), recording()
+    run(line_task, line_columns, first, steps=8)
+    checkpoints = first.run.path + "/checkpoints"
+    with open(f"{checkpoints}/step_0000008/model.safetensors", "r+b") as file:
+        file.truncate(10)
+    run(line_task, line_columns, second, steps=8)
+    assert second.begun_at == 4
+    run(line_task, line_columns, third, steps=8)
+    assert third.begun_at == 8
+
+
+def test_a_checkpoint_without_its_manifest_is_ignored(line_task, line_columns, recording, tmp_path):
+    first, second = recording(), recording()
+    run(line_task, line_columns, first, steps=8)
+    (tmp_path / "run/checkpoints/step_0000008/manifest.json").unlink()
+    run(line_task, line_columns, second, steps=8)
+    assert second.begun_at == 4
+
+
+def test_old_checkpoints_are_deleted(line_task, line_columns, recording, tmp_path):
+    run(line_task, line_columns, recording(), steps=12)
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["step_0000008", "step_0000012"]
+
+
+def test_a_loss_without_a_value_stops_the_run_before_it_is_saved(line_task, line_columns, recording, tmp_path):
+    line_task.config.lr = float("inf")
+    with pytest.raises(NonFiniteLoss, match="at step 2"):
+        run(line_task, line_columns, recording())
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_bf16_changes_activations_not_weights(line_task, line_columns, recording):
+    loop = run(line_task, line_columns, recording(), steps=2, precision="bf16")
+    assert {p.dtype for p in loop.state.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 10, "workers": 3}, "train.batch_size is 10: use a multiple of train.workers, 3"),
+        ({"precision": "fp8"}, "train.precision is 'fp8'"),
+        ({"log_every": 0}, "train.log_every is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+def test_a_description_names_task_and_settings(line_task):
+    described = describe(line_task, TrainConfig(steps=3))
+    assert described["kind"] == "LineTask"
+    assert described["task"] == {"lr": 0.05, "noise": 0.0}
+    assert described["train"]["steps"] == 3

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from t2i.train.progress import Progress, ProgressLine, shown
+from t2i.train.run_directory import RunDirectory
+
+
+def test_the_line_tells_rate_and_time_left_from_the_first_step_seen(monkeypatch):
+    now = iter([100.0, 110.0])
+    monkeypatch.setattr("t2i.train.progress.time.monotonic", lambda: next(now))
+    line = ProgressLine(100, "dvae")
+    line.show(Progress(50, None))
+    text = line.text(Progress(70, 0.25), 110.0)
+    assert text.startswith("dvae:  70%")
+    assert "70/100" in text
+    assert "00:10<00:15" in text
+    assert "2.00 steps/s" in text
+    assert "loss 0.2500" in text
+
+
+def test_without_a_terminal_lines_are_rare(monkeypatch, capsys):
+    clock = iter([0.0, 1.0, 11.0])
+    monkeypatch.setattr("t2i.train.progress.time.monotonic", lambda: next(clock))
+    line = ProgressLine(100, "dvae")
+    for step in (1, 2, 3):
+        line.show(Progress(step, 0.5))
+    line.end()
+    printed = capsys.readouterr().err.splitlines()
+    assert [text.split("|")[2].split("/")[0].strip() for text in printed] == ["1", "3"]
+
+
+def test_what_an_earlier_process_wrote_is_not_shown(tmp_path):
+    run = RunDirectory(str(tmp_path))
+    run.write_progress({"step": 7, "loss": 0.5})
+    with shown(run, 10, "dvae"):
+        assert run.read_progress() == {}
