@@ -1,11 +1,11 @@
-"""Draw whole caption sets with a trained run, measure the images against controls, and write a report.
+r"""Draw whole caption sets with a trained run, measure the images against controls, and write a report.
 
     python jobs/coco_eval.py run=runs/tiny captions=200 candidates=8
 
 Writes <run>/eval/report.html and report.json, and for each set a folder with every candidate and its score; started
 again, it draws only what is missing. Other captions, the FID Inception and the paper's blur:
 
-    python jobs/coco_eval.py run=runs/tiny blur_radii=[0,1,2,4,8] extractor.weights=pt_inception-2015-12-05-6726825d.pth \
+    python jobs/coco_eval.py blur_radii=[0,1,2,4,8] extractor.weights=pt_inception-2015-12-05-6726825d.pth \
         'sets=[{name: coco, source: {path: annotations/captions_val2014.json, images: val2014}}]'
 """
 

@@ -1,8 +1,8 @@
 """Fit the CLIP reranker on captioned images; a killed run is taken up, a finished one left alone.
 
-    python jobs/train_clip.py run=runs/tiny train.steps=2000
+    python jobs/train_clip.py run=runs/tiny
 
-Writes <run>/clip: model/ checkpoints/ logs/ (TensorBoard) pictures/ metrics.json.
+Writes <run>/clip: model/ checkpoints/ logs/ (TensorBoard) metrics.json.
 """
 
 from __future__ import annotations
@@ -24,36 +24,35 @@ from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
 
 @dataclass
 class TrainCLIP:
-    """What to train on, the dVAE and its schedules, how long."""
+    """What to train on, the CLIP, how long."""
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: writes clip/")
     data: PairSources = setting(PairSources, "captioned images")
-    task: CLIPTaskConfig = setting(CLIPTaskConfig, "the dVAE and its schedules")
+    image_size: int = setting(256, "side of the images as the dVAE draws them; the CLIP resizes them itself")
+    task: CLIPTaskConfig = setting(CLIPTaskConfig, "the CLIP and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long, on how much")
     ray: RayConfig = setting(RayConfig, "where to run")
 
     @classmethod
     def for_preset(cls, name: str) -> TrainCLIP:
         preset = get_preset(name)
-        return cls(preset=name, task=CLIPTaskConfig(model=preset.clip, image_size=preset.image_size))
+        return cls(preset=name, image_size=preset.image_size, task=CLIPTaskConfig(model=preset.clip))
 
 
 def main(config: TrainCLIP) -> None:
     for source in (config.data.train, config.data.val):
         check_pairs(source)
-    inputs = {"data": asdict(config.data)}
-    directory = f"{config.run}/clip"
-    print_result(fit(CLIPTask(config.task), lambda: read(config), config.train, directory, inputs))
+    inputs = {"data": asdict(config.data), "image_size": config.image_size}
+    print_result(fit(CLIPTask(config.task), lambda: read(config), config.train, f"{config.run}/clip", inputs))
 
 
 def read(config: TrainCLIP) -> tuple[Dataset, Dataset]:
-    """Training images large enough to be cropped at random, and validation images."""
+    """Images of the size that generated ones have."""
     start_ray(config.ray)
-    sizes = {"train": config.task.kept_size, "val": config.task.image_size}
     sources = {"train": config.data.train, "val": config.data.val}
     train, val = (
-        decode_pairs(read_pairs(source), sizes[split], f"{config.run}/clip/unreadable_{split}.json")
+        decode_pairs(read_pairs(source), config.image_size, f"{config.run}/clip/unreadable_{split}.json")
         for split, source in sources.items()
     )
     return train, val

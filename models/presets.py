@@ -33,16 +33,18 @@ PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         image_size=32,
         tokenizer_vocabulary=2048,
-        dvae=DVAEConfig(width=48, groups=3, codebook_size=512, decoder_input_width=64),
+        dvae=DVAEConfig(
+            width=32, groups=3, blocks_per_group=1, codebook_size=256, decoder_input_width=64, code_std=1.0
+        ),
         prior=PriorConfig(
             layers=6,
             heads=4,
             head_width=48,
-            text_length=24,
+            text_length=20,
             text_vocabulary=2048,
             grid_height=8,
             grid_width=8,
-            codebook_size=512,
+            codebook_size=256,
         ),
         clip=CLIPConfig(),
     ),

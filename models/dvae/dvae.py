@@ -23,6 +23,7 @@ class DVAEConfig:
     blocks_per_group: int = setting(2, "residual blocks in each group")
     codebook_size: int = setting(8192, "K, the number of image tokens")
     decoder_input_width: int = setting(128, "channels of the decoder's first convolution")
+    code_std: float | None = setting(None, "initial spread of the decoder's code vectors; empty: the released 1/sqrt(K)")
 
     def __post_init__(self) -> None:
         if self.width % 4:
@@ -43,6 +44,8 @@ class DVAE(nn.Module):
         sizes = (config.width, config.groups, config.blocks_per_group, config.codebook_size)
         self.encoder = Encoder(*sizes)
         self.decoder = Decoder(*sizes, config.decoder_input_width)
+        if config.code_std is not None:
+            nn.init.normal_(self.decoder.input.weight, std=config.code_std)
 
     def forward(self, images: Tensor, tau: float, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Images -> (encoder logits [B, K, h, w], decoder maps [B, 6, H, W]) through one relaxed sample.

@@ -50,6 +50,9 @@ class CLIPReranker(nn.Module):
         CheckpointError: a packaged tower is another one than ``config`` says.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         self.locked = config.architecture is None
@@ -61,11 +64,12 @@ class CLIPReranker(nn.Module):
             self.register_state_dict_post_hook(_omit_towers)
             self.register_load_state_dict_post_hook(_expect_no_towers)
         self.config = config
-        self.clip = parts.clip
+        self.clip: Any = parts.clip
         self.tokenize = parts.tokenize
         self.side, self.interpolation = parts.side, parts.interpolation
         self.register_buffer("mean", torch.tensor(parts.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(parts.std).view(3, 1, 1), persistent=False)
+        self.train()  # but not the locked towers, which come from their makers in training mode
 
     @classmethod
     def from_pretrained(cls, config: CLIPConfig) -> CLIPReranker:
@@ -144,7 +148,7 @@ def _with_tower_hashes(config: CLIPConfig) -> CLIPConfig:
             raise CheckpointError(
                 f"clip.{field} is {expected[:12]} but the installed package's has {found[:12]}: install that one."
             )
-    return replace(config, **hashes)
+    return replace(config, image_tower=hashes["image_tower"], text_tower=hashes["text_tower"])
 
 
 def _omit_towers(model: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -30,8 +31,7 @@ def packaged_parts(side: int, width: int, hidden: int, dropout: float) -> Parts:
     vision = {"timm_model_name": "tf_efficientnet_lite0", "timm_proj": "linear"}
     text = {"hf_model_name": str(get_model_path()), "hf_model_pretrained": False, "hf_proj_type": "linear"}
     clip = CustomTextCLIP(width, vision, text)
-    clip.visual.trunk = packaged_efficientnet_lite0()
-    clip.visual.trunk.reset_classifier(0)
+    clip.visual.trunk = PooledStages(packaged_efficientnet_lite0())
     clip.text.transformer.load_state_dict(_minilm_tensors())
     for name in TOWERS:
         clip.get_submodule(name).requires_grad_(False)
@@ -40,10 +40,27 @@ def packaged_parts(side: int, width: int, hidden: int, dropout: float) -> Parts:
     return Parts(clip, _tokenizer(), side, *EFFICIENTNET_MEAN_STD)
 
 
+class PooledStages(nn.Module):
+    """Normalised images [B, 3, H, W] -> means over space of the network's last stages and its final map, [B, F].
+
+    Earlier stages keep what a classifier forgets, such as the style of a drawing.
+    """
+
+    STAGES = (3, 4)
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.num_features = network.num_features + sum(network.feature_info[i]["num_chs"] for i in self.STAGES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        final, stages = self.network.forward_intermediates(images, indices=list(self.STAGES))
+        return torch.cat([features.mean(dim=(2, 3)) for features in (*stages, final)], dim=1)
+
+
 def projection_head(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Tower outputs [B, inputs] -> embeddings [B, outputs]: each feature standardised, then one hidden layer."""
+    """Tower outputs [B, inputs] -> embeddings [B, outputs]: normalised, then one hidden layer."""
     return nn.Sequential(
-        nn.BatchNorm1d(inputs, affine=False),
         nn.LayerNorm(inputs, elementwise_affine=False),
         nn.Dropout(dropout),
         nn.Linear(inputs, hidden),

@@ -59,7 +59,7 @@ class EvaluateConfig:
     generate: Pool = setting(lambda: Pool(actors=2, batch=16), "prior and dVAE decoder; batch in captions")
     score: Pool = setting(lambda: Pool(batch=16), "CLIP ranking; batch in captions")
     controls: Pool = setting(Pool, "dVAE reconstructions and random tokens; batch in images")
-    extract: Pool = setting(Pool, "feature extractor and CLIP; batch in images")
+    extract: Pool = setting(lambda: Pool(actors=2), "feature extractor and CLIP; batch in images")
 
     def __post_init__(self) -> None:
         if self.candidates < 1:

@@ -48,6 +48,18 @@ class Section:
         """Names of all metrics, as first measured."""
         return list(dict.fromkeys(figure.metric for figure in self.figures))
 
+    @property
+    def kid(self) -> str:
+        """Name of the kernel distance, which has its extractor's name in it; empty where none was measured."""
+        return next((metric for metric in self.metrics if metric.startswith("kid")), "")
+
+    @property
+    def columns(self) -> list[str]:
+        """The table's metrics: distances first; the raw cosine is in the JSON, beside the score made of it."""
+        return sorted(
+            set(self.metrics) - {"clip_cosine"}, key=lambda metric: (metric.startswith("clip"), metric != self.kid)
+        )
+
 
 def protocol(config: EvaluateConfig, caption_set: CaptionSet, manifest: Manifest, truncated: int) -> dict[str, Any]:
     """Everything another evaluation must share before their figures may be compared."""
@@ -100,8 +112,7 @@ def _as_json(section: Section) -> dict[str, Any]:
 def _plots(section: Section) -> dict[str, str]:
     """Title -> SVG of what the set has figures for."""
     drawn = {}
-    kid = next((metric for metric in section.metrics if metric.startswith("kid")), None)
-    if kid:
+    if kid := section.kid:
         drawn[f"{kid} against the set's images (lower is nearer)"] = plots.bars(section.at(kid), kid)
     drawn["CLIP score against the captions (higher fits better)"] = plots.bars(section.at("clip_score"), "CLIP score")
     if len(section.best_of_n) > 1:

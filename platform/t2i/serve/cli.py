@@ -86,7 +86,10 @@ def _serve(options: argparse.Namespace) -> None:
     app = build_app(config)
     start_ray(config.ray)
     serve.start(proxy_location="Disabled")
-    handle = serve.run(app, name=APP, route_prefix=None)
+    try:
+        handle = serve.run(app, name=APP, route_prefix=None)
+    except RuntimeError as error:
+        raise UserError(f"the service did not start, see the log above: {str(error).splitlines()[0]}") from error
     address = handle.address.remote().result()
     _write_whole(Path(config.run) / "serve" / "address", address.encode())
     print(f"serving {config.run} on {address}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import ray
 from ray.data import Dataset
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.callback import RayTrainCallback
 
 from models.errors import UserError
 from t2i.data import to_columns
@@ -74,7 +77,8 @@ def _run_workers(assignment: Assignment, run: RunDirectory) -> None:
     gpu = ray.cluster_resources().get("GPU", 0) >= assignment.config.workers
     resources = {"CPU": assignment.threads, **({"GPU": 1} if gpu else {})}
     run.forget_ray_train()
-    trainer = TorchTrainer(
+    _hurry_ray_train()
+    trainer = Trainer(
         train_worker,
         train_loop_config={"assignment": assignment},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
@@ -86,10 +90,29 @@ def _run_workers(assignment: Assignment, run: RunDirectory) -> None:
             storage_path=run.path,
             storage_filesystem=run.filesystem,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            logging_config=LoggingConfig(log_level="INFO"),
+            logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
     trainer.fit()
+
+
+class Trainer(TorchTrainer):
+    """Without the actor that outlives a lost controller to free its placement group, which goes with the job anyway.
+
+    That actor asks the dashboard for the controller's state once a second. A Ray started by a job has no dashboard:
+    every answer would be a warning in the terminal.
+    """
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # annotated as version 1's
+        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+
+
+def _hurry_ray_train() -> None:
+    """Look after the workers more often than every 2 s; on one machine, do not watch for its pre-emption."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    if len(ray.nodes()) == 1:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 def cpus_per_worker(workers: int) -> int:

@@ -54,13 +54,19 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     return {f"{names[index]}/{key}": value for index, moments in state.items() for key, value in moments.items()}
 
 
+@torch.no_grad()
 def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave."""
+    """Put back what :func:`optimizer_tensors` gave.
+
+    Moments get their parameter's memory layout: the fused AdamW walks both in the order of their storage.
+    """
+    parameters = trainable(model)
     index = {name: i for i, name in enumerate(_names_in_order(model))}
     state: dict[int, dict[str, Tensor]] = {}
     for path, tensor in tensors.items():
         name, key = path.rsplit("/", 1)
-        state.setdefault(index[name], {})[key] = tensor
+        laid_out = tensor
+        state.setdefault(index[name], {})[key] = laid_out
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

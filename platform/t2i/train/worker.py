@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ class Assignment:
 def train_worker(settings: dict[str, Assignment]) -> None:
     """The function that every worker runs. What the user must mend ends it quietly: Ray would only try again."""
     assignment = settings["assignment"]
+    logging.getLogger().setLevel(logging.WARNING)  # Ray Train announces every report there
     torch.set_num_threads(assignment.threads)
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), get_device(), _wrap)

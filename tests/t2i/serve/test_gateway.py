@@ -9,16 +9,17 @@ from dataclasses import replace
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.serve import gateway as module
 from t2i.serve.config import ServeConfig
-from t2i.serve.gateway import Gateway
+from t2i.serve.gateway import Gateway, make_server
 from t2i.serve.generation import Stages
 
 StagesFactory = Callable[[ServeConfig], Stages]
+NO_STAGES = Stages(None, None, None)
 
 
 def start(config: ServeConfig, stages: Stages) -> Gateway:
@@ -26,14 +27,14 @@ def start(config: ServeConfig, stages: Stages) -> Gateway:
 
 
 def test_is_not_serving_until_the_models_are_there(
-    service_config: ServeConfig, stages_factory: StagesFactory, monkeypatch: pytest.MonkeyPatch
+    service_config: ServeConfig, replica_context: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: set[str] = set()
     monkeypatch.setattr(module, "running_deployments", lambda app: running)
     monkeypatch.setattr(module, "HEALTH_PERIOD_S", 0.01)
 
     async def main() -> list[int]:
-        gateway = start(service_config, stages_factory(service_config))
+        gateway = start(service_config, NO_STAGES)
         async with grpc.aio.insecure_channel(await gateway.address()) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
             before = await check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
@@ -58,12 +59,13 @@ def test_draining_finishes_what_runs_and_takes_nothing_new(
         async with grpc.aio.insecure_channel(await gateway.address()) as channel:
             stub = GenerationStub(channel)
             stream = stub.GenerateStream(request, wait_for_ready=True)
-            await stream.read()
+            events = aiter(stream)
+            await anext(events)
             stopping = asyncio.create_task(gateway.__del__())
             await asyncio.sleep(0.05)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stub.Generate(request)
-            kinds = [event.WhichOneof("event") async for event in stream]
+            kinds = [event.WhichOneof("event") async for event in events]
             await stopping
         return kinds, refused.value.code()
 
@@ -72,9 +74,9 @@ def test_draining_finishes_what_runs_and_takes_nothing_new(
     assert code == grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_port_in_use_is_an_error(service_config: ServeConfig, stages_factory: StagesFactory) -> None:
+def test_a_port_in_use_is_an_error(service_config: ServeConfig) -> None:
     async def main(port: int) -> None:
-        start(replace(service_config, port=port), stages_factory(service_config))
+        make_server(NO_STAGES, health.aio.HealthServicer(), replace(service_config, port=port))
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RuntimeError, match="bind"):
         asyncio.run(main(taken.getsockname()[1]))

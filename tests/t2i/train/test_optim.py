@@ -73,3 +73,24 @@ def test_the_average_copies_buffers_and_needs_no_gradient():
     assert torch.equal(ema.model.running_mean, model.running_mean)
     assert not any(p.requires_grad for p in ema.model.parameters())
     assert not ema.model.training
+
+
+def test_moments_get_the_layout_of_their_parameter_back(tmp_path):
+    models = [nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [build_optimizer(model, OptimizerConfig()) for model in models]
+    images = torch.randn(2, 3, 8, 8)
+
+    def conv_step(which: int) -> None:
+        optimizers[which].zero_grad()
+        models[which](images).square().sum().backward()
+        set_lr(optimizers[which], 0.1)
+        optimizers[which].step()
+
+    conv_step(0)
+    save_tensors(tmp_path / "optimizer.safetensors", optimizer_tensors(models[0], optimizers[0]))
+    models[1].load_state_dict(models[0].state_dict())
+    load_optimizer_tensors(models[1], optimizers[1], load_tensors(tmp_path / "optimizer.safetensors"))
+    conv_step(0)
+    conv_step(1)
+    assert torch.equal(models[0].weight, models[1].weight)

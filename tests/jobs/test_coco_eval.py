@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from coco_eval import CocoEval, main
+from t2i.config import ConfigError, load_config
+from t2i.data import SourceConfig
+from t2i.evaluate import CaptionSet
+from t2i.evaluate.config import Pool
+
+VAL = "jobs/datasets/emoji64/val.parquet"
+
+
+def config(run: Path, prompts: Path) -> CocoEval:
+    return CocoEval(
+        run=str(run),
+        sets=[CaptionSet("val", SourceConfig(VAL)), CaptionSet("prompts", SourceConfig(str(prompts)), images=False)],
+        captions=24,
+        candidates=2,
+        floor_images=12,
+        blur_radii=[0.0, 2.0],
+        shown=3,
+        slots=16,
+        generate=Pool(batch=8),
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_run, ray_cluster, tmp_path_factory) -> CocoEval:
+    run = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(tiny_run, run)
+    prompts = run / "prompts.txt"
+    prompts.write_text("a red circle\n<b>a blue & bold square</b>\n")
+    main(made := config(run, prompts))
+    return made
+
+
+@pytest.fixture
+def report(evaluated) -> dict:
+    return json.loads((Path(evaluated.run) / "eval" / "report.json").read_text())
+
+
+@pytest.mark.ray
+def test_every_figure_stands_beside_its_protocol(report):
+    val, prompts = report["sets"]
+    protocol = val["protocol"]
+    assert protocol["extractor"]["name"] == "efficientnet_lite0"
+    assert len(protocol["extractor"]["weight_hash"]) == len(protocol["caption_hash"]) == 64
+    assert set(protocol["models"]) == {"tokenizer", "dvae", "prior", "clip"}
+    assert (protocol["captions"], protocol["candidates"], protocol["seed"]) == (24, 2, 0)
+    sizes = {f["subject"]: (f["n_subject"], f["n_reference"]) for f in val["figures"] if f["metric"].startswith("kid")}
+    assert sizes == {
+        "best": (24, 24),
+        "shuffled": (24, 24),
+        "first": (24, 24),
+        "reconstruction": (24, 24),
+        "random_tokens": (24, 24),
+        "train": (12, 24),
+    }
+    assert {f["blur"] for f in val["figures"]} == {0.0, 2.0}
+    assert {f["metric"] for f in prompts["figures"]} == {"clip_score", "clip_cosine", "clip_r@1", "clip_r@10"}
+    assert len(val["expected_best_cosine_of_n"]) == 2
+
+
+@pytest.mark.ray
+def test_the_page_needs_nothing_else_and_prints_captions_as_text(evaluated):
+    page = (Path(evaluated.run) / "eval" / "report.html").read_text()
+    assert "&lt;b&gt;a blue &amp; bold square&lt;/b&gt;" in page
+    assert "<b>a blue" not in page
+    assert 'src="http' not in page
+    assert "<link" not in page
+    assert page.count("data:image/png;base64,") > 20
+
+
+@pytest.mark.ray
+def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(evaluated):
+    (directory,) = (Path(evaluated.run) / "eval").glob("val-*")
+    before = pq.read_table(directory).sort_by([("id", "ascending"), ("rank", "ascending")])
+    assert len(before) == 48
+    files = sorted(directory.glob("*.parquet"))
+    files[0].unlink()
+    kept = {file: file.stat().st_mtime_ns for file in files[1:]}
+    main(evaluated)
+    assert {file: file.stat().st_mtime_ns for file in files[1:]} == kept
+    after = pq.read_table(directory).sort_by([("id", "ascending"), ("rank", "ascending")])
+    assert after.select(["id", "seed", "image_tokens", "image"]).equals(
+        before.select(["id", "seed", "image_tokens", "image"])
+    )
+
+
+@pytest.mark.ray
+def test_each_set_has_a_contact_sheet(evaluated):
+    (sheet,) = (Path(evaluated.run) / "eval").glob("val-*/contact_sheet.png")
+    assert Image.open(sheet).height > 3 * 144
+
+
+def test_the_tiny_configuration_is_whole():
+    config = load_config(CocoEval, "coco_eval", ["run=runs/x", "captions=5"])
+    assert (config.preset, config.captions) == ("tiny", 5)
+    assert [s.name for s in config.sets] == ["val", "test"]
+
+
+def test_a_bad_value_is_refused_before_any_work():
+    with pytest.raises(ConfigError, match="candidates is 0"):
+        load_config(CocoEval, "coco_eval", ["candidates=0"])
+    with pytest.raises(ConfigError, match="preset is 'clean'"):
+        load_config(CocoEval, "coco_eval", ["extractor.preset=clean"])

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import encode_images
+from models.checkpoint import CheckpointError, load_model, model_hash, save_model
+from models.dvae import DVAE, DVAEConfig
+from models.presets import get_preset
+from t2i.data import DataError, SourceConfig, read_token_shards, to_columns
+from t2i.data.transforms import decode_image
+
+ROOT = Path(__file__).parents[2]
+EMOJI = ROOT / "jobs" / "datasets" / "emoji64"
+
+
+def config(run: Path, rows: int = 150) -> encode_images.EncodeImagesConfig:
+    return encode_images.EncodeImagesConfig(
+        run=str(run),
+        train=SourceConfig(path=str(EMOJI / "test.parquet"), limit=rows),
+        val=SourceConfig(path=str(EMOJI / "captions_val.json"), images=str(run / "images")),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run directory with an untrained dVAE, and the first ten validation images as files."""
+    save_model(tmp_path / "dvae" / "model", DVAE(get_preset("tiny").dvae))
+    for row in pq.read_table(EMOJI / "val.parquet").slice(0, 10).to_pylist():
+        file = tmp_path / "images" / f"{row['id']}.webp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(row["image"])
+    return tmp_path
+
+
+@pytest.mark.ray
+def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    encode_images.main(config(run))
+    assert f"{run}/tokens/train: complete, 150 images" in capfd.readouterr().out
+
+    shipped = pq.read_table(EMOJI / "test.parquet").slice(0, 150).to_pylist()
+    pixels = np.stack([decode_image(row["image"], 32) for row in sorted(shipped, key=lambda row: row["id"])])
+    dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model")
+    expected = dvae.encode(torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255)
+    dataset, metadata = read_token_shards(f"{run}/tokens/train")
+    columns = to_columns(dataset)
+    assert columns["id"].tolist() == sorted(row["id"] for row in shipped)
+    assert (columns["image_tokens"] == expected.numpy()).mean() > 0.999  # rounding may differ by batch
+    assert metadata["dvae"] == model_hash(run / "dvae" / "model")
+    assert (metadata["grid"], metadata["codebook_size"], metadata["image_size"]) == ([8, 8], 512, 32)
+
+    assert read_token_shards(f"{run}/tokens/val")[0].count() == 10
+    report = json.loads((run / "tokens" / "val" / "unreadable.json").read_text())
+    assert report["count"] == 866 - 10
+    assert {row["reason"] for row in report["skipped"]} == {"it has no bytes: the file is missing or empty"}
+
+    before = (run / "tokens" / "train" / "manifest.json").stat().st_mtime_ns
+    encode_images.main(config(run))
+    assert capfd.readouterr().out.count("already complete") == 2
+    assert (run / "tokens" / "train" / "manifest.json").stat().st_mtime_ns == before
+
+    save_model(run / "dvae" / "model", DVAE(get_preset("tiny").dvae))
+    encode_images.main(config(run, rows=20))
+    dataset, metadata = read_token_shards(f"{run}/tokens/train")
+    assert metadata["dvae"] == model_hash(run / "dvae" / "model")
+    assert dataset.count() == 20
+
+
+def test_a_missing_dvae_is_refused(tmp_path: Path) -> None:
+    asked = encode_images.EncodeImagesConfig(run=str(tmp_path))
+    asked.train.path = asked.val.path = str(EMOJI / "val.parquet")
+    with pytest.raises(CheckpointError, match="dvae/model is not a complete checkpoint"):
+        encode_images.main(asked)
+
+
+def test_a_missing_source_is_refused_before_anything_starts(run: Path) -> None:
+    asked = config(run)
+    asked.val.path = "nowhere.parquet"
+    with pytest.raises(DataError, match=r"path is 'nowhere\.parquet': there is no such file or folder"):
+        encode_images.main(asked)
+    assert not (run / "tokens").exists()
+
+
+def test_the_command_ends_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "jobs/encode_images.py", f"run={tmp_path}", "train.path=nowhere.parquet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "encode_images: path is 'nowhere.parquet': there is no such file or folder.\n"

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.presets import get_preset
+from t2i.config import ConfigError, load_config
+from t2i.data import DataError
+from train_clip import TrainCLIP
+from train_dvae import TrainDVAE
+from train_prior import TrainPrior, main
+from train_tokenizer import TrainTokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = {"train_dvae": TrainDVAE, "train_tokenizer": TrainTokenizer, "train_prior": TrainPrior, "train_clip": TrainCLIP}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_has_a_tiny_preset(job):
+    config = load_config(JOBS[job], job, [])
+    assert config.run == "runs/tiny"
+
+
+def test_a_preset_brings_its_sizes():
+    preset = get_preset("paper")
+    dvae = load_config(TrainDVAE, "train_dvae", ["preset=paper"])
+    assert (dvae.task.model, dvae.task.image_size) == (preset.dvae, 256)
+    assert dvae.task.beta_end == 6.6
+    assert load_config(TrainPrior, "train_prior", ["preset=paper"]).task.model == preset.prior
+    assert load_config(TrainTokenizer, "train_tokenizer", ["preset=paper"]).vocabulary == 16384
+    assert load_config(TrainCLIP, "train_clip", ["preset=paper"]).image_size == 256
+
+
+def test_schedules_end_within_the_tiny_runs():
+    dvae = load_config(TrainDVAE, "train_dvae", [])
+    assert max(dvae.task.lr_steps, dvae.task.tau_steps, dvae.task.beta_steps) <= dvae.train.steps
+    prior = load_config(TrainPrior, "train_prior", [])
+    assert prior.task.warmup_steps < prior.task.lr_steps <= prior.train.steps
+
+
+@pytest.mark.parametrize(
+    ("job", "argument", "message"),
+    [
+        ("train_dvae", "train.batch_size=0", "train.batch_size is 0: use at least 1"),
+        ("train_dvae", "task.image_size=30", "task.image_size is 30: use a multiple of 4"),
+        ("train_tokenizer", "vocabulary=100", "vocabulary is 100: use at least 256"),
+        ("train_prior", "task.caption_weights=[-1]", "task.caption_weights has a negative number"),
+    ],
+)
+def test_impossible_settings_end_in_one_sentence(job, argument, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(JOBS[job], job, [argument])
+
+
+def test_the_prior_says_what_must_be_run_before_it(tmp_path):
+    config = load_config(TrainPrior, "train_prior", [f"run={tmp_path}"])
+    with pytest.raises(DataError, match=r"has no complete set of image tokens: run jobs/encode_images\.py first"):
+        main(config)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_tokenizer_job_learns_once_and_then_leaves_it(tmp_path):
+    command = [sys.executable, "jobs/train_tokenizer.py", f"run={tmp_path}", "source.limit=200", "ray.cpus=1"]
+    first, second = (subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2))
+    assert first.returncode == second.returncode == 0, first.stderr
+    tokens = len(json.loads((tmp_path / "tokenizer/tokenizer.json").read_text())["model"]["vocab"])
+    assert f"tokenizer: {tokens} tokens" in first.stdout
+    assert "already complete" in second.stdout
+    other = subprocess.run([*command, "vocabulary=300"], cwd=ROOT, capture_output=True, text=True)
+    assert other.returncode == 2
+    assert "vocabulary (2048 -> 300): name another run directory." in other.stderr
