@@ -44,7 +44,10 @@ class BenchSampler:
 def main(config: BenchSampler) -> None:
     torch.set_num_threads(config.threads)
     prior = Prior(config.prior).eval()
-    samplers = {"engine": lambda: with_engine(prior, config), "whole stream again": lambda: without_cache(prior, config)}
+    samplers = {
+        "engine": lambda: with_engine(prior, config),
+        "whole stream again": lambda: without_cache(prior, config),
+    }
     seconds = timed(samplers, config.repeats)
     tokens = config.candidates * prior.layout.image_length
     bound = 2 * sum(p.numel() for p in prior.blocks.parameters()) * tokens / gemm_flops()

@@ -55,12 +55,12 @@ def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
     """One caption set: draw, rank and keep; then describe and measure."""
     captions = sample_captions(read_captions(caption_set.source), config.captions, config.seed)
     manifest = make_manifest(captions, config, run_models(config.run))
-    directory = write_manifest(manifest, f"{config.run}/eval", caption_set.name)
+    directory = write_manifest(manifest, f"{config.run}/eval/{caption_set.name}")
     candidates = generate_candidates(manifest, directory, config)
     choice = choose(candidates, config.shown, config.seed)
     sets = extract_features(caption_set, candidates, choice.all, config)
     extractor = extractor_protocol(config.extractor)
-    contact_sheet(sheet_rows(choice.sample, manifest, candidates)).save(directory / "contact_sheet.png")
+    contact_sheet(sheet_rows(choice.sample, manifest, candidates)).save(directory.parent / "contact_sheet.png")
     return Section(
         name=caption_set.name,
         protocol=protocol(config, caption_set, manifest, candidates.truncated),

@@ -26,13 +26,19 @@ import train_tokenizer
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config, run_job
-from t2i.serve import ServeConfig, running_service
+from t2i.serve.config import ServeConfig
+from t2i.serve.running import running_service
 
 STAGES: list[tuple[str, Callable[[Any], None], type, str]] = [
     ("Learn the captions' vocabulary", train_tokenizer.main, train_tokenizer.TrainTokenizer, "train_tokenizer"),
     ("Train the dVAE: images into tokens and back", train_dvae.main, train_dvae.TrainDVAE, "train_dvae"),
     ("Turn the images into tokens", encode_images.main, encode_images.EncodeImagesConfig, "encode_images"),
-    ("Train the prior: captions and image tokens as one stream", train_prior.main, train_prior.TrainPrior, "train_prior"),
+    (
+        "Train the prior: captions and image tokens in one stream",
+        train_prior.main,
+        train_prior.TrainPrior,
+        "train_prior",
+    ),
     ("Train the reranker: a CLIP", train_clip.main, train_clip.TrainCLIP, "train_clip"),
     ("Draw, rank and measure held-out captions", coco_eval.main, coco_eval.CocoEval, "coco_eval"),
 ]

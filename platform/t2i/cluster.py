@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.data import DataContext
 
 from models.settings import setting
 
@@ -33,13 +36,9 @@ def start_ray(config: RayConfig) -> None:
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
     local = {} if address else _local_resources(config)
-    ray.init(
-        address=address,
-        runtime_env=_runtime_env(bool(address)),
-        logging_level="WARNING",
-        log_to_driver=True,
-        **local,
-    )
+    ray.init(address=address, runtime_env=_runtime_env(bool(address)), logging_level="WARNING", **local)
+    DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
 
 
 def _local_resources(config: RayConfig) -> dict[str, Any]:

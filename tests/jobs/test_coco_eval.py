@@ -80,7 +80,7 @@ def test_the_page_needs_nothing_else_and_prints_captions_as_text(evaluated):
 
 @pytest.mark.ray
 def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(evaluated):
-    (directory,) = (Path(evaluated.run) / "eval").glob("val-*")
+    (directory,) = (Path(evaluated.run) / "eval" / "val").glob("*/")
     before = pq.read_table(directory).sort_by([("id", "ascending"), ("rank", "ascending")])
     assert len(before) == 48
     files = sorted(directory.glob("*.parquet"))
@@ -96,7 +96,7 @@ def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(
 
 @pytest.mark.ray
 def test_each_set_has_a_contact_sheet(evaluated):
-    (sheet,) = (Path(evaluated.run) / "eval").glob("val-*/contact_sheet.png")
+    (sheet,) = (Path(evaluated.run) / "eval").glob("val/contact_sheet.png")
     assert Image.open(sheet).height > 3 * 144
 
 

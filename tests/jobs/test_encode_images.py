@@ -18,6 +18,7 @@ from t2i.data import DataError, SourceConfig, read_token_shards, to_columns
 from t2i.data.transforms import decode_image
 
 ROOT = Path(__file__).parents[2]
+PRESET = get_preset("tiny")
 EMOJI = ROOT / "jobs" / "datasets" / "emoji64"
 
 
@@ -32,7 +33,7 @@ def config(run: Path, rows: int = 150) -> encode_images.EncodeImagesConfig:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run directory with an untrained dVAE, and the first ten validation images as files."""
-    save_model(tmp_path / "dvae" / "model", DVAE(get_preset("tiny").dvae))
+    save_model(tmp_path / "dvae" / "model", DVAE(PRESET.dvae))
     for row in pq.read_table(EMOJI / "val.parquet").slice(0, 10).to_pylist():
         file = tmp_path / "images" / f"{row['id']}.webp"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,9 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
     assert f"{run}/tokens/train: complete, 150 images" in capfd.readouterr().out
 
     shipped = pq.read_table(EMOJI / "test.parquet").slice(0, 150).to_pylist()
-    pixels = np.stack([decode_image(row["image"], 32) for row in sorted(shipped, key=lambda row: row["id"])])
+    pixels = np.stack(
+        [decode_image(row["image"], PRESET.image_size) for row in sorted(shipped, key=lambda row: row["id"])]
+    )
     dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model")
     expected = dvae.encode(torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255)
     dataset, metadata = read_token_shards(f"{run}/tokens/train")
@@ -54,7 +57,8 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
     assert columns["id"].tolist() == sorted(row["id"] for row in shipped)
     assert (columns["image_tokens"] == expected.numpy()).mean() > 0.999  # rounding may differ by batch
     assert metadata["dvae"] == model_hash(run / "dvae" / "model")
-    assert (metadata["grid"], metadata["codebook_size"], metadata["image_size"]) == ([8, 8], 512, 32)
+    assert metadata["grid"] == [PRESET.prior.grid_height, PRESET.prior.grid_width]
+    assert (metadata["codebook_size"], metadata["image_size"]) == (PRESET.dvae.codebook_size, PRESET.image_size)
 
     assert read_token_shards(f"{run}/tokens/val")[0].count() == 10
     report = json.loads((run / "tokens" / "val" / "unreadable.json").read_text())
@@ -66,7 +70,7 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
     assert capfd.readouterr().out.count("already complete") == 2
     assert (run / "tokens" / "train" / "manifest.json").stat().st_mtime_ns == before
 
-    save_model(run / "dvae" / "model", DVAE(get_preset("tiny").dvae))
+    save_model(run / "dvae" / "model", DVAE(PRESET.dvae))
     encode_images.main(config(run, rows=20))
     dataset, metadata = read_token_shards(f"{run}/tokens/train")
     assert metadata["dvae"] == model_hash(run / "dvae" / "model")

@@ -24,7 +24,9 @@ EDIT = "\n_encode = DVAE.encode\nDVAE.encode = lambda self, images: _encode(self
 @pytest.fixture
 def two_nodes() -> Iterator[Cluster]:
     """A head that runs nothing but the driver, and a second node for the workers."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_port": 0})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_port": 0}
+    )
     cluster.add_node(num_cpus=2, resources={"second": 1})
     yield cluster
     cluster.shutdown()

@@ -65,7 +65,7 @@ def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
     columns = ["id", "image", caption_column(source.path, names)]
 
     def read() -> Dataset:
-        dataset = ray.data.read_parquet(files, filesystem=filesystem, columns=columns, partitioning=None)
+        dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(columns)
         return dataset.map_batches(_from_parquet, batch_format="pyarrow")
 
     return read

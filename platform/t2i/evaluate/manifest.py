@@ -60,12 +60,12 @@ def make_manifest(captions: Sequence[Caption], config: EvaluateConfig, models: d
     return Manifest(items, config.candidates, config.temperature, config.seed, models)
 
 
-def write_manifest(manifest: Manifest, parent: str | Path, name: str) -> Path:
-    """Write the manifest into ``<parent>/<name>-<hash>`` and return that directory.
+def write_manifest(manifest: Manifest, parent: str | Path) -> Path:
+    """Write the manifest into ``<parent>/<its hash>`` and return that directory.
 
-    Its name holds the manifest's hash: the same evaluation finds its finished captions again, another never does.
+    The same evaluation finds its finished captions there again, and another never does.
     """
-    directory = Path(parent) / f"{name}-{manifest.hash}"
+    directory = Path(parent) / manifest.hash
     document = {"caption_hash": manifest.caption_hash} | asdict(manifest)
     write_file(*filesystem_for(directory / FILE), json.dumps(document, indent=1, ensure_ascii=False).encode())
     return directory

@@ -35,7 +35,7 @@ def generate_candidates(manifest: Manifest, directory: Path, config: EvaluateCon
     done = len(finished)
     for batch in _generate(pending, manifest, directory, config):
         done += len(batch)
-        log.info("%s: %d of %d captions", directory.name, done, len(manifest.items))
+        log.info("%s: %d of %d captions", directory.parent.name, done, len(manifest.items))
     return read_candidates(directory, manifest)
 
 

@@ -21,8 +21,6 @@ from t2i.config import load_config
 from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, Progress, Summary
 from t2i.serve.config import ServeConfig
 
-APP = "t2i"
-
 
 @dataclass
 class ServeCommand(ServeConfig):
@@ -79,22 +77,13 @@ def _serve(options: argparse.Namespace) -> None:
     words = [f"run={options.run}", f"port={options.port}", *options.settings]
     config = load_config(ServeCommand, "serve", words)
     _check_port(config.host, config.port)
-    from ray import serve
+    from t2i.serve.running import running_service
 
-    from t2i.serve.app import build_app
-
-    app = build_app(config)
     start_ray(config.ray)
-    serve.start(proxy_location="Disabled")
-    try:
-        handle = serve.run(app, name=APP, route_prefix=None)
-    except RuntimeError as error:
-        raise UserError(f"the service did not start, see the log above: {str(error).splitlines()[0]}") from error
-    address = handle.address.remote().result()
-    _write_whole(Path(config.run) / "serve" / "address", address.encode())
-    print(f"serving {config.run} on {address}", flush=True)
-    _wait_for_signal()
-    serve.shutdown()
+    with running_service(config) as address:
+        _write_whole(Path(config.run) / "serve" / "address", address.encode())
+        print(f"serving {config.run} on {address}", flush=True)
+        _wait_for_signal()
 
 
 def _generate(options: argparse.Namespace) -> None:

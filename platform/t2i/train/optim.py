@@ -65,7 +65,7 @@ def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, t
     state: dict[int, dict[str, Tensor]] = {}
     for path, tensor in tensors.items():
         name, key = path.rsplit("/", 1)
-        laid_out = tensor
+        laid_out = torch.empty_like(parameters[name]).copy_(tensor) if tensor.ndim else tensor
         state.setdefault(index[name], {})[key] = laid_out
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -39,11 +39,12 @@ def shown(run: RunDirectory, steps: int, title: str) -> Iterator[None]:
 
 
 def _follow(run: RunDirectory, line: ProgressLine, closed: threading.Event) -> None:
-    while not closed.wait(poll_seconds(run)):
+    last = False
+    while not last:
+        last = closed.wait(poll_seconds(run))
         progress = run.read_progress()
         if "step" in progress:
-            line.show(Progress(**progress))
-    line.end()
+            line.show(Progress(**progress), last)
 
 
 def poll_seconds(run: RunDirectory) -> float:
@@ -60,14 +61,15 @@ class ProgressLine:
         self._begun, self._first_step = 0.0, -1
         self._next_line = 0.0
 
-    def show(self, progress: Progress) -> None:
-        """Print ``progress``, unless the last line is too fresh."""
+    def show(self, progress: Progress, last: bool = False) -> None:
+        """Print ``progress``, unless the line before is too fresh; the ``last`` is always printed."""
         now = time.monotonic()
         if self._first_step < 0:
             self._begun, self._first_step = now, progress.step
         if self._terminal:
-            print(f"\r{self.text(progress, now)}\033[K", end="", file=sys.stderr, flush=True)
-        elif now >= self._next_line:
+            end = "\n" if last else ""
+            print(f"\r{self.text(progress, now)}\033[K", end=end, file=sys.stderr, flush=True)
+        elif last or now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             print(self.text(progress, now), file=sys.stderr, flush=True)
 
@@ -84,8 +86,3 @@ class ProgressLine:
             postfix=loss,
             initial=self._first_step,
         )
-
-    def end(self) -> None:
-        """Leave the line as it is and go on below."""
-        if self._terminal and self._first_step >= 0:
-            print(file=sys.stderr)

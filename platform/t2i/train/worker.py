@@ -96,13 +96,15 @@ class RayReporter:
             self._upload_records()
 
     def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
-        """Written here and now, copied in the background; a copy that is cut short has no manifest."""
-        directory = Path(tempfile.mkdtemp(prefix="t2i-checkpoint-"))
+        """Written now, copied (and deleted here) in the background; a copy that is cut short has no manifest."""
+        checkpoint = None
         if self._first:
+            directory = Path(tempfile.mkdtemp(prefix="t2i-checkpoint-"))
             write(directory)
+            checkpoint = Checkpoint.from_directory(directory)
         ray.train.report(
             {"step": step, "loss": self._loss},
-            checkpoint=Checkpoint.from_directory(directory) if self._first else None,
+            checkpoint=checkpoint,
             checkpoint_dir_name=checkpoint_name(step),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
             checkpoint_upload_fn=self._upload,
@@ -113,6 +115,7 @@ class RayReporter:
             with tempfile.TemporaryDirectory() as directory:
                 self._run.put(save_model(directory, model), "model")
             self._run.finish(metrics)
+            self._run.write_progress(asdict(Progress(int(metrics["step"]), self._loss)))
 
     def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
         path = self._run.put_checkpoint(Path(checkpoint.path), name, self._keep)

@@ -42,13 +42,13 @@ def test_caption_hash_names_the_list_and_nothing_else():
     ],
 )
 def test_whatever_changes_the_images_gets_a_directory_of_its_own(tmp_path, config, models):
-    first = write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path, "val")
-    assert write_manifest(make_manifest(CAPTIONS, config, models), tmp_path, "val") != first
-    assert write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path, "val") == first
+    first = write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
+    assert write_manifest(make_manifest(CAPTIONS, config, models), tmp_path) != first
+    assert write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path) == first
 
 
 def test_the_file_lists_every_caption(tmp_path):
-    directory = write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path, "val")
+    directory = write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
     items = json.loads((directory / "manifest.json").read_text())["items"]
     assert [(item["id"], item["caption"]) for item in items] == [(c.id, c.text) for c in CAPTIONS]
 
@@ -69,4 +69,4 @@ def test_samples_are_drawn_by_the_seed_and_keep_their_order():
 
 
 def test_derived_seeds_are_fixed_for_ever():
-    assert derived_seed(0, "noto/2139") == 0xb582abd5e6def856 >> 1  # printf 0/noto/2139 | sha256sum
+    assert derived_seed(0, "noto/2139") == 0xB582ABD5E6DEF856 >> 1  # printf 0/noto/2139 | sha256sum

@@ -17,15 +17,15 @@ def test_the_line_tells_rate_and_time_left_from_the_first_step_seen(monkeypatch)
     assert "loss 0.2500" in text
 
 
-def test_without_a_terminal_lines_are_rare(monkeypatch, capsys):
-    clock = iter([0.0, 1.0, 11.0])
+def test_without_a_terminal_lines_are_rare_and_the_last_one_comes(monkeypatch, capsys):
+    clock = iter([0.0, 1.0, 11.0, 12.0])
     monkeypatch.setattr("t2i.train.progress.time.monotonic", lambda: next(clock))
     line = ProgressLine(100, "dvae")
     for step in (1, 2, 3):
         line.show(Progress(step, 0.5))
-    line.end()
+    line.show(Progress(4, 0.5), last=True)
     printed = capsys.readouterr().err.splitlines()
-    assert [text.split("|")[2].split("/")[0].strip() for text in printed] == ["1", "3"]
+    assert [text.split("|")[2].split("/")[0].strip() for text in printed] == ["1", "3", "4"]
 
 
 def test_what_an_earlier_process_wrote_is_not_shown(tmp_path):

@@ -38,8 +38,9 @@ class DVAETaskConfig:
     tau_start: float = setting(1.0, "first Gumbel-softmax temperature")
     tau_end: float = setting(1 / 16, "last Gumbel-softmax temperature")
     tau_steps: int = setting(150_000, "steps from tau_start to tau_end")
-    beta_end: float = setting(6.6, "last weight of the KL term; the first is 0")
-    beta_steps: int = setting(5_000, "steps from 0 to beta_end")
+    beta_start: float = setting(0.0, "first weight of the KL term")
+    beta_end: float = setting(6.6, "last weight of the KL term")
+    beta_steps: int = setting(5_000, "steps from beta_start to beta_end")
 
     def __post_init__(self) -> None:
         if self.image_size % self.model.downsample:
@@ -74,7 +75,7 @@ class DVAETask(Task):
 
     def beta(self, step: int) -> float:
         """The weight of the KL term at ``step``."""
-        return cosine_anneal(step, 0.0, self.config.beta_end, self.config.beta_steps)
+        return cosine_anneal(step, self.config.beta_start, self.config.beta_end, self.config.beta_steps)
 
     def build(self) -> nn.Module:
         """The dVAE in channels-last layout, which makes its convolutions a fifth faster on a CPU."""

@@ -1,0 +1,38 @@
+"""A service on the Ray that this process is connected to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray import serve
+from ray.serve import Application
+
+from models.errors import UserError
+from t2i.serve.app import build_app
+from t2i.serve.config import ServeConfig
+
+APP = "t2i"
+
+
+@contextmanager
+def running_service(config: ServeConfig) -> Iterator[str]:
+    """Serve ``config.run`` while the block runs; gives the ``host:port`` that the gateway listens on.
+
+    Raises:
+        UserError: the run directory lacks a model, or a deployment does not start.
+    """
+    app = build_app(config)
+    serve.start(proxy_location="Disabled")
+    try:
+        yield _deploy(app)
+    finally:
+        serve.shutdown()
+
+
+def _deploy(app: Application) -> str:
+    """The gateway's address, once every deployment is up."""
+    try:
+        return serve.run(app, name=APP, route_prefix=None).address.remote().result()
+    except RuntimeError as error:
+        raise UserError(f"the service did not start, see the log above: {str(error).splitlines()[0]}") from error
