@@ -14,7 +14,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +59,7 @@ def main(config: BenchSampler) -> None:
     print(f"{'engine / whole stream':<24} {seconds['whole stream again'] / seconds['engine']:>8.1f} x")
 
 
-def timed(samplers: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+def timed(samplers: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each, taken in turn after one warm-up, so that a drifting machine slows all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in samplers}
     for repeat in range(repeats + 1):

@@ -12,7 +12,8 @@ def conv(n_in: int, n_out: int, kernel: int) -> nn.Conv2d:
     """A same-size convolution, initialised as the released code does: N(0, 1/sqrt(fan_in)), bias 0."""
     layer = nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2)
     nn.init.normal_(layer.weight, std=1 / math.sqrt(n_in * kernel * kernel))
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 

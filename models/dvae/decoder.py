@@ -40,6 +40,6 @@ class Decoder(nn.Module):
 
         A one-hot vector through a 1x1 conv is a row of its weight: look it up instead of multiplying by zeros.
         """
-        table = self.input.weight[:, :, 0, 0].T
-        x = F.embedding(image_tokens, table) + self.input.bias
+        assert self.input.bias is not None
+        x = F.embedding(image_tokens, self.input.weight[:, :, 0, 0].T) + self.input.bias
         return self.trunk(x.permute(0, 3, 1, 2).contiguous())

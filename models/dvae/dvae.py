@@ -23,9 +23,7 @@ class DVAEConfig:
     blocks_per_group: int = setting(2, "residual blocks in each group")
     codebook_size: int = setting(8192, "K, the number of image tokens")
     decoder_input_width: int = setting(128, "channels of the decoder's first convolution")
-    code_std: float | None = setting(
-        None, "initial spread of the decoder's code vectors; empty: 1/sqrt(K)"
-    )
+    code_std: float | None = setting(None, "initial spread of the decoder's code vectors; empty: 1/sqrt(K)")
 
     def __post_init__(self) -> None:
         if self.width % 4:

@@ -51,7 +51,6 @@ class Attention(nn.Module):
     def __init__(self, config: PriorConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.kind = layer_kind(layer, config.layers)
         self.heads = config.heads
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
@@ -93,10 +92,11 @@ class Prior(nn.Module):
         self.rows = nn.Embedding(config.grid_height, config.width)
         self.columns = nn.Embedding(config.grid_width, config.width)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.kinds = [layer_kind(layer, config.layers) for layer in range(config.layers)]
         self.norm = nn.LayerNorm(config.width)
         self.text_head = nn.Linear(config.width, config.text_vocabulary + config.text_length, bias=False)
         self.image_head = nn.Linear(config.width, config.codebook_size, bias=False)
-        for kind in sorted({block.attention.kind for block in self.blocks}):
+        for kind in set(self.kinds):
             self.register_buffer(f"{kind}_mask", stream_mask(kind, layout.prefix_length, layout.grid), persistent=False)
         self.apply(self._initialise)
 
@@ -106,8 +106,8 @@ class Prior(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
         if isinstance(module, Block):
-            for residual in (module.attention.out, module.mlp[2]):
-                residual.weight.data.div_(math.sqrt(2 * self.config.layers))
+            for residual in ("attention.out.weight", "mlp.2.weight"):
+                module.get_parameter(residual).data.div_(math.sqrt(2 * self.config.layers))
 
     def forward(self, stream: Tensor, positions: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Stream ids int64 [B, P] -> hidden states [B, P, D] for the two heads.
@@ -119,8 +119,8 @@ class Prior(nn.Module):
             positions = torch.arange(stream.shape[1], device=stream.device)[None]
         x = self.tokens(stream) + self._position_embedding(positions)
         masks = self._masks(positions, self.layout.length if cache else stream.shape[1])
-        for block in self.blocks:
-            x = block(x, positions, masks[block.attention.kind], cache)
+        for block, kind in zip(self.blocks, self.kinds, strict=True):
+            x = block(x, positions, masks[kind], cache)
         return self.norm(x)
 
     def text_logits(self, hidden: Tensor) -> Tensor:
@@ -147,5 +147,4 @@ class Prior(nn.Module):
 
     def _masks(self, positions: Tensor, keys: int) -> dict[str, Tensor]:
         """Rows of the mask tables at ``positions``: bool [B, 1, P, keys] for each kind of layer in use."""
-        kinds = {block.attention.kind for block in self.blocks}
-        return {kind: getattr(self, f"{kind}_mask")[positions, :keys][:, None] for kind in kinds}
+        return {kind: self.get_buffer(f"{kind}_mask")[positions, :keys][:, None] for kind in set(self.kinds)}

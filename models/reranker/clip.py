@@ -27,7 +27,7 @@ class CLIPConfig:
     weights: str | None = setting(None, "local .safetensors or .pt to start from; empty: open_clip's cache of the tag")
     image_size: int = setting(96, "side in pixels of what the small CLIP's image tower sees")
     width: int = setting(256, "width of the small CLIP's embeddings")
-    hidden: int = setting(1024, "hidden units of its two projection heads")
+    hidden: int = setting(512, "hidden units of its two projection heads")
     dropout: float = setting(0.3, "dropout in its projection heads")
     image_tower: str | None = setting(None, "SHA-256 of its image tower's packaged weights; filled in when made")
     text_tower: str | None = setting(None, "SHA-256 of its text tower's packaged weights; filled in when made")

@@ -104,9 +104,10 @@ def _merge(config: DictConfig, change: DictConfig, origin: str = "") -> DictConf
 def _sentence(error: OmegaConfBaseException, config: DictConfig, change: DictConfig | None = None) -> str:
     """One line naming the full key, and the nearest key that exists where this one does not."""
     known = [name for name, _, _ in _rows(config, OmegaConf.get_type(config))]
-    for key in change or {}:
-        if key not in known and isinstance(config.get(key), DictConfig) and not isinstance(change.get(key), DictConfig):
-            return f"{key} is a group of fields: set one of them, such as {key}.{next(iter(config[key]))}=..."
+    for group, value in (change or {}).items():
+        if isinstance(config.get(group), DictConfig) and not isinstance(value, DictConfig):
+            example = f"{group!s}.{next(iter(config[group]))!s}=..."
+            return f"{group!s} is a group of fields: set one of them, such as {example}"
     key = error.full_key or str(error.key)
     if key not in known and "not in" in str(error):
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -115,7 +116,7 @@ def _sentence(error: OmegaConfBaseException, config: DictConfig, change: DictCon
     return f"{key}: {str(error).splitlines()[0].rstrip('.')}."
 
 
-def _rows(config: Any, config_cls: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def _rows(config: Any, config_cls: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """(dotted key, value, meaning) of every leaf field."""
     for field in fields(config_cls):
         value = config._get_node(field.name) if isinstance(config, DictConfig) else getattr(config, field.name)

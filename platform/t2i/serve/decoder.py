@@ -26,7 +26,8 @@ class DecoderReplica:
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device)
         self._model = model_hash(directory)
         self._batch = config.decode_batch
-        self._decode_one.set_max_batch_size(config.decode_batch)  # type: ignore[attr-defined]
+        # Made here, not as a decorator: that would be one queue, tied to one event loop, for all instances.
+        self._decode_one = serve.batch(max_batch_size=self._batch, batch_wait_timeout_s=0.005)(self._decode_many)
 
     async def decode(self, grids: Sequence[np.ndarray]) -> Decoded:
         """Image tokens int [h, w], all of one shape -> images.
@@ -40,8 +41,7 @@ class DecoderReplica:
         images = await asyncio.gather(*(self._decode_one(grid) for grid in grids))
         return Decoded(np.stack(images), self._model)
 
-    @serve.batch(batch_wait_timeout_s=0.005)
-    async def _decode_one(self, grids: list[np.ndarray]) -> list[np.ndarray]:
+    async def _decode_many(self, grids: list[np.ndarray]) -> list[np.ndarray]:
         return await asyncio.to_thread(self._decode_batch, grids)
 
     @torch.inference_mode()

@@ -26,7 +26,7 @@ CAPTIONS = [
 
 @pytest.fixture(scope="module")
 def task() -> CLIPTask:
-    return CLIPTask(CLIPTaskConfig(model=CLIPConfig(image_size=32, width=16, hidden=64, dropout=0.0)))
+    return CLIPTask(CLIPTaskConfig(model=CLIPConfig(image_size=32, width=16, hidden=64, dropout=0.0), mirror=True))
 
 
 @pytest.fixture(scope="module")
