@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import check_pairs, read_captions
+from t2i.data import check_pairs
 from t2i.evaluate import CaptionSet, EvaluateConfig, Section, write_report
 from t2i.evaluate.contact_sheet import contact_sheet
 from t2i.evaluate.figures import all_figures
 from t2i.evaluate.gallery import cards, choose, sheet_rows
-from t2i.evaluate.manifest import make_manifest, run_models, sample_captions, write_manifest
+from t2i.evaluate.manifest import choose_captions, make_manifest, run_models, write_manifest
 from t2i.evaluate.pipeline import extract_features, generate_candidates
 from t2i.evaluate.report import protocol
 from t2i.metrics.clip_score import expected_best_of
@@ -53,8 +53,7 @@ def check(config: CocoEval) -> None:
 
 def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
     """One caption set: draw, rank and keep; then describe and measure."""
-    captions = sample_captions(read_captions(caption_set.source), config.captions, config.seed)
-    manifest = make_manifest(captions, config, run_models(config.run))
+    manifest = make_manifest(choose_captions(caption_set, config), config, run_models(config.run))
     directory = write_manifest(manifest, f"{config.run}/eval/{caption_set.name}")
     candidates = generate_candidates(manifest, directory, config)
     choice = choose(candidates, config.shown, config.seed)

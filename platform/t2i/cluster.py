@@ -38,7 +38,7 @@ def start_ray(config: RayConfig) -> None:
     local = {} if address else _local_resources(config)
     ray.init(address=address, runtime_env=_runtime_env(bool(address)), logging_level=logging.WARNING, **local)
     DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _local_resources(config: RayConfig) -> dict[str, Any]:

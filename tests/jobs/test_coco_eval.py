@@ -23,7 +23,7 @@ def config(run: Path, prompts: Path) -> CocoEval:
         sets=[CaptionSet("val", SourceConfig(VAL)), CaptionSet("prompts", SourceConfig(str(prompts)), images=False)],
         captions=24,
         candidates=2,
-        floor_images=12,
+        floor_images=20,
         blur_radii=[0.0, 2.0],
         shown=3,
         slots=16,
@@ -61,7 +61,7 @@ def test_every_figure_stands_beside_its_protocol(report):
         "first": (24, 24),
         "reconstruction": (24, 24),
         "random_tokens": (24, 24),
-        "train": (12, 24),
+        "train": (20, 24),
     }
     assert {f["blur"] for f in val["figures"]} == {0.0, 2.0}
     assert {f["metric"] for f in prompts["figures"]} == {"clip_score", "clip_cosine", "clip_r@1", "clip_r@10"}

@@ -9,6 +9,8 @@ from t2i.data import SourceConfig
 from t2i.metrics.features import ExtractorConfig
 
 EMOJI = "jobs/datasets/emoji64"
+FEWEST = 20
+"""Images that a distance needs on each side."""
 
 
 @dataclass
@@ -64,6 +66,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ValueError(f"candidates is {self.candidates}: draw at least 1 image per caption.")
+        if self.floor_images < FEWEST:
+            raise ValueError(f"floor_images is {self.floor_images}: use at least {FEWEST}, or floor=null.")
         if not self.blur_radii or self.blur_radii[0] != 0 or min(self.blur_radii) < 0:
             raise ValueError(f"blur_radii is {self.blur_radii}: begin with 0, then radii above it.")
         if len({caption_set.name for caption_set in self.sets}) < len(self.sets) or not self.sets:

@@ -12,12 +12,16 @@ import numpy as np
 
 from models.checkpoint import model_hash
 from models.errors import UserError
-from t2i.data import Caption
+from t2i.data import Caption, read_captions
 from t2i.data.storage import filesystem_for, write_file
-from t2i.evaluate.config import EvaluateConfig
+from t2i.evaluate.config import FEWEST, CaptionSet, EvaluateConfig
 
 FILE = "manifest.json"
 MODELS = {"tokenizer": "tokenizer", "dvae": "dvae/model", "prior": "prior/model", "clip": "clip/model"}
+
+
+class TooFewCaptions(UserError):
+    """A set is too small for the distances that are asked for."""
 
 
 class IncompleteEvaluation(UserError):
@@ -93,6 +97,22 @@ def run_models(run: str | Path) -> dict[str, str]:
         CheckpointError: one is missing, incomplete or damaged.
     """
     return {name: model_hash(Path(run) / directory) for name, directory in MODELS.items()}
+
+
+def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Caption]:
+    """The captions of a set that are evaluated.
+
+    Raises:
+        DataError: the source cannot be read.
+        TooFewCaptions: they are to be compared with images, and there are under 20.
+    """
+    captions = sample_captions(read_captions(caption_set.source), config.captions, config.seed)
+    if caption_set.images and len(captions) < FEWEST:
+        raise TooFewCaptions(
+            f"sets: {caption_set.name} has {len(captions)} captions to compare with images: "
+            f"use at least {FEWEST}, or images=false."
+        )
+    return captions
 
 
 def sample_captions(captions: Sequence[Caption], count: int | None, seed: int) -> list[Caption]:

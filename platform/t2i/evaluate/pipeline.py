@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,8 @@ def extract_features(
         train = _pixels(config.floor, [c.id for c in chosen], candidates.directory / "unreadable_train.json", config)
         images.append(train.map_batches(partial(real_rows, "train"), batch_format="pyarrow"))
     extractor = (config.run, config.extractor, tuple(config.blur_radii), frozenset(shown))
-    features = (
-        images[0]
-        .union(*images[1:])
-        .map_batches(ExtractFeatures, fn_constructor_args=extractor, **_options(config.extract))
+    features = reduce(Dataset.union, images).map_batches(
+        ExtractFeatures, fn_constructor_args=extractor, **_options(config.extract)
     )
     return gather(features.iter_batches(batch_size=None, batch_format="pyarrow"))
 

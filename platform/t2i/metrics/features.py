@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from models.checkpoint import file_hash
 from models.features import EFFICIENTNET_MEAN_STD, efficientnet_lite0_file, packaged_efficientnet_lite0
 from models.settings import setting
-from t2i.metrics.inception import load_inception, prepare_pytorch_fid, prepare_tf
+from t2i.metrics.inception import load_inception, prepare_pytorch_fid, prepare_tf, weights_file
 
 FID_FILE_HASH = "6726825d"
 """First digits of the SHA-256 of ``pt_inception-2015-12-05-6726825d.pth``, as every peer names the file."""
@@ -85,11 +84,17 @@ class FeatureExtractor:
 
 
 def extractor_protocol(config: ExtractorConfig) -> ExtractorProtocol:
-    """The protocol that :func:`load_extractor` works under, without loading a network."""
+    """The protocol that :func:`load_extractor` works under, without loading a network.
+
+    Raises:
+        InceptionFileError: the weights file is missing.
+    """
     if config.weights is None:
         resize = f"antialiased bilinear to {EFFICIENTNET_SIDE} px, 2x / 255 - 1"
         return ExtractorProtocol("efficientnet_lite0", file_hash(efficientnet_lite0_file()), "efficientnet", resize)
-    return ExtractorProtocol("inception_v3", file_hash(Path(config.weights)), config.preset, PRESETS[config.preset][1])
+    return ExtractorProtocol(
+        "inception_v3", file_hash(weights_file(config.weights)), config.preset, PRESETS[config.preset][1]
+    )
 
 
 def load_extractor(config: ExtractorConfig, device: str = "cpu") -> FeatureExtractor:

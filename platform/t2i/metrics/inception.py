@@ -86,13 +86,22 @@ def load_inception(path: str | Path) -> FIDInception:
     Raises:
         InceptionFileError: the file is missing or does not hold this network's tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InceptionFileError(f"extractor.weights names no file ({path}): give the FID Inception's state dict.")
+    path = weights_file(path)
     try:
         return FIDInception(_read_state(path))
     except Exception as error:  # torch and safetensors raise unrelated classes for foreign files
         raise InceptionFileError(f"extractor.weights: {path} does not hold the FID Inception's tensors.") from error
+
+
+def weights_file(path: str | Path) -> Path:
+    """The path itself, of a file that exists.
+
+    Raises:
+        InceptionFileError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise InceptionFileError(f"extractor.weights names no file ({path}): give the FID Inception's state dict.")
+    return Path(path)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

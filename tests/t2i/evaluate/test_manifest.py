@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from t2i.data import Caption
-from t2i.evaluate.config import EvaluateConfig
+from t2i.data import Caption, SourceConfig
+from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.manifest import (
     IncompleteEvaluation,
+    TooFewCaptions,
+    choose_captions,
     derived_seed,
     make_manifest,
     require_complete,
@@ -66,6 +68,14 @@ def test_samples_are_drawn_by_the_seed_and_keep_their_order():
     assert drawn == sample_captions(captions, 10, seed=3) != sample_captions(captions, 10, seed=4)
     assert [int(c.id) for c in drawn] == sorted(int(c.id) for c in drawn)
     assert sample_captions(captions, None, 0) == sample_captions(captions, 1000, 0) == captions
+
+
+def test_too_few_captions_for_a_distance_are_refused_before_drawing(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
+    source = SourceConfig(str(tmp_path / "prompts.txt"))
+    with pytest.raises(TooFewCaptions, match="x has 2 captions"):
+        choose_captions(CaptionSet("x", source), EvaluateConfig())
+    assert len(choose_captions(CaptionSet("x", source, images=False), EvaluateConfig())) == 2
 
 
 def test_derived_seeds_are_fixed_for_ever():

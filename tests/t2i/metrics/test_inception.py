@@ -92,6 +92,8 @@ def test_weights_that_are_not_the_fid_files_never_give_a_fid(weights):
 def test_foreign_files_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(InceptionFileError, match=r"extractor\.weights names no file"):
         load_inception(tmp_path / "absent.pth")
+    with pytest.raises(InceptionFileError, match=r"extractor\.weights names no file"):
+        extractor_protocol(ExtractorConfig(weights=str(tmp_path / "absent.pth")))
     (tmp_path / "text.pth").write_text("not weights")
     with pytest.raises(InceptionFileError, match="does not hold"):
         load_inception(tmp_path / "text.pth")
