@@ -62,11 +62,13 @@ def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
         raise DataError(
             f"path is {source.path!r}: it needs columns id, image and captions, and has {', '.join(names)}."
         )
-    columns = ["id", "image", caption_column(source.path, names)]
+    captions = caption_column(source.path, names)
 
     def read() -> Dataset:
-        dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(columns)
-        return dataset.map_batches(_from_parquet, batch_format="pyarrow")
+        dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(
+            ["id", "image", captions]
+        )
+        return dataset.map_batches(partial(_from_parquet, captions=captions), batch_format="pyarrow")
 
     return read
 
@@ -101,11 +103,11 @@ def caption_column(path: str, names: list[str]) -> str:
     return found
 
 
-def _from_parquet(table: pa.Table) -> pa.Table:
+def _from_parquet(table: pa.Table, captions: str) -> pa.Table:
     """``image`` may be bytes or a struct with a field ``bytes``; captions a list or a single string."""
-    ids, images, captions = (table[name].to_pylist() for name in table.column_names)
-    images = [image["bytes"] if isinstance(image, dict) else image for image in images]
-    return pairs_table([str(id) for id in ids], images, [as_captions(value) for value in captions])
+    images = [image["bytes"] if isinstance(image, dict) else image for image in table["image"].to_pylist()]
+    ids = [str(id) for id in table["id"].to_pylist()]
+    return pairs_table(ids, images, [as_captions(value) for value in table[captions].to_pylist()])
 
 
 def as_captions(value: Any) -> list[str]:
