@@ -28,10 +28,8 @@ class EncodeImagesConfig:
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: reads dvae/model, writes tokens/")
-    train: SourceConfig = setting(SourceConfig, "captioned images to train on")
-    val: SourceConfig = setting(
-        lambda: SourceConfig(path="jobs/datasets/emoji64/val.parquet"), "captioned images to validate on"
-    )
+    train: SourceConfig = setting(SourceConfig, "images to train on")
+    val: SourceConfig = setting(lambda: SourceConfig(path="jobs/datasets/emoji64/val.parquet"), "images to validate on")
     batch_size: int = setting(128, "images per dVAE pass")
     actors: int = setting(1, "dVAE replicas")
     gpus_per_actor: float = setting(0.0, "GPUs each replica takes")
