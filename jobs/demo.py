@@ -73,7 +73,7 @@ def ask_a_service(config: Demo) -> Path:
     images = Path(config.run) / "served"
     with running_service(ServeConfig(run=config.run, port=0)) as address:
         print(f"serving on {address}", flush=True)
-        client = [sys.executable, "-m", "t2i.serve.cli", "generate", config.caption, "-n", "8", "-k", "2"]
+        client = [str(Path(sys.executable).with_name("t2i")), "generate", config.caption, "-n", "8", "-k", "2"]
         subprocess.run([*client, "--out", str(images), "--server", address], check=True)
     return images
 
