@@ -32,7 +32,7 @@ SUBJECTS = {
 class Figure:
     """``metric`` of ``subject`` against ``reference`` (an image set, or ``captions``) at a radius of blur.
 
-    ``spread`` is a standard deviation over subsets or splits; ``details`` say how many.
+    ``spread`` is a standard deviation over subsets or splits (``details`` say how many), or a mean's standard error.
     """
 
     metric: str
@@ -111,8 +111,9 @@ def _caption_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> 
     n = len(images)
     scores = clip_score(images, captions)
     similarity = cosine(images, captions)
-    yield Figure("clip_score", subject, "captions", float(scores.mean()), float(scores.std()), n, n)
-    yield Figure("clip_cosine", subject, "captions", float(similarity.mean()), float(similarity.std()), n, n)
+    for metric, values in {"clip_score": scores, "clip_cosine": similarity}.items():
+        error = float(values.std() / n**0.5)
+        yield Figure(metric, subject, "captions", float(values.mean()), error, n, n)
     for k in (1, 10):
         recall = retrieval_recall(images, captions, k)
         yield Figure(f"clip_r@{k}", subject, "captions", recall, None, n, n, details={"chance": min(1.0, k / n)})

@@ -22,6 +22,9 @@ from t2i.metrics.features import extractor_protocol
 
 PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
 
+COLUMNS = ("kid", "f", "precision", "recall", "is", "clip")
+"""How the names of metrics begin, in the order of the table (``fid``, or ``fd_`` and an extractor)."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -55,10 +58,9 @@ class Section:
 
     @property
     def columns(self) -> list[str]:
-        """The table's metrics: distances first; the raw cosine is in the JSON, beside the score made of it."""
-        return sorted(
-            set(self.metrics) - {"clip_cosine"}, key=lambda metric: (metric.startswith("clip"), metric != self.kid)
-        )
+        """The table's metrics, distances first; the raw cosine is in the JSON, beside the score made of it."""
+        shown = [metric for metric in self.metrics if metric != "clip_cosine"]
+        return sorted(shown, key=lambda metric: next(i for i, name in enumerate(COLUMNS) if metric.startswith(name)))
 
 
 def protocol(config: EvaluateConfig, caption_set: CaptionSet, manifest: Manifest, truncated: int) -> dict[str, Any]:
