@@ -60,7 +60,7 @@ def extract_features(
 ) -> dict[str, FeatureSet]:
     """Features of every image set by name: best, first; real, reconstruction, random_tokens; train."""
     files = candidate_files(candidates.directory)
-    drawn = ray.data.read_parquet(files, columns=["id", "image", "candidate", "rank"])
+    drawn = ray.data.read_parquet(files).select_columns(["id", "image", "candidate", "rank"])
     images = [drawn.map_batches(candidate_rows, batch_format="pyarrow")]
     if caption_set.images:
         real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable.json", config)
