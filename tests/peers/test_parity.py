@@ -77,8 +77,8 @@ def test_inception_score_is_torch_fidelitys(extracted, torch_fidelity_figures):
 
 
 def test_precision_and_recall_are_torch_fidelitys(extracted, torch_fidelity_figures):
-    # torch-fidelity calls its first input the real side.
-    ours = precision_recall(extracted[0][0], extracted[1][0])
+    # torch-fidelity's second input is the real side.
+    ours = precision_recall(extracted[1][0], extracted[0][0])
     assert ours.precision == pytest.approx(torch_fidelity_figures["precision"])
     assert ours.recall == pytest.approx(torch_fidelity_figures["recall"])
 
