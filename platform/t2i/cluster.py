@@ -36,7 +36,8 @@ def start_ray(config: RayConfig) -> None:
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
     local = {} if address else _local_resources(config)
-    ray.init(address=address, runtime_env=_runtime_env(bool(address)), logging_level=logging.WARNING, **local)
+    environment = _runtime_env(bool(address))
+    ray.init(address=address or "local", runtime_env=environment, logging_level=logging.WARNING, **local)
     DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
