@@ -17,7 +17,6 @@ from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import check_pairs, decode_pairs, read_pairs
 from t2i.train import PairSources, TrainConfig, fit, print_result
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
 
@@ -41,8 +40,7 @@ class TrainCLIP:
 
 
 def main(config: TrainCLIP) -> None:
-    for source in (config.data.train, config.data.val):
-        check_pairs(source)
+    config.data.check()
     inputs = {"data": asdict(config.data), "image_size": config.image_size}
     print_result(fit(CLIPTask(config.task), lambda: read(config), config.train, f"{config.run}/clip", inputs))
 
@@ -50,12 +48,7 @@ def main(config: TrainCLIP) -> None:
 def read(config: TrainCLIP) -> tuple[Dataset, Dataset]:
     """Images of the size that generated ones have."""
     start_ray(config.ray)
-    sources = {"train": config.data.train, "val": config.data.val}
-    train, val = (
-        decode_pairs(read_pairs(source), config.image_size, f"{config.run}/clip/unreadable_{split}.json")
-        for split, source in sources.items()
-    )
-    return train, val
+    return config.data.decode(config.image_size, config.image_size, f"{config.run}/clip")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import check_pairs, decode_pairs, read_pairs
 from t2i.train import PairSources, TrainConfig, fit, print_result
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
 
@@ -40,8 +39,7 @@ class TrainDVAE:
 
 
 def main(config: TrainDVAE) -> None:
-    for source in (config.data.train, config.data.val):
-        check_pairs(source)
+    config.data.check()
     inputs = {"data": asdict(config.data)}
     directory = f"{config.run}/dvae"
     print_result(fit(DVAETask(config.task), lambda: read(config), config.train, directory, inputs))
@@ -50,13 +48,7 @@ def main(config: TrainDVAE) -> None:
 def read(config: TrainDVAE) -> tuple[Dataset, Dataset]:
     """Training images large enough to be cropped at random, and validation images."""
     start_ray(config.ray)
-    sizes = {"train": config.task.kept_size, "val": config.task.image_size}
-    sources = {"train": config.data.train, "val": config.data.val}
-    train, val = (
-        decode_pairs(read_pairs(source), sizes[split], f"{config.run}/dvae/unreadable_{split}.json")
-        for split, source in sources.items()
-    )
-    return train, val
+    return config.data.decode(config.task.kept_size, config.task.image_size, f"{config.run}/dvae")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import safetensors.torch
 from omegaconf import OmegaConf
@@ -26,14 +26,6 @@ WEIGHTS = "weights.safetensors"
 
 class CheckpointError(UserError):
     """A model directory is missing, incomplete or damaged."""
-
-
-class Configured(Protocol):
-    """A module built from one dataclass, which it keeps as ``config``."""
-
-    config: Any
-
-    def __init__(self, config: Any) -> None: ...
 
 
 ModelT = TypeVar("ModelT", bound=nn.Module)

@@ -11,8 +11,9 @@ import torch
 
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
+from models.images import to_float, to_uint8
 from models.prior import Prior, PriorConfig
-from models.reranker import CLIPConfig, CLIPReranker
+from models.reranker import CLIPConfig, CLIPReranker, Ranking, rank
 from models.tokenizer import CaptionTokenizer
 from t2i.engine.engine import Engine
 from t2i.engine.request import Progress, Request
@@ -118,24 +119,15 @@ class TextToImage:
         return to_uint8(images)
 
     @torch.inference_mode()
-    def score(self, images: np.ndarray, caption: str) -> np.ndarray:
-        """CLIP cosine float32 [n] of images uint8 [n, H, W, 3] with one caption."""
+    def rank(self, images: np.ndarray, caption: str) -> Ranking:
+        """Images uint8 [n, H, W, 3] by their CLIP cosine with one caption."""
         if self.reranker is None:
             raise RuntimeError("TextToImage was loaded without its reranker.")
         features = torch.cat([self.reranker.encode_images(batch) for batch in to_float(images).split(DECODE_BATCH)])
-        return (features @ self.reranker.encode_captions([caption])[0]).float().cpu().numpy()
+        return rank(features, self.reranker.encode_captions([caption])[0])
 
     def _generation(self, caption: str, truncated: bool, tokens: np.ndarray) -> Generation:
         images = self.decode(tokens)
-        scores = self.score(images, caption)
-        return Generation(caption, truncated, tokens, images, scores, np.argsort(-scores, kind="stable"))
-
-
-def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """float [B, 3, H, W] in [0, 1] -> uint8 [B, H, W, 3], rounded to nearest."""
-    return images.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
-def to_float(images: np.ndarray) -> torch.Tensor:
-    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in [0, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)
+        ranking = self.rank(images, caption)
+        scores, order = ranking.scores.cpu().numpy(), ranking.order.cpu().numpy()
+        return Generation(caption, truncated, tokens, images, scores, order)

@@ -18,6 +18,10 @@ class RequestError(UserError):
         super().__init__(message)
         self.field = field
 
+    def __reduce__(self) -> tuple[type[RequestError], tuple[str, str]]:
+        """Both arguments, so that the error survives the way out of another process."""
+        return RequestError, (self.field, str(self))
+
 
 @dataclass(frozen=True)
 class Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,11 +38,6 @@ class FeatureSet:
         features = self.features[:, radius]
         chunks = (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
         return merge_statistics(map(FeatureStatistics.of, chunks))
-
-    def clip_of(self, ids: Sequence[str]) -> np.ndarray:
-        """CLIP features of some images, in the order of ``ids``."""
-        place = {id: index for index, id in enumerate(self.ids)}
-        return self.clip[[place[id] for id in ids]]
 
 
 def gather(batches: Iterable[pa.Table]) -> dict[str, FeatureSet]:

@@ -12,10 +12,10 @@ import torch
 
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
+from models.images import to_float, to_uint8
 from models.reranker import CLIPConfig, CLIPReranker, rank
 from t2i.data.tensors import column_array, tensor_column
 from t2i.engine import Request, TextToImage
-from t2i.engine.pipeline import to_float, to_uint8
 from t2i.evaluate.candidates import SCHEMA, from_png, store_candidates, to_png
 from t2i.evaluate.manifest import MODELS, derived_seed
 from t2i.metrics.blur import gaussian_blur

@@ -12,9 +12,10 @@ from ray import serve
 
 from models.checkpoint import load_model, model_hash
 from models.dvae import DVAE, DVAEConfig
-from t2i.engine.pipeline import to_uint8
+from models.images import to_uint8
+from t2i.engine import RequestError
 from t2i.serve.config import ServeConfig
-from t2i.serve.messages import Decoded, Refusal
+from t2i.serve.messages import Decoded
 
 
 class DecoderReplica:
@@ -33,11 +34,11 @@ class DecoderReplica:
         """Image tokens int [h, w], all of one shape -> images.
 
         Raises:
-            Refusal: a token is not in the codebook.
+            RequestError: a token is not in the codebook.
         """
         codebook = self._dvae.config.codebook_size
         if any(grid.min() < 0 or grid.max() >= codebook for grid in grids):
-            raise Refusal("grids", f"grids has tokens outside of the codebook: use 0 to {codebook - 1}.")
+            raise RequestError("grids", f"grids has tokens outside of the codebook: use 0 to {codebook - 1}.")
         images = await asyncio.gather(*(self._decode_one(grid) for grid in grids))
         return Decoded(np.stack(images), self._model)
 

@@ -6,15 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t2i.engine import RequestError
-
-
-class Refusal(RequestError):
-    """A RequestError raised inside a replica: one that survives the way to its caller."""
-
-    def __reduce__(self) -> tuple[type[Refusal], tuple[str, str]]:
-        return Refusal, (self.field, str(self))
-
 
 @dataclass(frozen=True)
 class SampleOrder:

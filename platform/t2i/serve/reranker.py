@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from models.checkpoint import load_model, model_hash
+from models.images import to_float
 from models.reranker import CLIPConfig, CLIPReranker, rank
-from t2i.engine.pipeline import to_float
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import Ranked
 

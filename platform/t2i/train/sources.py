@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ray.data import Dataset
+
 from models.settings import setting
-from t2i.data import SourceConfig
+from t2i.data import SourceConfig, check_pairs, decode_pairs, read_pairs
 from t2i.train.fit import FitResult
 
 
@@ -19,6 +21,21 @@ class PairSources:
 
     train: SourceConfig = setting(SourceConfig, "captioned images to train on")
     val: SourceConfig = setting(_validation, "captioned images to validate on")
+
+    def check(self) -> None:
+        """Refuse what cannot be read, before any work.
+
+        Raises:
+            DataError: one sentence that names the field.
+        """
+        for source in (self.train, self.val):
+            check_pairs(source)
+
+    def decode(self, train_size: int, val_size: int, directory: str) -> tuple[Dataset, Dataset]:
+        """Both sets as pixels of the given sides; what is unreadable is named in ``<directory>/unreadable_*.json``."""
+        train = decode_pairs(read_pairs(self.train), train_size, f"{directory}/unreadable_train.json")
+        val = decode_pairs(read_pairs(self.val), val_size, f"{directory}/unreadable_val.json")
+        return train, val
 
 
 def print_result(result: FitResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -151,3 +152,8 @@ def test_an_engine_of_one_slot_serves_many(prior: Prior) -> None:
     tokens = run(engine)
     assert sorted(tokens) == [("a", 0), ("a", 1), ("a", 2)]
     assert all(np.array(row).max() < CONFIG.codebook_size for row in tokens.values())
+
+
+def test_a_request_error_survives_the_way_out_of_another_process() -> None:
+    error = copy.copy(RequestError("seed", "seed is -1: use 0 or more."))
+    assert (error.field, str(error)) == ("seed", "seed is -1: use 0 or more.")

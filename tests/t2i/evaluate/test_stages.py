@@ -7,9 +7,9 @@ import pytest
 
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
+from models.images import to_float, to_uint8
 from t2i.data.tensors import column_array
 from t2i.engine import TextToImage
-from t2i.engine.pipeline import to_float, to_uint8
 from t2i.evaluate.candidates import from_png
 from t2i.evaluate.stages import (
     ExtractFeatures,

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
+from models.images import to_float
 from models.reranker import CLIPConfig, CLIPReranker
 from models.settings import setting
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
-from t2i.train.tasks.prior import choose_captions
+from t2i.train.tasks.captions import choose_captions, flatten_captions
 
 TOWER_BATCH = 16
 """Images or captions at once through a locked tower; small batches stay in a core's cache and are the fastest."""
@@ -66,9 +67,7 @@ class CLIPTask(Task):
 
     def prepare(self, columns: Columns, model: nn.Module) -> Columns:
         assert isinstance(model, CLIPReranker)
-        captions = [caption for row in columns["captions"] for caption in row]
-        count = np.array([len(row) for row in columns["captions"]])
-        added = {"count": count, "first": np.cumsum(count) - count}
+        captions, added = flatten_captions(columns["captions"])
         if not model.locked:
             return {**columns, **added, "text": model.tokenize(captions).numpy()}
         added["text"] = text_outputs(model, captions)
@@ -129,7 +128,7 @@ def gathered(features: Tensor) -> Tensor:
 
 def image_outputs(model: CLIPReranker, pixels: np.ndarray) -> np.ndarray:
     """uint8 [n, S, S, 3] -> the locked image tower's outputs float32 [n, F]."""
-    parts = (to_images(pixels[rows]) for rows in splits(len(pixels), TOWER_BATCH))
+    parts = (to_float(pixels[rows]) for rows in splits(len(pixels), TOWER_BATCH))
     return torch.cat([model.image_tower(part).float().cpu() for part in parts]).numpy()
 
 
@@ -147,17 +146,12 @@ def text_outputs(model: CLIPReranker, captions: list[str]) -> np.ndarray:
 def pick_images(columns: Columns, rows: np.ndarray, mirrored: np.ndarray) -> Tensor:
     """The images of ``rows``, or their outputs from a locked tower, with those marked in ``mirrored`` [B] mirrored."""
     if "images" not in columns:
-        images = to_images(columns["pixels"][rows])
+        images = to_float(columns["pixels"][rows])
         return torch.where(torch.from_numpy(mirrored)[:, None, None, None], images.flip(-1), images)
     outputs = columns["images"][rows]
     if mirrored.any():
         outputs[mirrored] = columns["mirrored"][rows[mirrored]]
     return torch.from_numpy(outputs)
-
-
-def to_images(pixels: np.ndarray) -> Tensor:
-    """uint8 [B, S, S, 3] -> float32 [B, 3, S, S] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
 def retrieval(name: str, queries: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -20,6 +20,7 @@ from t2i.logs import get_logger
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
+from t2i.train.tasks.captions import choose_captions, flatten_captions
 from t2i.train.tasks.pictures import SHOWN, evenly, grid
 
 SAMPLES_PER_CAPTION = 4
@@ -89,15 +90,14 @@ class PriorTask(Task):
         tokenizer = CaptionTokenizer.load(fetch_directory(self._tokenizer_dir))
         self._check_sizes(columns, tokenizer)
         layout = self.config.model.layout
-        captions = [caption for row in columns["captions"] for caption in row]
+        captions, places = flatten_captions(columns["captions"])
         encoded = tokenizer.encode_batch(captions, layout.text_length)
         truncated = sum(caption.truncated for caption in encoded)
         if truncated:
             limit = layout.text_length
             get_logger("train").warning("%d of %d captions cut to %d tokens", truncated, len(captions), limit)
-        count = np.array([len(row) for row in columns["captions"]])
         text = text_tensor([caption.ids for caption in encoded], layout).numpy()
-        return {**columns, "text": text, "count": count, "first": np.cumsum(count) - count}
+        return {**columns, **places, "text": text}
 
     def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
         """One caption of each image: at random when training, else its first."""
@@ -159,14 +159,6 @@ class PriorTask(Task):
             raise UserError(
                 f"task.model.codebook_size is {sizes.codebook_size} but there is a token {image_tokens.max()}."
             )
-
-
-def choose_captions(count: np.ndarray, weights: list[float], generator: torch.Generator) -> np.ndarray:
-    """A caption number in [0, count) for each image, int64 [B], with the chances of ``caption_weights``."""
-    most = int(count.max())
-    chances = np.array([*weights, *[weights[-1] if weights else 1.0] * most])[:most]
-    table = np.where(np.arange(most) < count[:, None], chances, 0.0)
-    return torch.multinomial(torch.from_numpy(table), 1, generator=generator)[:, 0].numpy()
 
 
 def sample_tokens(prior: Prior, text: np.ndarray, candidates: int) -> np.ndarray:
