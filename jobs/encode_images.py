@@ -1,6 +1,6 @@
 """Turn the images of a run's train and val sets into image tokens with its trained dVAE.
 
-    python jobs/encode_images.py run=runs/tiny train.path=jobs/datasets/emoji64/train.parquet
+    python jobs/encode_images.py run=runs/tiny data.train.path=jobs/datasets/emoji64/train.parquet
 
 Writes <run>/tokens/{train,val}; a set that is already there, by the same dVAE from the same source, is kept.
 """
@@ -19,7 +19,8 @@ from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import SourceConfig
+from t2i.data.image_tokens import TokenizeImages, describe_dvae
+from t2i.train import PairSources
 
 
 @dataclass
@@ -28,8 +29,7 @@ class EncodeImagesConfig:
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: reads dvae/model, writes tokens/")
-    train: SourceConfig = setting(SourceConfig, "images to train on")
-    val: SourceConfig = setting(lambda: SourceConfig(path="jobs/datasets/emoji64/val.parquet"), "images to validate on")
+    data: PairSources = setting(PairSources, "captioned images; their captions go with the image tokens")
     batch_size: int = setting(128, "images per dVAE pass")
     actors: int = setting(1, "dVAE replicas")
     gpus_per_actor: float = setting(0.0, "GPUs each replica takes")
@@ -37,13 +37,11 @@ class EncodeImagesConfig:
 
 
 def main(config: EncodeImagesConfig) -> None:
-    sources = {"train": config.train, "val": config.val}
-    for source in sources.values():
-        data.check_pairs(source)
+    config.data.check()
     model_dir = data.absolute(f"{config.run}/dvae/model")
-    dvae = data.describe_dvae(model_dir, get_preset(config.preset).image_size)
+    dvae = describe_dvae(model_dir, get_preset(config.preset).image_size)
     start_ray(config.ray)
-    for split, source in sources.items():
+    for split, source in {"train": config.data.train, "val": config.data.val}.items():
         directory = f"{config.run}/tokens/{split}"
         metadata = dvae | {"source": asdict(source)}
         if data.is_complete(directory, metadata):
@@ -56,7 +54,7 @@ def main(config: EncodeImagesConfig) -> None:
 def tokenize(pairs: Dataset, model_dir: str, config: EncodeImagesConfig) -> Dataset:
     """Pixels -> image tokens, by actors that each hold the dVAE."""
     return pairs.map_batches(
-        data.TokenizeImages,
+        TokenizeImages,
         fn_constructor_args=(model_dir,),
         compute=ActorPoolStrategy(size=config.actors),
         num_gpus=config.gpus_per_actor,

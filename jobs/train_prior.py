@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.data import Dataset
 
-from models.checkpoint import model_hash
+from models.manifest import model_hash
 from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray

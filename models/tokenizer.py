@@ -1,26 +1,24 @@
 """Lower-cased byte-pair encoding of captions, by Hugging Face ``tokenizers`` (paper section 2.2).
 
 Only runs of a-z merge; digits, punctuation and spaces stay alone (an author's reply in an openai/DALL-E issue).
-Every other character falls back to its UTF-8 bytes, so there is no unknown token.
+Every other character is its UTF-8 bytes, so there is no unknown token.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from models.checkpoint import CheckpointError, verify, write_manifest
-from models.errors import UserError
+from models.bpe_dropout import DropoutBPE
+from models.captions import check_caption
+from models.manifest import CheckpointError, verify, write_manifest
 
 FILE = "tokenizer.json"
-MAX_CHARACTERS = 4096
-
-
-class CaptionError(UserError):
-    """A caption that cannot be encoded; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,11 @@ class CaptionTokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._dropout_bpe = DropoutBPE(tokenizer)
 
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary: int) -> CaptionTokenizer:
-        """Learn at most ``vocabulary`` tokens (256 of them bytes) from captions."""
+        """Learn at most ``vocabulary`` tokens (256 of them bytes) from the runs of a-z in captions."""
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -52,7 +51,8 @@ class CaptionTokenizer:
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
         )
-        tokenizer.train_from_iterator(captions, trainer)
+        words = (word for caption in captions for word in re.findall("[a-z]+", caption.lower()))
+        tokenizer.train_from_iterator(words, trainer)
         return cls(tokenizer)
 
     @classmethod
@@ -95,22 +95,17 @@ class CaptionTokenizer:
         encodings = self._tokenizer.encode_batch(list(captions))
         return [EncodedCaption(e.ids[:length], truncated=len(e.ids) > length) for e in encodings]
 
+    def encode_with_dropout(
+        self, caption: str, length: int, dropout: float, random: np.random.Generator
+    ) -> EncodedCaption:
+        """:meth:`encode` with every merge left out with probability ``dropout`` (BPE dropout, as in training).
+
+        The same state of ``random`` gives the same ids; ``dropout=0`` those of :meth:`encode`.
+        """
+        check_caption(caption)
+        ids = self._dropout_bpe.encode(caption, dropout, random)
+        return EncodedCaption(ids[:length], truncated=len(ids) > length)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Ids -> the lower-cased text."""
         return self._tokenizer.decode(list(ids))
-
-
-def check_caption(caption: str) -> None:
-    """Refuse what no model can draw.
-
-    Raises:
-        CaptionError: the caption is empty, over 4 096 characters, or holds a lone surrogate.
-    """
-    if not caption.strip():
-        raise CaptionError("caption is empty: say what the picture shows.")
-    if len(caption) > MAX_CHARACTERS:
-        raise CaptionError(f"caption has {len(caption)} characters: use at most {MAX_CHARACTERS}.")
-    try:
-        caption.encode()
-    except UnicodeEncodeError as error:
-        raise CaptionError(f"caption is not valid Unicode at character {error.start}: remove it.") from error

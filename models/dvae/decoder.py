@@ -27,13 +27,14 @@ class Decoder(nn.Module):
                 n_in = n_out
             if group < groups - 1:
                 layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
-        self.trunk = nn.Sequential(*layers, nn.ReLU(), conv(n_in, 6, 1))
+        self.trunk = nn.Sequential(*layers, nn.ReLU())
+        self.maps = conv(n_in, 6, 1)
 
     def forward(self, z: Tensor) -> Tensor:
         """Relaxed codes [B, K, h, w] -> maps [B, 6, H, W]: mu in 0-2, ln b in 3-5."""
         with torch.autocast(z.device.type, enabled=False):
             x = self.input(z.float())
-        return self.trunk(x)
+        return self.maps(self.trunk(x))
 
     def from_tokens(self, image_tokens: Tensor) -> Tensor:
         """Image tokens int64 [B, h, w] -> maps [B, 6, H, W].
@@ -42,4 +43,4 @@ class Decoder(nn.Module):
         """
         assert self.input.bias is not None
         x = F.embedding(image_tokens, self.input.weight[:, :, 0, 0].T) + self.input.bias
-        return self.trunk(x.permute(0, 3, 1, 2).contiguous())
+        return self.maps(self.trunk(x.permute(0, 3, 1, 2).contiguous()))

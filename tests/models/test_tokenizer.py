@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.checkpoint import CheckpointError
-from models.tokenizer import CaptionError, CaptionTokenizer
+from models.captions import CaptionError
+from models.manifest import CheckpointError
+from models.tokenizer import CaptionTokenizer
 
 CAPTIONS = [
     "a red heart",

@@ -1,10 +1,13 @@
-"""Reading captioned images, decoding them, and keeping them as image tokens."""
+"""Reading captioned images, decoding them, and keeping them as image tokens.
+
+Nothing in here imports torch, which every worker that reads or decodes would have to wait for; what does,
+:mod:`t2i.data.image_tokens`, is imported by its own name.
+"""
 
 from t2i.data.captions import Caption, read_captions
 from t2i.data.columns import to_columns
 from t2i.data.decode import decode_pairs
 from t2i.data.errors import DataError
-from t2i.data.image_tokens import TokenizeImages, describe_dvae
 from t2i.data.readers import check_pairs, read_pairs
 from t2i.data.shards import is_complete, read_token_shards, write_token_shards
 from t2i.data.source import SourceConfig
@@ -14,11 +17,9 @@ __all__ = [
     "Caption",
     "DataError",
     "SourceConfig",
-    "TokenizeImages",
     "absolute",
     "check_pairs",
     "decode_pairs",
-    "describe_dvae",
     "fetch_directory",
     "filesystem_for",
     "is_complete",

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 import pyarrow.dataset as pads
 
-from models.tokenizer import CaptionError, check_caption
+from models.captions import CaptionError, check_caption
 from t2i.data.coco import parse_coco, read_json
 from t2i.data.errors import DataError
 from t2i.data.readers import as_captions, caption_column, parquet_columns, read_pairs

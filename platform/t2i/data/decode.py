@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.actor import ActorHandle
 from ray.data import Dataset
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -28,12 +29,32 @@ def decode_pairs(dataset: Dataset, image_size: int, report_path: str | None = No
     each is named with its reason in the JSON file ``report_path`` and their count is logged as a warning.
     Errors are caught per row because Ray's ``max_errored_blocks`` would drop the whole block.
     """
-    path = report_path and absolute(report_path)
-    write_report(path, {})
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    report: Any = ray.remote(SkippedRows).options(num_cpus=0, scheduling_strategy=here).remote(path)
+    report = SkipReport.new(report_path)
     decode = partial(_decode_batch, image_size=image_size, report=report)
     return dataset.map_batches(decode, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
+
+
+@dataclass(frozen=True)
+class SkipReport:
+    """Where workers send what they skip: an actor beside the driver, made by the first that has something to say."""
+
+    path: str | None
+    node: str
+    actor: str
+
+    @classmethod
+    def new(cls, path: str | None) -> SkipReport:
+        """An empty report, written at once."""
+        path = path and absolute(path)
+        write_report(path, {})
+        return cls(path, ray.get_runtime_context().get_node_id(), f"skipped-{uuid4()}")
+
+    def add(self, reasons: dict[str, str]) -> None:
+        """Note id -> reason of skipped rows; they are in the report when this returns."""
+        here = NodeAffinitySchedulingStrategy(self.node, soft=False)
+        options = {"name": self.actor, "get_if_exists": True, "num_cpus": 0, "scheduling_strategy": here}
+        actor: Any = ray.remote(SkippedRows).options(**options).remote(self.path)
+        ray.get(actor.add.remote(reasons))
 
 
 def write_report(path: str | None, reasons: dict[str, str]) -> None:
@@ -46,7 +67,7 @@ def write_report(path: str | None, reasons: dict[str, str]) -> None:
 
 
 class SkippedRows:
-    """The rows that were dropped, gathered from all workers; an actor beside the driver."""
+    """The rows that were dropped, gathered from all workers."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
@@ -60,7 +81,7 @@ class SkippedRows:
         get_logger("data").warning("%d rows skipped so far, the latest %s: %s.", len(self._reasons), id, reason)
 
 
-def _decode_batch(table: pa.Table, image_size: int, report: ActorHandle) -> pa.Table:
+def _decode_batch(table: pa.Table, image_size: int, report: SkipReport) -> pa.Table:
     pixels = np.empty((len(table), image_size, image_size, 3), np.uint8)
     reasons: dict[int, str] = {}
     for row, (image, captions) in enumerate(zip(table["image"], table["captions"], strict=True)):
@@ -69,7 +90,7 @@ def _decode_batch(table: pa.Table, image_size: int, report: ActorHandle) -> pa.T
         except ImageError as error:
             reasons[row] = str(error)
     if reasons:
-        ray.get(report.add.remote({table["id"][row].as_py(): reason for row, reason in reasons.items()}))
+        report.add({table["id"][row].as_py(): reason for row, reason in reasons.items()})
     kept = np.setdiff1d(np.arange(len(table)), list(reasons))
     return table.select(["id", "captions"]).take(kept).append_column("pixels", tensor_column(pixels[kept]))
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.data import Dataset
 
-from models.checkpoint import MANIFEST
+from models.manifest import MANIFEST
 from t2i.data.errors import DataError
 from t2i.data.storage import filesystem_for, read_file, sha256, write_file
 from t2i.data.tensors import column_array, tensor_column

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.fs as pafs
 
-from models.checkpoint import MANIFEST
+from models.manifest import MANIFEST
 from t2i.data.errors import DataError
 
 WILDCARDS = "*?["

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.checkpoint import model_hash
 from models.errors import UserError
+from models.manifest import model_hash
 from t2i.data import Caption, read_captions
 from t2i.data.storage import filesystem_for, write_file
 from t2i.evaluate.config import FEWEST, CaptionSet, EvaluateConfig

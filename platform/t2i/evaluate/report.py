@@ -13,7 +13,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from t2i.data.storage import filesystem_for, write_file
-from t2i.evaluate import plots
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.figures import SUBJECTS, Figure
 from t2i.evaluate.gallery import Card, Choice
@@ -113,6 +112,8 @@ def _as_json(section: Section) -> dict[str, Any]:
 
 def _plots(section: Section) -> dict[str, str]:
     """Title -> SVG of what the set has figures for."""
+    from t2i.evaluate import plots  # imports matplotlib, which no worker needs
+
     drawn = {}
     if kid := section.kid:
         drawn[f"{kid} against the set's images (lower is nearer)"] = plots.bars(section.at(kid), kid)

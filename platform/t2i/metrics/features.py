@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.checkpoint import file_hash
 from models.features import EFFICIENTNET_MEAN_STD, efficientnet_lite0_file, packaged_efficientnet_lite0
+from models.manifest import file_hash
 from models.settings import setting
-from t2i.metrics.inception import load_inception, prepare_pytorch_fid, prepare_tf, weights_file
+from t2i.metrics.inception_input import prepare_pytorch_fid, prepare_tf, weights_file
 
 FID_FILE_HASH = "6726825d"
 """First digits of the SHA-256 of ``pt_inception-2015-12-05-6726825d.pth``, as every peer names the file."""
@@ -105,6 +105,8 @@ def load_extractor(config: ExtractorConfig, device: str = "cpu") -> FeatureExtra
     """
     if config.weights is None:
         return FeatureExtractor(extractor_protocol(config), _EfficientNet().to(device), _prepare_efficientnet)
+    from t2i.metrics.inception import load_inception  # takes seconds, which not every worker has to spend
+
     network = load_inception(config.weights).to(device)
     return FeatureExtractor(extractor_protocol(config), network, PRESETS[config.preset][0])
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from ray import serve
 
-from models.checkpoint import load_model, model_hash
+from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_uint8
+from models.manifest import model_hash
 from t2i.engine import RequestError
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import Decoded

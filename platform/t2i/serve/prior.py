@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import load_model, model_hash
+from models.checkpoint import load_model
+from models.manifest import model_hash
 from models.prior import Prior, PriorConfig
 from models.tokenizer import CaptionTokenizer
 from t2i.engine import Engine, FinishedCandidate, Progress, Request

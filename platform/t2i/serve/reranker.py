@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.checkpoint import load_model, model_hash
+from models.checkpoint import load_model
 from models.images import to_float
+from models.manifest import model_hash
 from models.reranker import CLIPConfig, CLIPReranker, rank
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import Ranked

@@ -7,12 +7,15 @@ from contextlib import contextmanager
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.schema import LoggingConfig
 
 from models.errors import UserError
 from t2i.serve.app import build_app
 from t2i.serve.config import ServeConfig
 
 APP = "t2i"
+QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
+"""Serve's own word on every call and replica; the gateway says what a user needs to know."""
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def running_service(config: ServeConfig) -> Iterator[str]:
         UserError: the run directory lacks a model, or a deployment does not start.
     """
     app = build_app(config)
-    serve.start(proxy_location="Disabled")
+    serve.start(proxy_location="Disabled", logging_config=QUIET)
     try:
         yield _deploy(app)
     finally:
@@ -33,6 +36,6 @@ def running_service(config: ServeConfig) -> Iterator[str]:
 def _deploy(app: Application) -> str:
     """The gateway's address, once every deployment is up."""
     try:
-        return serve.run(app, name=APP, route_prefix=None).address.remote().result()
+        return serve.run(app, name=APP, route_prefix=None, logging_config=QUIET).address.remote().result()
     except RuntimeError as error:
         raise UserError(f"the service did not start, see the log above: {str(error).splitlines()[0]}") from error

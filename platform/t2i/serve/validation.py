@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.tokenizer import CaptionError, check_caption
+from models.captions import CaptionError, check_caption
 from t2i.engine import Request, RequestError
 from t2i.engine.request import MAX_SEED
 from t2i.protos.v1.generation_pb2 import GenerateRequest

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoint import load_tensors, save_config, save_tensors, write_manifest
+from models.checkpoint import load_tensors, save_config, save_tensors
+from models.manifest import write_manifest
 from t2i.train.optim import EMA, load_optimizer_tensors, optimizer_tensors
 
 

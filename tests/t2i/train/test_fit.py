@@ -6,8 +6,8 @@ import signal
 import pytest
 import ray.data
 
-from models.checkpoint import is_complete
 from models.errors import UserError
+from models.manifest import is_complete
 from t2i.train import RunChanged, RunDirectory, TrainConfig, fit
 from t2i.train.loop import TrainLoop, Worker
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
+from torch.distributed._functional_collectives import all_gather_single
 
 from models.images import to_float
 from models.reranker import CLIPConfig, CLIPReranker
@@ -123,7 +123,7 @@ def gathered(features: Tensor) -> Tensor:
     Its backward sums the gradients that all workers' equal losses send; the mean that data-parallel training takes over
     workers then gives the one gradient of the whole batch.
     """
-    return torch.cat(all_gather(features)) if dist.is_initialized() else features
+    return all_gather_single(features, 0, dist.group.WORLD) if dist.group.WORLD else features
 
 
 def image_outputs(model: CLIPReranker, pixels: np.ndarray) -> np.ndarray:
