@@ -19,6 +19,7 @@ from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
+from t2i.data import SourceConfig
 from t2i.data.image_tokens import TokenizeImages, describe_dvae
 from t2i.train import PairSources
 
@@ -30,6 +31,8 @@ class EncodeImagesConfig:
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: reads dvae/model, writes tokens/")
     data: PairSources = setting(PairSources, "captioned images; their captions go with the image tokens")
+    views: int = setting(0, "random crops of each training image, by the paper's listing 2; 0: its centre square alone")
+    seed: int = setting(0, "of the crops")
     batch_size: int = setting(128, "images per dVAE pass")
     actors: int = setting(1, "dVAE replicas")
     gpus_per_actor: float = setting(0.0, "GPUs each replica takes")
@@ -43,12 +46,21 @@ def main(config: EncodeImagesConfig) -> None:
     start_ray(config.ray)
     for split, source in {"train": config.data.train, "val": config.data.val}.items():
         directory = f"{config.run}/tokens/{split}"
-        metadata = dvae | {"source": asdict(source)}
+        views = config.views if split == "train" else 0
+        metadata = dvae | {"source": asdict(source), "views": views, "seed": config.seed}
         if data.is_complete(directory, metadata):
             print(f"{directory}: already complete", flush=True)
         else:
-            pairs = data.decode_pairs(data.read_pairs(source), dvae["image_size"], f"{directory}/unreadable.json")
+            pairs = read(source, dvae["image_size"], views, config.seed, f"{config.run}/tokens/unreadable_{split}")
             write(tokenize(pairs, model_dir, config), directory, metadata)
+
+
+def read(source: SourceConfig, image_size: int, views: int, seed: int, report: str) -> Dataset:
+    """The centre square of every image, or ``views`` random crops of it."""
+    pairs = data.read_pairs(source)
+    if views:
+        return data.view_pairs(pairs, image_size, views, seed, report)
+    return data.decode_pairs(pairs, image_size, report)
 
 
 def tokenize(pairs: Dataset, model_dir: str, config: EncodeImagesConfig) -> Dataset:

@@ -48,7 +48,7 @@ def main(config: TrainCLIP) -> None:
 def read(config: TrainCLIP) -> tuple[Dataset, Dataset]:
     """Images of the size that generated ones have."""
     start_ray(config.ray)
-    return config.data.decode(config.image_size, config.image_size, f"{config.run}/clip")
+    return config.data.decode(config.image_size, f"{config.run}/clip")
 
 
 if __name__ == "__main__":

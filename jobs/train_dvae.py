@@ -46,9 +46,9 @@ def main(config: TrainDVAE) -> None:
 
 
 def read(config: TrainDVAE) -> tuple[Dataset, Dataset]:
-    """Training images large enough to be cropped at random, and validation images."""
+    """Training images, whole if they are to be cropped at random, and validation images."""
     start_ray(config.ray)
-    return config.data.decode(config.task.kept_size, config.task.image_size, f"{config.run}/dvae")
+    return config.data.decode(config.task.image_size, f"{config.run}/dvae", encoded_train=config.task.augment)
 
 
 if __name__ == "__main__":

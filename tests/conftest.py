@@ -25,15 +25,19 @@ def _seeded() -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One real local Ray for all ``ray``-marked tests: two CPUs, no dashboard."""
+def _ray_at_the_end() -> Iterator[None]:
+    yield
     import ray
 
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(_ray_at_the_end: None) -> None:
+    """One real local Ray for all ``ray``-marked tests: two CPUs, no dashboard."""
     from t2i.cluster import RayConfig, start_ray
 
     start_ray(RayConfig(cpus=2, object_store_gb=0.5))
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

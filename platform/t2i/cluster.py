@@ -38,7 +38,9 @@ def start_ray(config: RayConfig) -> None:
     local = {} if address else _local_resources(config)
     environment = _runtime_env(bool(address))
     ray.init(address=address or "local", runtime_env=environment, logging_level=logging.WARNING, **local)
-    DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    context = DataContext.get_current()
+    context.enable_progress_bars = sys.stderr.isatty()
+    context.use_datasource_v2 = bool(address)  # it starts 32 actors to read the footers of every Parquet set
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from models.checkpoint import save_model
@@ -25,7 +26,11 @@ EDIT = "\n_encode = DVAE.encode\nDVAE.encode = lambda self, images: _encode(self
 
 @pytest.fixture
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head that runs nothing but the driver, and a second node for the workers; ``python`` there is this one."""
+    """A head that runs nothing but the driver, and a second node for the workers; ``python`` there is this one.
+
+    The Ray that the other tests share makes way: its processes and these would not find their own head.
+    """
+    ray.shutdown()
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_port": 0}

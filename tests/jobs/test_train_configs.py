@@ -26,13 +26,13 @@ def test_every_job_has_a_tiny_preset(job):
 
 
 def test_a_preset_brings_its_sizes():
-    preset = get_preset("paper")
-    dvae = load_config(TrainDVAE, "train_dvae", ["preset=paper"])
+    preset = get_preset("12b")
+    dvae = load_config(TrainDVAE, "train_dvae", ["preset=12b"])
     assert (dvae.task.model, dvae.task.image_size) == (preset.dvae, 256)
     assert dvae.task.beta_end == 6.6
-    assert load_config(TrainPrior, "train_prior", ["preset=paper"]).task.model == preset.prior
-    assert load_config(TrainTokenizer, "train_tokenizer", ["preset=paper"]).vocabulary == 16384
-    assert load_config(TrainCLIP, "train_clip", ["preset=paper"]).image_size == 256
+    assert load_config(TrainPrior, "train_prior", ["preset=12b"]).task.model == preset.prior
+    assert load_config(TrainTokenizer, "train_tokenizer", ["preset=12b"]).vocabulary == 16384
+    assert load_config(TrainCLIP, "train_clip", ["preset=12b"]).image_size == 256
 
 
 def test_schedules_end_within_the_tiny_runs():

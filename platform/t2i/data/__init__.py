@@ -6,7 +6,7 @@ Nothing in here imports torch, which every worker that reads or decodes would ha
 
 from t2i.data.captions import Caption, read_captions
 from t2i.data.columns import to_columns
-from t2i.data.decode import decode_pairs
+from t2i.data.decode import decode_pairs, readable_pairs, view_pairs
 from t2i.data.errors import DataError
 from t2i.data.readers import check_pairs, read_pairs
 from t2i.data.shards import is_complete, read_token_shards, write_token_shards
@@ -27,6 +27,8 @@ __all__ = [
     "read_captions",
     "read_pairs",
     "read_token_shards",
+    "readable_pairs",
     "to_columns",
+    "view_pairs",
     "write_token_shards",
 ]

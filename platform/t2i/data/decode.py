@@ -2,100 +2,118 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-import ray
+import pyarrow.fs as pafs
 from ray.data import Dataset
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from t2i.data.augment import prior_view
 from t2i.data.storage import absolute, filesystem_for, write_file
 from t2i.data.tensors import tensor_column
-from t2i.data.transforms import ImageError, decode_image
+from t2i.data.transforms import ImageError, centre_square, decode_rgb
 from t2i.logs import get_logger
 
 ROWS_PER_BATCH = 128
 
 
-def decode_pairs(dataset: Dataset, image_size: int, report_path: str | None = None) -> Dataset:
-    """Turn ``image`` into ``pixels``, uint8 [image_size, image_size, 3], by ``transforms.decode_image``.
+def decode_pairs(dataset: Dataset, image_size: int, report_dir: str | None = None) -> Dataset:
+    """Turn ``image`` into ``pixels``, uint8 [image_size, image_size, 3]: the centre square.
 
     Rows whose image cannot be used or that have no caption are dropped. While the dataset is being consumed,
-    each is named with its reason in the JSON file ``report_path`` and their count is logged as a warning.
+    each is named with its reason in a JSON file of ``report_dir``, and every batch's count is logged as a warning.
     Errors are caught per row because Ray's ``max_errored_blocks`` would drop the whole block.
     """
-    report = SkipReport.new(report_path)
-    decode = partial(_decode_batch, image_size=image_size, report=report)
-    return dataset.map_batches(decode, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
+    convert = partial(_to_pixels, image_size, partial(_centre, image_size), empty_folder(report_dir))
+    return dataset.map_batches(convert, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
 
 
-@dataclass(frozen=True)
-class SkipReport:
-    """Where workers send what they skip: an actor beside the driver, made by the first that has something to say."""
+def view_pairs(dataset: Dataset, image_size: int, views: int, seed: int, report_dir: str | None = None) -> Dataset:
+    """:func:`decode_pairs` with ``views`` random crops (the paper's listing 2) of each image as rows of their own.
 
-    path: str | None
-    node: str
-    actor: str
-
-    @classmethod
-    def new(cls, path: str | None) -> SkipReport:
-        """An empty report, written at once."""
-        path = path and absolute(path)
-        write_report(path, {})
-        return cls(path, ray.get_runtime_context().get_node_id(), f"skipped-{uuid4()}")
-
-    def add(self, reasons: dict[str, str]) -> None:
-        """Note id -> reason of skipped rows; they are in the report when this returns."""
-        here = NodeAffinitySchedulingStrategy(self.node, soft=False)
-        options = {"name": self.actor, "get_if_exists": True, "num_cpus": 0, "scheduling_strategy": here}
-        actor: Any = ray.remote(SkippedRows).options(**options).remote(self.path)
-        ray.get(actor.add.remote(reasons))
+    Their ids are the image's with #0, #1, ... behind; a crop depends on seed and id alone.
+    """
+    convert = partial(_to_pixels, image_size, partial(_views, image_size, views, seed), empty_folder(report_dir))
+    return dataset.map_batches(convert, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
 
 
-def write_report(path: str | None, reasons: dict[str, str]) -> None:
-    """Write which rows were skipped (id -> reason) and how many, if a path is given."""
-    if path is None:
-        return
-    skipped = [{"id": id, "reason": reason} for id, reason in sorted(reasons.items())]
-    report = {"count": len(skipped), "skipped": skipped}
-    write_file(*filesystem_for(path), json.dumps(report, indent=2).encode())
+def readable_pairs(dataset: Dataset, report_dir: str | None = None) -> Dataset:
+    """The rows that :func:`decode_pairs` would keep, with their ``image`` still encoded."""
+    keep = partial(_to_readable, empty_folder(report_dir))
+    return dataset.map_batches(keep, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
 
 
-class SkippedRows:
-    """The rows that were dropped, gathered from all workers."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._reasons: dict[str, str] = {}
-
-    def add(self, reasons: dict[str, str]) -> None:
-        """Note id -> reason of further rows, which may come again when a task is retried."""
-        self._reasons |= reasons
-        write_report(self._path, self._reasons)
-        id, reason = next(iter(reasons.items()))
-        get_logger("data").warning("%d rows skipped so far, the latest %s: %s.", len(self._reasons), id, reason)
+def empty_folder(folder: str | None) -> str | None:
+    """The absolute path of a folder that is not there (any more)."""
+    if folder is None:
+        return None
+    filesystem, path = filesystem_for(folder)
+    if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+        filesystem.delete_dir(path)
+    return absolute(folder)
 
 
-def _decode_batch(table: pa.Table, image_size: int, report: SkipReport) -> pa.Table:
-    pixels = np.empty((len(table), image_size, image_size, 3), np.uint8)
-    reasons: dict[int, str] = {}
-    for row, (image, captions) in enumerate(zip(table["image"], table["captions"], strict=True)):
+def report_skipped(folder: str | None, reasons: dict[str, str], rows: int) -> None:
+    """Log how many of a batch's ``rows`` were skipped; name each (id -> reason) in a file of ``folder``, if given.
+
+    Every batch has a file of its own, under a name made of the ids, so that a task that is done again writes it again.
+    """
+    id, reason = next(iter(reasons.items()))
+    get_logger("data").warning("%d of %d images skipped, such as %s: %s.", len(reasons), rows, id, reason)
+    if folder is not None:
+        name = hashlib.sha256("\n".join(reasons).encode()).hexdigest()[:16]
+        skipped = [{"id": id, "reason": reason} for id, reason in reasons.items()]
+        content = json.dumps({"count": len(skipped), "skipped": skipped}, indent=2)
+        write_file(*filesystem_for(f"{folder}/{name}.json"), content.encode())
+
+
+Pixels = list[tuple[str, np.ndarray]]
+"""What becomes of one image: ids and uint8 [size, size, 3]."""
+
+
+def _to_pixels(
+    image_size: int, make: Callable[[str, np.ndarray], Pixels], report_dir: str | None, table: pa.Table
+) -> pa.Table:
+    made = [(row["captions"], make(row["id"], image)) for row, image in _usable(table, report_dir)]
+    ids = pa.array([id for _, pixels in made for id, _ in pixels], pa.string())
+    captions = pa.array([captions for captions, pixels in made for _ in pixels], pa.list_(pa.string()))
+    pixels = np.array([array for _, pixels in made for _, array in pixels], np.uint8)
+    tensors = tensor_column(pixels.reshape(-1, image_size, image_size, 3))
+    return pa.table({"id": ids, "captions": captions, "pixels": tensors})
+
+
+def _to_readable(report_dir: str | None, table: pa.Table) -> pa.Table:
+    return pa.Table.from_pylist([row for row, _ in _usable(table, report_dir)], table.schema)
+
+
+def _usable(table: pa.Table, report_dir: str | None) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """The rows that have a caption and an image, with that image uint8 [H, W, 3]; the others are reported."""
+    usable, reasons = [], {}
+    for row in table.to_pylist():
         try:
-            pixels[row] = _decode_row(image.as_py(), captions.as_py(), image_size)
+            usable.append((row, _decode_row(row)))
         except ImageError as error:
-            reasons[row] = str(error)
+            reasons[row["id"]] = str(error)
     if reasons:
-        report.add({table["id"][row].as_py(): reason for row, reason in reasons.items()})
-    kept = np.setdiff1d(np.arange(len(table)), list(reasons))
-    return table.select(["id", "captions"]).take(kept).append_column("pixels", tensor_column(pixels[kept]))
+        report_skipped(report_dir, reasons, len(table))
+    return usable
 
 
-def _decode_row(image: bytes, captions: list[str], image_size: int) -> np.ndarray:
-    if not captions:
+def _decode_row(row: dict[str, Any]) -> np.ndarray:
+    if not row["captions"]:
         raise ImageError("it has no caption")
-    return decode_image(image, image_size)
+    return decode_rgb(row["image"])
+
+
+def _centre(image_size: int, id: str, image: np.ndarray) -> Pixels:
+    return [(id, centre_square(image, image_size))]
+
+
+def _views(image_size: int, views: int, seed: int, id: str, image: np.ndarray) -> Pixels:
+    random = np.random.default_rng([seed, *id.encode()])
+    return [(f"{id}#{view}", prior_view(image, image_size, random)) for view in range(views)]

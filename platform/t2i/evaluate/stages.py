@@ -15,7 +15,7 @@ from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
 from models.reranker import CLIPConfig, CLIPReranker, rank
 from t2i.data.tensors import column_array, tensor_column
-from t2i.engine import Request, TextToImage
+from t2i.engine import Request, Sampling, TextToImage
 from t2i.evaluate.candidates import SCHEMA, from_png, store_candidates, to_png
 from t2i.evaluate.manifest import MODELS, derived_seed
 from t2i.metrics.blur import gaussian_blur
@@ -25,15 +25,15 @@ from t2i.metrics.features import ExtractorConfig, load_extractor
 class Generate:
     """Captions {id, caption, seed} -> also ``truncated``, ``image_tokens`` [n, N], ``images`` [n, H, W, 3]."""
 
-    def __init__(self, run: str, candidates: int, temperature: float, slots: int) -> None:
-        self.candidates, self.temperature = candidates, temperature
+    def __init__(self, run: str, candidates: int, sampling: Sampling, slots: int) -> None:
+        self.candidates, self.sampling = candidates, sampling
         self.text_to_image = TextToImage.load(run, slots, _device(), rerank=False)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         model = self.text_to_image
         encoded = model.tokenizer.encode_batch(table["caption"].to_pylist(), model.engine.layout.text_length)
         requests = [
-            Request(id, tuple(caption.ids), self.candidates, seed, self.temperature)
+            Request(id, tuple(caption.ids), self.candidates, seed, self.sampling)
             for id, caption, seed in zip(table["id"].to_pylist(), encoded, table["seed"].to_pylist(), strict=True)
         ]
         tokens = model.sample(requests)
@@ -125,15 +125,12 @@ class ExtractFeatures:
 
 def candidate_rows(table: pa.Table) -> pa.Table:
     """Stored candidates -> {set, id, pixels}: ``best`` by CLIP, and ``first``, which nothing selected."""
-    rows = table.to_pylist()
-    chosen = {
-        "best": [row for row in rows if row["rank"] == 0],
-        "first": [row for row in rows if row["candidate"] == 0],
-    }
-    return pa.concat_tables(
-        image_rows(name, [row["id"] for row in kept], np.stack([from_png(row["image"]) for row in kept]))
-        for name, kept in chosen.items()
-    )
+    shape = from_png(table["image"][0].as_py()).shape
+    table = table.filter((pc.field("rank") == 0) | (pc.field("candidate") == 0))
+    pixels = np.array([from_png(png) for png in table["image"].to_pylist()], np.uint8).reshape(-1, *shape)
+    chosen = {"best": np.array(table["rank"]) == 0, "first": np.array(table["candidate"]) == 0}
+    ids = np.array(table["id"].to_pylist(), object)
+    return pa.concat_tables(image_rows(name, ids[kept].tolist(), pixels[kept]) for name, kept in chosen.items())
 
 
 def real_rows(name: str, table: pa.Table) -> pa.Table:
@@ -148,7 +145,8 @@ def keep_ids(ids: frozenset[str], table: pa.Table) -> pa.Table:
 
 def image_rows(name: str, ids: Sequence[str], pixels: np.ndarray) -> pa.Table:
     """One image set as rows {set, id, pixels}; pixels uint8 [B, H, W, 3]."""
-    return pa.table({"set": [name] * len(ids), "id": ids, "pixels": tensor_column(pixels)})
+    names, ids = pa.array([name] * len(ids), pa.string()), pa.array(ids, pa.string())
+    return pa.table({"set": names, "id": ids, "pixels": tensor_column(pixels)})
 
 
 def _load_reranker(run: str) -> CLIPReranker:

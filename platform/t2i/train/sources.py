@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ray.data import Dataset
 
 from models.settings import setting
-from t2i.data import SourceConfig, check_pairs, decode_pairs, read_pairs
+from t2i.data import SourceConfig, check_pairs, decode_pairs, read_pairs, readable_pairs
 from t2i.train.fit import FitResult
 
 
@@ -31,11 +31,17 @@ class PairSources:
         for source in (self.train, self.val):
             check_pairs(source)
 
-    def decode(self, train_size: int, val_size: int, directory: str) -> tuple[Dataset, Dataset]:
-        """Both sets as pixels of the given sides; what is unreadable is named in ``<directory>/unreadable_*.json``."""
-        train = decode_pairs(read_pairs(self.train), train_size, f"{directory}/unreadable_train.json")
-        val = decode_pairs(read_pairs(self.val), val_size, f"{directory}/unreadable_val.json")
-        return train, val
+    def decode(self, image_size: int, directory: str, *, encoded_train: bool = False) -> tuple[Dataset, Dataset]:
+        """Both sets as ``pixels`` of one size, or the training set as the encoded ``image``, to be cropped at random.
+
+        What is unreadable is named in ``<directory>/unreadable_*/``.
+        """
+        reports = [f"{directory}/unreadable_{name}" for name in ("train", "val")]
+        train = read_pairs(self.train)
+        return (
+            readable_pairs(train, reports[0]) if encoded_train else decode_pairs(train, image_size, reports[0]),
+            decode_pairs(read_pairs(self.val), image_size, reports[1]),
+        )
 
 
 def print_result(result: FitResult) -> None:

@@ -24,12 +24,13 @@ def test_bad_rows_are_named_and_the_rest_survive(
     rows[2]["image"] = b""
     rows[4]["captions"] = ["  "]
     source = SourceConfig(path=str(write["parquet"](rows, tmp_path / "set")))
-    report = tmp_path / "unreadable.json"
+    report = tmp_path / "unreadable"
     decoded = decode_pairs(read_pairs(source), 16, str(report)).take_all()
     assert [row["id"] for row in decoded] == list(expected)
     assert all(np.array_equal(row["pixels"], expected[row["id"]]) for row in decoded)
     assert [list(row["captions"]) for row in decoded] == [row["captions"] for row in good]
-    written = json.loads(report.read_text())
+    (part,) = report.iterdir()
+    written = json.loads(part.read_text())
     assert written["count"] == 3
     reasons = {row["id"]: row["reason"] for row in written["skipped"]}
     assert list(reasons) == [rows[i]["id"] for i in (1, 2, 4)]
@@ -38,18 +39,20 @@ def test_bad_rows_are_named_and_the_rest_survive(
     assert reasons[rows[4]["id"]] == "it has no caption"
 
 
-def test_a_clean_set_leaves_an_empty_report(
+def test_a_clean_set_leaves_no_report_not_even_an_older_one(
     ray_cluster: None, tmp_path: Path, rows: list[Row], write: dict[str, Callable[..., Path]]
 ) -> None:
     source = SourceConfig(path=str(write["parquet"](rows, tmp_path / "set")))
-    report = tmp_path / "unreadable.json"
+    report = tmp_path / "unreadable"
+    report.mkdir()
+    (report / "stale.json").touch()
     assert decode_pairs(read_pairs(source), 16, str(report)).count() == len(rows)
-    assert json.loads(report.read_text()) == {"count": 0, "skipped": []}
+    assert not report.exists()
 
 
 def test_the_embedded_set_decodes_untouched(ray_cluster: None, tmp_path: Path) -> None:
     path = Path(__file__).parents[3] / "jobs" / "datasets" / "emoji64" / "val.parquet"
-    report = tmp_path / "unreadable.json"
+    report = tmp_path / "unreadable"
     dataset = decode_pairs(read_pairs(SourceConfig(path=str(path))), 64, str(report))
     assert dataset.count() == 866
-    assert json.loads(report.read_text())["count"] == 0
+    assert not report.exists()

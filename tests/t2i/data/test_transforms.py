@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from t2i.data.transforms import ImageError, decode_image
+from t2i.data.transforms import ImageError, area_weights, decode_image, resize
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -36,6 +36,15 @@ def test_larger_images_shrink_by_the_mean_of_each_cell() -> None:
     pixels = random_pixels(32, 32)
     means = pixels.reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
     assert np.abs(decode_image(encode(Image.fromarray(pixels)), 8) - means).max() <= 1
+
+
+def test_areas_count_by_their_share() -> None:
+    expected = np.array([[2, 1, 0], [0, 1, 2]]) / 3
+    assert np.allclose(area_weights(3, 2), expected)
+    assert np.allclose(area_weights(97, 32).sum(axis=1), 1)
+    step = np.zeros((3, 3, 3), np.uint8)
+    step[:, 1] = 90
+    assert (resize(step, 2) == 30).all()
 
 
 def test_smaller_images_grow_smoothly() -> None:

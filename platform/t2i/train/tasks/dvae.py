@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from models.dvae import DVAE, DVAEConfig, evidence_lower_bound
 from models.dvae.dvae import gumbel_softmax, reconstruction
 from models.errors import UserError
+from models.images import to_float
 from models.settings import setting
+from t2i.data.augment import dvae_view
+from t2i.data.transforms import decode_rgb
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
-from t2i.train.tasks.pictures import area_resize, evenly, grid
-
-SMALLEST, LARGEST = 9 / 8, 3 / 2
-"""Sides that training images are resized to, over the side that is cropped (paper: 288 and 384 over 256)."""
+from t2i.train.tasks.pictures import evenly, grid
 
 
 @dataclass
@@ -30,7 +30,7 @@ class DVAETaskConfig:
     model: DVAEConfig = setting(DVAEConfig, "sizes of the dVAE")
     optimizer: OptimizerConfig = setting(OptimizerConfig, "AdamW and EMA")
     image_size: int = setting(256, "side of the images the dVAE sees, in pixels")
-    augment: bool = setting(True, "random resize, crop and horizontal flip of training images")
+    augment: bool = setting(True, "random crop, resize and mirror of training images: the paper's listing 1")
     lr_start: float = setting(1e-4, "first learning rate")
     lr_end: float = setting(1.25e-6, "last learning rate")
     lr_steps: int = setting(1_200_000, "steps from lr_start to lr_end")
@@ -49,14 +49,9 @@ class DVAETaskConfig:
                 f"task.image_size is {self.image_size}: use a multiple of {factor}, the dVAE's down-sampling."
             )
 
-    @property
-    def kept_size(self) -> int:
-        """Side at which training images are to be kept: 3/2 of image_size leaves room to resize and crop."""
-        return round(self.image_size * LARGEST) if self.augment else self.image_size
-
 
 class DVAETask(Task):
-    """Columns: ``pixels`` uint8 [n, S, S, 3], S >= image_size."""
+    """Columns: ``pixels`` uint8 [n, S, S, 3] with S = image_size; to augment, ``image``, encoded, in training."""
 
     def __init__(self, config: DVAETaskConfig) -> None:
         self.config: DVAETaskConfig = config
@@ -85,20 +80,19 @@ class DVAETask(Task):
         """The columns as they are.
 
         Raises:
-            UserError: the images are smaller than the model takes.
+            UserError: the images are not of the size that the model takes.
         """
-        side = columns["pixels"].shape[1]
-        if side < self.config.image_size:
-            raise UserError(
-                f"task.image_size is {self.config.image_size} but images are kept at {side} px: keep larger ones."
-            )
+        side = columns["pixels"].shape[1] if "pixels" in columns else self.config.image_size
+        if side != self.config.image_size:
+            raise UserError(f"task.image_size is {self.config.image_size} but images are {side} px: make them agree.")
         return columns
 
     def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
-        pixels = torch.from_numpy(columns["pixels"][rows]).permute(0, 3, 1, 2)
         if training and self.config.augment:
-            return {"images": augment(pixels, self.config.image_size, generator)}
-        return {"images": area_resize(pixels.float() / 255, self.config.image_size)}
+            random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+            views = [dvae_view(decode_rgb(data), self.config.image_size, random) for data in columns["image"][rows]]
+            return {"images": to_float(np.stack(views))}
+        return {"images": to_float(columns["pixels"][rows])}
 
     def loss(
         self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
@@ -110,8 +104,9 @@ class DVAETask(Task):
 
     @torch.no_grad()
     def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
-        """PSNR of the argmax reconstruction in dB; ELB at beta = 1 in nats per sub-pixel, of relaxed codes (at the
-        last tau) and of hard samples; KL in nats per image; the share of codes used and their perplexity."""
+        """PSNR of the argmax reconstruction in dB; the ELB (beta = 1) in nats per sub-pixel, the true one of sampled
+        codes, that of relaxed codes (at the last tau), and how much the second flatters; KL in nats per image; the
+        share of codes used and their perplexity."""
         assert isinstance(model, DVAE)
         codes, n = torch.zeros(self.config.model.codebook_size, dtype=torch.long), len(columns["pixels"])
         noise = torch.Generator(device_of(model)).manual_seed(0)
@@ -147,26 +142,11 @@ class DVAETask(Task):
         relaxed = evidence_lower_bound(images, relaxed_maps, logits, beta=1.0)
         return tokens, {
             "psnr": -10 * error.clamp(min=1e-10).log10().mean(),
-            "elb_hard": -hard.loss,
+            "elb": -hard.loss,
             "elb_relaxed": -relaxed.loss,
+            "elb_gap": hard.loss - relaxed.loss,
             "kl": hard.kl * images[0].numel(),
         }
-
-
-def augment(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """The paper's augmentation for 256 px in proportion: uint8 [B, 3, S, S] -> float [B, 3, size, size] in [0, 1].
-
-    Each image is resized to a side between 9/8 and 3/2 of ``size`` (never enlarged), cropped at random, and mirrored
-    half of the time.
-    """
-    shortest, longest = (min(pixels.shape[-1], round(size * factor)) for factor in (SMALLEST, LARGEST))
-    images = torch.empty(len(pixels), 3, size, size)
-    for image, source in zip(images, pixels.float() / 255, strict=True):
-        side = _randint(shortest, longest, generator)
-        top, left = (_randint(0, side - size, generator) for _ in range(2))
-        crop = area_resize(source[None], side)[0, :, top : top + size, left : left + size]
-        image.copy_(crop.flip(-1) if _randint(0, 1, generator) else crop)
-    return images
 
 
 def codebook_use(counts: Tensor) -> dict[str, float]:
@@ -174,8 +154,3 @@ def codebook_use(counts: Tensor) -> dict[str, float]:
     share = counts[counts > 0] / counts.sum()
     entropy = -(share * share.log()).sum().item()
     return {"codes_used": len(share) / len(counts), "perplexity": math.exp(entropy)}
-
-
-def _randint(low: int, high: int, generator: torch.Generator) -> int:
-    """A uniform integer in [low, high], both included."""
-    return int(torch.randint(low, high + 1, (), generator=generator))

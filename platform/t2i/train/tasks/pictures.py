@@ -1,4 +1,4 @@
-"""Pictures for the eye, and how they are resized."""
+"""Pictures for the eye."""
 
 from __future__ import annotations
 
@@ -18,10 +18,3 @@ def evenly(n: int, shown: int = SHOWN) -> list[int]:
     """At most ``shown`` row numbers spread over 0 .. n - 1."""
     count = min(n, shown)
     return [index * n // count for index in range(count)]
-
-
-def area_resize(images: Tensor, side: int) -> Tensor:
-    """[B, 3, S, S] -> [B, 3, side, side] by averaging areas, as the paper resizes."""
-    if images.shape[-1] == side:
-        return images
-    return F.interpolate(images, size=(side, side), mode="area")

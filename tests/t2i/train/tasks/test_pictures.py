@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from t2i.train.tasks.pictures import area_resize, evenly, grid
+from t2i.train.tasks.pictures import evenly, grid
 
 
 def test_a_grid_puts_image_i_at_row_and_column():
@@ -16,8 +16,3 @@ def test_a_grid_puts_image_i_at_row_and_column():
 def test_rows_are_chosen_evenly():
     assert evenly(100, 4) == [0, 25, 50, 75]
     assert evenly(3, 8) == [0, 1, 2]
-
-
-def test_area_resize_averages():
-    checks = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(1, 3, 2, 2)
-    assert torch.equal(area_resize(checks, 2), torch.full((1, 3, 2, 2), 0.5))
