@@ -16,9 +16,11 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from models.errors import UserError
 from models.settings import setting
 from t2i.config import run_job
-from t2i.engine import Generation, Progress, TextToImage
+from t2i.data.transforms import ImageError, decode_image
+from t2i.engine import Generation, Progress, Sampling, TextToImage, rows_to_keep
 from t2i.evaluate import SheetRow, contact_sheet
 
 
@@ -32,7 +34,9 @@ class GenerateConfig:
     candidates: int = setting(8, "images drawn per caption")
     keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all")
     seed: int = setting(0, "the same seed draws the same images")
-    temperature: float = setting(1.0, "sampling temperature; the paper uses 1")
+    sampling: Sampling = setting(Sampling, "how tokens are drawn")
+    image: str | None = setting(None, "an image whose top every drawing continues")
+    image_rows: int | None = setting(None, "rows of its tokens to keep; empty: 15 of 32, as the paper")
     slots: int = setting(32, "candidates that run at once")
     device: str = setting("cpu", "cpu or cuda")
     out: str = setting("${run}/generated", "where the pictures go")
@@ -51,7 +55,8 @@ def main(config: GenerateConfig) -> None:
             config.captions,
             candidates=config.candidates,
             seed=config.seed,
-            temperature=config.temperature,
+            sampling=config.sampling,
+            prefix=read_prefix(model, config),
             on_progress=lambda progress: advance(bar, progress),
         )
     out = Path(config.out)
@@ -61,6 +66,17 @@ def main(config: GenerateConfig) -> None:
     rows = [SheetRow(g.caption, g.images[g.order], g.scores[g.order]) for g in generations]
     contact_sheet(rows).save(out / "contact_sheet.png")
     print(out / "contact_sheet.png")
+
+
+def read_prefix(model: TextToImage, config: GenerateConfig) -> list[int]:
+    """Image tokens of the top of ``config.image``; none without one."""
+    if config.image is None:
+        return []
+    rows = rows_to_keep(config.image_rows, model.grid[0])
+    try:
+        return model.encode_rows(decode_image(Path(config.image).read_bytes(), model.image_size), rows)
+    except (OSError, ImageError) as error:
+        raise UserError(f"image is {config.image!r}: {error}.") from error
 
 
 def advance(bar: tqdm, progress: Progress) -> None:

@@ -29,6 +29,11 @@ class Preset:
             raise ValueError("prior.codebook_size must be the dVAE's.")
 
 
+def paper_sized(layers: int, heads: int) -> Preset:
+    """256 px images of 32 x 32 tokens, as the paper has them, under a prior of ``layers`` x ``heads`` x 64."""
+    return Preset(256, 16384, DVAEConfig(), PriorConfig(layers=layers, heads=heads), CLIPConfig())
+
+
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         image_size=32,
@@ -48,8 +53,30 @@ PRESETS: dict[str, Preset] = {
         ),
         clip=CLIPConfig(),
     ),
-    "paper": Preset(256, 16384, DVAEConfig(), PriorConfig(), CLIPConfig()),
+    "small": Preset(
+        image_size=64,
+        tokenizer_vocabulary=4096,
+        dvae=DVAEConfig(
+            width=64, groups=3, blocks_per_group=2, codebook_size=1024, decoder_input_width=128, code_std=1.0
+        ),
+        prior=PriorConfig(
+            layers=12,
+            heads=6,
+            text_length=32,
+            text_vocabulary=4096,
+            grid_height=16,
+            grid_width=16,
+            codebook_size=1024,
+        ),
+        clip=CLIPConfig(),
+    ),
+    "base": paper_sized(layers=24, heads=16),
+    "1b": paper_sized(layers=24, heads=32),
+    "2.8b": paper_sized(layers=64, heads=30),
+    "5.5b": paper_sized(layers=64, heads=42),
+    "12b": paper_sized(layers=64, heads=62),
 }
+"""``2.8b``, ``5.5b`` and ``12b`` are the paper's three priors (their weight matrices), with its dVAE."""
 
 
 def get_preset(name: str) -> Preset:

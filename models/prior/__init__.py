@@ -1,8 +1,21 @@
 """Stage 2: the transformer that models caption and image tokens as one stream (paper section 2.2)."""
 
+from models.prior.accounting import PriorCost, prior_cost
 from models.prior.kv_cache import KVCache
-from models.prior.loss import PriorLoss, prior_loss
+from models.prior.loss import PriorLoss, TokenNats, prior_loss, token_nats
 from models.prior.stream import TextTooLong, text_tensor
 from models.prior.transformer import Prior, PriorConfig
 
-__all__ = ["KVCache", "Prior", "PriorConfig", "PriorLoss", "TextTooLong", "prior_loss", "text_tensor"]
+__all__ = [
+    "KVCache",
+    "Prior",
+    "PriorConfig",
+    "PriorCost",
+    "PriorLoss",
+    "TextTooLong",
+    "TokenNats",
+    "prior_cost",
+    "prior_loss",
+    "text_tensor",
+    "token_nats",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -28,13 +29,13 @@ class KVCache:
     def slots(self) -> int:
         return self.keys.shape[1]
 
-    def update(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write k, v [S, A, P, E] at stream ``positions`` [S, P]; return the layer's whole K, V [S, A, L, E]."""
+    def attend(self, layer: int, positions: Tensor, mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Keep k, v [S, A, P, E] of a layer at stream ``positions`` [S, P]; gather for q under mask [S, 1, P, L]."""
         keys, values = self.keys[layer], self.values[layer]
         slot = torch.arange(k.shape[0], device=k.device)[:, None]
         keys[slot, :, positions] = k.transpose(1, 2)
         values[slot, :, positions] = v.transpose(1, 2)
-        return keys, values
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
 
     def copy_prefix(self, source: KVCache, slots: list[int], length: int) -> None:
         """Give ``slots`` the first ``length`` positions of the single stream in ``source``."""

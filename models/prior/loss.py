@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.prior.stream import StreamLayout
 from models.prior.transformer import Prior
 
 TEXT_WEIGHT = 1 / 8
 IMAGE_WEIGHT = 7 / 8
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,40 @@ class PriorLoss:
     image: Tensor
 
 
-def prior_loss(model: Prior, text: Tensor, image_tokens: Tensor) -> PriorLoss:
-    """Text int64 [B, T] and image tokens int64 [B, N] -> the loss, each term over its own number of tokens.
+@dataclass(frozen=True)
+class TokenNats:
+    """Nats of every token: ``text`` [B, T], 0 where ``is_text_target`` [B, T] is not, and ``image`` [B, N]."""
 
-    Pads are not text targets: predicting that a short caption goes on being over would drown the words.
-    """
+    text: Tensor
+    is_text_target: Tensor
+    image: Tensor
+
+
+def prior_loss(model: Prior, text: Tensor, image_tokens: Tensor, pads_are_targets: bool = False) -> PriorLoss:
+    """Text int64 [B, T] and image tokens int64 [B, N] -> the loss, each term over its own number of tokens."""
+    nats = token_nats(model, text, image_tokens, pads_are_targets)
+    text_loss, image_loss = nats.text.sum() / nats.is_text_target.sum(), nats.image.mean()
+    return PriorLoss(TEXT_WEIGHT * text_loss + IMAGE_WEIGHT * image_loss, text_loss, image_loss)
+
+
+def token_nats(model: Prior, text: Tensor, image_tokens: Tensor, pads_are_targets: bool = False) -> TokenNats:
+    """-ln p of every token given those before it; without pads as targets, its sum is -ln p(text, image tokens)."""
     layout = model.layout
     hidden = model(layout.inputs(text, image_tokens))
-    prefix = layout.prefix_length
     text_logits = model.text_logits(hidden[:, : layout.text_length])
-    image_logits = model.image_logits(hidden[:, prefix - 1 :])
-    words = text.masked_fill(text >= layout.text_vocabulary, -100)
-    text_loss = F.cross_entropy(text_logits.float().flatten(0, 1), words.flatten(), ignore_index=-100)
-    image_loss = F.cross_entropy(image_logits.float().flatten(0, 1), image_tokens.flatten())
-    return PriorLoss(TEXT_WEIGHT * text_loss + IMAGE_WEIGHT * image_loss, text_loss, image_loss)
+    image_logits = model.image_logits(hidden[:, layout.prefix_length - 1 :])
+    targets = text if pads_are_targets else text_targets(text, layout)
+    text_nats = F.cross_entropy(text_logits.float().mT, targets, ignore_index=IGNORED, reduction="none")
+    image_nats = F.cross_entropy(image_logits.float().mT, image_tokens, reduction="none")
+    return TokenNats(text_nats, targets != IGNORED, image_nats)
+
+
+def text_targets(text: Tensor, layout: StreamLayout) -> Tensor:
+    """Text int64 [B, T] with every pad but a caption's first ignored.
+
+    Whether pads are targets is not stated in the paper. The first one says that the caption is over, and with it the
+    words are a distribution over captions. The pads after it follow with certainty: learning them would give a caption
+    of 8 words 248 trivial targets, and the text's eighth of the loss to them.
+    """
+    pad = text >= layout.text_vocabulary
+    return text.masked_fill(pad & (pad.cumsum(dim=1) > 1), IGNORED)

@@ -20,6 +20,22 @@ def sample(logits: Tensor, seeds: Tensor, candidates: Tensor, positions: Tensor,
     return (logits.float() + temperatures[:, None] * noise).argmax(dim=-1)
 
 
+def restrict(logits: Tensor, temperatures: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+    """Rule tokens out: logits [S, K] -> the same with -inf but for each row's most likely tokens.
+
+    Of softmax(logits / t) they are the ``top_k`` int64 [S] first (0: all), and of those the fewest whose probability
+    among all reaches ``top_p`` float [S] (1: all). The most likely token always stays.
+    """
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    probabilities = (ordered / temperatures.clamp(min=1e-6)[:, None]).softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    place = torch.arange(logits.shape[-1], device=logits.device)
+    limit = torch.where(top_k > 0, top_k, logits.shape[-1])[:, None]
+    out = (place >= limit) | ((before >= top_p[:, None]) & (top_p < 1)[:, None])
+    out[:, 0] = False
+    return logits.masked_fill(torch.zeros_like(out).scatter(1, order, out), -torch.inf)
+
+
 def gumbel_noise(seeds: Tensor, candidates: Tensor, positions: Tensor, size: int) -> Tensor:
     """Counter-based standard Gumbel noise, float32 [S, size]."""
     key = _mix(_mix(_mix(seeds) + candidates) + positions)

@@ -8,14 +8,16 @@ ours are GPT-2's: pre-norm, N(0, 0.02), residual projections scaled by 1 / sqrt(
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.prior.attention import WORTHWHILE, DenseAttention, FlexAttention, LocalAttention
 from models.prior.kv_cache import KVCache
-from models.prior.masks import layer_kind, stream_mask
+from models.prior.masks import layer_kind
 from models.prior.stream import StreamLayout
 from models.settings import setting
 
@@ -45,38 +47,38 @@ class PriorConfig:
         )
 
 
-class Attention(nn.Module):
-    """Multi-head attention under one of the three masks."""
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""q, k, v [B, A, P, E] -> what each query gathers, [B, A, P, E]: one layer's mask and, when decoding, its cache."""
 
-    def __init__(self, config: PriorConfig, layer: int) -> None:
+
+class Attention(nn.Module):
+    """Multi-head attention; who sees whom is ``attend``'s."""
+
+    def __init__(self, config: PriorConfig) -> None:
         super().__init__()
-        self.layer = layer
         self.heads = config.heads
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor, cache: KVCache | None) -> Tensor:
-        """x [B, P, D], mask bool broadcastable to [B, 1, P, L] -> [B, P, D]."""
+    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+        """[B, P, D] -> [B, P, D]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if cache is not None:
-            k, v = cache.update(self.layer, positions, k, v)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(x.transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
     """Pre-norm attention and MLP, each a residual."""
 
-    def __init__(self, config: PriorConfig, layer: int) -> None:
+    def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         width = config.width
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(config, layer)
+        self.attention = Attention(config)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor, cache: KVCache | None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), positions, mask, cache)
+    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), attend)
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -91,13 +93,17 @@ class Prior(nn.Module):
         self.prefix_positions = nn.Embedding(layout.prefix_length, config.width)
         self.rows = nn.Embedding(config.grid_height, config.width)
         self.columns = nn.Embedding(config.grid_width, config.width)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.kinds = [layer_kind(layer, config.layers) for layer in range(config.layers)]
         self.norm = nn.LayerNorm(config.width)
         self.text_head = nn.Linear(config.width, config.text_vocabulary + config.text_length, bias=False)
         self.image_head = nn.Linear(config.width, config.codebook_size, bias=False)
-        for kind in set(self.kinds):
-            self.register_buffer(f"{kind}_mask", stream_mask(kind, layout.prefix_length, layout.grid), persistent=False)
+        self.sparse = layout.length >= WORTHWHILE
+        with torch.device("cpu"):  # the tables have to be real even where the weights are not (yet)
+            self.dense, self.local, self.flex = (
+                nn.ModuleDict({kind: attention(kind, layout.prefix_length, layout.grid) for kind in set(self.kinds)})
+                for attention in (DenseAttention, LocalAttention, FlexAttention)
+            )
         self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
@@ -118,9 +124,8 @@ class Prior(nn.Module):
         if positions is None:
             positions = torch.arange(stream.shape[1], device=stream.device)[None]
         x = self.tokens(stream) + self._position_embedding(positions)
-        masks = self._masks(positions, self.layout.length if cache else stream.shape[1])
-        for block, kind in zip(self.blocks, self.kinds, strict=True):
-            x = block(x, positions, masks[kind], cache)
+        for block, attend in zip(self.blocks, self._attends(positions, cache), strict=True):
+            x = block(x, attend)
         return self.norm(x)
 
     def text_logits(self, hidden: Tensor) -> Tensor:
@@ -145,6 +150,12 @@ class Prior(nn.Module):
         of_prefix = self.prefix_positions(positions.clamp(max=prefix - 1))
         return torch.where((positions < prefix)[..., None], of_prefix, of_image)
 
-    def _masks(self, positions: Tensor, keys: int) -> dict[str, Tensor]:
-        """Rows of the mask tables at ``positions``: bool [B, 1, P, keys] for each kind of layer in use."""
-        return {kind: self.get_buffer(f"{kind}_mask")[positions, :keys][:, None] for kind in set(self.kinds)}
+    def _attends(self, positions: Tensor, cache: KVCache | None) -> list[Attend]:
+        """Each layer's attention: through the cache; else block-sparse where streams are whole and long, else dense."""
+        if cache is not None:
+            masks = {kind: dense.get_buffer("mask")[positions][:, None] for kind, dense in self.dense.items()}
+            return [partial(cache.attend, layer, positions, masks[kind]) for layer, kind in enumerate(self.kinds)]
+        whole = positions.shape[1] == self.layout.length
+        sparse = self.flex if positions.is_cuda else self.local
+        kinds = sparse if self.sparse and whole else self.dense
+        return [kinds[kind] for kind in self.kinds]

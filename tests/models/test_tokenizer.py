@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,37 @@ TOKENIZER = CaptionTokenizer.train(CAPTIONS, 320)
 @given(st.text(min_size=1, max_size=60).filter(str.strip))
 def test_any_text_survives_in_lower_case(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text, 1000).ids) == text.lower()
+
+
+def test_no_byte_of_another_character_merges() -> None:
+    tokenizer = CaptionTokenizer.train(["café 红心 1234 ..."] * 50, 400)
+    assert len(tokenizer.encode("é", 9).ids) == 2
+    assert len(tokenizer.encode("红心1234...", 99).ids) == 6 + 4 + 3
+    assert tokenizer.decode(tokenizer.encode("CAF", 9).ids[:1]) == "caf"
+
+
+@given(st.text(min_size=1, max_size=60).filter(str.strip), st.sampled_from([0.1, 0.5, 1.0]))
+def test_dropout_changes_the_tokens_but_not_the_text(text: str, dropout: float) -> None:
+    encoded = TOKENIZER.encode_with_dropout(text, 1000, dropout, np.random.default_rng(0))
+    assert TOKENIZER.decode(encoded.ids) == text.lower()
+
+
+def test_dropout_of_nothing_is_no_dropout_and_of_everything_is_bytes() -> None:
+    for caption in CAPTIONS:
+        random = np.random.default_rng(0)
+        assert TOKENIZER.encode_with_dropout(caption, 99, 0.0, random) == TOKENIZER.encode(caption, 99)
+        assert len(TOKENIZER.encode_with_dropout(caption, 99, 1.0, random).ids) == len(caption.encode())
+
+
+def test_dropout_is_seeded_and_leaves_merges_out_at_its_rate() -> None:
+    # "heart" is one token after 4 merges; without dropout of the first pairs it stays one with probability near 0.9^4.
+    def pieces(seed: int) -> list[int]:
+        random = np.random.default_rng(seed)
+        return [len(TOKENIZER.encode_with_dropout("hearts", 99, 0.1, random).ids) for _ in range(500)]
+
+    assert pieces(1) == pieces(1)
+    assert pieces(1) != pieces(2)
+    assert 0.5 < np.mean(np.array(pieces(1)) == 1) < 0.95
 
 
 def test_only_letters_merge() -> None:

@@ -2,7 +2,7 @@
 
 from t2i.engine.engine import Engine
 from t2i.engine.pipeline import Generation, TextToImage
-from t2i.engine.request import FinishedCandidate, Progress, Request, RequestError, StepResult
+from t2i.engine.request import FinishedCandidate, Progress, Request, RequestError, Sampling, StepResult, rows_to_keep
 
 __all__ = [
     "Engine",
@@ -11,6 +11,8 @@ __all__ = [
     "Progress",
     "Request",
     "RequestError",
+    "Sampling",
     "StepResult",
     "TextToImage",
+    "rows_to_keep",
 ]

@@ -32,15 +32,21 @@ class Engine:
         """Queue a request.
 
         Raises:
-            RequestError: its text does not fit the prior, or its id is in use.
+            RequestError: its text or its prefix does not fit the prior, or its id is in use.
         """
-        if len(request.text) > self.layout.text_length:
-            limit = self.layout.text_length
+        layout = self.layout
+        if len(request.text) > layout.text_length:
+            limit = layout.text_length
             raise RequestError("caption", f"caption has {len(request.text)} tokens: the prior takes at most {limit}.")
-        if any(not 0 <= token < self.layout.text_vocabulary for token in request.text):
+        if any(not 0 <= token < layout.text_vocabulary for token in request.text):
             raise RequestError(
                 "caption", "caption has tokens that the prior does not know: use the prior's own tokenizer."
             )
+        if len(request.prefix) >= layout.image_length:
+            limit = layout.image_length
+            raise RequestError("prefix", f"prefix has {len(request.prefix)} image tokens: use at most {limit - 1}.")
+        if any(not 0 <= token < layout.codebook_size for token in request.prefix):
+            raise RequestError("prefix", "prefix has image tokens outside of the codebook: use the prior's own dVAE.")
         self._scheduler.add(request)
 
     def cancel(self, request_id: str) -> int:
@@ -53,7 +59,7 @@ class Engine:
 
     def step(self) -> StepResult:
         """Admit what fits, then make one image token for every running candidate."""
-        self._prefill(self._scheduler.admit())
+        self._start(self._scheduler.admit())
         advanced = {running.request.id for running in self._scheduler.running.values()}
         if not advanced:
             return StepResult([], {})
@@ -63,11 +69,10 @@ class Engine:
         self._scheduler.forget_finished()
         return StepResult(finished, progress)
 
-    def _prefill(self, admitted: list[Running]) -> None:
+    def _start(self, admitted: list[Running]) -> None:
         by_request = sorted(admitted, key=lambda running: running.request.id)
         for _, group in groupby(by_request, key=lambda running: running.request.id):
-            candidates = list(group)
-            self._runner.prefill(candidates[0].request.text, candidates)
+            self._runner.start(list(group))
 
     def _finish(self, running: Running) -> FinishedCandidate:
         tokens = self._runner.tokens(running.slot).to("cpu").numpy().astype(np.int32)

@@ -16,7 +16,7 @@ from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker, Ranking, rank
 from models.tokenizer import CaptionTokenizer
 from t2i.engine.engine import Engine
-from t2i.engine.request import Progress, Request
+from t2i.engine.request import Progress, Request, Sampling
 
 DECODE_BATCH = 64
 
@@ -67,24 +67,30 @@ class TextToImage:
         """Rows and columns of image tokens."""
         return self.engine.layout.grid
 
+    @property
+    def image_size(self) -> int:
+        """Side of the images, in pixels."""
+        return self.grid[0] * self.dvae.config.downsample
+
     def generate(
         self,
         captions: Sequence[str],
         *,
         candidates: int,
         seed: int,
-        temperature: float = 1.0,
+        sampling: Sampling | None = None,
+        prefix: Sequence[int] = (),
         on_progress: Callable[[Progress], None] | None = None,
     ) -> list[Generation]:
-        """``candidates`` images for each caption, ranked by CLIP.
+        """``candidates`` images for each caption, ranked by CLIP; each begins with the image tokens ``prefix``.
 
         Raises:
             CaptionError: a caption is empty, too long to read or not valid Unicode.
-            RequestError: candidates, seed or temperature is out of range.
+            RequestError: candidates, seed or prefix is out of range.
         """
         encoded = self.tokenizer.encode_batch(captions, self.engine.layout.text_length)
         requests = [
-            Request(str(index), tuple(caption.ids), candidates, seed, temperature)
+            Request(str(index), tuple(caption.ids), candidates, seed, sampling or Sampling(), tuple(prefix))
             for index, caption in enumerate(encoded)
         ]
         tokens = self.sample(requests, on_progress)
@@ -100,15 +106,22 @@ class TextToImage:
         tokens = {r.id: np.zeros((r.candidates, self.engine.layout.image_length), np.int32) for r in requests}
         for request in requests:
             self.engine.add(request)
-        total, done = sum(array.size for array in tokens.values()), 0
+        to_make = {r.id: self.engine.layout.image_length - len(r.prefix) for r in requests}
+        total, done = sum(r.candidates * to_make[r.id] for r in requests), 0
         while self.engine.has_work:
             result = self.engine.step()
             for candidate in result.finished:
                 tokens[candidate.request_id][candidate.candidate] = candidate.image_tokens
-                done += candidate.image_tokens.size
+                done += to_make[candidate.request_id]
             if on_progress and result.finished:
                 on_progress(Progress(done, total))
         return tokens
+
+    @torch.inference_mode()
+    def encode_rows(self, image: np.ndarray, rows: int) -> list[int]:
+        """The top ``rows`` rows of image tokens of uint8 [H, W, 3], of the dVAE's image size, to continue from."""
+        device = next(self.dvae.parameters()).device
+        return self.dvae.encode(to_float(image[None]).to(device))[0, : rows * self.grid[1]].tolist()
 
     @torch.inference_mode()
     def decode(self, image_tokens: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.prior import Prior, text_tensor
-from models.prior.sampling import sample
+from models.prior.sampling import restrict, sample
 from t2i.engine.scheduler import Running
 
 
@@ -26,44 +26,71 @@ class Runner:
         self._prefill_cache = prior.new_cache(1)
         device = self.cache.keys.device
         self.image_tokens = torch.zeros(slots, self.layout.image_length, dtype=torch.long, device=device)
-        self._made = torch.zeros(slots, dtype=torch.long, device=device)
+        self._next = torch.zeros(slots, dtype=torch.long, device=device)  # the position to be made
+        self._fresh = torch.zeros(slots, dtype=torch.bool, device=device)  # its hidden state comes from the prefill
+        self._prefilled = torch.zeros(slots, prior.config.width, device=device, dtype=self.cache.keys.dtype)
         self._seeds = torch.zeros(slots, dtype=torch.long, device=device)
         self._candidates = torch.zeros(slots, dtype=torch.long, device=device)
         self._temperatures = torch.ones(slots, device=device)
-        self._first_hidden = torch.zeros(slots, prior.config.width, device=device, dtype=self.cache.keys.dtype)
+        self._top_k = torch.zeros(slots, dtype=torch.long, device=device)
+        self._top_p = torch.ones(slots, device=device)
+        self._guidance = torch.ones(slots, device=device)
+        self._twin = torch.arange(slots, device=device)  # whose logits guide this slot's; its own where nothing does
+        self._leader = self._twin.clone()  # whose token this slot takes; its own but for twins
+        self._restricted: set[int] = set()
 
-    @torch.inference_mode()
-    def prefill(self, text: Sequence[int], admitted: Sequence[Running]) -> None:
-        """Read one caption once and give its keys and values to the slots of all its ``admitted`` candidates."""
-        device = self.cache.keys.device
-        stream = self.layout.prefix(text_tensor([text], self.layout)).to(device)
-        positions = torch.arange(self.layout.prefix_length, device=device)[None]
-        hidden = self.prior(stream, positions, self._prefill_cache)[0, -1]
-        slots = [running.slot for running in admitted]
-        self.cache.copy_prefix(self._prefill_cache, slots, self.layout.prefix_length)
-        self._first_hidden[slots] = hidden
+    def start(self, admitted: Sequence[Running]) -> None:
+        """Put ``admitted`` candidates of one request into their slots, their caption read once for all."""
+        request = admitted[0].request
+        self._prefill(request.text, request.prefix, [running.slot for running in admitted])
+        if twins := [running.twin for running in admitted if running.twin is not None]:
+            self._prefill((), request.prefix, twins)
         for running in admitted:
-            self._made[running.slot] = 0
-            self._seeds[running.slot] = running.request.seed
-            self._candidates[running.slot] = running.candidate
-            self._temperatures[running.slot] = running.request.temperature
+            slot, twin, sampling = running.slot, running.twin, request.sampling
+            self._seeds[slot], self._candidates[slot] = request.seed, running.candidate
+            self._temperatures[slot], self._guidance[slot] = sampling.temperature, sampling.guidance
+            self._top_k[slot], self._top_p[slot] = sampling.top_k, sampling.top_p
+            (self._restricted.add if sampling.restricts else self._restricted.discard)(slot)
+            self._leader[slot], self._twin[slot] = slot, slot if twin is None else twin
+            if twin is not None:
+                self._leader[twin], self._twin[twin] = slot, twin
+                self._restricted.discard(twin)
 
     @torch.inference_mode()
     def decode(self) -> None:
         """Make the next image token in every slot."""
-        hidden = torch.where((self._made == 0)[:, None], self._first_hidden, self._feed_last_token())
-        logits = self.prior.image_logits(hidden)
-        token = sample(logits, self._seeds, self._candidates, self._made, self._temperatures)
-        self.image_tokens.scatter_(1, self._made[:, None], token[:, None])
-        self._made = (self._made + 1).clamp(max=self.layout.image_length - 1)
+        hidden = torch.where(self._fresh[:, None], self._prefilled, self._feed_last_token())
+        logits = self.prior.image_logits(hidden).float()
+        uncaptioned = logits[self._twin]
+        logits = uncaptioned + self._guidance[:, None] * (logits - uncaptioned)
+        if self._restricted:
+            logits = restrict(logits, self._temperatures, self._top_k, self._top_p)
+        token = sample(logits, self._seeds, self._candidates, self._next, self._temperatures)[self._leader]
+        self.image_tokens.scatter_(1, self._next[:, None], token[:, None])
+        self._fresh.fill_(False)
+        self._next = (self._next + 1).clamp(max=self.layout.image_length - 1)
 
     def tokens(self, slot: int) -> Tensor:
         """Image tokens int64 [N] of a slot, those not made yet undefined."""
         return self.image_tokens[slot]
 
+    @torch.inference_mode()
+    def _prefill(self, text: Sequence[int], prefix: Sequence[int], slots: list[int]) -> None:
+        """Read a caption and the image tokens before the first new one, for all ``slots`` at once."""
+        device = self.cache.keys.device
+        image_tokens = torch.tensor([list(prefix)], dtype=torch.long)
+        stream = torch.cat(
+            [self.layout.prefix(text_tensor([text], self.layout)), image_tokens + self.layout.image_offset], dim=1
+        ).to(device)
+        positions = torch.arange(stream.shape[1], device=device)[None]
+        self._prefilled[slots] = self.prior(stream, positions, self._prefill_cache)[0, -1]
+        self.cache.copy_prefix(self._prefill_cache, slots, stream.shape[1])
+        self.image_tokens[slots, : len(prefix)] = image_tokens.to(device)
+        self._next[slots], self._fresh[slots] = len(prefix), True
+
     def _feed_last_token(self) -> Tensor:
         """Hidden states [S, D] after each slot's newest image token; slots that have none feed a stray one."""
-        last = (self._made - 1).clamp(min=0)
+        last = (self._next - 1).clamp(min=0)
         stream = self.image_tokens.gather(1, last[:, None]) + self.layout.image_offset
         positions = (self.layout.prefix_length + last)[:, None]
         return self.prior(stream, positions, self.cache)[:, 0]

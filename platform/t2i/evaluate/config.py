@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from models.settings import setting
 from t2i.data import SourceConfig
+from t2i.engine import Sampling
 from t2i.metrics.features import ExtractorConfig
 
 EMOJI = "jobs/datasets/emoji64"
@@ -50,7 +51,7 @@ class EvaluateConfig:
     sets: list[CaptionSet] = setting(emoji_sets, "caption sets, one section of the report each")
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all")
     candidates: int = setting(8, "images drawn per caption; CLIP picks the best")
-    temperature: float = setting(1.0, "sampling temperature; the paper uses 1")
+    sampling: Sampling = setting(Sampling, "how tokens are drawn")
     seed: int = setting(0, "decides captions, image tokens, controls and subsets")
     blur_radii: list[float] = setting(lambda: [0.0], "PIL blur of both sides, 0 first; the paper: [0,1,2,4,8]")
     extractor: ExtractorConfig = setting(ExtractorConfig, "network behind the distances")

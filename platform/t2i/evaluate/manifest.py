@@ -43,7 +43,7 @@ class Manifest:
 
     items: tuple[WorkItem, ...]
     candidates: int
-    temperature: float
+    sampling: dict[str, float]
     seed: int
     models: dict[str, str]
 
@@ -61,7 +61,7 @@ class Manifest:
 def make_manifest(captions: Sequence[Caption], config: EvaluateConfig, models: dict[str, str]) -> Manifest:
     """Give each caption a seed of its own, so that the noise of two captions is independent."""
     items = tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions)
-    return Manifest(items, config.candidates, config.temperature, config.seed, models)
+    return Manifest(items, config.candidates, asdict(config.sampling), config.seed, models)
 
 
 def write_manifest(manifest: Manifest, parent: str | Path) -> Path:

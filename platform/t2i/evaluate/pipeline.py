@@ -46,7 +46,7 @@ def _generate(
         return []
     rows, size = [asdict(item) for item in pending], config.generate.batch
     blocks = [pa.Table.from_pylist(rows[start : start + size]) for start in range(0, len(rows), size)]
-    generator = (config.run, manifest.candidates, manifest.temperature, config.slots)
+    generator = (config.run, manifest.candidates, config.sampling, config.slots)
     scored = (
         ray.data.from_arrow(blocks)
         .map_batches(Generate, fn_constructor_args=generator, **_options(config.generate))
@@ -63,12 +63,12 @@ def extract_features(
     drawn = ray.data.read_parquet(files).select_columns(["id", "image", "candidate", "rank"])
     images = [drawn.map_batches(candidate_rows, batch_format="pyarrow")]
     if caption_set.images:
-        real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable.json", config)
+        real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
         controls = (config.run, config.seed)
         images.append(real.map_batches(MakeControls, fn_constructor_args=controls, **_options(config.controls)))
     if caption_set.images and config.floor is not None:
         chosen = sample_captions(read_captions(config.floor), config.floor_images, config.seed)
-        train = _pixels(config.floor, [c.id for c in chosen], candidates.directory / "unreadable_train.json", config)
+        train = _pixels(config.floor, [c.id for c in chosen], candidates.directory / "unreadable_train", config)
         images.append(train.map_batches(partial(real_rows, "train"), batch_format="pyarrow"))
     extractor = (config.run, config.extractor, tuple(config.blur_radii), frozenset(shown))
     features = reduce(Dataset.union, images).map_batches(

@@ -71,7 +71,7 @@ def protocol(config: EvaluateConfig, caption_set: CaptionSet, manifest: Manifest
         "captions_truncated": truncated,
         "candidates": manifest.candidates,
         "selection": "best by CLIP cosine",
-        "temperature": manifest.temperature,
+        "sampling": manifest.sampling,
         "seed": manifest.seed,
         "models": manifest.models,
         "extractor": asdict(extractor_protocol(config.extractor)),

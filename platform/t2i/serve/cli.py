@@ -18,7 +18,7 @@ from models.errors import UserError
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
-from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, Progress, Summary
+from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, Progress, Summary, Wanted
 from t2i.serve.config import ServeConfig
 
 
@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("."), help="directory for the images")
     command.add_argument("--seed", type=int, help="repeat the images of this seed")
     command.add_argument("--temperature", type=float, default=1.0, help="0 always takes the likeliest token")
+    command.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: from all")
+    command.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens that reach p")
+    command.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance; 1: none")
+    command.add_argument("--image", type=Path, help="an image whose top the drawings continue")
+    command.add_argument("--image-rows", type=int, help="rows of its tokens to keep; by default 15 of 32")
     command.add_argument("--format", choices=FORMATS, default="png")
     command.add_argument("--stream", action="store_true", help="show progress")
     _add_server(command)
@@ -98,11 +103,16 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _ask(client: Client, options: argparse.Namespace) -> Answer:
-    wanted = {
+    wanted: Wanted = {
         "candidates": options.candidates,
         "keep": options.keep,
         "seed": options.seed,
         "temperature": options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "guidance": options.guidance,
+        "image": _read(options.image) if options.image else None,
+        "image_rows": options.image_rows,
         "format": options.format,
     }
     if not options.stream:
@@ -119,6 +129,13 @@ def _ask(client: Client, options: argparse.Namespace) -> Answer:
                 case Summary():
                     return Answer(images, event)
     raise UserError(f"{client.address} ended the stream too early: ask again.")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): name another --image.") from error
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypedDict, Unpack
 
 import grpc
 from google.rpc import error_details_pb2
@@ -97,6 +98,25 @@ class Answer:
     summary: Summary
 
 
+class Wanted(TypedDict, total=False):
+    """What may be asked of a service beside the caption; see ``GenerateRequest`` for the defaults.
+
+    ``image`` is an encoded image whose top ``image_rows`` rows of tokens every drawing continues; ``format`` is png,
+    jpeg or webp.
+    """
+
+    candidates: int
+    keep: int
+    seed: int | None
+    temperature: float
+    top_k: int
+    top_p: float
+    guidance: float
+    image: bytes | None
+    image_rows: int | None
+    format: str
+
+
 class Client:
     """Talks to one service; close it, or use it in a ``with`` block."""
 
@@ -112,46 +132,27 @@ class Client:
         self._generation = GenerationStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
-    def generate(
-        self,
-        caption: str,
-        *,
-        candidates: int = 1,
-        keep: int = 1,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        format: str = "png",
-        timeout: float = 600.0,
-    ) -> Answer:
-        """The best ``keep`` of ``candidates`` images.
+    def generate(self, caption: str, *, timeout: float = 600.0, **wanted: Unpack[Wanted]) -> Answer:
+        """The best images for a caption; ``wanted`` are the fields of :class:`Wanted`.
 
         Raises:
             InvalidRequest: a field is out of range.
             ServiceUnreachable: nothing listens at the address.
             ServiceError: anything else, such as an overloaded service or a deadline that passed.
         """
-        request = _request(caption, candidates, keep, seed, temperature, format)
+        request = _request(caption, wanted)
         with self._plain_errors():
             response = self._generation.Generate(request, timeout=timeout)
         return Answer([_image(image) for image in response.images], _summary(response.summary))
 
     def generate_stream(
-        self,
-        caption: str,
-        *,
-        candidates: int = 1,
-        keep: int = 1,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        format: str = "png",
-        timeout: float = 600.0,
+        self, caption: str, *, timeout: float = 600.0, **wanted: Unpack[Wanted]
     ) -> Iterator[Progress | GeneratedImage | Summary]:
         """The same as :meth:`generate` as it happens: progress, then the images best first, then the summary.
 
         Closing the iterator early stops the work on the server.
         """
-        request = _request(caption, candidates, keep, seed, temperature, format)
-        call = self._generation.GenerateStream(request, timeout=timeout)
+        call = self._generation.GenerateStream(_request(caption, wanted), timeout=timeout)
         try:
             with self._plain_errors():
                 for event in call:
@@ -188,26 +189,19 @@ class Client:
             raise _plain_error(error, self.address) from error
 
 
-def _request(
-    caption: str, candidates: int, keep: int, seed: int | None, temperature: float, format: str
-) -> pb.GenerateRequest:
+def _request(caption: str, wanted: Wanted) -> pb.GenerateRequest:
+    """The message; what protobuf could not even carry is refused here."""
+    fields = {name: value for name, value in wanted.items() if value is not None}
+    format = fields.pop("format", "png")
     if format not in FORMATS:
         raise InvalidRequest(f"format is {format!r}: use {', '.join(FORMATS)}.", "format")
-    for field, value, largest in (
-        ("candidates", candidates, 2**31),
-        ("keep", keep, 2**31),
-        ("seed", seed or 0, 2**63),
-    ):
-        if not -largest <= value < largest:
-            raise InvalidRequest(f"{field} is {value}: use a smaller number.", field)
-    return pb.GenerateRequest(
-        caption=caption,
-        candidates=candidates,
-        keep=keep,
-        seed=seed,
-        temperature=temperature,
-        format=FORMATS[format],
-    )
+    request = pb.GenerateRequest(caption=caption, format=FORMATS[str(format)])
+    for name, value in fields.items():
+        try:
+            setattr(request, name, value)
+        except ValueError as error:
+            raise InvalidRequest(f"{name} is {value!r}: use a smaller number.", name) from error
+    return request
 
 
 def _event(event: pb.GenerateStreamResponse) -> Progress | GeneratedImage | Summary:

@@ -1,4 +1,4 @@
-"""One replica of the decoder: image tokens in, images out."""
+"""One replica of the decoder: image tokens in, images out; and the way back, for images to continue."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from ray import serve
 
-from models.checkpoint import load_model
+from models.checkpoint import CONFIG, load_config_file, load_model
 from models.dvae import DVAE, DVAEConfig
-from models.images import to_uint8
+from models.images import to_float, to_uint8
 from models.manifest import model_hash
+from models.prior import PriorConfig
+from t2i.data.transforms import centre_square
 from t2i.engine import RequestError
 from t2i.serve.config import ServeConfig
-from t2i.serve.messages import Decoded
+from t2i.serve.messages import Decoded, Encoded
 
 
 class DecoderReplica:
@@ -27,6 +29,8 @@ class DecoderReplica:
         directory = Path(config.run) / "dvae" / "model"
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device)
         self._model = model_hash(directory)
+        prior: PriorConfig = load_config_file(Path(config.run) / "prior" / "model" / CONFIG, PriorConfig)
+        self._image_size = prior.grid_height * self._dvae.config.downsample
         self._batch = config.decode_batch
         # Made here, not as a decorator: that would be one queue, tied to one event loop, for all instances.
         self._decode_one = serve.batch(max_batch_size=self._batch, batch_wait_timeout_s=0.005)(self._decode_many)
@@ -42,6 +46,16 @@ class DecoderReplica:
             raise RequestError("grids", f"grids has tokens outside of the codebook: use 0 to {codebook - 1}.")
         images = await asyncio.gather(*(self._decode_one(grid) for grid in grids))
         return Decoded(np.stack(images), self._model)
+
+    async def encode(self, images: Sequence[np.ndarray]) -> Encoded:
+        """Images uint8 [H, W, 3] of any size -> the image tokens of their centre squares."""
+        return Encoded(await asyncio.to_thread(self._encode_all, images), self._model)
+
+    @torch.inference_mode()
+    def _encode_all(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = np.stack([centre_square(image, self._image_size) for image in images])
+        logits = self._dvae.encode_logits(to_float(pixels).to(next(self._dvae.parameters()).device))
+        return logits.argmax(dim=1).cpu().numpy()
 
     async def _decode_many(self, grids: list[np.ndarray]) -> list[np.ndarray]:
         return await asyncio.to_thread(self._decode_batch, grids)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from t2i.engine import FinishedCandidate, Progress
+from t2i.engine import FinishedCandidate, Progress, rows_to_keep
 from t2i.protos.v1 import generation_pb2 as pb
 from t2i.protos.v1.generation_pb2_grpc import GenerationServicer
-from t2i.serve.messages import Decoded, Ranked, SampleStart
-from t2i.serve.pictures import check_format, encode_image
+from t2i.serve.messages import Decoded, Encoded, Ranked, SampleStart
+from t2i.serve.pictures import check_format, decode_image, encode_image
 from t2i.serve.rpc import Rpc
 from t2i.serve.validation import images_to_keep, sample_order
 
@@ -58,7 +58,8 @@ class Generation(GenerationServicer):
     ) -> AsyncGenerator[pb.GenerateStreamResponse]:
         rpc = Rpc(context, self._limits.time_s)
         async with rpc.answering():
-            order = sample_order(request, self._limits.images, rpc.deadline)
+            prefix = await self._prefix(request, rpc)
+            order = sample_order(request, prefix, self._limits.images, rpc.deadline)
             keep = images_to_keep(request, order.candidates)
             image_format = check_format(request.format)
 
@@ -90,6 +91,15 @@ class Generation(GenerationServicer):
                 models=models,
             )
             yield pb.GenerateStreamResponse(summary=summary)
+
+    async def _prefix(self, request: pb.GenerateRequest, rpc: Rpc) -> list[int]:
+        """Image tokens of the top of the request's image, which all candidates continue; none without one."""
+        if not request.HasField("image"):
+            return []
+        image = await asyncio.to_thread(decode_image, request.image, "image")
+        encoded: Encoded = await rpc.ask(self._stages.decoder.encode, [image])
+        rows = request.image_rows if request.HasField("image_rows") else None
+        return encoded.grids[0, : rows_to_keep(rows, encoded.grids.shape[1])].flatten().tolist()
 
 
 def progress_message(stage: pb.Stage.ValueType, progress: Progress) -> pb.GenerateStreamResponse:

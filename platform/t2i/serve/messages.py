@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t2i.engine import Sampling
+
 
 @dataclass(frozen=True)
 class SampleOrder:
@@ -14,7 +16,8 @@ class SampleOrder:
     caption: str
     candidates: int
     seed: int
-    temperature: float
+    sampling: Sampling
+    prefix: tuple[int, ...]
     deadline: float
 
 
@@ -35,6 +38,14 @@ class Decoded:
     """``images`` uint8 [n, H, W, 3] and the hash of the dVAE's weights."""
 
     images: np.ndarray
+    model: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Image tokens int64 [n, h, w] and the hash of the dVAE's weights."""
+
+    grids: np.ndarray
     model: str
 
 

@@ -36,7 +36,8 @@ class PriorReplica:
         """The start, then what :meth:`EngineLoop.stream` gives."""
         caption = self._tokenizer.encode(order.caption, self._layout.text_length)
         yield SampleStart(caption.truncated, self._layout.grid, self._model)
-        request = Request(uuid.uuid4().hex[:12], tuple(caption.ids), order.candidates, order.seed, order.temperature)
+        name = uuid.uuid4().hex[:12]
+        request = Request(name, tuple(caption.ids), order.candidates, order.seed, order.sampling, order.prefix)
         async with aclosing(self._engine.stream(request, order.deadline)) as events:
             async for event in events:
                 yield event

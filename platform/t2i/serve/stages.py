@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from t2i.engine import FinishedCandidate
 from t2i.protos.v1 import decoder_pb2, generation_pb2, prior_pb2, reranker_pb2
@@ -12,7 +14,7 @@ from t2i.protos.v1.decoder_pb2_grpc import DecoderServicer
 from t2i.protos.v1.prior_pb2_grpc import PriorServicer
 from t2i.protos.v1.reranker_pb2_grpc import RerankerServicer
 from t2i.serve.generation import Limits
-from t2i.serve.messages import Decoded, Ranked, SampleStart
+from t2i.serve.messages import Decoded, Encoded, Ranked, SampleStart
 from t2i.serve.pictures import check_format, decode_image, encode_image
 from t2i.serve.rpc import Rpc
 from t2i.serve.validation import check_count, checked_caption, sample_order, token_grids
@@ -28,7 +30,7 @@ class Prior(PriorServicer):
     async def Sample(self, request: prior_pb2.SampleRequest, context: Any) -> AsyncIterator[prior_pb2.SampleResponse]:
         rpc = Rpc(context, self._limits.time_s)
         async with rpc.answering():
-            order = sample_order(request, self._limits.images, rpc.deadline)
+            order = sample_order(request, request.prefix, self._limits.images, rpc.deadline)
             async for event in rpc.sample(self._prior, order):
                 if isinstance(event, SampleStart):
                     (height, width), truncated = event.grid, event.truncated
@@ -48,7 +50,7 @@ class Prior(PriorServicer):
 
 
 class Decoder(DecoderServicer):
-    """Image tokens to images."""
+    """Image tokens to images and back."""
 
     def __init__(self, decoder: Any, limits: Limits) -> None:
         self._decoder = decoder
@@ -64,6 +66,19 @@ class Decoder(DecoderServicer):
             return decoder_pb2.DecodeResponse(images=images, format=image_format, model=decoded.model)
         raise AssertionError("unreachable: answering() ends the RPC")
 
+    async def Encode(self, request: decoder_pb2.EncodeRequest, context: Any) -> decoder_pb2.EncodeResponse:
+        rpc = Rpc(context, self._limits.time_s)
+        async with rpc.answering():
+            check_count("images", len(request.images), self._limits.images)
+            encoded: Encoded = await rpc.ask(self._decoder.encode, await decode_images(request.images))
+            height, width = encoded.grids.shape[1:]
+            grids = [
+                prior_pb2.TokenGrid(height=height, width=width, image_tokens=grid.flatten().tolist())
+                for grid in encoded.grids
+            ]
+            return decoder_pb2.EncodeResponse(grids=grids, model=encoded.model)
+        raise AssertionError("unreachable: answering() ends the RPC")
+
 
 class Reranker(RerankerServicer):
     """A caption and images to scores."""
@@ -77,10 +92,15 @@ class Reranker(RerankerServicer):
         async with rpc.answering():
             caption = checked_caption(request.caption)
             check_count("images", len(request.images), self._limits.images)
-            images = [
-                await asyncio.to_thread(decode_image, data, f"images[{index}]")
-                for index, data in enumerate(request.images)
-            ]
-            ranked: Ranked = await rpc.ask(self._reranker.rank, caption, images)
+            ranked: Ranked = await rpc.ask(self._reranker.rank, caption, await decode_images(request.images))
             return reranker_pb2.RankResponse(scores=ranked.scores, order=ranked.order, model=ranked.model)
         raise AssertionError("unreachable: answering() ends the RPC")
+
+
+async def decode_images(images: Sequence[bytes]) -> list[np.ndarray]:
+    """Encoded images -> uint8 [H, W, 3] each, off the event loop.
+
+    Raises:
+        RequestError: one of them is no image, or too large.
+    """
+    return [await asyncio.to_thread(decode_image, data, f"images[{index}]") for index, data in enumerate(images)]

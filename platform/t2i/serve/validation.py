@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 
 from models.captions import CaptionError, check_caption
-from t2i.engine import Request, RequestError
+from t2i.engine import Request, RequestError, Sampling
 from t2i.engine.request import MAX_SEED
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.prior_pb2 import SampleRequest, TokenGrid
@@ -17,19 +18,22 @@ from t2i.serve.messages import SampleOrder
 MAX_GRID_SIDE = 64
 
 
-def sample_order(request: GenerateRequest | SampleRequest, max_candidates: int, deadline: float) -> SampleOrder:
+def sample_order(
+    request: GenerateRequest | SampleRequest, prefix: Sequence[int], max_candidates: int, deadline: float
+) -> SampleOrder:
     """What to ask of the prior; a seed is drawn where the client sent none.
 
     Raises:
-        RequestError: caption, candidates, seed or temperature cannot be served.
+        RequestError: caption, candidates, seed or a setting of the sampling cannot be served.
     """
     candidates = request.candidates if request.HasField("candidates") else 1
     seed = request.seed if request.HasField("seed") else secrets.randbelow(MAX_SEED)
-    temperature = request.temperature if request.HasField("temperature") else 1.0
     caption = checked_caption(request.caption)
     check_count("candidates", candidates, max_candidates)
-    Request("", (), candidates, seed, temperature)
-    return SampleOrder(caption, candidates, seed, temperature, deadline)
+    given = {field.name: value for field, value in request.ListFields()}
+    sampling = Sampling(**{field.name: given[field.name] for field in fields(Sampling) if field.name in given})
+    Request("", (), candidates, seed, sampling)
+    return SampleOrder(caption, candidates, seed, sampling, tuple(prefix), deadline)
 
 
 def images_to_keep(request: GenerateRequest, candidates: int) -> int:

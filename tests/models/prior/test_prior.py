@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from models.prior import Prior, PriorConfig, TextTooLong, prior_loss, text_tensor
+from models.prior import Prior, PriorConfig, TextTooLong, prior_loss, text_tensor, token_nats
 
 CONFIG = PriorConfig(
     layers=5,
@@ -92,7 +92,7 @@ def test_no_position_sees_the_future(prior: Prior) -> None:
         torch.testing.assert_close(prior(changed)[:, :position], before[:, :position], rtol=0, atol=1e-5)
 
 
-def test_loss_weighs_text_and_image_one_to_seven_and_leaves_pads_out() -> None:
+def test_loss_weighs_text_and_image_one_to_seven_and_counts_words_and_the_end() -> None:
     prior = Prior(CONFIG)
     text = text_tensor([[1, 2, 3], [4]], prior.layout)
     image_tokens = torch.randint(32, (2, 20))
@@ -100,12 +100,22 @@ def test_loss_weighs_text_and_image_one_to_seven_and_leaves_pads_out() -> None:
     torch.testing.assert_close(loss.loss, loss.text / 8 + loss.image * 7 / 8)
     assert loss.image.item() == pytest.approx(math.log(32), rel=0.05)
     logits = prior.text_logits(prior(prior.layout.inputs(text, image_tokens)))[:, :6].log_softmax(-1)
-    words = [logits[0, 0, 1], logits[0, 1, 2], logits[0, 2, 3], logits[1, 0, 4]]
+    first, second = [(0, 1), (1, 2), (2, 3), (3, 50 + 3)], [(0, 4), (1, 50 + 1)]
+    words = [logits[0, place, token] for place, token in first] + [logits[1, place, token] for place, token in second]
     torch.testing.assert_close(loss.text, -torch.stack(words).mean())
 
 
-def test_paper_preset_has_twelve_billion_parameters_in_its_blocks() -> None:
-    with torch.device("meta"):
-        prior = Prior(PriorConfig())
-    weights = sum(parameter.numel() for parameter in prior.blocks.parameters() if parameter.ndim == 2)
-    assert weights == 64 * 12 * 3968**2
+def test_pads_as_targets_count_every_text_position() -> None:
+    prior = Prior(CONFIG)
+    text = text_tensor([[1, 2, 3], [4]], prior.layout)
+    image_tokens = torch.randint(32, (2, 20))
+    logits = prior.text_logits(prior(prior.layout.inputs(text, image_tokens)))[:, :6]
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), text.flatten())
+    torch.testing.assert_close(prior_loss(prior, text, image_tokens, pads_are_targets=True).text, expected)
+
+
+def test_a_caption_that_fills_the_text_has_no_end() -> None:
+    prior = Prior(CONFIG)
+    nats = token_nats(prior, text_tensor([[1] * 6], prior.layout), torch.randint(32, (1, 20)))
+    assert nats.is_text_target.all()
+    assert nats.image.shape == (1, 20)

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from models.prior.sampling import gumbel_noise, sample
+from models.prior.sampling import gumbel_noise, restrict, sample
 
 
 def keys(count: int, **fixed: int) -> list[torch.Tensor]:
@@ -46,3 +46,33 @@ def test_temperature_zero_is_greedy() -> None:
     logits = torch.randn(16, 100)
     draws = sample(logits, *keys(16, seed=3, position=0), torch.zeros(16))
     assert torch.equal(draws, logits.argmax(-1))
+
+
+def kept(logits: torch.Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> list[int]:
+    restricted = restrict(logits[None], torch.tensor([temperature]), torch.tensor([top_k]), torch.tensor([top_p]))
+    return restricted[0].isfinite().nonzero()[:, 0].tolist()
+
+
+def test_top_k_keeps_the_likeliest_of_each_row() -> None:
+    logits = torch.tensor([0.1, 3.0, 2.0, -1.0])
+    assert kept(logits) == [0, 1, 2, 3]
+    assert kept(logits, top_k=2) == [1, 2]
+    assert kept(logits, top_k=99) == [0, 1, 2, 3]
+
+
+def test_top_p_keeps_the_fewest_that_reach_p_of_the_tempered_distribution() -> None:
+    logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
+    assert kept(logits, top_p=0.49) == [0]
+    assert kept(logits, top_p=0.51) == [0, 1]
+    assert kept(logits, top_p=0.8) == [0, 1, 2]
+    assert kept(logits, top_p=1e-9) == [0]
+    assert kept(logits, temperature=0.25, top_p=0.9) == [0]
+    assert kept(logits, top_k=1, top_p=0.8) == [0]
+
+
+def test_rows_are_restricted_each_by_its_own_limits() -> None:
+    logits = torch.randn(3, 50)
+    together = restrict(logits, torch.ones(3), torch.tensor([5, 0, 0]), torch.tensor([1.0, 0.3, 1.0]))
+    assert together[0].isfinite().sum() == 5
+    assert torch.equal(together[2], logits[2])
+    assert together[1].isfinite().nonzero()[:, 0].tolist() == kept(logits[1], top_p=0.3)

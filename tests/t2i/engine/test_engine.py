@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 from models.prior import Prior, PriorConfig, text_tensor
-from models.prior.sampling import sample
-from t2i.engine import Engine, Progress, Request, RequestError
+from models.prior.sampling import restrict, sample
+from t2i.engine import Engine, Progress, Request, RequestError, Sampling, rows_to_keep
 
 CONFIG = PriorConfig(
     layers=4,
@@ -46,17 +47,25 @@ def run(engine: Engine) -> dict[tuple[str, int], list[int]]:
 @torch.no_grad()
 def naive(prior: Prior, request: Request, candidate: int) -> list[int]:
     """Sampling without cache, slots or batch."""
-    text, tokens = text_tensor([request.text], prior.layout), torch.zeros(1, N, dtype=torch.long)
-    for position in range(N):
-        hidden = prior(prior.layout.inputs(text, tokens))[:, prior.layout.prefix_length - 1 + position]
+    layout, sampling, tokens = prior.layout, request.sampling, torch.zeros(1, N, dtype=torch.long)
+    tokens[0, : len(request.prefix)] = torch.tensor(request.prefix)
+    temperature = torch.tensor([sampling.temperature])
+    for position in range(len(request.prefix), N):
+        captioned, uncaptioned = (
+            prior.image_logits(prior(layout.inputs(text_tensor([text], layout), tokens)))[:, position - N]
+            for text in (request.text, ())
+        )
+        logits = uncaptioned + sampling.guidance * (captioned - uncaptioned) if sampling.guides else captioned
+        if sampling.restricts:
+            logits = restrict(logits, temperature, torch.tensor([sampling.top_k]), torch.tensor([sampling.top_p]))
         key = [torch.tensor([value]) for value in (request.seed, candidate, position)]
-        tokens[0, position] = sample(prior.image_logits(hidden), *key, torch.tensor([request.temperature]))[0]
+        tokens[0, position] = sample(logits, *key, temperature)[0]
     return tokens[0].tolist()
 
 
 def test_tokens_equal_sampling_without_cache_or_batch(prior: Prior) -> None:
     engine = Engine(prior, slots=3)
-    requests = [Request("a", (1, 2), 2, seed=7), Request("b", (3,), 3, seed=8, temperature=0.5)]
+    requests = [Request("a", (1, 2), 2, seed=7), Request("b", (3,), 3, seed=8, sampling=Sampling(0.5))]
     for request in requests:
         engine.add(request)
     expected = {(r.id, c): naive(prior, r, c) for r in requests for c in range(r.candidates)}
@@ -119,7 +128,7 @@ def test_cancel_frees_the_slots_and_says_what_was_spent(prior: Prior) -> None:
 def test_candidates_differ_and_temperature_zero_does_not(prior: Prior) -> None:
     engine = Engine(prior, slots=8)
     engine.add(Request("warm", (1,), 4, seed=1))
-    engine.add(Request("cold", (1,), 4, seed=1, temperature=0))
+    engine.add(Request("cold", (1,), 4, seed=1, sampling=Sampling(0)))
     tokens = run(engine)
     assert len({tuple(tokens["warm", c]) for c in range(4)}) == 4
     assert len({tuple(tokens["cold", c]) for c in range(4)}) == 1
@@ -127,12 +136,73 @@ def test_candidates_differ_and_temperature_zero_does_not(prior: Prior) -> None:
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"candidates": 0}, "candidates"), ({"seed": -1}, "seed"), ({"temperature": -0.1}, "temperature")],
+    [
+        (lambda: Request("a", (1,), 0, seed=0), "candidates"),
+        (lambda: Request("a", (1,), 1, seed=-1), "seed"),
+        (lambda: Sampling(temperature=-0.1), "temperature"),
+        (lambda: Sampling(top_k=-1), "top_k"),
+        (lambda: Sampling(top_p=0), "top_p"),
+        (lambda: Sampling(guidance=float("nan")), "guidance"),
+        (lambda: rows_to_keep(0, 8), "image_rows"),
+        (lambda: rows_to_keep(8, 8), "image_rows"),
+    ],
 )
-def test_a_request_out_of_range_names_its_field(change: dict[str, int], field: str) -> None:
+def test_what_is_out_of_range_names_its_field(change: Callable[[], object], field: str) -> None:
     with pytest.raises(RequestError, match=field) as caught:
-        Request(**{"id": "a", "text": (1,), "candidates": 1, "seed": 0, **change})
+        change()
     assert caught.value.field == field
+
+
+def test_the_papers_rows_to_keep() -> None:
+    assert [rows_to_keep(None, height) for height in (32, 16, 8, 2)] == [15, 8, 4, 1]
+
+
+def test_a_prefix_that_does_not_fit_is_refused(prior: Prior) -> None:
+    engine = Engine(prior, slots=1)
+    with pytest.raises(RequestError, match="prefix has 12 image tokens: use at most 11"):
+        engine.add(Request("a", (1,), 1, seed=0, prefix=(0,) * N))
+    with pytest.raises(RequestError, match="outside of the codebook"):
+        engine.add(Request("a", (1,), 1, seed=0, prefix=(32,)))
+    with pytest.raises(RequestError, match="guidance takes two slots"):
+        engine.add(Request("a", (1,), 1, seed=0, sampling=Sampling(guidance=2)))
+
+
+SETTINGS = {
+    "prefix": Request("prefix", (1, 2), 2, seed=3, prefix=(5, 6, 7, 8, 9)),
+    "guided": Request("guided", (4,), 3, seed=4, sampling=Sampling(guidance=2.5)),
+    "unguided": Request("unguided", (4,), 2, seed=4),
+    "top_k": Request("top_k", (4, 5), 2, seed=5, sampling=Sampling(top_k=3)),
+    "top_p": Request("top_p", (6,), 2, seed=6, sampling=Sampling(temperature=0.7, top_p=0.6)),
+    "all": Request("all", (7, 8), 2, seed=7, sampling=Sampling(0.9, 8, 0.9, 1.5), prefix=(1, 2)),
+}
+
+
+def test_every_setting_is_as_without_cache_in_any_company(prior: Prior) -> None:
+    engine = Engine(prior, slots=5)
+    for request in SETTINGS.values():
+        engine.add(request)
+    expected = {(r.id, c): naive(prior, r, c) for r in SETTINGS.values() for c in range(r.candidates)}
+    assert run(engine) == expected
+    assert all(tokens[:5] == [5, 6, 7, 8, 9] for key, tokens in expected.items() if key[0] == "prefix")
+
+
+def test_guidance_draws_towards_the_caption(prior: Prior) -> None:
+    """The guided logits differ, and 1 is exactly no guidance."""
+    drawn = []
+    for guidance in (1, 1 + 1e-9, 30):
+        engine = Engine(prior, slots=4)
+        engine.add(Request("a", (4,), 2, seed=4, sampling=Sampling(guidance=guidance)))
+        drawn.append(run(engine))
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+def test_a_prefix_is_no_progress(prior: Prior) -> None:
+    engine = Engine(prior, slots=2)
+    engine.add(SETTINGS["prefix"])
+    assert engine.progress("prefix") == Progress(0, 2 * (N - 5))
+    engine.step()
+    assert engine.progress("prefix") == Progress(2, 2 * (N - 5))
 
 
 def test_text_the_prior_cannot_take_is_refused(prior: Prior) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from t2i.data import Caption, SourceConfig
+from t2i.engine import Sampling
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.manifest import (
     IncompleteEvaluation,
@@ -39,7 +40,7 @@ def test_caption_hash_names_the_list_and_nothing_else():
     ("config", "models"),
     [
         (EvaluateConfig(seed=1), MODELS),
-        (EvaluateConfig(temperature=0.5), MODELS),
+        (EvaluateConfig(sampling=Sampling(temperature=0.5)), MODELS),
         (EvaluateConfig(), {"prior": "f" * 12}),
     ],
 )

@@ -9,7 +9,7 @@ from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
 from t2i.data.tensors import column_array
-from t2i.engine import TextToImage
+from t2i.engine import Sampling, TextToImage
 from t2i.evaluate.candidates import from_png
 from t2i.evaluate.stages import (
     ExtractFeatures,
@@ -28,7 +28,7 @@ WORK = pa.table({"id": ["a", "b"], "caption": ["a red circle", "a blue square"],
 
 @pytest.fixture(scope="module")
 def drawn(tiny_run) -> pa.Table:
-    return Generate(str(tiny_run), 3, 1.0, slots=4)(WORK)
+    return Generate(str(tiny_run), 3, Sampling(), slots=4)(WORK)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_job_draws_what_the_server_would(tiny_run, stored):
 
 
 def test_tokens_do_not_depend_on_the_batch(tiny_run, drawn):
-    alone = Generate(str(tiny_run), 3, 1.0, slots=4)(WORK.slice(1))
+    alone = Generate(str(tiny_run), 3, Sampling(), slots=4)(WORK.slice(1))
     assert np.array_equal(column_array(alone["image_tokens"])[0], column_array(drawn["image_tokens"])[1])
 
 

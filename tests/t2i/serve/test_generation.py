@@ -175,6 +175,10 @@ def test_the_stages_make_what_generation_makes(service: Any) -> None:
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),
         ({"format": 9}, "format"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"guidance": -1.0}, "guidance"),
+        ({"image": b"no image"}, "image"),
     ],
 )
 def test_bad_requests_name_the_field(service: Any, fields: dict[str, Any], field: str) -> None:
@@ -182,6 +186,39 @@ def test_bad_requests_name_the_field(service: Any, fields: dict[str, Any], field
     with pytest.raises(grpc.RpcError) as caught:
         GenerationStub(grpc.insecure_channel(service.address)).Generate(request)
     assert_names(caught.value, field)
+
+
+def test_drawings_continue_the_top_of_an_image(service: Any) -> None:
+    channel = grpc.insecure_channel(service.address)
+    with Client(service.address) as client:
+        image = client.generate("a red taco", seed=1).images[0].data
+        for rows, kept in ((2, 2), (None, 4)):
+            encoded = DecoderStub(channel).Encode(decoder_pb2.EncodeRequest(images=[image])).grids[0]
+            prefix = list(encoded.image_tokens)[: kept * 8]
+            wanted = prior_pb2.SampleRequest(caption="a blue cat", candidates=2, seed=3, prefix=prefix)
+            events = PriorStub(channel).Sample(wanted)
+            grids = {e.candidate.index: e.candidate.grid for e in events if e.HasField("candidate")}
+            assert all(list(grid.image_tokens)[: kept * 8] == prefix for grid in grids.values())
+            decoded = DecoderStub(channel).Decode(decoder_pb2.DecodeRequest(grids=[grids[0], grids[1]]))
+            answer = client.generate("a blue cat", candidates=2, keep=2, seed=3, image=image, image_rows=rows)
+            assert {drawn.candidate: drawn.data for drawn in answer.images} == dict(enumerate(decoded.images))
+            assert answer.summary.tokens_spent == 2 * (8 - kept) * 8
+
+
+def test_rows_to_keep_are_checked_against_the_grid(service: Any) -> None:
+    with Client(service.address) as client:
+        image = client.generate("a red taco", seed=1).images[0].data
+        with pytest.raises(ServiceError, match="image_rows is 8 of 8: use 1 to 7"):
+            client.generate("a blue cat", image=image, image_rows=8)
+
+
+def test_guidance_changes_the_images(service: Any) -> None:
+    with Client(service.address) as client:
+        plain, guided, limited = (
+            client.generate("a red taco", seed=1, **wanted).images[0].data
+            for wanted in ({}, {"guidance": 100.0}, {"top_k": 1})
+        )
+    assert len({plain, guided, limited}) == 3
 
 
 GRID = prior_pb2.TokenGrid(height=2, width=2, image_tokens=[0, 1, 2, 3])

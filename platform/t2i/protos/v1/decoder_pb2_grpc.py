@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DecoderStub:
-    """The decoder of stage 1 alone: image tokens to images.
+    """Stage 1 alone: image tokens to images and back.
     """
 
     def __init__(self, channel):
@@ -40,13 +40,24 @@ class DecoderStub:
                 request_serializer=t2i_dot_protos_dot_v1_dot_decoder__pb2.DecodeRequest.SerializeToString,
                 response_deserializer=t2i_dot_protos_dot_v1_dot_decoder__pb2.DecodeResponse.FromString,
                 _registered_method=True)
+        self.Encode = channel.unary_unary(
+                '/t2i.v1.Decoder/Encode',
+                request_serializer=t2i_dot_protos_dot_v1_dot_decoder__pb2.EncodeRequest.SerializeToString,
+                response_deserializer=t2i_dot_protos_dot_v1_dot_decoder__pb2.EncodeResponse.FromString,
+                _registered_method=True)
 
 
 class DecoderServicer:
-    """The decoder of stage 1 alone: image tokens to images.
+    """Stage 1 alone: image tokens to images and back.
     """
 
     def Decode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Encode(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +71,11 @@ def add_DecoderServicer_to_server(servicer, server):
                     request_deserializer=t2i_dot_protos_dot_v1_dot_decoder__pb2.DecodeRequest.FromString,
                     response_serializer=t2i_dot_protos_dot_v1_dot_decoder__pb2.DecodeResponse.SerializeToString,
             ),
+            'Encode': grpc.unary_unary_rpc_method_handler(
+                    servicer.Encode,
+                    request_deserializer=t2i_dot_protos_dot_v1_dot_decoder__pb2.EncodeRequest.FromString,
+                    response_serializer=t2i_dot_protos_dot_v1_dot_decoder__pb2.EncodeResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             't2i.v1.Decoder', rpc_method_handlers)
@@ -69,7 +85,7 @@ def add_DecoderServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Decoder:
-    """The decoder of stage 1 alone: image tokens to images.
+    """Stage 1 alone: image tokens to images and back.
     """
 
     @staticmethod
@@ -89,6 +105,33 @@ class Decoder:
             '/t2i.v1.Decoder/Decode',
             t2i_dot_protos_dot_v1_dot_decoder__pb2.DecodeRequest.SerializeToString,
             t2i_dot_protos_dot_v1_dot_decoder__pb2.DecodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Encode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/t2i.v1.Decoder/Encode',
+            t2i_dot_protos_dot_v1_dot_decoder__pb2.EncodeRequest.SerializeToString,
+            t2i_dot_protos_dot_v1_dot_decoder__pb2.EncodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,23 +27,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DecoderStub:
-    """The decoder of stage 1 alone: image tokens to images."""
+    """Stage 1 alone: image tokens to images and back."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DecoderAsyncStub: ...
     Decode: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.DecodeRequest, _decoder_pb2.DecodeResponse]
+    Encode: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.EncodeRequest, _decoder_pb2.EncodeResponse]
 
 @_typing.type_check_only
 class DecoderAsyncStub(DecoderStub):
-    """The decoder of stage 1 alone: image tokens to images."""
+    """Stage 1 alone: image tokens to images and back."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Decode: _aio.UnaryUnaryMultiCallable[_decoder_pb2.DecodeRequest, _decoder_pb2.DecodeResponse]  # type: ignore[assignment]
+    Encode: _aio.UnaryUnaryMultiCallable[_decoder_pb2.EncodeRequest, _decoder_pb2.EncodeResponse]  # type: ignore[assignment]
 
 class DecoderServicer(metaclass=_abc_1.ABCMeta):
-    """The decoder of stage 1 alone: image tokens to images."""
+    """Stage 1 alone: image tokens to images and back."""
 
     @_abc_1.abstractmethod
     def Decode(
@@ -51,5 +53,12 @@ class DecoderServicer(metaclass=_abc_1.ABCMeta):
         request: _decoder_pb2.DecodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decoder_pb2.DecodeResponse, _abc.Awaitable[_decoder_pb2.DecodeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Encode(
+        self,
+        request: _decoder_pb2.EncodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decoder_pb2.EncodeResponse, _abc.Awaitable[_decoder_pb2.EncodeResponse]]: ...
 
 def add_DecoderServicer_to_server(servicer: DecoderServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -69,6 +69,11 @@ class GenerateRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    GUIDANCE_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    IMAGE_ROWS_FIELD_NUMBER: _builtins.int
     caption: _builtins.str
     """At most 4096 characters; what the prior cannot read is cut off and reported as `caption_truncated`."""
     candidates: _builtins.int
@@ -80,6 +85,16 @@ class GenerateRequest(_message.Message):
     temperature: _builtins.float
     """0 (always the most likely token) to 100. Unset: 1."""
     format: Global___ImageFormat.ValueType
+    top_k: _builtins.int
+    """Draw from the k likeliest image tokens. Unset or 0: from all."""
+    top_p: _builtins.float
+    """Draw from the likeliest image tokens whose probability reaches p. Unset or 1: from all."""
+    guidance: _builtins.float
+    """Classifier-free guidance; the prior has to be trained for it. Unset or 1: none."""
+    image: _builtins.bytes
+    """PNG, JPEG or WebP: every image continues the top of this one."""
+    image_rows: _builtins.int
+    """Rows of its image tokens to keep. Unset: 15 of 32."""
     def __init__(
         self,
         *,
@@ -89,27 +104,52 @@ class GenerateRequest(_message.Message):
         seed: _builtins.int | None = ...,
         temperature: _builtins.float | None = ...,
         format: Global___ImageFormat.ValueType = ...,
+        top_k: _builtins.int | None = ...,
+        top_p: _builtins.float | None = ...,
+        guidance: _builtins.float | None = ...,
+        image: _builtins.bytes | None = ...,
+        image_rows: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_keep", b"_keep", "_seed", b"_seed", "_temperature", b"_temperature", "candidates", b"candidates", "keep", b"keep", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_keep", b"_keep", "_seed", b"_seed", "_temperature", b"_temperature", "candidates", b"candidates", "caption", b"caption", "format", b"format", "keep", b"keep", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "caption", b"caption", "format", b"format", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
+    _WhichOneofReturnType__guidance: _TypeAlias = _typing.Literal["guidance"]  # noqa: Y015
+    _WhichOneofArgType__guidance: _TypeAlias = _typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
+    _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
+    _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015
+    _WhichOneofReturnType__image_rows: _TypeAlias = _typing.Literal["image_rows"]  # noqa: Y015
+    _WhichOneofArgType__image_rows: _TypeAlias = _typing.Literal["_image_rows", b"_image_rows"]  # noqa: Y015
     _WhichOneofReturnType__keep: _TypeAlias = _typing.Literal["keep"]  # noqa: Y015
     _WhichOneofArgType__keep: _TypeAlias = _typing.Literal["_keep", b"_keep"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance) -> _WhichOneofReturnType__guidance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image) -> _WhichOneofReturnType__image | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_rows) -> _WhichOneofReturnType__image_rows | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep) -> _WhichOneofReturnType__keep | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 

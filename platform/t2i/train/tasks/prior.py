@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
-from models.prior import Prior, PriorConfig, prior_loss, text_tensor
+from models.prior import Prior, PriorConfig, prior_loss, text_tensor, token_nats
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.data.storage import fetch_directory
@@ -44,12 +44,18 @@ class PriorTaskConfig:
     lr_end: float = setting(4.5e-4 / 32, "last learning rate")
     lr_steps: int = setting(430_000, "steps to lr_end")
     warmup_steps: int = setting(5_000, "steps of the linear warm-up")
+    bpe_dropout: float = setting(0.1, "chance of every BPE merge to be left out in training")
+    caption_dropout: float = setting(0.0, "chance of a caption to be left out in training, for guidance; the paper: 0")
+    pads_are_targets: bool = setting(False, "learn every pad of a caption, not only the first, which ends it")
     caption_weights: list[float] = setting(
         list,
         "chance of an image's 1st, 2nd, ... caption, the last number holding for all further ones; empty: all alike",
     )
 
     def __post_init__(self) -> None:
+        for field in ("bpe_dropout", "caption_dropout"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"task.{field} is {getattr(self, field)}: use 0 up to, but not, 1.")
         if any(weight < 0 for weight in self.caption_weights):
             raise ValueError("task.caption_weights has a negative number: use 0 or more.")
         if self.caption_weights and self.caption_weights[0] == 0:
@@ -61,8 +67,8 @@ class PriorTaskConfig:
 class PriorTask(Task):
     """Columns: ``image_tokens`` int32 [n, N], ``captions`` lists of str.
 
-    :meth:`prepare` adds ``text`` int64 [M, T], the captions of all images one after the other, and for each image its
-    ``first`` row and its ``count`` of them.
+    :meth:`prepare` makes ``captions`` [M] and ``text`` int64 [M, T] of the captions of all images, one after the other,
+    and for each image its ``first`` row and its ``count`` of them.
     """
 
     def __init__(self, config: PriorTaskConfig, tokenizer: str, dvae: str) -> None:
@@ -87,50 +93,66 @@ class PriorTask(Task):
         Raises:
             UserError: tokenizer or image tokens are not of the sizes that the prior has.
         """
-        tokenizer = CaptionTokenizer.load(fetch_directory(self._tokenizer_dir))
-        self._check_sizes(columns, tokenizer)
+        self._tokenizer = CaptionTokenizer.load(fetch_directory(self._tokenizer_dir))
+        self._check_sizes(columns, self._tokenizer)
         layout = self.config.model.layout
         captions, places = flatten_captions(columns["captions"])
-        encoded = tokenizer.encode_batch(captions, layout.text_length)
+        encoded = self._tokenizer.encode_batch(captions, layout.text_length)
         truncated = sum(caption.truncated for caption in encoded)
         if truncated:
             limit = layout.text_length
             get_logger("train").warning("%d of %d captions cut to %d tokens", truncated, len(captions), limit)
         text = text_tensor([caption.ids for caption in encoded], layout).numpy()
-        return {**columns, **places, "text": text}
+        return {**columns, **places, "captions": np.array(captions, object), "text": text}
 
     def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
-        """One caption of each image: at random when training, else its first."""
-        chosen = columns["first"][rows]
-        if training:
-            chosen = chosen + choose_captions(columns["count"][rows], self.config.caption_weights, generator)
+        """One caption of each image: its first; or, in training, at random and with both dropouts."""
         image_tokens = torch.from_numpy(columns["image_tokens"][rows].astype(np.int64))
-        return {"text": torch.from_numpy(columns["text"][chosen]), "image_tokens": image_tokens}
+        if not training:
+            return {"text": torch.from_numpy(columns["text"][columns["first"][rows]]), "image_tokens": image_tokens}
+        chosen = columns["first"][rows] + choose_captions(
+            columns["count"][rows], self.config.caption_weights, generator
+        )
+        return {"text": self._training_text(columns, chosen, generator), "image_tokens": image_tokens}
+
+    def _training_text(self, columns: Columns, chosen: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Rows of ``captions`` -> int64 [B, T], merges and whole captions left out by chance."""
+        layout, c = self.config.model.layout, self.config
+        if c.bpe_dropout:
+            random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+            encoded = [
+                self._tokenizer.encode_with_dropout(caption, layout.text_length, c.bpe_dropout, random)
+                for caption in columns["captions"][chosen]
+            ]
+            text = text_tensor([caption.ids for caption in encoded], layout)
+        else:
+            text = torch.from_numpy(columns["text"][chosen])
+        dropped = torch.rand(len(text), generator=generator) < c.caption_dropout
+        return torch.where(dropped[:, None], text_tensor([[]], layout), text)
 
     def loss(
         self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, Prior)
-        result = prior_loss(model, batch["text"], batch["image_tokens"])
+        result = prior_loss(model, batch["text"], batch["image_tokens"], self.config.pads_are_targets)
         return result.loss, {"nats_per_text_token": result.text, "nats_per_image_token": result.image}
 
     @torch.no_grad()
     def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
         """Nats per image token and per text token, and what knowing nothing but the codes' frequencies would cost."""
         assert isinstance(model, Prior)
-        image_nats, text_nats, n, words = 0.0, 0.0, len(columns["image_tokens"]), 0
-        for rows in splits(n, batch_size):
+        image_nats, text_nats, targets = 0.0, 0.0, 0
+        for rows in splits(len(columns["image_tokens"]), batch_size):
             batch = self.batch(columns, rows, torch.Generator(), training=False)
-            result = prior_loss(model, *(batch[name].to(device_of(model)) for name in ("text", "image_tokens")))
-            batch_words = int((batch["text"] < model.layout.text_vocabulary).sum())
-            image_nats += result.image.item() * len(rows)
-            text_nats += result.text.item() * batch_words
-            words += batch_words
-        entropy = unigram_entropy(columns["image_tokens"])
+            text, image_tokens = (batch[name].to(device_of(model)) for name in ("text", "image_tokens"))
+            nats = token_nats(model, text, image_tokens)
+            image_nats += nats.image.sum().item()
+            text_nats += nats.text.sum().item()
+            targets += int(nats.is_text_target.sum())
         return {
-            "nats_per_image_token": image_nats / n,
-            "nats_per_text_token": text_nats / words,
-            "image_token_unigram_entropy": entropy,
+            "nats_per_image_token": image_nats / columns["image_tokens"].size,
+            "nats_per_text_token": text_nats / targets,
+            "image_token_unigram_entropy": unigram_entropy(columns["image_tokens"]),
         }
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ def task(tmp_path) -> PriorTask:
     tokenizer = CaptionTokenizer.train([c for row in CAPTIONS for c in row], 300).save(tmp_path / "tokenizer")
     sizes = DVAEConfig(width=8, groups=2, blocks_per_group=1, codebook_size=16, decoder_input_width=8)
     dvae = save_model(tmp_path / "dvae", DVAE(sizes))
-    return PriorTask(PriorTaskConfig(model=replace(SIZES)), str(tokenizer), str(dvae))
+    return PriorTask(PriorTaskConfig(model=replace(SIZES), bpe_dropout=0.0), str(tokenizer), str(dvae))
 
 
 @pytest.fixture
@@ -113,3 +113,30 @@ def test_sizes_that_do_not_belong_together_are_refused(task, columns, change, me
 def test_caption_weights_that_cannot_be_are_refused(weights):
     with pytest.raises(ValueError, match=r"task\.caption_weights"):
         PriorTaskConfig(caption_weights=weights)
+
+
+def test_training_leaves_merges_out_by_the_generator(task, columns):
+    task.config.bpe_dropout = 0.5
+    prepared = task.prepare(columns, task.build())
+    rows = np.full(50, 1)
+    drawn = [
+        task.batch(prepared, rows, torch.Generator().manual_seed(seed), training=True)["text"] for seed in (0, 0, 1)
+    ]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert len({tuple(row) for row in words(drawn[0])}) > 1
+
+
+def test_training_leaves_whole_captions_out_for_guidance(task, columns):
+    task.config.caption_dropout = 0.3
+    prepared = task.prepare(columns, task.build())
+    rows = np.full(1000, 1)
+    text = task.batch(prepared, rows, torch.Generator().manual_seed(0), training=True)["text"]
+    assert 250 < sum(not row for row in words(text)) < 350
+    assert all(words(task.batch(prepared, rows, torch.Generator(), training=False)["text"]))
+
+
+def test_dropouts_out_of_range_are_refused():
+    for field in ("bpe_dropout", "caption_dropout"):
+        with pytest.raises(ValueError, match=rf"task.{field} is 1.0: use 0 up to"):
+            PriorTaskConfig(**{field: 1.0})

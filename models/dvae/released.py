@@ -1,0 +1,122 @@
+"""OpenAI's released dVAE (``encoder.pkl``, ``decoder.pkl`` of the package ``dall-e`` 0.1) as a :class:`DVAE`.
+
+The files are whole pickled modules, and unpickling a module runs whatever the file says. They are therefore read by
+torch's weights-only unpickler, which knows no function but the rebuilding of tensors; every class that the files name
+is given to it as an inert stand-in that only takes its attributes. What comes out is walked for its parameters, whose
+names and order then have to be exactly those of the released architecture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.dvae.dvae import DVAE, DVAEConfig
+from models.errors import UserError
+
+CLASSES = (
+    "dall_e.encoder.Encoder",
+    "dall_e.encoder.EncoderBlock",
+    "dall_e.decoder.Decoder",
+    "dall_e.decoder.DecoderBlock",
+    "dall_e.utils.Conv2d",
+    "torch.nn.modules.activation.ReLU",
+    "torch.nn.modules.container.Sequential",
+    "torch.nn.modules.linear.Identity",
+    "torch.nn.modules.pooling.MaxPool2d",
+    "torch.nn.modules.upsampling.Upsample",
+)
+"""Every class that a released file names."""
+
+ENDS = {
+    ("encoder", "input"): "trunk.0",
+    ("encoder", "output.conv"): "logits",
+    ("decoder", "input"): "input",
+    ("decoder", "output.conv"): "maps",
+}
+"""Where the convolutions outside the groups are in ours."""
+
+
+class ReleasedWeightsError(UserError):
+    """A file that does not hold the released encoder or decoder."""
+
+
+class Inert:
+    """Stands in for a pickled module: has its attributes, none of its code."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def from_released(encoder: Path, decoder: Path) -> DVAE:
+    """Both released files -> the dVAE with their weights, in eval mode; its sizes are read off the weights.
+
+    Raises:
+        ReleasedWeightsError: a file is missing, is no such file, or the two do not belong together.
+    """
+    weights = {f"encoder.{name}": tensor for name, tensor in released_weights(encoder).items()}
+    weights |= {f"decoder.{name}": tensor for name, tensor in released_weights(decoder).items()}
+    try:
+        model = DVAE(sizes(weights))
+        renamed = {rename(name, model.config.blocks_per_group): tensor for name, tensor in weights.items()}
+        model.load_state_dict(renamed)
+    except (KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ReleasedWeightsError(f"{encoder} and {decoder} are not the released pair: {reason}") from error
+    return model.eval()
+
+
+def released_weights(path: Path) -> dict[str, Tensor]:
+    """The parameters float32 of a pickled module, by their dotted names.
+
+    Raises:
+        ReleasedWeightsError: the file is missing or damaged, or names a class that no released file has.
+    """
+    stand_ins: list[Any] = [(type("Inert", (Inert,), {}), name) for name in CLASSES]
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            module = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251  runs no pickled code
+    except Exception as error:  # damaged archives raise nearly anything, and torch's words advise to trust the file
+        reasons = "it is missing, damaged, older than torch 1.6's format, or not of the released classes alone"
+        raise ReleasedWeightsError(f"{path} cannot be read as a released dVAE file: {reasons}.") from error
+    if not isinstance(module, Inert):
+        raise ReleasedWeightsError(f"{path} holds a {type(module).__name__}, not a pickled encoder or decoder.")
+    return {name: parameter.detach().float() for name, parameter in walk(module)}
+
+
+def walk(module: Inert, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """(dotted name, parameter) of an inert module and all below it."""
+    for name, parameter in vars(module).get("_parameters", {}).items():
+        yield f"{prefix}{name}", parameter
+    for name, child in vars(module).get("_modules", {}).items():
+        yield from walk(child, f"{prefix}{name}.")
+
+
+def sizes(weights: dict[str, Tensor]) -> DVAEConfig:
+    """What the shapes of the released weights say of the architecture."""
+    groups = {match[0] for name in weights if (match := re.search(r"encoder\.blocks\.group_\d+", name))}
+    blocks = {match[0] for name in weights if (match := re.match(r"encoder\.blocks\.group_1\.block_\d+", name))}
+    return DVAEConfig(
+        width=weights["encoder.blocks.input.w"].shape[0],
+        groups=len(groups),
+        blocks_per_group=len(blocks),
+        codebook_size=weights["encoder.blocks.output.conv.w"].shape[0],
+        decoder_input_width=weights["decoder.blocks.input.w"].shape[0],
+    )
+
+
+def rename(name: str, blocks_per_group: int) -> str:
+    """A released parameter's name -> ours, such as ``encoder.blocks.group_1.block_2.res_path.conv_3.w``."""
+    part, _, rest = name.partition(".blocks.")
+    kind = {"w": "weight", "b": "bias"}[rest[-1]]
+    if match := re.match(r"group_(\d+)\.block_(\d+)\.(id_path|res_path\.conv_(\d+))\.", rest):
+        group, block = int(match[1]) - 1, int(match[2]) - 1
+        layer = group * (blocks_per_group + 1) + block + (part == "encoder")  # each group ends with its resampling
+        inside = f"residual.{2 * int(match[4]) - 1}" if match[4] else "identity"
+        return f"{part}.trunk.{layer}.{inside}.{kind}"
+    return f"{part}.{ENDS[part, rest[:-2]]}.{kind}"
