@@ -47,6 +47,7 @@ proto: $(STAMP) ## generate the gRPC code from platform/t2i/protos
 
 bench: $(STAMP) ## time the parts side by side on this machine
 	$(BIN)/python jobs/bench_sampler.py
+	$(BIN)/python jobs/bench_attention.py
 
 serve: $(STAMP) ## serve the models of RUN (default runs/tiny) on 127.0.0.1:PORT (default 50051)
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT)

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-import os
-import platform
-import statistics
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
+from _bench import gemm_flops, machine, timed
 from models.presets import get_preset
 from models.prior import Prior, PriorConfig, text_tensor
 from models.prior.sampling import sample
@@ -51,24 +47,12 @@ def main(config: BenchSampler) -> None:
     seconds = timed(samplers, config.repeats)
     tokens = config.candidates * prior.layout.image_length
     bound = 2 * sum(p.numel() for p in prior.blocks.parameters()) * tokens / gemm_flops()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {config.threads} threads, torch {torch.__version__}")
+    print(machine())
     print(f"preset {config.preset}, {config.candidates} candidates of {prior.layout.image_length} tokens")
     print(f"{'matrix products alone':<24} {tokens / bound:>8.0f} tokens/s (the bound)")
     for name, value in seconds.items():
         print(f"{name:<24} {tokens / value:>8.0f} tokens/s, {bound / value:.0%} of the bound")
     print(f"{'engine / whole stream':<24} {seconds['whole stream again'] / seconds['engine']:>8.1f} x")
-
-
-def timed(samplers: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, taken in turn after one warm-up, so that a drifting machine slows all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in samplers}
-    for repeat in range(repeats + 1):
-        for name, run in samplers.items():
-            begin = time.perf_counter()
-            run()
-            if repeat:
-                seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def with_engine(prior: Prior, config: BenchSampler) -> None:
@@ -91,13 +75,6 @@ def without_cache(prior: Prior, config: BenchSampler) -> None:
         hidden = prior(layout.inputs(text, tokens)[:, :end])[:, -1]
         positions = torch.full((n,), position)
         tokens[:, position] = sample(prior.image_logits(hidden), seeds, candidates, positions, temperatures)
-
-
-def gemm_flops(size: int = 1024) -> float:
-    """FLOP/s of a large fp32 matrix product on this machine now."""
-    a = torch.randn(size, size)
-    seconds = timed({"gemm": lambda: torch.mm(a, a)}, repeats=9)["gemm"]
-    return 2 * size**3 / seconds
 
 
 if __name__ == "__main__":

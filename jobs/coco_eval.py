@@ -24,7 +24,7 @@ from t2i.evaluate.contact_sheet import contact_sheet
 from t2i.evaluate.figures import all_figures
 from t2i.evaluate.gallery import cards, choose, sheet_rows
 from t2i.evaluate.manifest import choose_captions, make_manifest, run_models, write_manifest
-from t2i.evaluate.pipeline import extract_features, generate_candidates
+from t2i.evaluate.pipeline import extract_features, generate_candidates, measure_joint_elb
 from t2i.evaluate.report import protocol
 from t2i.metrics.clip_score import expected_best_of
 from t2i.metrics.features import extractor_protocol
@@ -59,11 +59,12 @@ def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
     choice = choose(candidates, config.shown, config.seed)
     sets = extract_features(caption_set, candidates, choice.all, config)
     extractor = extractor_protocol(config.extractor)
+    figures = all_figures(sets, candidates, extractor, config.blur_radii, config.seed)
     contact_sheet(sheet_rows(choice.sample, manifest, candidates)).save(directory.parent / "contact_sheet.png")
     return Section(
         name=caption_set.name,
         protocol=protocol(config, caption_set, manifest, candidates.truncated),
-        figures=all_figures(sets, candidates, extractor, config.blur_radii, config.seed),
+        figures=figures + measure_joint_elb(caption_set, candidates, config),
         best_of_n=expected_best_of(candidates.scores).tolist(),
         choice=choice,
         cards=cards(choice, manifest, candidates, sets),

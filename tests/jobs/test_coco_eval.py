@@ -25,6 +25,7 @@ def config(run: Path, prompts: Path) -> CocoEval:
         candidates=2,
         floor_images=20,
         blur_radii=[0.0, 2.0],
+        elb=True,
         shown=3,
         slots=16,
         generate=Pool(batch=8),
@@ -66,6 +67,9 @@ def test_every_figure_stands_beside_its_protocol(report):
     assert {f["blur"] for f in val["figures"]} == {0.0, 2.0}
     assert {f["metric"] for f in prompts["figures"]} == {"clip_score", "clip_cosine", "clip_r@1", "clip_r@10"}
     assert len(val["expected_best_cosine_of_n"]) == 2
+    bound = {f["metric"]: f["value"] for f in val["figures"] if f["metric"].startswith("elb_")}
+    assert bound.pop("elb_total") == pytest.approx(sum(bound.values()), rel=1e-4)
+    assert len(bound) == 4
 
 
 @pytest.mark.ray

@@ -55,6 +55,7 @@ class EvaluateConfig:
     seed: int = setting(0, "decides captions, image tokens, controls and subsets")
     blur_radii: list[float] = setting(lambda: [0.0], "PIL blur of both sides, 0 first; the paper: [0,1,2,4,8]")
     extractor: ExtractorConfig = setting(ExtractorConfig, "network behind the distances")
+    elb: bool = setting(False, "also bound the likelihood ln p(image, caption), in bits per dimension")
     floor: SourceConfig | None = setting(SourceConfig, "training images, compared with each set; null: none")
     floor_images: int = setting(1000, "how many of them")
     shown: int = setting(12, "captions in each gallery of the report")

@@ -17,6 +17,8 @@ from t2i.data import SourceConfig, decode_pairs, read_captions, read_pairs
 from t2i.evaluate.candidates import Candidates, candidate_files, finished_ids, read_candidates
 from t2i.evaluate.config import CaptionSet, EvaluateConfig, Pool
 from t2i.evaluate.feature_sets import FeatureSet, gather
+from t2i.evaluate.figures import Figure
+from t2i.evaluate.joint import MeasureJointELB, joint_figures
 from t2i.evaluate.manifest import Manifest, WorkItem, sample_captions
 from t2i.evaluate.stages import ExtractFeatures, Generate, MakeControls, Score, candidate_rows, keep_ids, real_rows
 from t2i.logs import get_logger
@@ -75,6 +77,16 @@ def extract_features(
         ExtractFeatures, fn_constructor_args=extractor, **_options(config.extract)
     )
     return gather(features.iter_batches(batch_size=None, batch_format="pyarrow"))
+
+
+def measure_joint_elb(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> list[Figure]:
+    """The bound on ln p(image, caption) over the set's own images; nothing unless it is asked for."""
+    if not (config.elb and caption_set.images):
+        return []
+    real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
+    stage = (config.run, config.seed)
+    bits = real.map_batches(MeasureJointELB, fn_constructor_args=stage, **_options(config.controls))
+    return list(joint_figures(bits.iter_batches(batch_size=None, batch_format="pyarrow")))
 
 
 def _pixels(source: SourceConfig, ids: Sequence[str], report: Path, config: EvaluateConfig) -> Dataset:

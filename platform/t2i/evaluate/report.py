@@ -56,9 +56,15 @@ class Section:
         return next((metric for metric in self.metrics if metric.startswith("kid")), "")
 
     @property
+    def bound(self) -> list[tuple[str, Figure]]:
+        """Terms of the joint likelihood's bound, if it was measured."""
+        figures = [figure for figure in self.figures if figure.metric.startswith("elb_")]
+        return [(figure.metric.removeprefix("elb_").replace("_", " "), figure) for figure in figures]
+
+    @property
     def columns(self) -> list[str]:
         """The table's metrics, distances first; the raw cosine is in the JSON, beside the score made of it."""
-        shown = [metric for metric in self.metrics if metric != "clip_cosine"]
+        shown = [m for m in self.metrics if m != "clip_cosine" and not m.startswith("elb_")]
         return sorted(shown, key=lambda metric: next(i for i, name in enumerate(COLUMNS) if metric.startswith(name)))
 
 

@@ -27,7 +27,7 @@ class Generate:
 
     def __init__(self, run: str, candidates: int, sampling: Sampling, slots: int) -> None:
         self.candidates, self.sampling = candidates, sampling
-        self.text_to_image = TextToImage.load(run, slots, _device(), rerank=False)
+        self.text_to_image = TextToImage.load(run, slots, device(), rerank=False)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         model = self.text_to_image
@@ -81,15 +81,15 @@ class MakeControls:
 
     def __init__(self, run: str, seed: int) -> None:
         self.seed = seed
-        self.dvae = load_model(DVAE, DVAEConfig, Path(run) / MODELS["dvae"], _device())
+        self.dvae = load_model(DVAE, DVAEConfig, Path(run) / MODELS["dvae"], device())
 
     @torch.inference_mode()
     def __call__(self, table: pa.Table) -> pa.Table:
         pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
-        image_tokens = self.dvae.encode(to_float(pixels).to(_device()))
+        image_tokens = self.dvae.encode(to_float(pixels).to(device()))
         random_tokens = np.stack([self._random_tokens(id, image_tokens.shape[1]) for id in ids])
         reconstructions = to_uint8(self.dvae.decode(image_tokens))
-        noise = to_uint8(self.dvae.decode(torch.from_numpy(random_tokens).to(_device())))
+        noise = to_uint8(self.dvae.decode(torch.from_numpy(random_tokens).to(device())))
         sets = {"real": pixels, "reconstruction": reconstructions, "random_tokens": noise}
         return pa.concat_tables([image_rows(name, ids, images) for name, images in sets.items()])
 
@@ -106,7 +106,7 @@ class ExtractFeatures:
 
     def __init__(self, run: str, extractor: ExtractorConfig, radii: Sequence[float], shown: frozenset[str]) -> None:
         self.radii, self.shown = radii, shown
-        self.extractor = load_extractor(extractor, _device())
+        self.extractor = load_extractor(extractor, device())
         self.reranker = _load_reranker(run)
 
     @torch.inference_mode()
@@ -114,7 +114,7 @@ class ExtractFeatures:
         pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
         extracted = [self.extractor(gaussian_blur(pixels, radius)) for radius in self.radii]
         tensors = {
-            "clip": self.reranker.encode_images(to_float(pixels).to(_device())).float().cpu().numpy(),
+            "clip": self.reranker.encode_images(to_float(pixels).to(device())).float().cpu().numpy(),
             "features": np.stack([part.features for part in extracted], axis=1),
             "logits": np.stack([part.logits for part in extracted], axis=1),
         }
@@ -150,8 +150,9 @@ def image_rows(name: str, ids: Sequence[str], pixels: np.ndarray) -> pa.Table:
 
 
 def _load_reranker(run: str) -> CLIPReranker:
-    return load_model(CLIPReranker, CLIPConfig, Path(run) / MODELS["clip"], _device())
+    return load_model(CLIPReranker, CLIPConfig, Path(run) / MODELS["clip"], device())
 
 
-def _device() -> str:
+def device() -> str:
+    """The GPU of this actor, or its CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,7 @@ def running_service(config: ServeConfig) -> Iterator[str]:
         UserError: the run directory lacks a model, or a deployment does not start.
     """
     app = build_app(config)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled", logging_config=QUIET)
     try:
         yield _deploy(app)
