@@ -27,19 +27,23 @@ def layer_kind(layer: int, layers: int) -> Kind:
     return "column" if (index - 2) % 4 == 0 else "row"
 
 
+def offsets(kind: Kind, grid: tuple[int, int]) -> Tensor:
+    """int64 [M], ascending from 0: query q sees the image tokens q - d that exist, for each offset d."""
+    height, width = grid
+    if kind == "row":
+        seen = torch.arange(width + 1)
+    elif kind == "column":
+        seen = torch.arange(height) * width
+    else:
+        reach = CONV_KERNEL // 2
+        seen = (torch.arange(reach + 1)[:, None] * width + torch.arange(-reach, reach + 1)).flatten().unique()
+    return seen[(seen >= 0) & (seen < height * width)]
+
+
 def image_mask(kind: Kind, grid: tuple[int, int]) -> Tensor:
     """Bool [N, N]: which image token (row) attends to which (column), itself included."""
-    height, width = grid
-    token = torch.arange(height * width)
-    q, k = token[:, None], token[None, :]
-    causal = k <= q
-    if kind == "row":
-        return causal & (q - k <= width)
-    if kind == "column":
-        return causal & (q % width == k % width)
-    reach = CONV_KERNEL // 2
-    offsets = torch.arange(reach + 1)[:, None] * width + torch.arange(-reach, reach + 1)
-    return causal & torch.isin(q - k, offsets)
+    token = torch.arange(grid[0] * grid[1])
+    return torch.isin(token[:, None] - token[None, :], offsets(kind, grid))
 
 
 def stream_mask(kind: Kind, prefix_length: int, grid: tuple[int, int]) -> Tensor:

@@ -1,6 +1,6 @@
 """The prior: a decoder-only transformer with row, column and convolutional attention (paper section 2.2).
 
-One :meth:`Prior.forward` serves training (whole streams, no cache) and decoding (a few positions, with a cache).
+One :meth:`Prior.forward` serves training (whole streams) and decoding (one image token of every slot of a cache).
 The paper does not state weight initialisation, GELU variant or norm placement ("the same kind as Child et al. 2019");
 ours are GPT-2's: pre-norm, N(0, 0.02), residual projections scaled by 1 / sqrt(2 layers), tanh GELU.
 """
@@ -8,15 +8,14 @@ ours are GPT-2's: pre-norm, N(0, 0.02), residual projections scaled by 1 / sqrt(
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from models.prior.attention import WORTHWHILE, DenseAttention, FlexAttention, LocalAttention
-from models.prior.kv_cache import KVCache
+from models.prior.kv_cache import Attend, Caption, KVCache
 from models.prior.masks import layer_kind
 from models.prior.stream import StreamLayout
 from models.settings import setting
@@ -45,10 +44,6 @@ class PriorConfig:
         return StreamLayout(
             self.text_length, self.text_vocabulary, (self.grid_height, self.grid_width), self.codebook_size
         )
-
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""q, k, v [B, A, P, E] -> what each query gathers, [B, A, P, E]: one layer's mask and, when decoding, its cache."""
 
 
 class Attention(nn.Module):
@@ -115,18 +110,30 @@ class Prior(nn.Module):
             for residual in ("attention.out.weight", "mlp.2.weight"):
                 module.get_parameter(residual).data.div_(math.sqrt(2 * self.config.layers))
 
-    def forward(self, stream: Tensor, positions: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, stream: Tensor, positions: Tensor | None = None, attends: Sequence[Attend] | None = None
+    ) -> Tensor:
         """Stream ids int64 [B, P] -> hidden states [B, P, D] for the two heads.
 
-        Without a cache the ids are a stream's first P inputs. With one, they stand at ``positions`` int64 [B, P] of
-        the cache's B slots, whose earlier positions must have been fed before.
+        The ids are a stream's first P inputs, or stand at ``positions`` int64 [B, P]. ``attends`` has each layer's
+        attention: by default that of training, else a cache's (see :meth:`prefill` and :meth:`decode`).
         """
         if positions is None:
             positions = torch.arange(stream.shape[1], device=stream.device)[None]
         x = self.tokens(stream) + self._position_embedding(positions)
-        for block, attend in zip(self.blocks, self._attends(positions, cache), strict=True):
+        for block, attend in zip(self.blocks, attends or self._whole_stream(stream), strict=True):
             x = block(x, attend)
         return self.norm(x)
+
+    def prefill(self, stream: Tensor, cache: KVCache, caption: Caption, slots: Sequence[int]) -> Tensor:
+        """Read the beginning of one stream [1, P] into ``cache``; hidden state [D] after its last input."""
+        masks = {kind: attention.get_buffer("mask") for kind, attention in self.dense.items()}
+        return self(stream, attends=cache.prefill(caption, masks, slots))[0, -1]
+
+    def decode(self, image_tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+        """Feed the image token int64 [S] at raster ``positions`` int64 [S] of every slot; hidden states [S, D]."""
+        stream = (image_tokens + self.layout.image_offset)[:, None]
+        return self(stream, (self.layout.prefix_length + positions)[:, None], cache.decode(positions))[:, 0]
 
     def text_logits(self, hidden: Tensor) -> Tensor:
         """Logits of the next text token, learned pads included: [B, P, D] -> [B, P, V + T]."""
@@ -139,8 +146,8 @@ class Prior(nn.Module):
     def new_cache(self, slots: int) -> KVCache:
         """An empty cache for ``slots`` streams, on the model's device and in its dtype."""
         weight, config = self.tokens.weight, self.config
-        sizes = (config.layers, slots, config.heads, self.layout.length, config.head_width)
-        return KVCache(*sizes, device=weight.device, dtype=weight.dtype)
+        sizes = (slots, config.heads, config.head_width, self.layout)
+        return KVCache(self.kinds, *sizes, device=weight.device, dtype=weight.dtype)
 
     def _position_embedding(self, positions: Tensor) -> Tensor:
         """Text positions have one embedding each; image positions the sum of their row's and their column's."""
@@ -150,12 +157,8 @@ class Prior(nn.Module):
         of_prefix = self.prefix_positions(positions.clamp(max=prefix - 1))
         return torch.where((positions < prefix)[..., None], of_prefix, of_image)
 
-    def _attends(self, positions: Tensor, cache: KVCache | None) -> list[Attend]:
-        """Each layer's attention: through the cache; else block-sparse where streams are whole and long, else dense."""
-        if cache is not None:
-            masks = {kind: dense.get_buffer("mask")[positions][:, None] for kind, dense in self.dense.items()}
-            return [partial(cache.attend, layer, positions, masks[kind]) for layer, kind in enumerate(self.kinds)]
-        whole = positions.shape[1] == self.layout.length
-        sparse = self.flex if positions.is_cuda else self.local
-        kinds = sparse if self.sparse and whole else self.dense
+    def _whole_stream(self, stream: Tensor) -> list[Attend]:
+        """Each layer's attention in training: block-sparse where streams are whole and long, else dense."""
+        sparse = self.flex if stream.is_cuda else self.local
+        kinds = sparse if self.sparse and stream.shape[1] == self.layout.length else self.dense
         return [kinds[kind] for kind in self.kinds]

@@ -50,7 +50,9 @@ def test_2_the_cache_is_used_with_and_without_guidance(
     """After the prefill every step feeds one position of each slot, never the stream again."""
     fed: list[int] = []
     forward = prior.forward
-    monkeypatch.setattr(prior, "forward", lambda stream, *rest: fed.append(stream.shape[1]) or forward(stream, *rest))
+    monkeypatch.setattr(
+        prior, "forward", lambda stream, *rest, **more: fed.append(stream.shape[1]) or forward(stream, *rest, **more)
+    )
     draw(prior, Request("a", (1, 2), 2, seed=0, sampling=Sampling(guidance=guidance)))
     prefills = 1 if guidance == 1 else 2
     assert fed[:prefills] == [prior.layout.prefix_length] * prefills

@@ -60,6 +60,7 @@ class Engine:
     def step(self) -> StepResult:
         """Admit what fits, then make one image token for every running candidate."""
         self._start(self._scheduler.admit())
+        self._runner.hold(self._scheduler.running.values())
         advanced = {running.request.id for running in self._scheduler.running.values()}
         if not advanced:
             return StepResult([], {})

@@ -6,12 +6,14 @@ A candidate's arithmetic is then the same whoever its neighbours are, which the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from models.prior import Prior, text_tensor
+from models.prior.kv_cache import Caption
 from models.prior.sampling import restrict, sample
 from t2i.engine.scheduler import Running
 
@@ -23,12 +25,12 @@ class Runner:
         self.prior = prior.eval()
         self.layout = prior.layout
         self.cache = prior.new_cache(slots)
-        self._prefill_cache = prior.new_cache(1)
-        device = self.cache.keys.device
+        device = self.cache.device
+        self._read: dict[Caption, Tensor] = {}  # hidden state after each caption held, without a prefix
         self.image_tokens = torch.zeros(slots, self.layout.image_length, dtype=torch.long, device=device)
         self._next = torch.zeros(slots, dtype=torch.long, device=device)  # the position to be made
         self._fresh = torch.zeros(slots, dtype=torch.bool, device=device)  # its hidden state comes from the prefill
-        self._prefilled = torch.zeros(slots, prior.config.width, device=device, dtype=self.cache.keys.dtype)
+        self._prefilled = torch.zeros(slots, prior.config.width, device=device, dtype=self.cache.dtype)
         self._seeds = torch.zeros(slots, dtype=torch.long, device=device)
         self._candidates = torch.zeros(slots, dtype=torch.long, device=device)
         self._temperatures = torch.ones(slots, device=device)
@@ -56,6 +58,16 @@ class Runner:
                 self._leader[twin], self._twin[twin] = slot, twin
                 self._restricted.discard(twin)
 
+    def hold(self, running: Iterable[Running]) -> None:
+        """From now on the slots in use are those of ``running``; captions that none of them has are forgotten."""
+        members: dict[Caption, list[int]] = defaultdict(list)
+        for candidate in running:
+            members[candidate.request.text].append(candidate.slot)
+            if candidate.twin is not None:
+                members[()].append(candidate.twin)
+        self.cache.hold(members)
+        self._read = {caption: hidden for caption, hidden in self._read.items() if caption in members}
+
     @torch.inference_mode()
     def decode(self) -> None:
         """Make the next image token in every slot."""
@@ -75,22 +87,21 @@ class Runner:
         return self.image_tokens[slot]
 
     @torch.inference_mode()
-    def _prefill(self, text: Sequence[int], prefix: Sequence[int], slots: list[int]) -> None:
-        """Read a caption and the image tokens before the first new one, for all ``slots`` at once."""
-        device = self.cache.keys.device
+    def _prefill(self, text: Caption, prefix: Sequence[int], slots: list[int]) -> None:
+        """Begin streams in ``slots``: read the caption unless it is held, and the image tokens they begin with."""
         image_tokens = torch.tensor([list(prefix)], dtype=torch.long)
-        stream = torch.cat(
-            [self.layout.prefix(text_tensor([text], self.layout)), image_tokens + self.layout.image_offset], dim=1
-        ).to(device)
-        positions = torch.arange(stream.shape[1], device=device)[None]
-        self._prefilled[slots] = self.prior(stream, positions, self._prefill_cache)[0, -1]
-        self.cache.copy_prefix(self._prefill_cache, slots, stream.shape[1])
-        self.image_tokens[slots, : len(prefix)] = image_tokens.to(device)
+        hidden = None if prefix else self._read.get(text)
+        if hidden is None:
+            ids = self.layout.prefix(text_tensor([text], self.layout))
+            stream = torch.cat([ids, image_tokens + self.layout.image_offset], dim=1).to(self.cache.device)
+            hidden = self.prior.prefill(stream, self.cache, text, slots)
+            if not prefix:
+                self._read[text] = hidden
+        self._prefilled[slots] = hidden
+        self.image_tokens[slots, : len(prefix)] = image_tokens.to(self.cache.device)
         self._next[slots], self._fresh[slots] = len(prefix), True
 
     def _feed_last_token(self) -> Tensor:
         """Hidden states [S, D] after each slot's newest image token; slots that have none feed a stray one."""
         last = (self._next - 1).clamp(min=0)
-        stream = self.image_tokens.gather(1, last[:, None]) + self.layout.image_offset
-        positions = (self.layout.prefix_length + last)[:, None]
-        return self.prior(stream, positions, self.cache)[:, 0]
+        return self.prior.decode(self.image_tokens.gather(1, last[:, None])[:, 0], last, self.cache)

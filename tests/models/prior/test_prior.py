@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,28 +59,56 @@ def test_a_caption_that_does_not_fit_is_refused(prior: Prior) -> None:
 
 @torch.no_grad()
 def test_cached_hidden_states_equal_the_full_forward(prior: Prior) -> None:
-    stream = streams(prior, [[1, 2, 3], [4]])
-    full = prior(stream)
-    cache, prefix = prior.new_cache(2), prior.layout.prefix_length
-    parts = [prior(stream[:, :prefix], torch.arange(prefix).expand(2, -1), cache)]
-    for position in range(prefix, prior.layout.length):
-        parts.append(prior(stream[:, position : position + 1], torch.full((2, 1), position), cache))
-    torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-4, atol=1e-5)
+    captions = [(1, 2, 3), (4,)]
+    stream = streams(prior, [list(caption) for caption in captions])
+    full, cache, prefix = prior(stream), prior.new_cache(2), prior.layout.prefix_length
+    hidden = [torch.stack([prior.prefill(stream[i : i + 1, :prefix], cache, captions[i], []) for i in range(2)])]
+    cache.hold({captions[0]: [0], captions[1]: [1]})
+    for position in range(prior.layout.image_length - 1):
+        tokens = stream[:, prefix + position] - prior.layout.image_offset
+        hidden.append(prior.decode(tokens, torch.full((2,), position), cache))
+    torch.testing.assert_close(torch.stack(hidden, dim=1), full[:, prefix - 1 :], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
-def test_slots_at_different_positions_share_a_step(prior: Prior) -> None:
-    stream = streams(prior, [[1, 2, 3], [4]])
-    full = prior(stream)
-    cache = prior.new_cache(2)
-    ends = [12, 20]
-    for row, end in enumerate(ends):
-        single = prior.new_cache(1)
-        prior(stream[row : row + 1, :end], torch.arange(end)[None], single)
-        cache.copy_prefix(single, [row], end)
-    tokens = torch.stack([stream[row, end] for row, end in enumerate(ends)])[:, None]
-    out = prior(tokens, torch.tensor(ends)[:, None], cache)
-    torch.testing.assert_close(out[:, 0], full[[0, 1], ends], rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("grid", [(4, 5), (8, 8), (13, 3), (2, 16)])
+def test_slots_at_different_positions_share_a_step(grid: tuple[int, int]) -> None:
+    """Streams of one and of two captions, begun by prefixes of any length and in slots that held others before."""
+    config = replace(CONFIG, grid_height=grid[0], grid_width=grid[1])
+    prior = Prior(config).eval()
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    length, n = prior.layout.prefix_length, prior.layout.image_length
+    captions, begun = [(1, 2), (1, 2), (3,)], [0, n // 2, n - 3]
+    image_tokens = torch.randint(32, (3, n))
+    full = prior(prior.layout.inputs(text_tensor(captions, prior.layout), image_tokens))
+    cache = prior.new_cache(5)
+    slots = [3, 0, 4]
+    for _ in range(2):
+        for i, slot in enumerate(slots):
+            stream = prior.layout.inputs(text_tensor([captions[i]], prior.layout), image_tokens[i : i + 1])
+            prior.prefill(stream[:, : length + begun[i]], cache, captions[i], [slot])
+        members = {(1, 2): [slots[0], slots[1]], (3,): [slots[2]]}
+        cache.hold(members)
+        for step in range(2):
+            positions = torch.zeros(5, dtype=torch.long)
+            fed = torch.zeros(5, dtype=torch.long)
+            for i, slot in enumerate(slots):
+                positions[slot], fed[slot] = begun[i] + step, image_tokens[i, begun[i] + step]
+            hidden = prior.decode(fed, positions, cache)
+            for i, slot in enumerate(slots):
+                expected = full[i, length + begun[i] + step]
+                torch.testing.assert_close(hidden[slot], expected, rtol=1e-4, atol=1e-5)
+        slots = slots[::-1]
+
+
+def test_the_cache_is_a_quarter_of_a_dense_one_at_the_papers_grid() -> None:
+    config = PriorConfig(layers=12, heads=2, head_width=4, text_vocabulary=50, codebook_size=32)
+    prior = Prior(config)
+    cache = prior.new_cache(64)
+    prior.prefill(prior.layout.prefix(text_tensor([[1]], prior.layout)), cache, (1,), [])
+    dense = 2 * 12 * 64 * prior.layout.length * config.width * 4
+    assert cache.bytes <= 0.25 * dense
 
 
 @torch.no_grad()
