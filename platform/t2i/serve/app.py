@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
@@ -10,15 +9,12 @@ from omegaconf.errors import OmegaConfBaseException
 from ray import serve
 from ray.serve import Application
 
-from models.errors import UserError
 from t2i.config import ConfigError
-from t2i.serve.config import ServeConfig
+from t2i.serve.config import ServeConfig, check_run
 from t2i.serve.decoder import DecoderReplica
 from t2i.serve.gateway import Gateway
 from t2i.serve.prior import PriorReplica
 from t2i.serve.reranker import RerankerReplica
-
-MODELS = ("tokenizer", "prior/model", "dvae/model", "clip/model")
 
 
 def build_app(config: ServeConfig) -> Application:
@@ -27,9 +23,7 @@ def build_app(config: ServeConfig) -> Application:
     Raises:
         UserError: the run directory lacks a model.
     """
-    missing = [name for name in MODELS if not (Path(config.run) / name / "manifest.json").is_file()]
-    if missing:
-        raise UserError(f"{config.run} has no {missing[0]}: train it, or name another run directory.")
+    check_run(config.run)
     prior = serve.deployment(name="prior", **config.prior.options())(PriorReplica).bind(config)
     decoder = serve.deployment(name="decoder", **config.decoder.options())(DecoderReplica).bind(config)
     reranker = serve.deployment(name="reranker", **config.reranker.options())(RerankerReplica).bind(config)

@@ -19,7 +19,7 @@ from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
 from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, Progress, Summary, Wanted
-from t2i.serve.config import ServeConfig
+from t2i.serve.config import ServeConfig, check_run
 
 
 @dataclass
@@ -81,6 +81,7 @@ def _add_server(command: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> None:
     words = [f"run={options.run}", f"port={options.port}", *options.settings]
     config = load_config(ServeCommand, "serve", words)
+    check_run(config.run)
     _check_port(config.host, config.port)
     from t2i.serve.running import running_service
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from models.errors import UserError
+from models.manifest import MANIFEST
 from models.settings import setting
+
+MODELS = ("tokenizer", "prior/model", "dvae/model", "clip/model")
 
 
 @dataclass
@@ -74,3 +79,14 @@ class ServeConfig:
                 raise ValueError(f"{field} is {getattr(self, field)}: use at least 1.")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}: use 0 (any free port) to 65535.")
+
+
+def check_run(run: str) -> None:
+    """Refuse a run directory that lacks a model, before anything is started.
+
+    Raises:
+        UserError: one sentence that names it.
+    """
+    missing = [name for name in MODELS if not (Path(run) / name / MANIFEST).is_file()]
+    if missing:
+        raise UserError(f"{run} has no {missing[0]}: train it, or name another run directory.")
