@@ -18,6 +18,10 @@ from models.prior.masks import Kind, image_mask, stream_mask
 WORTHWHILE = 512
 """Stream length from which sparse attention is the faster one; the tiny preset stays dense."""
 
+FEW = 1 / 8
+"""Share of a stream up to which reading the keys of whole lines beats torch's fused dense attention (measured by
+jobs/bench_attention.py: 1.7 and 1.9 times for row and column, 0.9 for conv at 32 x 32 tokens)."""
+
 
 class DenseAttention(nn.Module):
     """Every query beside every key, under the whole table."""
@@ -56,6 +60,11 @@ class LocalAttention(nn.Module):
         keys = keys.unfold(0, self.reach + 1, 1).transpose(1, 2).flatten(1)  # [G, M], -1 above the first line
         mask = visible[tokens[:, :, None], keys[:, None].clamp(min=0)] & (keys[:, None] >= 0)
         self.register_buffer("mask", mask, persistent=False)  # [G, W, M]
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is faster than the dense one on a CPU."""
+        return self.mask.shape[-1] <= FEW * (self.prefix_length + self.grid[0] * self.grid[1])
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         end = self.prefix_length

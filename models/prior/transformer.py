@@ -159,6 +159,8 @@ class Prior(nn.Module):
 
     def _whole_stream(self, stream: Tensor) -> list[Attend]:
         """Each layer's attention in training: block-sparse where streams are whole and long, else dense."""
-        sparse = self.flex if stream.is_cuda else self.local
-        kinds = sparse if self.sparse and stream.shape[1] == self.layout.length else self.dense
-        return [kinds[kind] for kind in self.kinds]
+        if not self.sparse or stream.shape[1] != self.layout.length:
+            return [self.dense[kind] for kind in self.kinds]
+        if stream.is_cuda:
+            return [self.flex[kind] for kind in self.kinds]
+        return [self.local[kind] if self.local[kind].pays else self.dense[kind] for kind in self.kinds]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.prior import Prior, PriorConfig, prior_loss, text_tensor
+from models.prior import Prior, PriorConfig, attention, prior_loss, text_tensor
 from models.prior.attention import DenseAttention, FlexAttention, LocalAttention
 
 KINDS = ["row", "column", "conv"]
@@ -68,7 +68,8 @@ def test_local_reads_few_image_keys_at_the_papers_grid(kind, keys: int) -> None:
     assert LocalAttention(kind, 258, (32, 32)).mask.shape == (32, 32, keys)
 
 
-def test_a_prior_trains_alike_on_sparse_and_dense_attention() -> None:
+def test_a_prior_trains_alike_on_sparse_and_dense_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "FEW", 1)  # on a grid as small as this one, too
     config = PriorConfig(
         layers=5, heads=2, head_width=8, text_length=6, text_vocabulary=50, grid_height=6, grid_width=7, codebook_size=9
     )
