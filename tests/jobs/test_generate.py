@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from generate import GenerateConfig, main
+from models.errors import UserError
 from t2i.config import ConfigError, load_config
+from t2i.data.transforms import decode_image
 from t2i.engine import TextToImage
 
 
@@ -30,3 +32,32 @@ def test_refuses_to_keep_more_than_it_draws():
 def test_refuses_an_empty_list():
     with pytest.raises(ConfigError, match="captions is empty"):
         load_config(GenerateConfig, "generate", [])
+
+
+def test_drawings_continue_the_top_of_an_image(tiny_run, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "top.png")
+    model = TextToImage.load(tiny_run, slots=4)
+    prefix = model.encode_rows(decode_image((tmp_path / "top.png").read_bytes(), 32), 3)
+    (expected,) = model.generate(["a circle"], candidates=2, seed=0, prefix=prefix)
+    assert all(tokens[:24].tolist() == prefix for tokens in expected.image_tokens)
+    settings = {"captions": ["a circle"], "candidates": 2, "keep": 1, "slots": 4, "out": str(tmp_path / "out")}
+    main(GenerateConfig(run=str(tiny_run), image=str(tmp_path / "top.png"), image_rows=3, **settings))
+    drawn = np.asarray(Image.open(tmp_path / "out" / "000-a-circle_1.png"))
+    assert np.array_equal(drawn, expected.images[expected.order[0]])
+
+
+@pytest.mark.parametrize(
+    ("image", "rows", "message"),
+    [
+        ("absent.png", None, "image is '.*absent.png'"),
+        ("text.png", None, "no image"),
+        ("top.png", 8, "image_rows is 8 of 8"),
+    ],
+)
+def test_an_image_that_cannot_be_continued_is_refused(tiny_run, tmp_path, image, rows, message):
+    Image.new("RGB", (32, 32)).save(tmp_path / "top.png")
+    (tmp_path / "text.png").write_text("no picture")
+    config = GenerateConfig(run=str(tiny_run), captions=["x"], image=str(tmp_path / image), image_rows=rows)
+    with pytest.raises(UserError, match=message):
+        main(config)
