@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
 RUN ?= runs/tiny
 PORT ?= 50051
 
@@ -29,9 +30,13 @@ test: $(STAMP) ## every test that needs no GPU
 test-fast: $(STAMP) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -m 'not gpu and not ray and not slow'
 
-test-peers: $(STAMP) ## figures against other implementations (installs the extra `peers`)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
-	$(BIN)/pytest tests/peers
+test-peers: $(PEERS)/.installed ## figures against other implementations (the extra `peers`, in an environment of its own)
+	$(PEERS)/bin/pytest tests/peers
+
+$(PEERS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
+	@touch $@
 
 lint: $(STAMP) ## ruff, and the import directions
 	$(BIN)/ruff check .
@@ -53,5 +58,5 @@ serve: $(STAMP) ## serve the models of RUN (default runs/tiny) on 127.0.0.1:PORT
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT)
 
 clean: ## remove the environment, caches and runs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs dist
+	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs dist
 	find . -name __pycache__ -type d -exec rm -rf {} +

@@ -75,7 +75,9 @@ def read_prefix(model: TextToImage, config: GenerateConfig) -> list[int]:
     rows = rows_to_keep(config.image_rows, model.grid[0])
     try:
         return model.encode_rows(decode_image(Path(config.image).read_bytes(), model.image_size), rows)
-    except (OSError, ImageError) as error:
+    except OSError as error:
+        raise UserError(f"image is {config.image!r}, which cannot be read: {error.strerror}.") from error
+    except ImageError as error:
         raise UserError(f"image is {config.image!r}: {error}.") from error
 
 

@@ -57,6 +57,6 @@ def _runtime_env(remote: bool) -> dict[str, Any]:
     if remote and submitted:
         return {"env_vars": {"PYTHONPATH": "platform:."}}
     if remote:
-        excludes = ["/.venv/", "/runs/", "/.git/", "/dist/"]
+        excludes = ["/.venv*/", "/runs/", "/.git/", "/dist/"]
         return {"working_dir": str(ROOT), "excludes": excludes, "env_vars": {"PYTHONPATH": "platform:."}}
     return {"env_vars": {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}}
