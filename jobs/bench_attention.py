@@ -13,6 +13,7 @@ import _source  # noqa: F401  isort: skip
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import nn
@@ -22,8 +23,6 @@ from models.prior.attention import DenseAttention, FlexAttention, LocalAttention
 from models.prior.masks import Kind
 from models.settings import setting
 from t2i.config import run_job
-
-KINDS: tuple[Kind, ...] = ("row", "column", "conv")
 
 
 @dataclass
@@ -45,7 +44,7 @@ def main(config: BenchAttention) -> None:
     sparse = LocalAttention if config.device == "cpu" else FlexAttention
     prefix, grid = config.text_length + 2, (config.grid, config.grid)
     print(machine())
-    for kind in KINDS:
+    for kind in get_args(Kind):
         attentions = {"dense": DenseAttention(kind, prefix, grid), "sparse": sparse(kind, prefix, grid)}
         runs = {name: step(attention.to(config.device), config) for name, attention in attentions.items()}
         seconds = timed(runs, config.repeats)

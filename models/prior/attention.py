@@ -101,6 +101,7 @@ class FlexAttention(nn.Module):
     """
 
     order: Tensor
+    inverse: Tensor
 
     def __init__(self, kind: Kind, prefix_length: int, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -111,12 +112,13 @@ class FlexAttention(nn.Module):
         order = torch.cat([torch.arange(prefix_length), prefix_length + image])
         self.register_buffer("mask", mask[order][:, order], persistent=False)
         self.register_buffer("order", order, persistent=False)
+        self.register_buffer("inverse", order.argsort(), persistent=False)
         self._blocks: Any = None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         attend = compiled_flex_attention() if q.is_cuda else flex_attention
         q, k, v = (x[:, :, self.order] for x in (q, k, v))
-        return attend(q, k, v, block_mask=self._block_mask(q.device))[:, :, self.order.argsort()]
+        return attend(q, k, v, block_mask=self._block_mask(q.device))[:, :, self.inverse]
 
     def _block_mask(self, device: torch.device) -> Any:
         if self._blocks is None:
