@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.errors import UserError
 from models.prior.attention import WORTHWHILE, DenseAttention, FlexAttention, LocalAttention
-from models.prior.kv_cache import Attend, Caption, KVCache
+from models.prior.kv_cache import Attend, KVCache
 from models.prior.masks import layer_kind
+from models.prior.packed import Int8Linear, PackedLinear
+from models.prior.shared_text import Caption
 from models.prior.stream import StreamLayout
 from models.settings import setting
 
@@ -72,6 +75,11 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
 
+    def pack(self, layer: type[PackedLinear | Int8Linear]) -> None:
+        """Replace the linear layers by ``layer``, for inference."""
+        self.attention.qkv, self.attention.out = layer(self.attention.qkv), layer(self.attention.out)
+        self.mlp = nn.Sequential(layer(self.mlp[0], gelu=True), layer(self.mlp[2]))
+
     def forward(self, x: Tensor, attend: Attend) -> Tensor:
         x = x + self.attention(self.attention_norm(x), attend)
         return x + self.mlp(self.mlp_norm(x))
@@ -125,10 +133,13 @@ class Prior(nn.Module):
             x = block(x, attend)
         return self.norm(x)
 
-    def prefill(self, stream: Tensor, cache: KVCache, caption: Caption, slots: Sequence[int]) -> Tensor:
-        """Read the beginning of one stream [1, P] into ``cache``; hidden state [D] after its last input."""
-        masks = {kind: attention.get_buffer("mask") for kind, attention in self.dense.items()}
-        return self(stream, attends=cache.prefill(caption, masks, slots))[0, -1]
+    def read_caption(self, prefix: Tensor, cache: KVCache, caption: Caption) -> Tensor:
+        """Keep a prefix int64 [1, P] in ``cache`` as the text of ``caption``; hidden state [D] after its last input."""
+        return self(prefix, attends=cache.write_text(caption, self._masks()))[0, -1]
+
+    def read_image(self, stream: Tensor, cache: KVCache, slots: Sequence[int]) -> Tensor:
+        """Keep the image tokens that end a stream [1, P] in ``slots``; hidden state [D] after its last input."""
+        return self(stream, attends=cache.write_image(slots, self._masks()))[0, -1]
 
     def decode(self, image_tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
         """Feed the image token int64 [S] at raster ``positions`` int64 [S] of every slot; hidden states [S, D]."""
@@ -143,11 +154,32 @@ class Prior(nn.Module):
         """Logits of the next image token: [B, P, D] -> [B, P, K]."""
         return self.image_head(hidden)
 
-    def new_cache(self, slots: int) -> KVCache:
-        """An empty cache for ``slots`` streams, on the model's device and in its dtype."""
+    def for_inference(self, dtype: torch.dtype) -> Prior:
+        """Cast, and on a CPU lay the weights out, for decoding alone: no training and no ``state_dict`` after this.
+
+        ``torch.int8`` rounds the blocks' weights to 8 bits beside bf16 activations, which pays for a few slots.
+
+        Raises:
+            UserError: int8 is asked for on another device than a CPU.
+        """
+        on_cpu, rounded = self.tokens.weight.device.type == "cpu", dtype == torch.int8
+        if rounded and not on_cpu:
+            raise UserError("dtype is int8: use bfloat16 on this device, int8 weights are for CPUs.")
+        self.to(torch.bfloat16 if rounded else dtype).eval()
+        if on_cpu and dtype != torch.float32 and PackedLinear.is_supported():
+            for block in self.blocks:
+                block.pack(Int8Linear if rounded else PackedLinear)
+            self.image_head = PackedLinear(self.image_head)
+        return self
+
+    def new_cache(self, slots: int, captions: int) -> KVCache:
+        """An empty cache for ``slots`` streams of ``captions``, on the model's device and in its dtype."""
         weight, config = self.tokens.weight, self.config
-        sizes = (slots, config.heads, config.head_width, self.layout)
+        sizes = (slots, captions, config.heads, config.head_width, self.layout)
         return KVCache(self.kinds, *sizes, device=weight.device, dtype=weight.dtype)
+
+    def _masks(self) -> dict[str, Tensor]:
+        return {kind: attention.get_buffer("mask") for kind, attention in self.dense.items()}
 
     def _position_embedding(self, positions: Tensor) -> Tensor:
         """Text positions have one embedding each; image positions the sum of their row's and their column's."""

@@ -2,9 +2,19 @@
 
 from t2i.engine.engine import Engine
 from t2i.engine.pipeline import Generation, TextToImage
-from t2i.engine.request import FinishedCandidate, Progress, Request, RequestError, Sampling, StepResult, rows_to_keep
+from t2i.engine.request import (
+    CompletedRows,
+    FinishedCandidate,
+    Progress,
+    Request,
+    RequestError,
+    Sampling,
+    StepResult,
+    rows_to_keep,
+)
 
 __all__ = [
+    "CompletedRows",
     "Engine",
     "FinishedCandidate",
     "Generation",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
-import numpy as np
+import time
+from collections.abc import Collection
 
 from models.prior import Prior
-from t2i.engine.request import FinishedCandidate, Progress, Request, RequestError, StepResult
+from t2i.engine.request import CompletedRows, FinishedCandidate, Progress, Request, RequestError, StepResult
 from t2i.engine.runner import Runner
 from t2i.engine.scheduler import Running, Scheduler
 
@@ -15,18 +14,25 @@ from t2i.engine.scheduler import Running, Scheduler
 class Engine:
     """Turns requests into image tokens; one thread calls it.
 
-    ``slots`` candidates run at once, of any mix of requests; a slot that falls free is refilled at the next step.
+    ``slots`` candidates of up to ``captions`` different captions (as many, unless fewer are asked for) run at once, of
+    any mix of requests; a slot that falls free is refilled at the next step.
     """
 
-    def __init__(self, prior: Prior, slots: int) -> None:
+    def __init__(self, prior: Prior, slots: int, captions: int | None = None) -> None:
         self.layout = prior.layout
-        self._runner = Runner(prior, slots)
-        self._scheduler = Scheduler(slots, self.layout.image_length)
+        captions = min(captions or slots, slots)
+        self._runner = Runner(prior, slots, captions)
+        self._scheduler = Scheduler(slots, captions, self.layout.image_length)
 
     @property
     def has_work(self) -> bool:
         """Whether any request is waiting or running."""
         return self._scheduler.has_work
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the keys and values held now."""
+        return self._runner.cache.bytes
 
     def add(self, request: Request) -> None:
         """Queue a request.
@@ -53,28 +59,38 @@ class Engine:
         """Stop working for a request now; returns the image tokens spent on it (0 if it is not here)."""
         return self._scheduler.cancel(request_id)
 
+    def drop(self, request_id: str, candidates: Collection[int]) -> int:
+        """Stop some candidates of a request; returns the image tokens that will not be made."""
+        return self._scheduler.drop(request_id, candidates)
+
     def progress(self, request_id: str) -> Progress:
         """Image tokens done and to do for a request that is waiting or running."""
         return self._scheduler.progress(request_id)
 
+    def candidate_progress(self, request_id: str) -> list[Progress]:
+        """The same for each of its candidates."""
+        return self._scheduler.candidate_progress(request_id)
+
     def step(self) -> StepResult:
         """Admit what fits, then make one image token for every running candidate."""
-        self._start(self._scheduler.admit())
-        self._runner.hold(self._scheduler.running.values())
-        advanced = {running.request.id for running in self._scheduler.running.values()}
-        if not advanced:
-            return StepResult([], {})
+        expired = self._scheduler.expire(time.time())
+        admitted = self._scheduler.admit()
+        running = list(self._scheduler.running.values())
+        if not running:
+            return StepResult([], [], {}, expired)
+        self._runner.hold(admitted, running)
         self._runner.decode()
-        finished = [self._finish(running) for running in self._scheduler.advance()]
-        progress = {request_id: self._scheduler.progress(request_id) for request_id in advanced}
-        self._scheduler.forget_finished()
-        return StepResult(finished, progress)
+        finished = self._finish(self._scheduler.advance())
+        progress = {r.request.id: r.entry.progress for r in running}
+        return StepResult(finished, self._completed_rows(running), progress, expired)
 
-    def _start(self, admitted: list[Running]) -> None:
-        by_request = sorted(admitted, key=lambda running: running.request.id)
-        for _, group in groupby(by_request, key=lambda running: running.request.id):
-            self._runner.start(list(group))
+    def _finish(self, whole: list[Running]) -> list[FinishedCandidate]:
+        tokens = self._runner.image_tokens(whole)
+        return [FinishedCandidate(r.request.id, r.candidate, row) for r, row in zip(whole, tokens, strict=True)]
 
-    def _finish(self, running: Running) -> FinishedCandidate:
-        tokens = self._runner.tokens(running.slot).to("cpu").numpy().astype(np.int32)
-        return FinishedCandidate(running.request.id, running.candidate, tokens)
+    def _completed_rows(self, running: list[Running]) -> list[CompletedRows]:
+        """Those of progressive requests but the last, with which the candidate is finished."""
+        width = self.layout.grid[1]
+        ended = [r for r in running if r.request.progressive and r.tokens % width == 0 and not r.is_whole]
+        tokens = self._runner.image_tokens(ended)
+        return [CompletedRows(r.request.id, r.candidate, row) for r, row in zip(ended, tokens, strict=True)]

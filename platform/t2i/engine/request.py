@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,7 +67,8 @@ class Request:
     """Image tokens wanted: ``candidates`` independent streams for one caption.
 
     ``text`` are BPE ids without pads, ``prefix`` image tokens in raster order that every candidate begins with.
-    Candidate i of (text, prefix, seed, sampling) is always the same tokens.
+    Candidate i of (text, prefix, seed, sampling) is always the same tokens. Nothing is computed for it after
+    ``deadline`` (Unix time). A ``progressive`` request has its rows of image tokens handed out as they are completed.
     """
 
     id: str
@@ -75,6 +77,8 @@ class Request:
     seed: int
     sampling: Sampling = field(default_factory=Sampling)
     prefix: tuple[int, ...] = ()
+    deadline: float = math.inf
+    progressive: bool = False
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
@@ -106,8 +110,17 @@ class FinishedCandidate:
 
 
 @dataclass(frozen=True)
+class CompletedRows:
+    """The image tokens (int32, raster order) of one candidate up to the end of the row that it has just completed."""
+
+    request_id: str
+    candidate: int
+    image_tokens: np.ndarray
+
+
+@dataclass(frozen=True)
 class Progress:
-    """New image tokens over all candidates of one request."""
+    """New image tokens, over all candidates of a request or of one."""
 
     tokens_done: int
     tokens_total: int
@@ -115,7 +128,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step of the engine brought: finished candidates, and the progress of every request that advanced."""
+    """What one step of the engine brought.
+
+    Finished candidates, completed rows of ``progressive`` requests, the progress of every request that advanced, and
+    the requests whose deadline had passed, with the image tokens spent on each.
+    """
 
     finished: list[FinishedCandidate]
+    rows: list[CompletedRows]
     progress: dict[str, Progress]
+    expired: dict[str, int]

@@ -8,100 +8,139 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.prior import Prior, text_tensor
-from models.prior.kv_cache import Caption
-from models.prior.sampling import restrict, sample
-from t2i.engine.scheduler import Running
+from models.prior.sampling import noise_keys, restrict, sample
+from models.prior.shared_text import Caption
+from t2i.engine.scheduler import UNCAPTIONED, Running
 
 
 class Runner:
-    """Prefills captions into slots and makes one image token in every slot per call."""
+    """Reads captions and makes one image token in every slot per call."""
 
-    def __init__(self, prior: Prior, slots: int) -> None:
+    def __init__(self, prior: Prior, slots: int, captions: int) -> None:
         self.prior = prior.eval()
         self.layout = prior.layout
-        self.cache = prior.new_cache(slots)
+        self.cache = prior.new_cache(slots, captions)
         device = self.cache.device
-        self._read: dict[Caption, Tensor] = {}  # hidden state after each caption held, without a prefix
-        self.image_tokens = torch.zeros(slots, self.layout.image_length, dtype=torch.long, device=device)
+        self._after_text: dict[Caption, Tensor] = {}  # hidden state after each caption held
+        self._image_tokens = torch.zeros(slots, self.layout.image_length, dtype=torch.long, device=device)
         self._next = torch.zeros(slots, dtype=torch.long, device=device)  # the position to be made
-        self._fresh = torch.zeros(slots, dtype=torch.bool, device=device)  # its hidden state comes from the prefill
+        self._fresh = torch.zeros(slots, dtype=torch.bool, device=device)  # its hidden state comes from a prefill
         self._prefilled = torch.zeros(slots, prior.config.width, device=device, dtype=self.cache.dtype)
-        self._seeds = torch.zeros(slots, dtype=torch.long, device=device)
-        self._candidates = torch.zeros(slots, dtype=torch.long, device=device)
+        self._keys = torch.zeros(slots, dtype=torch.long, device=device)
         self._temperatures = torch.ones(slots, device=device)
-        self._top_k = torch.zeros(slots, dtype=torch.long, device=device)
-        self._top_p = torch.ones(slots, device=device)
-        self._guidance = torch.ones(slots, device=device)
-        self._twin = torch.arange(slots, device=device)  # whose logits guide this slot's; its own where nothing does
-        self._leader = self._twin.clone()  # whose token this slot takes; its own but for twins
-        self._restricted: set[int] = set()
+        self._guided: list[Running] = []  # those whose logits a twin's guide,
+        self._restricted: list[Running] = []  # and those some of whose tokens are ruled out
 
-    def start(self, admitted: Sequence[Running]) -> None:
-        """Put ``admitted`` candidates of one request into their slots, their caption read once for all."""
-        request = admitted[0].request
-        self._prefill(request.text, request.prefix, [running.slot for running in admitted])
-        if twins := [running.twin for running in admitted if running.twin is not None]:
-            self._prefill((), request.prefix, twins)
-        for running in admitted:
-            slot, twin, sampling = running.slot, running.twin, request.sampling
-            self._seeds[slot], self._candidates[slot] = request.seed, running.candidate
-            self._temperatures[slot], self._guidance[slot] = sampling.temperature, sampling.guidance
-            self._top_k[slot], self._top_p[slot] = sampling.top_k, sampling.top_p
-            (self._restricted.add if sampling.restricts else self._restricted.discard)(slot)
-            self._leader[slot], self._twin[slot] = slot, slot if twin is None else twin
-            if twin is not None:
-                self._leader[twin], self._twin[twin] = slot, twin
-                self._restricted.discard(twin)
+    @torch.inference_mode()
+    def hold(self, admitted: Sequence[Running], running: Sequence[Running]) -> None:
+        """From now on the slots in use are those of ``running``, of which ``admitted`` begin.
 
-    def hold(self, running: Iterable[Running]) -> None:
-        """From now on the slots in use are those of ``running``; captions that none of them has are forgotten."""
-        members: dict[Caption, list[int]] = defaultdict(list)
-        for candidate in running:
-            members[candidate.request.text].append(candidate.slot)
-            if candidate.twin is not None:
-                members[()].append(candidate.twin)
-        self.cache.hold(members)
-        self._read = {caption: hidden for caption, hidden in self._read.items() if caption in members}
+        A caption is read once for all its candidates, and forgotten when none is left.
+        """
+        members = _members(running)
+        self.cache.text.forget(members)
+        for caption in members:
+            if caption not in self.cache.text:
+                prefix = self.layout.prefix(text_tensor([caption], self.layout)).to(self.cache.device)
+                self._after_text[caption] = self.prior.read_caption(prefix, self.cache, caption)
+        self._after_text = {caption: self._after_text[caption] for caption in members}
+        for _, group in groupby(sorted(admitted, key=_request_id), key=_request_id):
+            self._start(list(group))
+        self.cache.text.hold(members)
+        self._guided = [r for r in running if r.request.sampling.guides]
+        self._restricted = [r for r in running if r.request.sampling.restricts]
 
     @torch.inference_mode()
     def decode(self) -> None:
         """Make the next image token in every slot."""
         hidden = torch.where(self._fresh[:, None], self._prefilled, self._feed_last_token())
-        logits = self.prior.image_logits(hidden).float()
-        uncaptioned = logits[self._twin]
-        logits = uncaptioned + self._guidance[:, None] * (logits - uncaptioned)
+        logits = self.prior.image_logits(hidden)
+        if self._guided:
+            logits = self._guide(logits)
         if self._restricted:
-            logits = restrict(logits, self._temperatures, self._top_k, self._top_p)
-        token = sample(logits, self._seeds, self._candidates, self._next, self._temperatures)[self._leader]
-        self.image_tokens.scatter_(1, self._next[:, None], token[:, None])
+            logits = self._restrict(logits)
+        token = sample(logits, self._keys, self._next, self._temperatures)
+        if self._guided:
+            token[_twins(self._guided)] = token[_slots(self._guided)]
+        self._image_tokens.scatter_(1, self._next[:, None], token[:, None])
         self._fresh.fill_(False)
         self._next = (self._next + 1).clamp(max=self.layout.image_length - 1)
 
-    def tokens(self, slot: int) -> Tensor:
-        """Image tokens int64 [N] of a slot, those not made yet undefined."""
-        return self.image_tokens[slot]
+    def image_tokens(self, running: Sequence[Running]) -> list[np.ndarray]:
+        """The image tokens int32 of each of ``running`` that are there."""
+        tokens = self._image_tokens[_slots(running)].to("cpu", torch.int32).numpy()
+        return [row[: r.tokens] for row, r in zip(tokens, running, strict=True)]
 
-    @torch.inference_mode()
-    def _prefill(self, text: Caption, prefix: Sequence[int], slots: list[int]) -> None:
-        """Begin streams in ``slots``: read the caption unless it is held, and the image tokens they begin with."""
-        image_tokens = torch.tensor([list(prefix)], dtype=torch.long)
-        hidden = None if prefix else self._read.get(text)
-        if hidden is None:
-            ids = self.layout.prefix(text_tensor([text], self.layout))
-            stream = torch.cat([ids, image_tokens + self.layout.image_offset], dim=1).to(self.cache.device)
-            hidden = self.prior.prefill(stream, self.cache, text, slots)
-            if not prefix:
-                self._read[text] = hidden
+    def _start(self, admitted: Sequence[Running]) -> None:
+        """Begin the streams of some candidates of one request."""
+        request, device = admitted[0].request, self.cache.device
+        slots, twins = _slots(admitted), _twins(admitted)
+        self._begin(slots, request.text, request.prefix)
+        if twins:
+            self._begin(twins, UNCAPTIONED, request.prefix)
+        seeds = torch.full((len(slots),), request.seed, device=device)
+        self._keys[slots] = noise_keys(seeds, torch.tensor([r.candidate for r in admitted], device=device))
+        self._temperatures[slots] = request.sampling.temperature
+
+    def _begin(self, slots: list[int], text: Caption, prefix: Sequence[int]) -> None:
+        """Begin streams in ``slots`` with the image tokens ``prefix``."""
+        hidden = self._after_text[text]
+        if prefix:
+            image_tokens = torch.tensor(list(prefix), device=self.cache.device)
+            ids = self.layout.prefix(text_tensor([text], self.layout)).to(self.cache.device)
+            stream = torch.cat([ids, image_tokens[None] + self.layout.image_offset], dim=1)
+            hidden = self.prior.read_image(stream, self.cache, slots)
+            self._image_tokens[slots, : len(prefix)] = image_tokens
         self._prefilled[slots] = hidden
-        self.image_tokens[slots, : len(prefix)] = image_tokens.to(self.cache.device)
         self._next[slots], self._fresh[slots] = len(prefix), True
 
     def _feed_last_token(self) -> Tensor:
         """Hidden states [S, D] after each slot's newest image token; slots that have none feed a stray one."""
         last = (self._next - 1).clamp(min=0)
-        return self.prior.decode(self.image_tokens.gather(1, last[:, None])[:, 0], last, self.cache)
+        return self.prior.decode(self._image_tokens.gather(1, last[:, None])[:, 0], last, self.cache)
+
+    def _guide(self, logits: Tensor) -> Tensor:
+        """Logits [S, K] with those of guided slots drawn away from their twins'."""
+        slots, twins = _slots(self._guided), _twins(self._guided)
+        scale = torch.tensor([r.request.sampling.guidance for r in self._guided], device=logits.device)
+        logits = logits.float()
+        logits[slots] = logits[twins] + scale[:, None] * (logits[slots] - logits[twins])
+        return logits
+
+    def _restrict(self, logits: Tensor) -> Tensor:
+        """Logits [S, K] with tokens ruled out in the slots that ask for it."""
+        slots, settings = _slots(self._restricted), [r.request.sampling for r in self._restricted]
+        top_k = torch.tensor([sampling.top_k for sampling in settings], device=logits.device)
+        top_p = torch.tensor([sampling.top_p for sampling in settings], device=logits.device)
+        logits = logits.float()
+        logits[slots] = restrict(logits[slots], self._temperatures[slots], top_k, top_p)
+        return logits
+
+
+def _members(running: Iterable[Running]) -> dict[Caption, list[int]]:
+    """The slots that read each caption."""
+    members: dict[Caption, list[int]] = defaultdict(list)
+    for candidate in running:
+        members[candidate.request.text].append(candidate.slot)
+        if candidate.twin is not None:
+            members[UNCAPTIONED].append(candidate.twin)
+    return dict(members)
+
+
+def _slots(running: Iterable[Running]) -> list[int]:
+    return [r.slot for r in running]
+
+
+def _twins(running: Iterable[Running]) -> list[int]:
+    return [r.twin for r in running if r.twin is not None]
+
+
+def _request_id(running: Running) -> str:
+    return running.request.id

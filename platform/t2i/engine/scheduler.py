@@ -6,102 +6,176 @@ paging, no pre-emption, and progress is exact.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from t2i.engine.request import Progress, Request, RequestError
 
+UNCAPTIONED: tuple[int, ...] = ()
+"""The text that guides: none."""
 
-@dataclass
-class Running:
-    """One candidate in its slot; a guided one has an uncaptioned ``twin`` in another. ``made`` new tokens so far."""
+
+@dataclass(eq=False)
+class Entry:
+    """A request in the engine: candidates that wait for a slot, and the new tokens of each."""
 
     request: Request
+    to_make: int
+    waiting: deque[int] = field(init=False)
+    made: list[int] = field(init=False)
+    tokens_done: int = 0
+    tokens_total: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waiting = deque(range(self.request.candidates))
+        self.made = [0] * self.request.candidates
+        self.tokens_total = self.request.candidates * self.to_make
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.tokens_done, self.tokens_total)
+
+
+@dataclass(eq=False)
+class Running:
+    """One candidate in its slot; a guided one has an uncaptioned ``twin`` in another."""
+
+    entry: Entry
     candidate: int
     slot: int
     twin: int | None
-    made: int = 0
+
+    @property
+    def request(self) -> Request:
+        return self.entry.request
+
+    @property
+    def tokens(self) -> int:
+        """Image tokens that are there, the prefix included."""
+        return len(self.request.prefix) + self.entry.made[self.candidate]
+
+    @property
+    def is_whole(self) -> bool:
+        return self.entry.made[self.candidate] == self.entry.to_make
 
 
 class Scheduler:
-    """Admits waiting candidates into free slots, one request after the other in turn."""
+    """Admits waiting candidates into free slots, one request after the other in turn.
 
-    def __init__(self, slots: int, image_length: int) -> None:
-        self.slots = slots
+    At most ``captions`` different texts run at once. A request whose turn it is but that does not fit holds up those
+    behind it, so that nobody waits for ever.
+    """
+
+    def __init__(self, slots: int, captions: int, image_length: int) -> None:
+        self.slots, self.captions = slots, captions
         self.image_length = image_length
         self.running: dict[int, Running] = {}
         self._free = list(reversed(range(slots)))
-        self._waiting: deque[tuple[Request, deque[int]]] = deque()
-        self._tokens_done: dict[str, int] = {}
-        self._requests: dict[str, Request] = {}
+        self._turns: deque[Entry] = deque()
+        self._entries: dict[str, Entry] = {}
+        self._texts: Counter[tuple[int, ...]] = Counter()
 
     @property
     def has_work(self) -> bool:
-        return bool(self._requests)
+        return bool(self._entries)
 
     def add(self, request: Request) -> None:
         """Queue every candidate of ``request``.
 
         Raises:
-            RequestError: a request of that id is already here, or it needs more slots at once than there are.
+            RequestError: a request of that id is already here, or it needs more than there is at once.
         """
-        if request.id in self._requests:
+        if request.id in self._entries:
             raise RequestError("id", f"request id {request.id!r} is in use: choose another.")
-        if request.sampling.guides and self.slots < 2:
-            raise RequestError("guidance", "guidance takes two slots but the engine has one: give it more, or use 1.")
-        self._requests[request.id] = request
-        self._tokens_done[request.id] = 0
-        self._waiting.append((request, deque(range(request.candidates))))
+        if request.sampling.guides and min(self.slots, self.captions) < 2:
+            raise RequestError(
+                "guidance", "guidance takes two slots and captions but the engine has one: give it more, or use 1."
+            )
+        entry = Entry(request, self.image_length - len(request.prefix))
+        self._entries[request.id] = entry
+        self._turns.append(entry)
+
+    def expire(self, now: float) -> dict[str, int]:
+        """Remove requests whose deadline has passed: id -> image tokens spent on it."""
+        late = [entry.request.id for entry in self._entries.values() if entry.request.deadline <= now]
+        return {request_id: self.cancel(request_id) for request_id in late}
 
     def admit(self) -> list[Running]:
         """Fill free slots; requests take turns, so that one of 512 candidates does not shut out one of 1."""
         admitted = []
-        while self._waiting and len(self._free) > self._waiting[0][0].sampling.guides:
-            request, candidates = self._waiting.popleft()
-            slot, twin = self._free.pop(), self._free.pop() if request.sampling.guides else None
-            running = Running(request, candidates.popleft(), slot, twin)
+        while self._turns and self._fits(self._turns[0].request):
+            entry = self._turns.popleft()
+            slot, twin = self._free.pop(), self._free.pop() if entry.request.sampling.guides else None
+            running = Running(entry, entry.waiting.popleft(), slot, twin)
             self.running[slot] = running
+            self._texts.update(_texts(entry.request))
             admitted.append(running)
-            if candidates:
-                self._waiting.append((request, candidates))
+            if entry.waiting:
+                self._turns.append(entry)
         return admitted
 
     def advance(self) -> list[Running]:
         """Count one token for every running candidate; free the slots of those that are whole and return them."""
         for running in self.running.values():
-            running.made += 1
-            self._tokens_done[running.request.id] += 1
-        whole = [running for running in self.running.values() if running.made == self._to_make(running.request)]
+            running.entry.made[running.candidate] += 1
+            running.entry.tokens_done += 1
+        whole = [running for running in self.running.values() if running.is_whole]
         for running in whole:
             self._release(running)
+            self._forget_if_done(running.entry)
         return whole
-
-    def forget_finished(self) -> None:
-        """Drop requests whose every token is made."""
-        for request_id in list(self._requests):
-            progress = self.progress(request_id)
-            if progress.tokens_done == progress.tokens_total:
-                del self._requests[request_id], self._tokens_done[request_id]
 
     def cancel(self, request_id: str) -> int:
         """Free the request's slots and places in the queue; return the image tokens spent on it (0 if unknown)."""
-        if self._requests.pop(request_id, None) is None:
+        if request_id not in self._entries:
             return 0
-        self._waiting = deque(entry for entry in self._waiting if entry[0].id != request_id)
-        for running in [running for running in self.running.values() if running.request.id == request_id]:
+        entry = self._entries[request_id]
+        self.drop(request_id, range(entry.request.candidates))
+        return entry.tokens_done
+
+    def drop(self, request_id: str, candidates: Collection[int]) -> int:
+        """Stop some candidates of a request, which then ends with the others; returns the tokens that this saves."""
+        entry = self._entries.get(request_id)
+        if entry is None:
+            return 0
+        stopped = [r for r in self.running.values() if r.entry is entry and r.candidate in candidates]
+        for running in stopped:
             self._release(running)
-        return self._tokens_done.pop(request_id)
+        waiting = [candidate for candidate in entry.waiting if candidate in candidates]
+        entry.waiting = deque(candidate for candidate in entry.waiting if candidate not in candidates)
+        if not entry.waiting and entry in self._turns:
+            self._turns.remove(entry)
+        left = [entry.to_make - entry.made[candidate] for candidate in [*waiting, *(r.candidate for r in stopped)]]
+        entry.tokens_total -= sum(left)
+        self._forget_if_done(entry)
+        return sum(left)
 
     def progress(self, request_id: str) -> Progress:
         """Tokens made and to make for a request that is still here."""
-        request = self._requests[request_id]
-        return Progress(self._tokens_done[request_id], request.candidates * self._to_make(request))
+        return self._entries[request_id].progress
 
-    def _to_make(self, request: Request) -> int:
-        return self.image_length - len(request.prefix)
+    def candidate_progress(self, request_id: str) -> list[Progress]:
+        """The same for each of its candidates."""
+        entry = self._entries[request_id]
+        return [Progress(made, entry.to_make) for made in entry.made]
+
+    def _fits(self, request: Request) -> bool:
+        more = sum(text not in self._texts for text in _texts(request))
+        return len(self._free) > request.sampling.guides and len(self._texts) + more <= self.captions
+
+    def _forget_if_done(self, entry: Entry) -> None:
+        if entry.tokens_done == entry.tokens_total:
+            self._entries.pop(entry.request.id, None)
 
     def _release(self, running: Running) -> None:
         del self.running[running.slot]
         self._free.append(running.slot)
         if running.twin is not None:
             self._free.append(running.twin)
+        self._texts -= Counter(_texts(running.request))  # drops what nobody reads any more
+
+
+def _texts(request: Request) -> set[tuple[int, ...]]:
+    """The texts that a candidate of ``request`` reads."""
+    return {request.text, UNCAPTIONED} if request.sampling.guides else {request.text}

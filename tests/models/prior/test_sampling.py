@@ -6,12 +6,15 @@ import math
 
 import torch
 
-from models.prior.sampling import gumbel_noise, restrict, sample
+from models.prior.sampling import gumbel_noise, noise_keys, restrict, sample
 
 
-def keys(count: int, **fixed: int) -> list[torch.Tensor]:
+def keys(count: int, **fixed: int) -> tuple[torch.Tensor, torch.Tensor]:
     index = torch.arange(count)
-    return [torch.full((count,), fixed[name]) if name in fixed else index for name in ("seed", "candidate", "position")]
+    seed, candidate, position = (
+        torch.full((count,), fixed[name]) if name in fixed else index for name in ("seed", "candidate", "position")
+    )
+    return noise_keys(seed, candidate), position
 
 
 def test_noise_is_standard_gumbel() -> None:
@@ -28,10 +31,10 @@ def test_noise_of_different_keys_is_uncorrelated() -> None:
 
 
 def test_noise_does_not_depend_on_the_batch() -> None:
-    seeds, candidates, positions = torch.tensor([5, 6]), torch.tensor([1, 9]), torch.tensor([40, 3])
-    together = gumbel_noise(seeds, candidates, positions, 100)
+    keys, positions = noise_keys(torch.tensor([5, 6]), torch.tensor([1, 9])), torch.tensor([40, 3])
+    together = gumbel_noise(keys, positions, 100)
     for row in range(2):
-        alone = gumbel_noise(seeds[row : row + 1], candidates[row : row + 1], positions[row : row + 1], 100)
+        alone = gumbel_noise(keys[row : row + 1], positions[row : row + 1], 100)
         assert torch.equal(alone[0], together[row])
 
 

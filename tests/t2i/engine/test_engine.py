@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.prior import Prior, PriorConfig, text_tensor
-from models.prior.sampling import restrict, sample
+from models.prior.sampling import noise_keys, restrict, sample
 from t2i.engine import Engine, Progress, Request, RequestError, Sampling, rows_to_keep
 
 CONFIG = PriorConfig(
@@ -58,8 +58,8 @@ def naive(prior: Prior, request: Request, candidate: int) -> list[int]:
         logits = uncaptioned + sampling.guidance * (captioned - uncaptioned) if sampling.guides else captioned
         if sampling.restricts:
             logits = restrict(logits, temperature, torch.tensor([sampling.top_k]), torch.tensor([sampling.top_p]))
-        key = [torch.tensor([value]) for value in (request.seed, candidate, position)]
-        tokens[0, position] = sample(logits, *key, temperature)[0]
+        key = noise_keys(torch.tensor([request.seed]), torch.tensor([candidate]))
+        tokens[0, position] = sample(logits, key, torch.tensor([position]), temperature)[0]
     return tokens[0].tolist()
 
 

@@ -1,0 +1,128 @@
+"""Keys and values of captions, each once for all the candidates that are drawn of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.prior.partial_attention import Part, attend_to_part
+
+Caption = tuple[int, ...]
+"""BPE ids, without pads: what text keys and values are known by."""
+
+BLOCK = 16
+"""Candidates of one caption that attend to its text in one matrix product, always of this many rows."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The blocks [first, end) that read the caption in ``row``."""
+
+    row: int
+    first: int
+    end: int
+
+    def of(self, blocks: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Its queries [blocks, A, BLOCK, E] beside its caption's text, which is not copied for them."""
+        q = blocks[self.first : self.end]
+        return q, *(text[self.row].expand(len(q), -1, -1, -1) for text in (keys, values))
+
+
+class SharedText:
+    """Room for C captions of P positions; S slots, each of which reads one of them.
+
+    With ``static`` every step is the same operations on the same shapes whatever is held, at the price of computing all
+    the blocks that there could be and of copying their text.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        slots: int,
+        captions: int,
+        heads: int,
+        length: int,
+        head_width: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.slots, self.captions, self.device, self.static = slots, captions, device, False
+        shape = (captions, heads, length, head_width)  # a CPU gives memory only once it is written
+        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
+        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
+        self._rows: dict[Caption, int] = {}
+        self._members: dict[Caption, list[int]] = {}
+        self._groups: list[Group] = []
+        blocks = -(-slots // BLOCK) + captions  # the most there can be
+        self._block_row = torch.zeros(blocks, dtype=torch.long, device=device)
+        self._block_slots = torch.zeros(blocks * BLOCK, dtype=torch.long, device=device)
+        self._place = torch.zeros(slots, dtype=torch.long, device=device)  # of each slot among the blocks' candidates
+        self._in_order = False  # whether that is the slot's own number
+
+    def __contains__(self, caption: Caption) -> bool:
+        return caption in self._rows
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the captions held now."""
+        return len(self._rows) * sum(tensor[0].nbytes for tensor in [*self.keys, *self.values])
+
+    def forget(self, needed: Collection[Caption]) -> None:
+        """Drop every caption that is not ``needed``."""
+        self._rows = {caption: row for caption, row in self._rows.items() if caption in needed}
+
+    def reserve(self, caption: Caption) -> int:
+        """The row of ``keys`` and ``values`` that is from now on this caption's.
+
+        Raises:
+            RuntimeError: there is none left.
+        """
+        free = set(range(self.captions)) - set(self._rows.values())
+        if not free:
+            raise RuntimeError(f"the cache holds {self.captions} captions already: admit no more.")
+        return self._rows.setdefault(caption, min(free))
+
+    def hold(self, members: dict[Caption, list[int]]) -> None:
+        """From now on the slots ``members[caption]`` read that caption, which is here; other slots read whatever."""
+        if members == self._members:
+            return
+        self._members = members
+        self._groups, block_row, block_slots = [], [], []
+        for caption, slots in members.items():
+            first, count = len(block_row), -(-len(slots) // BLOCK)
+            block_row += [self._rows[caption]] * count
+            block_slots += slots + slots[:1] * (count * BLOCK - len(slots))
+            self._groups.append(Group(self._rows[caption], first, first + count))
+        place = {slot: place for place, slot in reversed(list(enumerate(block_slots)))}
+        self._in_order = block_slots == list(range(self.slots))
+        self._block_row[: len(block_row)] = torch.tensor(block_row, device=self.device)
+        self._block_slots[: len(block_slots)] = torch.tensor(block_slots, device=self.device)
+        self._place.copy_(torch.tensor([place.get(slot, 0) for slot in range(self.slots)]))
+
+    def attend(self, layer: int, q: Tensor) -> Part:
+        """Queries [S, A, 1, E] of a layer over each slot's own caption."""
+        keys, values = self.keys[layer], self.values[layer]
+        if self.static:
+            parts = [attend_to_part(self._blocks(q), keys[self._block_row], values[self._block_row])]
+        else:
+            blocks = self._blocks(q)
+            parts = [attend_to_part(*group.of(blocks, keys, values)) for group in self._groups]
+        return Part(self._by_slot([part.gathered for part in parts]), self._by_slot([part.log_sum for part in parts]))
+
+    def _blocks(self, q: Tensor) -> Tensor:
+        """Queries [S, A, 1, E] by the caption that they read, [blocks, A, BLOCK, E]."""
+        q = q[:, :, 0]
+        if self.static:
+            q = q[self._block_slots]
+        elif not self._in_order:
+            q = q[self._block_slots[: self._groups[-1].end * BLOCK]]
+        return q.unflatten(0, (-1, BLOCK)).transpose(1, 2)
+
+    def _by_slot(self, parts: list[Tensor]) -> Tensor:
+        """[blocks, A, BLOCK, ...] of all groups -> [S, A, 1, ...]."""
+        x = (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(1, 2).flatten(0, 1)
+        return (x if not self.static and self._in_order else x[self._place]).unsqueeze(2)
