@@ -52,6 +52,12 @@ class KVCache:
         """Memory of all keys and values held now."""
         return self.text.bytes + sum(tensor.nbytes for tensor in [*self._keys, *self._values])
 
+    def fix_shapes(self) -> None:
+        """Have every step be the same operations on the same memory, as a compiled graph needs it."""
+        self.text.static = True
+        for tensor in [*self._keys, *self._values, *self.text.keys, *self.text.values]:
+            torch._dynamo.mark_static_address(tensor)
+
     def write_text(self, caption: Caption, masks: Mapping[str, Tensor]) -> list[Attend]:
         """Each layer's attention, under its kind's dense mask, for a pass over the prefix that is kept as ``caption``.
 
@@ -98,5 +104,5 @@ class KVCache:
         keys, values = self._keys[layer], self._values[layer]
         keys[self._slots, step.write] = k[:, :, 0]
         values[self._slots, step.write] = v[:, :, 0]
-        seen = (step.seen(ring).transpose(1, 2) for ring in (keys, values))
-        return merge(attend_to_part(q, *seen, step.bias), self.text.attend(layer, q))
+        seen_keys, seen_values = (step.seen(ring).transpose(1, 2) for ring in (keys, values))
+        return merge(attend_to_part(q, seen_keys, seen_values, step.bias), self.text.attend(layer, q))

@@ -7,9 +7,22 @@ pays up to about four rows (jobs/BENCHMARKS.md), and rounds the weights.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+@torch.library.custom_op("t2i::packed_linear", mutates_args=())
+def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None, after: str, algorithm: str) -> Tensor:
+    """oneDNN's product as torch.compile can take it, which cannot look into a packed weight."""
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], algorithm)
+
+
+@packed_linear.register_fake
+def _(x: Tensor, packed: Tensor, bias: Tensor | None, after: str, algorithm: str) -> Tensor:
+    return x.new_empty(*x.shape[:-1], packed.shape[0])
 
 
 class PackedLinear(nn.Module):
@@ -19,10 +32,13 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.bias = linear.bias
         self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
-        self.after = ("gelu", [], "tanh") if gelu else ("none", [], "")
+        self.after = ("gelu", "tanh") if gelu else ("none", "")
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, *self.after)
+        if torch.compiler.is_compiling():
+            return packed_linear(x, self.packed, self.bias, *self.after)
+        after, algorithm = self.after
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], algorithm)
 
     @staticmethod
     def is_supported() -> bool:
@@ -48,3 +64,15 @@ class Int8Linear(nn.Module):
         y = torch.ops.aten._weight_int8pack_mm(x.flatten(0, -2), self.weight, self.scale)
         y = y if self.bias is None else y + self.bias
         return (F.gelu(y, approximate="tanh") if self.gelu else y).unflatten(0, x.shape[:-1])
+
+
+def pack(module: nn.Module, layer: type[PackedLinear | Int8Linear]) -> None:
+    """Replace every ``nn.Linear`` below ``module``, and the GELU after it, by ``layer``."""
+    for (name, child), (next_name, following) in pairwise([*module.named_children(), ("", None)]):
+        if isinstance(child, nn.Linear):
+            gelu = isinstance(following, nn.GELU)
+            setattr(module, name, layer(child, gelu))
+            if gelu:
+                setattr(module, next_name, nn.Identity())
+        elif child is not None:
+            pack(child, layer)

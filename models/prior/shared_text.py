@@ -25,10 +25,10 @@ class Group:
     first: int
     end: int
 
-    def of(self, blocks: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Its queries [blocks, A, BLOCK, E] beside its caption's text, which is not copied for them."""
+    def attend(self, blocks: Tensor, keys: Tensor, values: Tensor) -> Part:
+        """Its queries among ``blocks`` [blocks, A, BLOCK, E] over its caption, which is not copied for them."""
         q = blocks[self.first : self.end]
-        return q, *(text[self.row].expand(len(q), -1, -1, -1) for text in (keys, values))
+        return attend_to_part(q, keys[self.row].expand(len(q), -1, -1, -1), values[self.row].expand(len(q), -1, -1, -1))
 
 
 class SharedText:
@@ -57,7 +57,7 @@ class SharedText:
         self._rows: dict[Caption, int] = {}
         self._members: dict[Caption, list[int]] = {}
         self._groups: list[Group] = []
-        blocks = -(-slots // BLOCK) + captions  # the most there can be
+        blocks = (slots - captions) // BLOCK + captions  # the most there can be
         self._block_row = torch.zeros(blocks, dtype=torch.long, device=device)
         self._block_slots = torch.zeros(blocks * BLOCK, dtype=torch.long, device=device)
         self._place = torch.zeros(slots, dtype=torch.long, device=device)  # of each slot among the blocks' candidates
@@ -91,7 +91,9 @@ class SharedText:
         if members == self._members:
             return
         self._members = members
-        self._groups, block_row, block_slots = [], [], []
+        self._groups = []
+        block_row: list[int] = []
+        block_slots: list[int] = []
         for caption, slots in members.items():
             first, count = len(block_row), -(-len(slots) // BLOCK)
             block_row += [self._rows[caption]] * count
@@ -105,12 +107,11 @@ class SharedText:
 
     def attend(self, layer: int, q: Tensor) -> Part:
         """Queries [S, A, 1, E] of a layer over each slot's own caption."""
-        keys, values = self.keys[layer], self.values[layer]
+        keys, values, blocks = self.keys[layer], self.values[layer], self._blocks(q)
         if self.static:
-            parts = [attend_to_part(self._blocks(q), keys[self._block_row], values[self._block_row])]
+            parts = [attend_to_part(blocks, self._of_blocks(keys), self._of_blocks(values))]
         else:
-            blocks = self._blocks(q)
-            parts = [attend_to_part(*group.of(blocks, keys, values)) for group in self._groups]
+            parts = [group.attend(blocks, keys, values) for group in self._groups]
         return Part(self._by_slot([part.gathered for part in parts]), self._by_slot([part.log_sum for part in parts]))
 
     def _blocks(self, q: Tensor) -> Tensor:
@@ -121,6 +122,12 @@ class SharedText:
         elif not self._in_order:
             q = q[self._block_slots[: self._groups[-1].end * BLOCK]]
         return q.unflatten(0, (-1, BLOCK)).transpose(1, 2)
+
+    def _of_blocks(self, text: Tensor) -> Tensor:
+        """[C, A, P, E] -> what each block reads, [blocks, A, P, E]; one caption alone need not be copied."""
+        if self.captions == 1:
+            return text.expand(len(self._block_row), -1, -1, -1)
+        return text[self._block_row]
 
     def _by_slot(self, parts: list[Tensor]) -> Tensor:
         """[blocks, A, BLOCK, ...] of all groups -> [S, A, 1, ...]."""

@@ -18,7 +18,7 @@ from models.errors import UserError
 from models.prior.attention import WORTHWHILE, DenseAttention, FlexAttention, LocalAttention
 from models.prior.kv_cache import Attend, KVCache
 from models.prior.masks import layer_kind
-from models.prior.packed import Int8Linear, PackedLinear
+from models.prior.packed import Int8Linear, PackedLinear, pack
 from models.prior.shared_text import Caption
 from models.prior.stream import StreamLayout
 from models.settings import setting
@@ -74,11 +74,6 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
-
-    def pack(self, layer: type[PackedLinear | Int8Linear]) -> None:
-        """Replace the linear layers by ``layer``, for inference."""
-        self.attention.qkv, self.attention.out = layer(self.attention.qkv), layer(self.attention.out)
-        self.mlp = nn.Sequential(layer(self.mlp[0], gelu=True), layer(self.mlp[2]))
 
     def forward(self, x: Tensor, attend: Attend) -> Tensor:
         x = x + self.attention(self.attention_norm(x), attend)
@@ -167,9 +162,9 @@ class Prior(nn.Module):
             raise UserError("dtype is int8: use bfloat16 on this device, int8 weights are for CPUs.")
         self.to(torch.bfloat16 if rounded else dtype).eval()
         if on_cpu and dtype != torch.float32 and PackedLinear.is_supported():
-            for block in self.blocks:
-                block.pack(Int8Linear if rounded else PackedLinear)
-            self.image_head = PackedLinear(self.image_head)
+            if rounded:
+                pack(self.blocks, Int8Linear)
+            pack(self, PackedLinear)
         return self
 
     def new_cache(self, slots: int, captions: int) -> KVCache:

@@ -7,15 +7,14 @@ steps, in order, without a lock.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from t2i.engine import Engine, FinishedCandidate, Progress, Request, StepResult
+from t2i.engine import CompletedRows, Engine, FinishedCandidate, Progress, Request, StepResult
 from t2i.logs import get_logger
 
-Event = FinishedCandidate | Progress
+Event = CompletedRows | FinishedCandidate | Progress
 ResultT = TypeVar("ResultT")
 
 logger = get_logger("serve.engine")
@@ -46,23 +45,23 @@ class EngineLoop:
         if self._task.done():
             raise EngineStopped("the engine stopped: see the log of its replica.")
 
-    async def stream(self, request: Request, deadline: float) -> AsyncGenerator[Event]:
-        """Candidates as they finish, and progress at every percent; full progress comes last.
+    async def stream(self, request: Request) -> AsyncGenerator[Event]:
+        """Candidates (and rows, if asked for) as they are completed, progress at every percent; the whole comes last.
 
         However the iteration ends, the request has left the engine within one step.
 
         Raises:
             RequestError: the engine refuses the request.
-            TimeoutError: ``deadline`` (Unix time) passed first; before the first step nothing was computed.
+            TimeoutError: its deadline passed first; before its first step nothing was computed.
             EngineStopped: the engine failed.
         """
         self.check()
         inbox = self._inboxes[request.id] = _Inbox()
         try:
-            await self._on_thread(self._add, request, deadline)
+            await self._on_thread(self._engine.add, request)
             self._wake.set()
             while True:
-                event = await asyncio.wait_for(inbox.get(), deadline - time.time())
+                event = await inbox.get()
                 yield event
                 if isinstance(event, Progress) and event.tokens_done == event.tokens_total:
                     return
@@ -70,14 +69,9 @@ class EngineLoop:
             del self._inboxes[request.id]
             self._thread.submit(self._leave, request.id)
 
-    def _add(self, request: Request, deadline: float) -> None:
-        if deadline <= time.time():
-            raise TimeoutError("the deadline passed before the request was begun.")
-        self._engine.add(request)
-
     def _leave(self, request_id: str) -> None:
         if spent := self._engine.cancel(request_id):
-            logger.info("request %s left the engine unfinished, %d image tokens were spent on it", request_id, spent)
+            _log_unfinished(request_id, spent)
 
     async def _run(self) -> None:
         try:
@@ -85,19 +79,25 @@ class EngineLoop:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._engine.has_work:
-                    self._deliver(await self._on_thread(self._engine.step))
-                    self.steps += 1
+                    result = await self._on_thread(self._engine.step)
+                    self.steps += bool(result.progress)
+                    self._deliver(result)
         except Exception:
             logger.exception("the engine failed")
             raise
         finally:
             for inbox in self._inboxes.values():
-                inbox.put(None)
+                inbox.put(EngineStopped("the engine stopped: see the log of its replica."))
 
     def _deliver(self, result: StepResult) -> None:
-        for candidate in result.finished:
-            if candidate.request_id in self._inboxes:
-                self._inboxes[candidate.request_id].put(candidate)
+        made: list[CompletedRows | FinishedCandidate] = [*result.rows, *result.finished]
+        for event in made:
+            if event.request_id in self._inboxes:
+                self._inboxes[event.request_id].put(event)
+        for request_id, spent in result.expired.items():
+            _log_unfinished(request_id, spent)
+            if request_id in self._inboxes:
+                self._inboxes[request_id].put(TimeoutError("the deadline of the request passed."))
         for request_id, progress in result.progress.items():
             if request_id in self._inboxes:
                 self._inboxes[request_id].put_progress(progress)
@@ -106,15 +106,19 @@ class EngineLoop:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
+def _log_unfinished(request_id: str, spent: int) -> None:
+    logger.info("request %s left the engine unfinished, %d image tokens were spent on it", request_id, spent)
+
+
 class _Inbox:
     """The events of one request, between the engine's loop and whoever waits for them."""
 
     def __init__(self) -> None:
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._percent = -1
 
-    def put(self, event: Event | None) -> None:
-        """Hand over a candidate; None says that the engine stopped."""
+    def put(self, event: Event | Exception) -> None:
+        """Hand over what was made, or why no more will come."""
         self._events.put_nowait(event)
 
     def put_progress(self, progress: Progress) -> None:
@@ -126,6 +130,6 @@ class _Inbox:
 
     async def get(self) -> Event:
         event = await self._events.get()
-        if event is None:
-            raise EngineStopped("the engine stopped: see the log of its replica.")
+        if isinstance(event, Exception):
+            raise event
         return event

@@ -14,9 +14,9 @@ from models.checkpoint import load_model
 from models.manifest import model_hash
 from models.prior import Prior, PriorConfig
 from models.tokenizer import CaptionTokenizer
-from t2i.engine import Engine, FinishedCandidate, Progress, Request
+from t2i.engine import Engine, Request
 from t2i.serve.config import ServeConfig
-from t2i.serve.engine_loop import EngineLoop
+from t2i.serve.engine_loop import EngineLoop, Event
 from t2i.serve.messages import SampleOrder, SampleStart
 
 
@@ -32,13 +32,13 @@ class PriorReplica:
         self._layout = prior.layout
         self._engine = EngineLoop(Engine(prior, config.slots))
 
-    async def sample(self, order: SampleOrder) -> AsyncIterator[SampleStart | Progress | FinishedCandidate]:
+    async def sample(self, order: SampleOrder) -> AsyncIterator[SampleStart | Event]:
         """The start, then what :meth:`EngineLoop.stream` gives."""
         caption = self._tokenizer.encode(order.caption, self._layout.text_length)
         yield SampleStart(caption.truncated, self._layout.grid, self._model)
-        name = uuid.uuid4().hex[:12]
-        request = Request(name, tuple(caption.ids), order.candidates, order.seed, order.sampling, order.prefix)
-        async with aclosing(self._engine.stream(request, order.deadline)) as events:
+        name, ids = uuid.uuid4().hex[:12], tuple(caption.ids)
+        request = Request(name, ids, order.candidates, order.seed, order.sampling, order.prefix, order.deadline)
+        async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 yield event
 
