@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.prior.decode_attention import decode_attention
 from models.prior.masks import Kind
-from models.prior.partial_attention import attend_to_part, merge
 from models.prior.rings import Ring, Step
 from models.prior.shared_text import Caption, SharedText
 from models.prior.stream import StreamLayout
@@ -45,7 +45,6 @@ class KVCache:
         image = [(slots, self._rings[kind].size, heads, head_width) for kind in kinds]
         self._keys = [torch.zeros(shape, device=device, dtype=dtype) for shape in image]
         self._values = [torch.zeros(shape, device=device, dtype=dtype) for shape in image]
-        self._slots = torch.arange(slots, device=device)
 
     @property
     def bytes(self) -> int:
@@ -88,7 +87,7 @@ class KVCache:
 
     def decode(self, positions: Tensor) -> list[Attend]:
         """Each layer's attention for one image token in every slot, at raster ``positions`` int64 [S]."""
-        steps = {kind: ring.step(positions, self.dtype) for kind, ring in self._rings.items()}
+        steps = {kind: ring.step(positions) for kind, ring in self._rings.items()}
         return [partial(self._decode_layer, layer, steps[kind]) for layer, kind in enumerate(self.kinds)]
 
     def _whole_stream(self, write: Callable[[int, Tensor, Tensor], None], masks: Mapping[str, Tensor]) -> list[Attend]:
@@ -101,8 +100,5 @@ class KVCache:
 
     def _decode_layer(self, layer: int, step: Step, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k, v [S, A, 1, E] -> [S, A, 1, E]: one softmax over the caption's text and the visible image tokens."""
-        keys, values = self._keys[layer], self._values[layer]
-        keys[self._slots, step.write] = k[:, :, 0]
-        values[self._slots, step.write] = v[:, :, 0]
-        seen_keys, seen_values = (step.seen(ring).transpose(1, 2) for ring in (keys, values))
-        return merge(attend_to_part(q, seen_keys, seen_values, step.bias), self.text.attend(layer, q))
+        text = self.text.attend(layer, q)
+        return decode_attention(q, k, v, self._keys[layer], self._values[layer], step, text)

@@ -17,19 +17,28 @@ from models.prior.masks import Kind, offsets
 
 @dataclass(frozen=True)
 class Step:
-    """One decoding step in every ring of a kind."""
+    """One decoding step in every ring of a kind.
 
-    write: Tensor  # int64 [S], each slot's place for its token
-    chunk: int  # places that are read in one piece
-    read: Tensor | None  # int64 [pieces], rows of [S * size / chunk], or none where everything is read in order
-    bias: Tensor  # [S, 1, 1, M], -inf where nothing has been written yet
+    ``write`` int64 [S] is each slot's place for its token, ``places`` int64 [S, M] are those that it then reads, -1
+    where nothing has been written yet. With ``everything`` they are the whole ring in its own order.
+    """
+
+    write: Tensor
+    places: Tensor
+    everything: bool
 
     def seen(self, ring: Tensor) -> Tensor:
-        """The places [S, M, A, E] of a ring [S, size, A, E] that the step's queries read."""
-        if self.read is None:
+        """The places [S, M, A, E] of a ring [S, size, A, E]."""
+        if self.everything:
             return ring
-        pieces = ring.view(-1, self.chunk * ring.shape[2] * ring.shape[3]).index_select(0, self.read)
-        return pieces.view(ring.shape[0], -1, *ring.shape[2:])
+        first = torch.arange(len(ring), device=ring.device)[:, None] * ring.shape[1]
+        rows = ring.flatten(2).flatten(0, 1).index_select(0, (first + self.places.clamp(min=0)).flatten())
+        return rows.view(len(ring), -1, *ring.shape[2:])
+
+    def bias(self, dtype: torch.dtype) -> Tensor:
+        """[S, 1, 1, M]: -inf where there is nothing to see."""
+        zeros = torch.zeros(self.places.shape, device=self.places.device, dtype=dtype)
+        return zeros.masked_fill(self.places < 0, -torch.inf)[:, None, None]
 
 
 class Ring:
@@ -49,21 +58,10 @@ class Ring:
         height, width = self.grid
         return positions % width * height + positions // width if self.kind == "column" else positions % self.size
 
-    def step(self, positions: Tensor, dtype: torch.dtype) -> Step:
+    def step(self, positions: Tensor) -> Step:
         """What one token at raster ``positions`` int64 [S] of every slot writes and reads."""
-        slots = torch.arange(len(positions), device=positions.device)
-        height, width = self.grid
         if self.kind == "row":
-            chunk, read, visible = 1, None, _up_to(positions, self.size)
-        elif self.kind == "column":
-            chunk, read, visible = height, slots * width + positions % width, _up_to(positions // width, height)
-        else:
-            seen = positions[:, None] - self.offsets
-            chunk, read, visible = 1, (slots[:, None] * self.size + seen % self.size).flatten(), seen >= 0
-        bias = torch.zeros(visible.shape, device=visible.device, dtype=dtype).masked_fill(~visible, -torch.inf)
-        return Step(self.place(positions), chunk, read, bias[:, None, None])
-
-
-def _up_to(last: Tensor, count: int) -> Tensor:
-    """Bool [S, count]: which of ``count`` places are not after ``last`` [S]."""
-    return torch.arange(count, device=last.device) <= last[:, None]
+            places = torch.arange(self.size, device=positions.device).expand(len(positions), -1)
+            return Step(self.place(positions), places.masked_fill(places > positions[:, None], -1), True)
+        seen = positions[:, None] - self.offsets
+        return Step(self.place(positions), self.place(seen).masked_fill(seen < 0, -1), False)

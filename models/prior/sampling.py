@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.prior.kernels import kernels
+
 GROUP = 64
 """Tokens that are weighed together first."""
 
@@ -23,13 +25,24 @@ def sample(logits: Tensor, keys: Tensor, positions: Tensor, temperatures: Tensor
     tokens by their log-sum-exp, then within the group: the same distribution from K / 64 + 64 random numbers a row
     instead of K, and without a sort. t = 0 is the most likely token. ``keys`` are :func:`noise_keys`.
     """
-    scores = logits / temperatures.clamp(min=COLDEST)[:, None]
-    scores = F.pad(scores, (0, -logits.shape[-1] % GROUP), value=-torch.inf).unflatten(-1, (-1, GROUP))
-    noise = gumbel_noise(keys, positions, scores.shape[1] + GROUP) * (temperatures > 0)[:, None]
-    of_groups, within = noise.split([scores.shape[1], GROUP], dim=-1)
-    group = (scores.logsumexp(dim=-1) + of_groups).argmax(dim=-1)
-    scores = scores.gather(1, group[:, None, None].expand(-1, 1, GROUP))[:, 0]
+    logits = F.pad(logits, (0, -logits.shape[-1] % GROUP), value=-torch.inf).unflatten(-1, (-1, GROUP))
+    sharpness = temperatures.clamp(min=COLDEST).reciprocal()
+    noise = gumbel_noise(keys, positions, logits.shape[1] + GROUP) * (temperatures > 0)[:, None]
+    of_groups, within = noise.split([logits.shape[1], GROUP], dim=-1)
+    group = (group_log_sums(logits, sharpness) + of_groups).argmax(dim=-1)
+    scores = logits.gather(1, group[:, None, None].expand(-1, 1, GROUP))[:, 0] * sharpness[:, None]
     return group * GROUP + (scores + within).argmax(dim=-1)
+
+
+def group_log_sums(logits: Tensor, sharpness: Tensor) -> Tensor:
+    """Log-sum-exp of ``logits * sharpness`` within each group: [S, G, 64] and float32 [S] -> float32 [S, G]."""
+    library = kernels(logits.dtype) if logits.device.type == "cpu" else None
+    if library is None:
+        return (logits * sharpness[:, None, None]).logsumexp(dim=-1)
+    logits, out = logits.contiguous(), logits.new_empty(logits.shape[:2], dtype=torch.float32)
+    pointers = (x.data_ptr() for x in (logits, sharpness, out))
+    library.group_log_sums(*pointers, *logits.shape, torch.get_num_threads())
+    return out
 
 
 def restrict(logits: Tensor, temperatures: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:

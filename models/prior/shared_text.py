@@ -14,25 +14,33 @@ Caption = tuple[int, ...]
 """BPE ids, without pads: what text keys and values are known by."""
 
 BLOCK = 16
-"""Candidates of one caption that attend to its text in one matrix product, always of this many rows."""
+"""Candidates of one caption that attend to its text in one matrix product, always of this many rows (or of all slots,
+where those are fewer)."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The blocks [first, end) that read the caption in ``row``."""
+    """Blocks [first, end) that read the captions in ``rows``: all of them the only one, or each block its own."""
 
-    row: int
+    rows: slice
     first: int
     end: int
 
     def attend(self, blocks: Tensor, keys: Tensor, values: Tensor) -> Part:
-        """Its queries among ``blocks`` [blocks, A, BLOCK, E] over its caption, which is not copied for them."""
+        """Its queries among ``blocks`` [blocks, A, R, E] over its captions, which are not copied for them."""
         q = blocks[self.first : self.end]
-        return attend_to_part(q, keys[self.row].expand(len(q), -1, -1, -1), values[self.row].expand(len(q), -1, -1, -1))
+        return attend_to_part(q, *(text[self.rows].expand(len(q), -1, -1, -1) for text in (keys, values)))
+
+    def joined(self, other: Group) -> Group | None:
+        """The blocks of both, if one product can serve them: each a block or more of its own, in neighbouring rows."""
+        single = self.end - self.first == self.rows.stop - self.rows.start and other.end - other.first == 1
+        if single and self.rows.stop == other.rows.start:
+            return Group(slice(self.rows.start, other.rows.stop), self.first, other.end)
+        return None
 
 
 class SharedText:
-    """Room for C captions of P positions; S slots, each of which reads one of them.
+    """Room for C captions of P positions; S slots, each of which reads one of them, in blocks of R.
 
     With ``static`` every step is the same operations on the same shapes whatever is held, at the price of computing all
     the blocks that there could be and of copying their text.
@@ -57,9 +65,10 @@ class SharedText:
         self._rows: dict[Caption, int] = {}
         self._members: dict[Caption, list[int]] = {}
         self._groups: list[Group] = []
-        blocks = (slots - captions) // BLOCK + captions  # the most there can be
+        self.block = min(BLOCK, slots)
+        blocks = (slots - captions) // self.block + captions  # the most there can be
         self._block_row = torch.zeros(blocks, dtype=torch.long, device=device)
-        self._block_slots = torch.zeros(blocks * BLOCK, dtype=torch.long, device=device)
+        self._block_slots = torch.zeros(blocks * self.block, dtype=torch.long, device=device)
         self._place = torch.zeros(slots, dtype=torch.long, device=device)  # of each slot among the blocks' candidates
         self._in_order = False  # whether that is the slot's own number
 
@@ -94,16 +103,20 @@ class SharedText:
         self._groups = []
         block_row: list[int] = []
         block_slots: list[int] = []
-        for caption, slots in members.items():
-            first, count = len(block_row), -(-len(slots) // BLOCK)
-            block_row += [self._rows[caption]] * count
-            block_slots += slots + slots[:1] * (count * BLOCK - len(slots))
-            self._groups.append(Group(self._rows[caption], first, first + count))
+        for row, slots in sorted((self._rows[caption], slots) for caption, slots in members.items()):
+            first, count = len(block_row), -(-len(slots) // self.block)
+            block_row += [row] * count
+            block_slots += slots + slots[:1] * (count * self.block - len(slots))
+            self._add(Group(slice(row, row + 1), first, first + count))
         place = {slot: place for place, slot in reversed(list(enumerate(block_slots)))}
         self._in_order = block_slots == list(range(self.slots))
         self._block_row[: len(block_row)] = torch.tensor(block_row, device=self.device)
         self._block_slots[: len(block_slots)] = torch.tensor(block_slots, device=self.device)
         self._place.copy_(torch.tensor([place.get(slot, 0) for slot in range(self.slots)]))
+
+    def _add(self, group: Group) -> None:
+        joined = self._groups[-1].joined(group) if self._groups else None
+        self._groups = [*self._groups[:-1], joined] if joined else [*self._groups, group]
 
     def attend(self, layer: int, q: Tensor) -> Part:
         """Queries [S, A, 1, E] of a layer over each slot's own caption."""
@@ -115,13 +128,13 @@ class SharedText:
         return Part(self._by_slot([part.gathered for part in parts]), self._by_slot([part.log_sum for part in parts]))
 
     def _blocks(self, q: Tensor) -> Tensor:
-        """Queries [S, A, 1, E] by the caption that they read, [blocks, A, BLOCK, E]."""
+        """Queries [S, A, 1, E] by the caption that they read, [blocks, A, R, E]."""
         q = q[:, :, 0]
         if self.static:
             q = q[self._block_slots]
         elif not self._in_order:
-            q = q[self._block_slots[: self._groups[-1].end * BLOCK]]
-        return q.unflatten(0, (-1, BLOCK)).transpose(1, 2)
+            q = q[self._block_slots[: self._groups[-1].end * self.block]]
+        return q.unflatten(0, (-1, self.block)).transpose(1, 2)
 
     def _of_blocks(self, text: Tensor) -> Tensor:
         """[C, A, P, E] -> what each block reads, [blocks, A, P, E]; one caption alone need not be copied."""
@@ -130,6 +143,6 @@ class SharedText:
         return text[self._block_row]
 
     def _by_slot(self, parts: list[Tensor]) -> Tensor:
-        """[blocks, A, BLOCK, ...] of all groups -> [S, A, 1, ...]."""
+        """[blocks, A, R, ...] of all groups -> [S, A, 1, ...]."""
         x = (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(1, 2).flatten(0, 1)
         return (x if not self.static and self._in_order else x[self._place]).unsqueeze(2)

@@ -18,7 +18,8 @@ from models.tokenizer import CaptionTokenizer
 from t2i.engine.engine import Engine
 from t2i.engine.request import Progress, Request, Sampling
 
-DECODE_BATCH = 64
+RANK_BATCH = 64
+"""Images that CLIP encodes at once."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,20 @@ class TextToImage:
         self.reranker = reranker
 
     @classmethod
-    def load(cls, run: str | Path, slots: int = 64, device: str = "cpu", rerank: bool = True) -> TextToImage:
+    def load(
+        cls, run: str | Path, slots: int = 64, device: str = "cpu", rerank: bool = True, dtype: str = "float32"
+    ) -> TextToImage:
         """Load the models under ``run`` (``tokenizer``, ``prior/model``, ``dvae/model``, ``clip/model``).
 
         Raises:
             CheckpointError: one is missing, incomplete or damaged.
+            UserError: there is no such ``dtype`` (see models.precision).
         """
         run = Path(run)
         tokenizer = CaptionTokenizer.load(run / "tokenizer")
-        prior = load_model(Prior, PriorConfig, run / "prior" / "model", device)
-        dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device)
-        reranker = load_model(CLIPReranker, CLIPConfig, run / "clip" / "model", device) if rerank else None
+        prior = load_model(Prior, PriorConfig, run / "prior" / "model", device, dtype)
+        dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device, dtype)
+        reranker = load_model(CLIPReranker, CLIPConfig, run / "clip" / "model", device, dtype) if rerank else None
         return cls(tokenizer, prior, dvae, reranker, slots)
 
     @property
@@ -126,18 +130,27 @@ class TextToImage:
     @torch.inference_mode()
     def decode(self, image_tokens: np.ndarray) -> np.ndarray:
         """Image tokens int [n, N] -> images uint8 [n, H, W, 3], rounded to nearest."""
-        device = next(self.dvae.parameters()).device
-        batches = torch.from_numpy(image_tokens.astype(np.int64)).split(DECODE_BATCH)
-        images = torch.cat([self.dvae.decode(batch.to(device), self.grid) for batch in batches])
-        return to_uint8(images)
+        return to_uint8(self.dvae.decode(self._on_device(image_tokens), self.grid))
+
+    @torch.inference_mode()
+    def preview(self, image_tokens: np.ndarray) -> np.ndarray:
+        """Image tokens int [n, r * w] of the top r rows -> images uint8 [n, H, W, 3], mid-grey below those rows.
+
+        Raises:
+            ValueError: the tokens are not whole rows of the grid.
+        """
+        return to_uint8(self.dvae.preview(self._on_device(image_tokens), self.grid))
 
     @torch.inference_mode()
     def rank(self, images: np.ndarray, caption: str) -> Ranking:
         """Images uint8 [n, H, W, 3] by their CLIP cosine with one caption."""
         if self.reranker is None:
             raise RuntimeError("TextToImage was loaded without its reranker.")
-        features = torch.cat([self.reranker.encode_images(batch) for batch in to_float(images).split(DECODE_BATCH)])
+        features = torch.cat([self.reranker.encode_images(batch) for batch in to_float(images).split(RANK_BATCH)])
         return rank(features, self.reranker.encode_captions([caption])[0])
+
+    def _on_device(self, image_tokens: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(image_tokens.astype(np.int64)).to(next(self.dvae.parameters()).device)
 
     def _generation(self, caption: str, truncated: bool, tokens: np.ndarray) -> Generation:
         images = self.decode(tokens)

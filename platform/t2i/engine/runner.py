@@ -149,9 +149,9 @@ class Runner:
 
 
 def _members(running: Iterable[Running]) -> dict[Caption, list[int]]:
-    """The slots that read each caption."""
+    """The slots that read each caption, both in order."""
     members: dict[Caption, list[int]] = defaultdict(list)
-    for candidate in running:
+    for candidate in sorted(running, key=lambda candidate: candidate.slot):
         members[candidate.request.text].append(candidate.slot)
         if candidate.twin is not None:
             members[UNCAPTIONED].append(candidate.twin)

@@ -103,16 +103,16 @@ class Scheduler:
 
     def admit(self) -> list[Running]:
         """Fill free slots; requests take turns, so that one of 512 candidates does not shut out one of 1."""
-        admitted = []
+        admitted: list[Running] = []
         while self._turns and self._fits(self._turns[0].request):
             entry = self._turns.popleft()
             slot, twin = self._free.pop(), self._free.pop() if entry.request.sampling.guides else None
-            running = Running(entry, entry.waiting.popleft(), slot, twin)
-            self.running[slot] = running
+            admitted.append(Running(entry, entry.waiting.popleft(), slot, twin))
             self._texts.update(_texts(entry.request))
-            admitted.append(running)
             if entry.waiting:
                 self._turns.append(entry)
+        _place_side_by_side(admitted)
+        self.running |= {running.slot: running for running in admitted}
         return admitted
 
     def advance(self) -> list[Running]:
@@ -174,6 +174,13 @@ class Scheduler:
         if running.twin is not None:
             self._free.append(running.twin)
         self._texts -= Counter(_texts(running.request))  # drops what nobody reads any more
+
+
+def _place_side_by_side(admitted: list[Running]) -> None:
+    """Deal the slots out anew so that candidates of one caption are neighbours, which saves the cache a sorting."""
+    slots = sorted(running.slot for running in admitted)
+    for running, slot in zip(sorted(admitted, key=lambda running: running.request.text), slots, strict=True):
+        running.slot = slot
 
 
 def _texts(request: Request) -> set[tuple[int, ...]]:
