@@ -8,10 +8,10 @@ RUN ?= runs/tiny
 PORT ?= 50051
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-peers lint type proto bench serve clean
+.PHONY: help install demo test test-fast test-peers lint type proto bench bench-peers serve clean
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## create .venv with the pinned dependencies and this checkout
 
@@ -36,6 +36,7 @@ test-peers: $(PEERS)/.installed ## figures against other implementations (the ex
 $(PEERS)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
+	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --no-deps dalle-pytorch # youtokentome: no build
 	@touch $@
 
 lint: $(STAMP) ## ruff, and the import directions
@@ -53,6 +54,9 @@ proto: $(STAMP) ## generate the gRPC code from platform/t2i/protos
 bench: $(STAMP) ## time the parts side by side on this machine
 	$(BIN)/python jobs/bench_sampler.py
 	$(BIN)/python jobs/bench_attention.py
+
+bench-peers: $(PEERS)/.installed ## time the engine beside other implementations of its sampler
+	$(PEERS)/bin/python jobs/bench_engine.py peers=true
 
 serve: $(STAMP) ## serve the models of RUN (default runs/tiny) on 127.0.0.1:PORT (default 50051)
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT)
