@@ -52,7 +52,7 @@ proto: $(STAMP) ## generate the gRPC code from platform/t2i/protos
 		--grpc_python_out=platform --mypy_out=platform --mypy_grpc_out=platform platform/t2i/protos/v1/*.proto
 
 bench: $(STAMP) ## time the parts side by side on this machine
-	$(BIN)/python jobs/bench_sampler.py
+	$(BIN)/python jobs/bench_engine.py
 	$(BIN)/python jobs/bench_attention.py
 
 bench-peers: $(PEERS)/.installed ## time the engine beside other implementations of its sampler

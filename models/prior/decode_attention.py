@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from models.prior.kernels import kernels
-from models.prior.partial_attention import Part, attend_to_part, merge
+from models.prior.partial_attention import attend_to_part, merge
 from models.prior.rings import Step
+from models.prior.shared_text import TextPart
 
 
-def decode_attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: Step, text: Part) -> Tensor:
+def decode_attention(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: Step, text: TextPart
+) -> Tensor:
     """q, k, v [S, A, 1, E] and rings [S, size, A, E] -> what the queries gather of image and text, [S, A, 1, E].
 
     ``k`` and ``v`` are written into the rings first.
@@ -24,27 +27,26 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tens
     return in_torch(q, k, v, keys, values, step, text)
 
 
-def in_torch(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: Step, text: Part) -> Tensor:
+def in_torch(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: Step, text: TextPart) -> Tensor:
     """The reference, and what a GPU computes."""
     slots = torch.arange(len(q), device=q.device)
     keys[slots, step.write] = k[:, :, 0]
     values[slots, step.write] = v[:, :, 0]
     seen_keys, seen_values = (step.seen(ring).transpose(1, 2) for ring in (keys, values))
-    return merge(attend_to_part(q, seen_keys, seen_values, step.bias(q.dtype)), text)
+    return merge(attend_to_part(q, seen_keys, seen_values, step.bias(q.dtype)), text.by_slot())
 
 
-def in_c(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: Step, text: Part) -> Tensor:
+def in_c(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: Step, text: TextPart) -> Tensor:
     """The same in one pass; q, k and v are rows of one tensor, as a projection to all three leaves them."""
     slots, size, heads, width = keys.shape
-    gathered, log_sum = text.gathered.contiguous(), text.log_sum.contiguous()
-    out = torch.empty_like(gathered)
-    library = kernels(q.dtype)
+    gathered, log_sum = (x.transpose(1, 2).contiguous() for x in text.blocks)  # mostly that is how they lie
+    out, library = q.new_empty(slots, heads, 1, width), kernels(q.dtype)
     assert library is not None
     assert q.stride(1) == k.stride(1) == v.stride(1) == width
     library.decode_attention(
         *(x.data_ptr() for x in (q, k, v)),
         q.stride(0),
-        *(x.data_ptr() for x in (keys, values, step.write, step.places, gathered, log_sum, out)),
+        *(x.data_ptr() for x in (keys, values, step.write, step.places, gathered, log_sum, text.place, out)),
         *(slots, size, step.places.shape[1], heads, width),
         width**-0.5,
         torch.get_num_threads(),

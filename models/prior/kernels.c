@@ -80,11 +80,12 @@ static inline __attribute__((always_inline)) void attend(
  * the text, of which it is given what was gathered and the log-sum-exp of the scores.
  *
  * q, k, v: row s begins at s * stride; keys, values [slots, size, heads, width]; write [slots]; places [slots, reach],
- * negative where there is nothing to see; text [slots, heads, width], text_log_sum [slots, heads]; out like text. */
+ * negative where there is nothing to see; text [rows, heads, width] and text_log_sum [rows, heads], of which slot s has
+ * row text_row[s]; out [slots, heads, width]. */
 void decode_attention(const element *q, const element *k, const element *v, int64_t stride, element *keys,
                       element *values, const int64_t *write, const int64_t *places, const element *text,
-                      const float *text_log_sum, element *out, int64_t slots, int64_t size, int64_t reach,
-                      int64_t heads, int64_t width, float scale, int64_t threads) {
+                      const float *text_log_sum, const int64_t *text_row, element *out, int64_t slots, int64_t size,
+                      int64_t reach, int64_t heads, int64_t width, float scale, int64_t threads) {
     const int64_t row = heads * width;
 #pragma omp parallel for num_threads(threads) schedule(static) if (slots > 1)
     for (int64_t s = 0; s < slots; s++) {
@@ -94,12 +95,14 @@ void decode_attention(const element *q, const element *k, const element *v, int6
         int64_t seen[reach], count = 0;
         for (int64_t m = 0; m < reach; m++)
             if (places[s * reach + m] >= 0) seen[count++] = places[s * reach + m];
+        const element *own_text = text + text_row[s] * row;
+        const float *own_log_sum = text_log_sum + text_row[s] * heads;
         if (width == 64) /* the paper's; a constant makes whole vectors of it */
-            attend(q + s * stride, own_keys, own_values, seen, count, text + s * row, text_log_sum + s * heads,
-                   out + s * row, heads, 64, scale);
+            attend(q + s * stride, own_keys, own_values, seen, count, own_text, own_log_sum, out + s * row, heads, 64,
+                   scale);
         else
-            attend(q + s * stride, own_keys, own_values, seen, count, text + s * row, text_log_sum + s * heads,
-                   out + s * row, heads, width, scale);
+            attend(q + s * stride, own_keys, own_values, seen, count, own_text, own_log_sum, out + s * row, heads,
+                   width, scale);
     }
 }
 

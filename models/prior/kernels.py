@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).with_suffix(".c")
-FLAGS = "-O3 -march=native -std=c11 -fopenmp -shared -fPIC -fno-math-errno -fno-trapping-math".split()
+FLAGS = ["-O3", "-march=native", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
 DEFINES = {torch.bfloat16: ["-DBFLOAT16"], torch.float32: []}
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 
@@ -52,7 +52,7 @@ def build(command: list[str], path: Path) -> None:
 def declare(library: ctypes.CDLL) -> None:
     """Give the functions their signatures."""
     real = ctypes.c_float
-    library.decode_attention.argtypes = [*[POINTER] * 3, NUMBER, *[POINTER] * 7, *[NUMBER] * 5, real, NUMBER]
+    library.decode_attention.argtypes = [*[POINTER] * 3, NUMBER, *[POINTER] * 8, *[NUMBER] * 5, real, NUMBER]
     library.group_log_sums.argtypes = [*[POINTER] * 3, *[NUMBER] * 4]
     library.decode_attention.restype = library.group_log_sums.restype = None
 

@@ -23,6 +23,11 @@ def attend_to_part(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) 
     """Queries [B, A, P, E] over keys and values [B, A, M, E]; ``bias`` is added to the scores (-inf hides a key)."""
     if q.device.type == "cpu":
         return Part(*torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=bias))
+    return attend_to_part_in_steps(q, k, v, bias)
+
+
+def attend_to_part_in_steps(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Part:
+    """The same in plain operations, for devices whose fused attention keeps the sums to itself."""
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
     if bias is not None:
         scores = scores + bias

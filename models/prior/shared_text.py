@@ -39,6 +39,18 @@ class Group:
         return None
 
 
+@dataclass(frozen=True)
+class TextPart:
+    """What was gathered of the text in blocks [blocks, A, R, ...], and the place of each slot among their rows [S]."""
+
+    blocks: Part
+    place: Tensor
+
+    def by_slot(self) -> Part:
+        """The same, [S, A, 1, ...]."""
+        return Part(*(x.transpose(1, 2).flatten(0, 1)[self.place].unsqueeze(2) for x in self.blocks))
+
+
 class SharedText:
     """Room for C captions of P positions; S slots, each of which reads one of them, in blocks of R.
 
@@ -118,14 +130,14 @@ class SharedText:
         joined = self._groups[-1].joined(group) if self._groups else None
         self._groups = [*self._groups[:-1], joined] if joined else [*self._groups, group]
 
-    def attend(self, layer: int, q: Tensor) -> Part:
+    def attend(self, layer: int, q: Tensor) -> TextPart:
         """Queries [S, A, 1, E] of a layer over each slot's own caption."""
         keys, values, blocks = self.keys[layer], self.values[layer], self._blocks(q)
         if self.static:
-            parts = [attend_to_part(blocks, self._of_blocks(keys), self._of_blocks(values))]
-        else:
-            parts = [group.attend(blocks, keys, values) for group in self._groups]
-        return Part(self._by_slot([part.gathered for part in parts]), self._by_slot([part.log_sum for part in parts]))
+            return TextPart(attend_to_part(blocks, self._of_blocks(keys), self._of_blocks(values)), self._place)
+        parts = [group.attend(blocks, keys, values) for group in self._groups]
+        part = parts[0] if len(parts) == 1 else Part(*(torch.cat(both) for both in zip(*parts, strict=True)))
+        return TextPart(part, self._place)
 
     def _blocks(self, q: Tensor) -> Tensor:
         """Queries [S, A, 1, E] by the caption that they read, [blocks, A, R, E]."""
@@ -141,8 +153,3 @@ class SharedText:
         if self.captions == 1:
             return text.expand(len(self._block_row), -1, -1, -1)
         return text[self._block_row]
-
-    def _by_slot(self, parts: list[Tensor]) -> Tensor:
-        """[blocks, A, R, ...] of all groups -> [S, A, 1, ...]."""
-        x = (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(1, 2).flatten(0, 1)
-        return (x if not self.static and self._in_order else x[self._place]).unsqueeze(2)

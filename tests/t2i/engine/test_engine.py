@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import copy
-import random
+import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from models.prior import Prior, PriorConfig, text_tensor
+from models.prior import Prior, text_tensor
 from models.prior.sampling import noise_keys, restrict, sample
 from t2i.engine import Engine, Progress, Request, RequestError, Sampling, rows_to_keep
 
-CONFIG = PriorConfig(
-    layers=4,
-    heads=2,
-    head_width=16,
-    text_length=6,
-    text_vocabulary=50,
-    grid_height=3,
-    grid_width=4,
-    codebook_size=32,
-)
+from .conftest import CONFIG, run
+
 N = 12
-
-
-@pytest.fixture(scope="module")
-def prior() -> Prior:
-    torch.manual_seed(0)
-    model = Prior(CONFIG).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-def run(engine: Engine) -> dict[tuple[str, int], list[int]]:
-    tokens = {}
-    while engine.has_work:
-        for candidate in engine.step().finished:
-            tokens[candidate.request_id, candidate.candidate] = candidate.image_tokens.tolist()
-    return tokens
 
 
 @torch.no_grad()
@@ -70,27 +45,6 @@ def test_tokens_equal_sampling_without_cache_or_batch(prior: Prior) -> None:
         engine.add(request)
     expected = {(r.id, c): naive(prior, r, c) for r in requests for c in range(r.candidates)}
     assert run(engine) == expected
-
-
-def test_any_mix_order_and_cancellation_leaves_a_requests_tokens_as_they_are(prior: Prior) -> None:
-    alone: dict[tuple[str, int], list[int]] = {}
-    requests = [Request(f"r{i}", tuple(range(i % 6)), 1 + i % 4, seed=i) for i in range(9)]
-    for request in requests:
-        engine = Engine(prior, slots=4)
-        engine.add(request)
-        alone |= run(engine)
-    for trial in range(20):
-        rng = random.Random(trial)
-        engine = Engine(prior, slots=4)
-        mix = rng.sample(requests, k=6)
-        for request in mix:
-            engine.add(request)
-        for _ in range(rng.randrange(1, N)):
-            engine.step()
-        engine.cancel(mix[0].id)
-        mixed = run(engine)
-        assert {key[0] for key in mixed} == {request.id for request in mix[1:]}
-        assert all(mixed[key] == alone[key] for key in mixed)
 
 
 def test_a_small_request_is_not_shut_out_by_a_large_one(prior: Prior) -> None:
@@ -227,3 +181,117 @@ def test_an_engine_of_one_slot_serves_many(prior: Prior) -> None:
 def test_a_request_error_survives_the_way_out_of_another_process() -> None:
     error = copy.copy(RequestError("seed", "seed is -1: use 0 or more."))
     assert (error.field, str(error)) == ("seed", "seed is -1: use 0 or more.")
+
+
+def test_progress_of_each_candidate_is_exact(prior: Prior) -> None:
+    engine = Engine(prior, slots=2)
+    engine.add(Request("a", (1,), 3, seed=1, prefix=(1, 2)))
+    for _ in range(12):
+        engine.step()
+    assert engine.candidate_progress("a") == [Progress(10, 10), Progress(10, 10), Progress(2, 10)]
+
+
+def test_completed_rows_come_as_they_are_made(prior: Prior) -> None:
+    engine = Engine(prior, slots=3)
+    engine.add(Request("a", (1,), 2, seed=1, progressive=True))
+    engine.add(Request("b", (2,), 1, seed=2))
+    rows: dict[int, list[list[int]]] = {0: [], 1: []}
+    when = []
+    tokens = {}
+    for step in range(1, N + 1):
+        result = engine.step()
+        when += [step for _ in result.rows]
+        for completed in result.rows:
+            rows[completed.candidate].append(completed.image_tokens.tolist())
+        tokens |= {c.candidate: c.image_tokens.tolist() for c in result.finished if c.request_id == "a"}
+    assert when == [4, 4, 8, 8]
+    assert rows == {c: [tokens[c][:4], tokens[c][:8]] for c in (0, 1)}
+
+
+def test_rows_of_a_prefix_that_ends_in_the_middle_of_one(prior: Prior) -> None:
+    engine = Engine(prior, slots=1)
+    engine.add(Request("a", (1,), 1, seed=1, prefix=(1, 2, 3, 4, 5, 6), progressive=True))
+    completed = [row.image_tokens.tolist() for _ in range(6) for row in engine.step().rows]
+    assert [len(row) for row in completed] == [8]
+    assert completed[0][:6] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_request_past_its_deadline_is_never_begun(prior: Prior) -> None:
+    engine = Engine(prior, slots=2)
+    engine.add(Request("late", (1,), 2, seed=1, deadline=time.time() - 1))
+    engine.add(Request("b", (2,), 1, seed=2))
+    result = engine.step()
+    assert result.expired == {"late": 0}
+    assert set(result.progress) == {"b"}
+
+
+def test_a_deadline_stops_running_work_within_a_step_and_says_what_was_spent(prior: Prior) -> None:
+    engine = Engine(prior, slots=2)
+    engine.add(Request("a", (1,), 8, seed=1, deadline=time.time() + 0.2))
+    engine.step()
+    time.sleep(0.2)
+    result = engine.step()
+    assert result.expired == {"a": 2}
+    assert result.progress == {}
+    assert not engine.has_work
+
+
+def test_dropped_candidates_are_not_finished_and_progress_shrinks(prior: Prior) -> None:
+    engine = Engine(prior, slots=2)
+    engine.add(Request("a", (1,), 4, seed=1))
+    for _ in range(5):
+        engine.step()
+    assert engine.drop("a", {1, 3}) == (N - 5) + N
+    assert engine.progress("a") == Progress(10, 2 * N + 5)
+    assert sorted(candidate for _, candidate in run(engine)) == [0, 2]
+    assert engine.drop("a", {0}) == 0
+
+
+def test_dropping_the_last_ones_ends_the_request(prior: Prior) -> None:
+    engine = Engine(prior, slots=2)
+    engine.add(Request("a", (1,), 2, seed=1))
+    engine.step()
+    engine.drop("a", {0, 1})
+    assert not engine.has_work
+
+
+def test_captions_in_turn_where_only_one_fits(prior: Prior) -> None:
+    engine = Engine(prior, slots=4, captions=1)
+    for name, text in (("a", (1,)), ("b", (2,)), ("c", (1,))):
+        engine.add(Request(name, text, 2, seed=1))
+    alone = {}
+    for name, text in (("a", (1,)), ("b", (2,)), ("c", (1,))):
+        other = Engine(prior, slots=4, captions=1)
+        other.add(Request(name, text, 2, seed=1))
+        alone |= run(other)
+    assert run(engine) == alone
+    with pytest.raises(RequestError, match="two slots and captions"):
+        engine.add(Request("d", (1,), 1, seed=0, sampling=Sampling(guidance=2)))
+
+
+def test_the_cache_holds_a_caption_only_while_it_is_read(prior: Prior) -> None:
+    engine = Engine(prior, slots=2)
+    empty = engine.cache_bytes
+    engine.add(Request("a", (1,), 2, seed=1))
+    engine.step()
+    one = engine.cache_bytes - empty
+    assert one == 2 * CONFIG.layers * prior.layout.prefix_length * CONFIG.width * 4
+    run(engine)
+    engine.add(Request("b", (2,), 2, seed=1))
+    engine.step()
+    assert engine.cache_bytes - empty == one
+
+
+def test_without_a_compiler_the_step_runs_as_it_is(
+    prior: Prior, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler\nat great length")
+
+    request, engine = Request("a", (1, 2), 3, seed=7), Engine(prior, slots=3)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    monkeypatch.setattr("t2i.engine.runner.logger.parent.propagate", True)
+    engine.compile()
+    assert "no C++ compiler" in caplog.text
+    engine.add(request)
+    assert run(engine) == {("a", c): naive(prior, request, c) for c in range(3)}
