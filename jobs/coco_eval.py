@@ -14,16 +14,20 @@ from __future__ import annotations
 import _source  # noqa: F401  isort: skip
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from models.checkpoint import CONFIG, load_config_file
+from models.prior import PriorConfig
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import check_pairs
 from t2i.evaluate import CaptionSet, EvaluateConfig, Section, write_report
+from t2i.evaluate.candidates import Candidates
 from t2i.evaluate.contact_sheet import contact_sheet
 from t2i.evaluate.figures import all_figures
 from t2i.evaluate.gallery import cards, choose, sheet_rows
-from t2i.evaluate.manifest import choose_captions, make_manifest, run_models, write_manifest
+from t2i.evaluate.manifest import MODELS, choose_captions, make_manifest, run_models, write_manifest
 from t2i.evaluate.pipeline import extract_features, generate_candidates, measure_joint_elb
 from t2i.evaluate.report import protocol
 from t2i.metrics.clip_score import expected_best_of
@@ -46,6 +50,9 @@ def main(config: CocoEval) -> None:
 
 def check(config: CocoEval) -> None:
     """Refuse what would fail after hours of drawing."""
+    if config.pruning.rows:
+        prior: PriorConfig = load_config_file(Path(config.run) / MODELS["prior"] / CONFIG, PriorConfig)
+        config.pruning.check((prior.grid_height, prior.grid_width))
     extractor_protocol(config.extractor)
     for source in [s.source for s in config.sets if s.images] + ([config.floor] if config.floor else []):
         check_pairs(source)
@@ -65,10 +72,15 @@ def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
         name=caption_set.name,
         protocol=protocol(config, caption_set, manifest, candidates.truncated),
         figures=figures + measure_joint_elb(caption_set, candidates, config),
-        best_of_n=expected_best_of(candidates.scores).tolist(),
+        best_of_n=best_of_n(candidates, config),
         choice=choice,
         cards=cards(choice, manifest, candidates, sets),
     )
+
+
+def best_of_n(candidates: Candidates, config: CocoEval) -> list[float]:
+    """Mean best cosine of n random candidates; where all but the better ones were stopped none are random."""
+    return [] if config.pruning.rows else expected_best_of(candidates.scores).tolist()
 
 
 if __name__ == "__main__":

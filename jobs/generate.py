@@ -17,10 +17,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from models.errors import UserError
+from models.precision import DTYPE_MEANING, check_dtype
 from models.settings import setting
 from t2i.config import run_job
 from t2i.data.transforms import ImageError, decode_image
-from t2i.engine import Generation, Progress, Sampling, TextToImage, rows_to_keep
+from t2i.engine import Generation, Progress, Pruning, Sampling, TextToImage, rows_to_keep
 from t2i.evaluate import SheetRow, contact_sheet
 
 
@@ -35,21 +36,26 @@ class GenerateConfig:
     keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all")
     seed: int = setting(0, "the same seed draws the same images")
     sampling: Sampling = setting(Sampling, "how tokens are drawn")
+    pruning: Pruning = setting(Pruning, "whether hopeless candidates are stopped half-way")
     image: str | None = setting(None, "an image whose top every drawing continues")
     image_rows: int | None = setting(None, "rows of its tokens to keep; empty: 15 of 32, as the paper")
     slots: int = setting(32, "candidates that run at once")
     device: str = setting("cpu", "cpu or cuda")
+    dtype: str = setting("float32", DTYPE_MEANING)
     out: str = setting("${run}/generated", "where the pictures go")
 
     def __post_init__(self) -> None:
+        check_dtype(self.dtype)
         if not self.captions:
             raise ValueError("captions is empty: give at least one, as captions='[\"a taco, 3D render\"]'.")
         if not 1 <= self.keep <= self.candidates:
             raise ValueError(f"keep is {self.keep}: use 1 to candidates, which is {self.candidates}.")
+        if self.keep > (finished := self.pruning.count(self.candidates)):
+            raise ValueError(f"keep is {self.keep}: use 1 to {finished}, which pruning leaves of {self.candidates}.")
 
 
 def main(config: GenerateConfig) -> None:
-    model = TextToImage.load(config.run, config.slots, config.device)
+    model = TextToImage.load(config.run, config.slots, config.device, dtype=config.dtype)
     with tqdm(unit="token", desc="drawing") as bar:
         generations = model.generate(
             config.captions,
@@ -57,12 +63,15 @@ def main(config: GenerateConfig) -> None:
             seed=config.seed,
             sampling=config.sampling,
             prefix=read_prefix(model, config),
+            pruning=config.pruning,
             on_progress=lambda progress: advance(bar, progress),
         )
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     for number, generation in enumerate(generations):
         save_best(generation, number, out, config.keep)
+    if saved := sum(generation.tokens_saved for generation in generations):
+        print(f"pruning saved {saved} image tokens.")
     rows = [SheetRow(g.caption, g.images[g.order], g.scores[g.order]) for g in generations]
     contact_sheet(rows).save(out / "contact_sheet.png")
     print(out / "contact_sheet.png")

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from models.manifest import MANIFEST, WEIGHTS, CheckpointError, verify, write_manifest
+from models.precision import DTYPES, PRIOR_DTYPES, cast_for_inference, check_dtype
 
 CONFIG = "config.yaml"
 
@@ -33,12 +34,16 @@ def save_model(directory: str | Path, model: nn.Module) -> Path:
     return directory
 
 
-def load_model(cls: type[ModelT], config_cls: type, directory: str | Path, device: str = "cpu") -> ModelT:
-    """Build ``cls(config_cls)`` from a model directory, in eval mode.
+def load_model(
+    cls: type[ModelT], config_cls: type, directory: str | Path, device: str = "cpu", dtype: str = "float32"
+) -> ModelT:
+    """Build ``cls(config_cls)`` from a model directory, in eval mode, to compute in ``dtype`` (see models.precision).
 
     Raises:
         CheckpointError: the directory is missing, incomplete, damaged, or holds another kind of model.
+        UserError: there is no such ``dtype``.
     """
+    check_dtype(dtype, getattr(cls, "DTYPES", DTYPES))
     directory = Path(directory)
     verify(directory)
     config = load_config_file(directory / CONFIG, config_cls)
@@ -49,7 +54,7 @@ def load_model(cls: type[ModelT], config_cls: type, directory: str | Path, devic
         raise CheckpointError(
             f"{directory} does not hold a {cls.__name__}: {str(error).splitlines()[-1].strip()}"
         ) from error
-    return model.to(device).eval()
+    return cast_for_inference(model.to(device).eval(), PRIOR_DTYPES[dtype])
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -21,17 +22,25 @@ class ResidualBlock(nn.Module):
     """``identity(x) + post_gain * residual(x)`` with four (ReLU, conv) pairs of hidden width n_out / 4.
 
     The small ``post_gain`` = 1 / n_layers^2 is one of the three things the paper calls important for stability.
+
+    With ``upsample`` it first doubles the sides of what comes in, to the nearest position. That commutes with a ReLU
+    and a 1x1 convolution, so both of those run before it, on a quarter of the positions: ``kernels`` begins with 1.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernels: Sequence[int], n_layers: int) -> None:
+    def __init__(self, n_in: int, n_out: int, kernels: Sequence[int], n_layers: int, *, upsample: bool = False) -> None:
         super().__init__()
         self.post_gain = 1 / n_layers**2
         widths = [n_in, *[n_out // 4] * (len(kernels) - 1), n_out]
+        self.upsample = nn.Upsample(scale_factor=2, mode="nearest") if upsample else nn.Identity()
         layers: list[nn.Module] = []
-        for kernel, a, b in zip(kernels, widths, widths[1:], strict=False):
-            layers += [nn.ReLU(), conv(a, b, kernel)]
+        for number, (kernel, a, b) in enumerate(zip(kernels, widths, widths[1:], strict=False)):
+            relu = nn.ReLU(inplace=number > 0)  # but the first one's input is the identity's too
+            layers += [nn.Sequential(relu, self.upsample) if number == 1 else relu, conv(a, b, kernel)]
         self.residual = nn.Sequential(*layers)
         self.identity = nn.Identity() if n_in == n_out else conv(n_in, n_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.identity(x) + self.post_gain * self.residual(x)
+        identity, residual = self.upsample(self.identity(x)), self.residual(x)
+        # Without gradients in place: at full size, fresh memory costs more than the sum.
+        out = None if torch.is_grad_enabled() else residual
+        return torch.add(identity, residual, alpha=self.post_gain, out=out)

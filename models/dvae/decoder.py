@@ -22,19 +22,19 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = []
         n_in = input_width
         for group, n_out in enumerate(widths):
-            for _ in range(blocks_per_group):
-                layers.append(ResidualBlock(n_in, n_out, KERNELS, n_layers))
+            if group:
+                layers.append(nn.Identity())  # the upsampling's place in checkpoints; the next block does it
+            for block in range(blocks_per_group):
+                layers.append(ResidualBlock(n_in, n_out, KERNELS, n_layers, upsample=group > 0 and block == 0))
                 n_in = n_out
-            if group < groups - 1:
-                layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
-        self.trunk = nn.Sequential(*layers, nn.ReLU())
+        self.trunk = nn.Sequential(*layers, nn.ReLU(inplace=True))
         self.maps = conv(n_in, 6, 1)
 
     def forward(self, z: Tensor) -> Tensor:
         """Relaxed codes [B, K, h, w] -> maps [B, 6, H, W]: mu in 0-2, ln b in 3-5."""
         with torch.autocast(z.device.type, enabled=False):
             x = self.input(z.float())
-        return self.maps(self.trunk(x))
+        return self._maps(x)
 
     def from_tokens(self, image_tokens: Tensor) -> Tensor:
         """Image tokens int64 [B, h, w] -> maps [B, 6, H, W].
@@ -43,4 +43,13 @@ class Decoder(nn.Module):
         """
         assert self.input.bias is not None
         x = F.embedding(image_tokens, self.input.weight[:, :, 0, 0].T) + self.input.bias
-        return self.maps(self.trunk(x.permute(0, 3, 1, 2).contiguous()))
+        return self._maps(x.permute(0, 3, 1, 2))
+
+    def _maps(self, x: Tensor) -> Tensor:
+        return self.maps(self.trunk(x.to(self.maps.weight.dtype)))
+
+    def for_inference(self, dtype: torch.dtype) -> None:
+        """Compute in ``dtype``, channels last; the codes' vectors stay in float32, as in the released code."""
+        self.to(memory_format=torch.channels_last)
+        self.trunk.to(dtype)
+        self.maps.to(dtype)

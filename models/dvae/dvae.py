@@ -13,6 +13,12 @@ from models.dvae.encoder import Encoder
 from models.dvae.loss import from_logit_laplace, to_logit_laplace
 from models.settings import setting
 
+BATCH_PIXELS = 4 * 256 * 256
+"""Pixels that are encoded or decoded at once; more would take more memory and no less time."""
+
+NEUTRAL = 0.5
+"""What a preview shows where nothing is known yet: mid-grey, the middle of the range of pixels."""
+
 
 @dataclass
 class DVAEConfig:
@@ -70,15 +76,47 @@ class DVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Images -> image tokens int64 [B, h * w]: the most likely code, without noise (as stage 2 takes them)."""
-        return self.encode_logits(images).argmax(dim=1).flatten(1)
+        """Images -> image tokens int64 [B, h * w]: the most likely code, without noise (as stage 2 takes them).
+
+        Raises:
+            ValueError: the sides are not multiples of the down-sampling factor.
+        """
+        parts = images.split(max(1, BATCH_PIXELS // images.shape[-2:].numel()))
+        return torch.cat([self.encode_logits(part).argmax(dim=1).flatten(1) for part in parts])
 
     @torch.no_grad()
     def decode(self, image_tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Image tokens int64 [B, N] -> images float32 [B, 3, H, W] in [0, 1]; the grid is square unless given."""
         side = round(image_tokens.shape[1] ** 0.5)
-        maps = self.decoder.from_tokens(image_tokens.unflatten(1, grid or (side, side)))
-        return reconstruction(maps)
+        grids = image_tokens.unflatten(1, grid or (side, side))
+        parts = grids.split(max(1, BATCH_PIXELS // (image_tokens.shape[1] * self.config.downsample**2)))
+        return torch.cat([reconstruction(self.decoder.from_tokens(part)) for part in parts])
+
+    @torch.no_grad()
+    def preview(self, image_tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The first r rows of an h x w grid, int64 [B, r * w] -> images float32 [B, 3, H, W], below them mid-grey.
+
+        The rows are decoded alone: near the cut they will change as soon as the decoder sees what follows, but no
+        further up than its receptive field reaches.
+
+        Raises:
+            ValueError: the tokens are not whole rows of the grid.
+        """
+        (height, width), cell = grid, self.config.downsample
+        rows, rest = divmod(image_tokens.shape[1], width)
+        if rest or rows > height:
+            raise ValueError(f"image_tokens are {image_tokens.shape[1]}: use whole rows of {width}, up to {height}.")
+        shape = (len(image_tokens), 3, height * cell, width * cell)
+        images = torch.full(shape, NEUTRAL, device=image_tokens.device)
+        if rows:
+            images[:, :, : rows * cell] = self.decode(image_tokens, (rows, width))
+        return images
+
+    def for_inference(self, dtype: torch.dtype) -> DVAE:
+        """Compute in ``dtype``, except what the paper keeps in float32; images and logits stay float32."""
+        self.encoder.for_inference(dtype)
+        self.decoder.for_inference(dtype)
+        return self
 
 
 def reconstruction(maps: Tensor) -> Tensor:
@@ -88,5 +126,6 @@ def reconstruction(maps: Tensor) -> Tensor:
 
 def gumbel_softmax(logits: Tensor, tau: float, generator: torch.Generator | None = None) -> Tensor:
     """A soft sample softmax((logits + g) / tau) over dim 1, g ~ Gumbel(0, 1)."""
-    noise = torch.empty_like(logits).exponential_(generator=generator).log().neg()
+    noise = torch.empty_like(logits, memory_format=torch.contiguous_format)  # the same draw in any layout
+    noise = noise.exponential_(generator=generator).log().neg()
     return F.softmax((logits + noise) / tau, dim=1)

@@ -25,11 +25,16 @@ class Encoder(nn.Module):
                 n_in = n_out
             if group < groups - 1:
                 layers.append(nn.MaxPool2d(2))
-        self.trunk = nn.Sequential(*layers, nn.ReLU())
+        self.trunk = nn.Sequential(*layers, nn.ReLU(inplace=True))
         self.logits = conv(n_in, codebook_size, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] -> float32 logits [B, K, h, w]; the last conv is kept in fp32, next to the relaxation."""
-        x = self.trunk(x)
+        x = self.trunk(x.to(next(self.trunk.parameters()).dtype))
         with torch.autocast(x.device.type, enabled=False):
             return self.logits(x.float())
+
+    def for_inference(self, dtype: torch.dtype) -> None:
+        """Compute in ``dtype``, channels last; the last conv stays in float32: image tokens are its argmax."""
+        self.to(memory_format=torch.channels_last)
+        self.trunk.to(dtype)

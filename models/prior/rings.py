@@ -50,8 +50,9 @@ class Ring:
 
     def __init__(self, kind: Kind, grid: tuple[int, int], device: torch.device) -> None:
         self.kind, self.grid = kind, grid
-        self.offsets = offsets(kind, grid).to(device)
-        self.size = grid[0] * grid[1] if kind == "column" else int(self.offsets[-1]) + 1
+        seen = offsets(kind, grid)
+        self.size = grid[0] * grid[1] if kind == "column" else int(seen[-1]) + 1
+        self.offsets = seen.to(device)
 
     def place(self, positions: Tensor) -> Tensor:
         """Raster positions -> places."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import UserError
+from models.precision import PRIOR_DTYPES
 from models.prior.attention import WORTHWHILE, DenseAttention, FlexAttention, LocalAttention
 from models.prior.kv_cache import Attend, KVCache
 from models.prior.masks import layer_kind
@@ -82,6 +83,8 @@ class Block(nn.Module):
 
 class Prior(nn.Module):
     """p(image tokens, text) as one autoregressive stream."""
+
+    DTYPES = PRIOR_DTYPES
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()

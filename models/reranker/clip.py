@@ -96,13 +96,18 @@ class CLIPReranker(nn.Module):
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images float [B, 3, H, W] in [0, 1], of any size and on any device -> unit-norm embeddings [B, E]."""
-        return self.clip.encode_image(self.prepare(images), normalize=True)
+        """Images float [B, 3, H, W] in [0, 1], of any size and on any device -> unit-norm embeddings float32 [B, E]."""
+        return self.encode_prepared(self.prepare(images))
+
+    @torch.no_grad()
+    def encode_prepared(self, images: Tensor) -> Tensor:
+        """What :meth:`prepare` made of images -> their unit-norm embeddings float32 [B, E]."""
+        return F.normalize(self.clip.encode_image(images.to(self.clip.logit_scale.dtype)).float(), dim=-1)
 
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> unit-norm embeddings [B, E]; the end of one that is too long for the text tower is cut off."""
-        return self.clip.encode_text(self.tokenize(captions).to(self.mean.device), normalize=True)
+        """Captions -> unit-norm embeddings float32 [B, E]; a caption too long for the text tower loses its end."""
+        return F.normalize(self.clip.encode_text(self.tokenize(captions).to(self.mean.device)).float(), dim=-1)
 
     @torch.no_grad()
     def image_tower(self, images: Tensor) -> Tensor:
@@ -130,8 +135,14 @@ class CLIPReranker(nn.Module):
         """Images [B, 3, H, W] in [0, 1] -> what the image tower takes: square (not cropped), normalised."""
         images = images.to(self.mean.device)
         if images.shape[-2:] != (self.side, self.side):
+            images = images.contiguous()  # resizing pictures that lie channels last takes twice the time
             images = F.interpolate(images, size=(self.side, self.side), mode=self.interpolation, antialias=True)
-        return (images.clamp(0, 1) - self.mean) / self.std
+        return images.clamp(0, 1).sub_(self.mean).div_(self.std)
+
+    def for_inference(self, dtype: torch.dtype) -> CLIPReranker:
+        """Compute both towers in ``dtype``, convolutions channels last; preparation and embeddings stay float32."""
+        self.clip.to(dtype=dtype, memory_format=torch.channels_last)
+        return self
 
     def train(self, mode: bool = True) -> CLIPReranker:
         """Locked towers stay in eval mode: their outputs are constants."""

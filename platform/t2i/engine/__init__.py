@@ -1,7 +1,9 @@
 """From captions to ranked images: requests, slots, one token per step for everybody (no Ray in here)."""
 
+from t2i.engine.drawing import Drawing, Drawn
 from t2i.engine.engine import Engine
 from t2i.engine.pipeline import Generation, TextToImage
+from t2i.engine.pruning import Pruner, Pruning
 from t2i.engine.request import (
     CompletedRows,
     FinishedCandidate,
@@ -15,10 +17,14 @@ from t2i.engine.request import (
 
 __all__ = [
     "CompletedRows",
+    "Drawing",
+    "Drawn",
     "Engine",
     "FinishedCandidate",
     "Generation",
     "Progress",
+    "Pruner",
+    "Pruning",
     "Request",
     "RequestError",
     "Sampling",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ import torch
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
+from models.precision import beside
 from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker, Ranking, rank
 from models.tokenizer import CaptionTokenizer
+from t2i.engine.drawing import Drawing, Drawn
 from t2i.engine.engine import Engine
+from t2i.engine.pruning import Pruner, Pruning
 from t2i.engine.request import Progress, Request, Sampling
 
 RANK_BATCH = 64
@@ -24,18 +28,21 @@ RANK_BATCH = 64
 
 @dataclass(frozen=True)
 class Generation:
-    """All n candidates of one caption.
+    """All n candidates of one caption, or those that pruning left.
 
-    ``image_tokens`` int32 [n, N], ``images`` uint8 [n, H, W, 3], ``scores`` float32 [n] (CLIP cosine), ``order`` int
-    [n] best first. ``truncated`` says that the end of the caption did not fit.
+    ``candidates`` int64 [n] says which they are, ``image_tokens`` int32 [n, N], ``images`` uint8 [n, H, W, 3],
+    ``scores`` float32 [n] (CLIP cosine), ``order`` int64 [n] of these rows best first. ``truncated`` says that the end
+    of the caption did not fit. ``tokens_saved`` image tokens of candidates that were stopped were never made.
     """
 
     caption: str
     truncated: bool
+    candidates: np.ndarray
     image_tokens: np.ndarray
     images: np.ndarray
     scores: np.ndarray
     order: np.ndarray
+    tokens_saved: int = 0
 
 
 class TextToImage:
@@ -45,9 +52,11 @@ class TextToImage:
         self, tokenizer: CaptionTokenizer, prior: Prior, dvae: DVAE, reranker: CLIPReranker | None, slots: int
     ) -> None:
         self.tokenizer = tokenizer
+        self.slots = slots
         self.engine = Engine(prior, slots)
         self.dvae = dvae
         self.reranker = reranker
+        self._caption_feature = lru_cache(maxsize=256)(self._encode_caption)  # pruning asks for it group by group
 
     @classmethod
     def load(
@@ -62,8 +71,9 @@ class TextToImage:
         run = Path(run)
         tokenizer = CaptionTokenizer.load(run / "tokenizer")
         prior = load_model(Prior, PriorConfig, run / "prior" / "model", device, dtype)
-        dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device, dtype)
-        reranker = load_model(CLIPReranker, CLIPConfig, run / "clip" / "model", device, dtype) if rerank else None
+        dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device, beside(dtype))
+        clip = run / "clip" / "model"
+        reranker = load_model(CLIPReranker, CLIPConfig, clip, device, beside(dtype)) if rerank else None
         return cls(tokenizer, prior, dvae, reranker, slots)
 
     @property
@@ -84,42 +94,45 @@ class TextToImage:
         seed: int,
         sampling: Sampling | None = None,
         prefix: Sequence[int] = (),
+        pruning: Pruning | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> list[Generation]:
         """``candidates`` images for each caption, ranked by CLIP; each begins with the image tokens ``prefix``.
 
+        With ``pruning`` only those are finished, and are here, whose beginnings CLIP finds best.
+
         Raises:
             CaptionError: a caption is empty, too long to read or not valid Unicode.
-            RequestError: candidates, seed or prefix is out of range.
+            RequestError: candidates, seed, prefix or pruning is out of range.
         """
         encoded = self.tokenizer.encode_batch(captions, self.engine.layout.text_length)
         requests = [
             Request(str(index), tuple(caption.ids), candidates, seed, sampling or Sampling(), tuple(prefix))
             for index, caption in enumerate(encoded)
         ]
-        tokens = self.sample(requests, on_progress)
+        drawn = self.sample(requests, on_progress, pruning=pruning, captions=captions)
         return [
-            self._generation(caption, encoded[index].truncated, tokens[str(index)])
+            self._generation(caption, encoded[index].truncated, drawn[str(index)])
             for index, caption in enumerate(captions)
         ]
 
     def sample(
-        self, requests: Sequence[Request], on_progress: Callable[[Progress], None] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Run the engine until every request is done: request id -> image tokens int32 [n, N]."""
-        tokens = {r.id: np.zeros((r.candidates, self.engine.layout.image_length), np.int32) for r in requests}
-        for request in requests:
-            self.engine.add(request)
-        to_make = {r.id: self.engine.layout.image_length - len(r.prefix) for r in requests}
-        total, done = sum(r.candidates * to_make[r.id] for r in requests), 0
-        while self.engine.has_work:
-            result = self.engine.step()
-            for candidate in result.finished:
-                tokens[candidate.request_id][candidate.candidate] = candidate.image_tokens
-                done += to_make[candidate.request_id]
-            if on_progress and result.finished:
-                on_progress(Progress(done, total))
-        return tokens
+        self,
+        requests: Sequence[Request],
+        on_progress: Callable[[Progress], None] | None = None,
+        *,
+        pruning: Pruning | None = None,
+        captions: Sequence[str] = (),
+    ) -> dict[str, Drawn]:
+        """Run the engine until every request is done: request id -> what came of it.
+
+        ``captions``, one of each request, are what CLIP judges by; only ``pruning`` needs them.
+
+        Raises:
+            RequestError: a request does not fit the prior, or pruning the grid.
+        """
+        pruner = self._pruner(pruning, requests, captions) if pruning and pruning.rows else None
+        return Drawing(self.engine, self.slots, requests, pruner).run(on_progress)
 
     @torch.inference_mode()
     def encode_rows(self, image: np.ndarray, rows: int) -> list[int]:
@@ -147,13 +160,28 @@ class TextToImage:
         if self.reranker is None:
             raise RuntimeError("TextToImage was loaded without its reranker.")
         features = torch.cat([self.reranker.encode_images(batch) for batch in to_float(images).split(RANK_BATCH)])
-        return rank(features, self.reranker.encode_captions([caption])[0])
+        return rank(features, self._caption_feature(caption))
+
+    def _encode_caption(self, caption: str) -> torch.Tensor:
+        assert self.reranker is not None
+        return self.reranker.encode_captions([caption])[0]
+
+    def _pruner(self, pruning: Pruning, requests: Sequence[Request], captions: Sequence[str]) -> Pruner:
+        for request in requests:
+            pruning.check(self.grid, len(request.prefix))
+        caption_of = {request.id: caption for request, caption in zip(requests, captions, strict=True)}
+
+        def judge(request_id: str, image_tokens: np.ndarray) -> np.ndarray:
+            return self.rank(self.preview(image_tokens), caption_of[request_id]).scores.cpu().numpy()
+
+        return Pruner(pruning, {request.id: request.candidates for request in requests}, self.grid[1], judge)
 
     def _on_device(self, image_tokens: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(image_tokens.astype(np.int64)).to(next(self.dvae.parameters()).device)
 
-    def _generation(self, caption: str, truncated: bool, tokens: np.ndarray) -> Generation:
-        images = self.decode(tokens)
+    def _generation(self, caption: str, truncated: bool, drawn: Drawn) -> Generation:
+        images = self.decode(drawn.image_tokens)
         ranking = self.rank(images, caption)
         scores, order = ranking.scores.cpu().numpy(), ranking.order.cpu().numpy()
-        return Generation(caption, truncated, tokens, images, scores, order)
+        tokens = drawn.image_tokens
+        return Generation(caption, truncated, drawn.candidates, tokens, images, scores, order, drawn.tokens_saved)

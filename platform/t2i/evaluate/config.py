@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.precision import DTYPE_MEANING, check_dtype
 from models.settings import setting
 from t2i.data import SourceConfig
-from t2i.engine import Sampling
+from t2i.engine import Pruning, Sampling
 from t2i.metrics.features import ExtractorConfig
 
 EMOJI = "jobs/datasets/emoji64"
@@ -52,7 +53,9 @@ class EvaluateConfig:
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all")
     candidates: int = setting(8, "images drawn per caption; CLIP picks the best")
     sampling: Sampling = setting(Sampling, "how tokens are drawn")
+    pruning: Pruning = setting(Pruning, "whether hopeless candidates are stopped half-way")
     seed: int = setting(0, "decides captions, image tokens, controls and subsets")
+    dtype: str = setting("float32", f"{DTYPE_MEANING}; the extractor and the bound stay in float32")
     blur_radii: list[float] = setting(lambda: [0.0], "PIL blur of both sides, 0 first; the paper: [0,1,2,4,8]")
     extractor: ExtractorConfig = setting(ExtractorConfig, "network behind the distances")
     elb: bool = setting(False, "also bound the likelihood ln p(image, caption), in bits per dimension")
@@ -66,6 +69,7 @@ class EvaluateConfig:
     extract: Pool = setting(lambda: Pool(actors=2), "feature extractor and CLIP; batch in images")
 
     def __post_init__(self) -> None:
+        check_dtype(self.dtype)
         if self.candidates < 1:
             raise ValueError(f"candidates is {self.candidates}: draw at least 1 image per caption.")
         if self.floor_images < FEWEST:

@@ -44,7 +44,9 @@ class Manifest:
     items: tuple[WorkItem, ...]
     candidates: int
     sampling: dict[str, float]
+    pruning: dict[str, float] | None
     seed: int
+    dtype: str
     models: dict[str, str]
 
     @property
@@ -61,7 +63,8 @@ class Manifest:
 def make_manifest(captions: Sequence[Caption], config: EvaluateConfig, models: dict[str, str]) -> Manifest:
     """Give each caption a seed of its own, so that the noise of two captions is independent."""
     items = tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions)
-    return Manifest(items, config.candidates, asdict(config.sampling), config.seed, models)
+    pruning = asdict(config.pruning) if config.pruning.rows else None
+    return Manifest(items, config.candidates, asdict(config.sampling), pruning, config.seed, config.dtype, models)
 
 
 def write_manifest(manifest: Manifest, parent: str | Path) -> Path:

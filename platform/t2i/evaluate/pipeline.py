@@ -48,11 +48,11 @@ def _generate(
         return []
     rows, size = [asdict(item) for item in pending], config.generate.batch
     blocks = [pa.Table.from_pylist(rows[start : start + size]) for start in range(0, len(rows), size)]
-    generator = (config.run, manifest.candidates, config.sampling, config.slots)
+    generator = (config.run, manifest.candidates, config.sampling, config.slots, config.dtype, config.pruning)
     scored = (
         ray.data.from_arrow(blocks)
         .map_batches(Generate, fn_constructor_args=generator, **_options(config.generate))
-        .map_batches(Score, fn_constructor_args=(config.run, str(directory)), **_options(config.score))
+        .map_batches(Score, fn_constructor_args=(config.run, str(directory), config.dtype), **_options(config.score))
     )
     return scored.iter_batches(batch_size=None, batch_format="pyarrow")
 
@@ -60,19 +60,20 @@ def _generate(
 def extract_features(
     caption_set: CaptionSet, candidates: Candidates, shown: Sequence[str], config: EvaluateConfig
 ) -> dict[str, FeatureSet]:
-    """Features of every image set by name: best, first; real, reconstruction, random_tokens; train."""
+    """Features of every image set by name: best, first (unless pruned); real, reconstruction, random_tokens; train."""
     files = candidate_files(candidates.directory)
     drawn = ray.data.read_parquet(files).select_columns(["id", "image", "candidate", "rank"])
-    images = [drawn.map_batches(candidate_rows, batch_format="pyarrow")]
+    pruned = config.pruning.rows is not None
+    images = [drawn.map_batches(partial(candidate_rows, pruned=pruned), batch_format="pyarrow")]
     if caption_set.images:
         real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
-        controls = (config.run, config.seed)
+        controls = (config.run, config.seed, config.dtype)
         images.append(real.map_batches(MakeControls, fn_constructor_args=controls, **_options(config.controls)))
     if caption_set.images and config.floor is not None:
         chosen = sample_captions(read_captions(config.floor), config.floor_images, config.seed)
         train = _pixels(config.floor, [c.id for c in chosen], candidates.directory / "unreadable_train", config)
         images.append(train.map_batches(partial(real_rows, "train"), batch_format="pyarrow"))
-    extractor = (config.run, config.extractor, tuple(config.blur_radii), frozenset(shown))
+    extractor = (config.run, config.extractor, tuple(config.blur_radii), frozenset(shown), config.dtype)
     features = reduce(Dataset.union, images).map_batches(
         ExtractFeatures, fn_constructor_args=extractor, **_options(config.extract)
     )

@@ -15,7 +15,7 @@ from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
 from models.reranker import CLIPConfig, CLIPReranker, rank
 from t2i.data.tensors import column_array, tensor_column
-from t2i.engine import Request, Sampling, TextToImage
+from t2i.engine import Pruning, Request, Sampling, TextToImage
 from t2i.evaluate.candidates import SCHEMA, from_png, store_candidates, to_png
 from t2i.evaluate.manifest import MODELS, derived_seed
 from t2i.metrics.blur import gaussian_blur
@@ -23,24 +23,39 @@ from t2i.metrics.features import ExtractorConfig, load_extractor
 
 
 class Generate:
-    """Captions {id, caption, seed} -> also ``truncated``, ``image_tokens`` [n, N], ``images`` [n, H, W, 3]."""
+    """Captions {id, caption, seed} -> also ``truncated``, ``image_tokens`` [n, N], ``images`` [n, H, W, 3].
 
-    def __init__(self, run: str, candidates: int, sampling: Sampling, slots: int) -> None:
-        self.candidates, self.sampling = candidates, sampling
-        self.text_to_image = TextToImage.load(run, slots, device(), rerank=False)
+    ``candidates`` [n] says which of those asked for they are: all, unless ``pruning`` stopped some.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        candidates: int,
+        sampling: Sampling,
+        slots: int,
+        dtype: str = "float32",
+        pruning: Pruning | None = None,
+    ) -> None:
+        self.candidates, self.sampling, self.pruning = candidates, sampling, pruning
+        rerank = pruning is not None and pruning.rows is not None
+        self.text_to_image = TextToImage.load(run, slots, device(), rerank, dtype)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         model = self.text_to_image
-        encoded = model.tokenizer.encode_batch(table["caption"].to_pylist(), model.engine.layout.text_length)
+        captions = table["caption"].to_pylist()
+        encoded = model.tokenizer.encode_batch(captions, model.engine.layout.text_length)
         requests = [
             Request(id, tuple(caption.ids), self.candidates, seed, self.sampling)
             for id, caption, seed in zip(table["id"].to_pylist(), encoded, table["seed"].to_pylist(), strict=True)
         ]
-        tokens = model.sample(requests)
-        image_tokens = np.stack([tokens[request.id] for request in requests])  # [B, n, N]
+        drawn = model.sample(requests, pruning=self.pruning, captions=captions)
+        image_tokens = np.stack([drawn[request.id].image_tokens for request in requests])  # [B, n, N]
+        candidates = np.stack([drawn[request.id].candidates for request in requests])
         images = model.decode(np.concatenate(image_tokens))
         images = images.reshape(*image_tokens.shape[:2], *images.shape[1:])
         table = table.append_column("truncated", pa.array([caption.truncated for caption in encoded]))
+        table = table.append_column("candidates", tensor_column(candidates))
         table = table.append_column("image_tokens", tensor_column(image_tokens))
         return table.append_column("images", tensor_column(images))
 
@@ -48,40 +63,42 @@ class Generate:
 class Score:
     """Rank each caption's candidates by CLIP and keep them all in ``directory``: -> {id} of what is stored."""
 
-    def __init__(self, run: str, directory: str) -> None:
+    def __init__(self, run: str, directory: str, dtype: str = "float32") -> None:
         self.directory = directory
-        self.reranker = _load_reranker(run)
+        self.reranker = _load_reranker(run, dtype)
 
     @torch.inference_mode()
     def __call__(self, table: pa.Table) -> pa.Table:
         captions = self.reranker.encode_captions(table["caption"].to_pylist())
         rows = table.select(["id", "caption", "seed", "truncated"]).to_pylist()
-        tokens, images = column_array(table["image_tokens"]), column_array(table["images"])
+        drawn = [column_array(table[name]) for name in ("candidates", "image_tokens", "images")]
         stored = [
             candidate
-            for index, row in enumerate(rows)
-            for candidate in self._rank(row, tokens[index], images[index], captions[index])
+            for row, *parts in zip(rows, *drawn, captions, strict=True)
+            for candidate in self._rank(row, *parts)
         ]
         store_candidates(pa.Table.from_pylist(stored, SCHEMA), self.directory)
         return table.select(["id"])
 
-    def _rank(self, row: dict, tokens: np.ndarray, images: np.ndarray, caption: torch.Tensor) -> list[dict]:
+    def _rank(
+        self, row: dict, candidates: np.ndarray, tokens: np.ndarray, images: np.ndarray, caption: torch.Tensor
+    ) -> list[dict]:
         ranking = rank(self.reranker.encode_images(to_float(images).to(caption.device)), caption)
         feature = caption.float().cpu().numpy()
         return [
             row
-            | {"candidate": int(candidate), "image_tokens": tokens[candidate], "image": to_png(images[candidate])}
-            | {"score": float(ranking.scores[candidate]), "rank": place, "caption_feature": feature}
-            for place, candidate in enumerate(ranking.order.tolist())
+            | {"candidate": int(candidates[index]), "image_tokens": tokens[index], "image": to_png(images[index])}
+            | {"score": float(ranking.scores[index]), "rank": place, "caption_feature": feature}
+            for place, index in enumerate(ranking.order.tolist())
         ]
 
 
 class MakeControls:
     """Real images {id, pixels} -> {set, id, pixels}: themselves, their reconstructions, and random tokens decoded."""
 
-    def __init__(self, run: str, seed: int) -> None:
+    def __init__(self, run: str, seed: int, dtype: str = "float32") -> None:
         self.seed = seed
-        self.dvae = load_model(DVAE, DVAEConfig, Path(run) / MODELS["dvae"], device())
+        self.dvae = load_model(DVAE, DVAEConfig, Path(run) / MODELS["dvae"], device(), dtype)
 
     @torch.inference_mode()
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -104,10 +121,17 @@ class ExtractFeatures:
     ``png`` is the image itself where its id is in ``shown``, else empty.
     """
 
-    def __init__(self, run: str, extractor: ExtractorConfig, radii: Sequence[float], shown: frozenset[str]) -> None:
+    def __init__(
+        self,
+        run: str,
+        extractor: ExtractorConfig,
+        radii: Sequence[float],
+        shown: frozenset[str],
+        dtype: str = "float32",
+    ) -> None:
         self.radii, self.shown = radii, shown
         self.extractor = load_extractor(extractor, device())
-        self.reranker = _load_reranker(run)
+        self.reranker = _load_reranker(run, dtype)
 
     @torch.inference_mode()
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -123,12 +147,17 @@ class ExtractFeatures:
         return pa.table({"set": table["set"], "id": ids, "png": pngs} | columns)
 
 
-def candidate_rows(table: pa.Table) -> pa.Table:
-    """Stored candidates -> {set, id, pixels}: ``best`` by CLIP, and ``first``, which nothing selected."""
+def candidate_rows(table: pa.Table, *, pruned: bool = False) -> pa.Table:
+    """Stored candidates -> {set, id, pixels}: ``best`` by CLIP, and ``first``, which nothing selected.
+
+    Where they were ``pruned``, there is no such: whatever is left CLIP has selected.
+    """
     shape = from_png(table["image"][0].as_py()).shape
     table = table.filter((pc.field("rank") == 0) | (pc.field("candidate") == 0))
     pixels = np.array([from_png(png) for png in table["image"].to_pylist()], np.uint8).reshape(-1, *shape)
-    chosen = {"best": np.array(table["rank"]) == 0, "first": np.array(table["candidate"]) == 0}
+    chosen = {"best": np.array(table["rank"]) == 0}
+    if not pruned:
+        chosen["first"] = np.array(table["candidate"]) == 0
     ids = np.array(table["id"].to_pylist(), object)
     return pa.concat_tables(image_rows(name, ids[kept].tolist(), pixels[kept]) for name, kept in chosen.items())
 
@@ -149,8 +178,8 @@ def image_rows(name: str, ids: Sequence[str], pixels: np.ndarray) -> pa.Table:
     return pa.table({"set": names, "id": ids, "pixels": tensor_column(pixels)})
 
 
-def _load_reranker(run: str) -> CLIPReranker:
-    return load_model(CLIPReranker, CLIPConfig, Path(run) / MODELS["clip"], device())
+def _load_reranker(run: str, dtype: str) -> CLIPReranker:
+    return load_model(CLIPReranker, CLIPConfig, Path(run) / MODELS["clip"], device(), dtype)
 
 
 def device() -> str:

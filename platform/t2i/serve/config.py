@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from models.errors import UserError
 from models.manifest import MANIFEST
+from models.precision import DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 
 MODELS = ("tokenizer", "prior/model", "dvae/model", "clip/model")
@@ -24,8 +26,11 @@ class ReplicaConfig:
     cpus: float = setting(0.25, "logical CPUs that one replica reserves")
     gpus: float = setting(0.0, "GPUs that one replica reserves; 0 computes on the CPU")
     threads: int = setting(1, "threads that one replica computes with on the CPU")
+    dtype: str = setting("float32", DTYPE_MEANING)
+    known_dtypes: ClassVar[Collection[str]] = DTYPES
 
     def __post_init__(self) -> None:
+        check_dtype(self.dtype, self.known_dtypes)
         if not 1 <= self.min_replicas <= self.max_replicas:
             counts = f"min_replicas is {self.min_replicas} and max_replicas {self.max_replicas}"
             raise ValueError(f"{counts}: use 1 <= min_replicas <= max_replicas.")
@@ -56,25 +61,43 @@ class ReplicaConfig:
 
 
 @dataclass
+class PriorReplicaConfig(ReplicaConfig):
+    """Replicas of the prior, each with an engine of its own."""
+
+    cpus: float = setting(1.0, "logical CPUs that one replica reserves")
+    dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
+    slots: int = setting(16, "candidates that one replica samples at once")
+    captions: int | None = setting(None, "different captions among them, which bounds the memory of text; empty: slots")
+    compile: bool = setting(False, "compile the decoding step at start: pays on a GPU, and with few slots")
+    known_dtypes: ClassVar[Collection[str]] = PRIOR_DTYPES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("slots", "captions"):
+            if (value := getattr(self, field)) is not None and value < 1:
+                raise ValueError(f"prior.{field} is {value}: use at least 1.")
+
+
+@dataclass
 class ServeConfig:
     """One service: the four models of a run behind one gRPC address."""
 
     run: str = setting("runs/tiny", "run directory that holds tokenizer, prior, dvae and clip")
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 opens the service to the network")
     port: int = setting(50051, "port to listen on; 0 takes any free one")
-    slots: int = setting(16, "candidates that one prior replica samples at once")
     max_candidates: int = setting(64, "most candidates of one request, and most images of one Decode or Rank")
     max_message_mb: int = setting(64, "largest gRPC message, either way")
     time_limit_s: float = setting(600.0, "longest time for one request, also where the client sets no deadline")
     drain_s: float = setting(20.0, "time that running requests get when the gateway is stopped")
     decode_batch: int = setting(8, "images that the decoder decodes at once")
+    rank_batch: int = setting(8, "images that the reranker encodes at once")
     gateways: int = setting(1, "gateway replicas, at most one on each node")
-    prior: ReplicaConfig = setting(lambda: ReplicaConfig(cpus=1.0), "the prior's replicas")
+    prior: PriorReplicaConfig = setting(PriorReplicaConfig, "the prior's replicas")
     decoder: ReplicaConfig = setting(ReplicaConfig, "the decoder's replicas")
     reranker: ReplicaConfig = setting(ReplicaConfig, "the reranker's replicas")
 
     def __post_init__(self) -> None:
-        for field in ("slots", "max_candidates", "max_message_mb", "decode_batch", "gateways"):
+        for field in ("max_candidates", "max_message_mb", "decode_batch", "rank_batch", "gateways"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)}: use at least 1.")
         if not 0 <= self.port <= 65535:

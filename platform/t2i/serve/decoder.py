@@ -27,7 +27,7 @@ class DecoderReplica:
     def __init__(self, config: ServeConfig) -> None:
         torch.set_num_threads(config.decoder.threads)
         directory = Path(config.run) / "dvae" / "model"
-        self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device)
+        self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)
         self._model = model_hash(directory)
         prior: PriorConfig = load_config_file(Path(config.run) / "prior" / "model" / CONFIG, PriorConfig)
         self._image_size = prior.grid_height * self._dvae.config.downsample
@@ -54,8 +54,9 @@ class DecoderReplica:
     @torch.inference_mode()
     def _encode_all(self, images: Sequence[np.ndarray]) -> np.ndarray:
         pixels = np.stack([centre_square(image, self._image_size) for image in images])
-        logits = self._dvae.encode_logits(to_float(pixels).to(next(self._dvae.parameters()).device))
-        return logits.argmax(dim=1).cpu().numpy()
+        image_tokens = self._dvae.encode(to_float(pixels).to(next(self._dvae.parameters()).device))
+        side = self._image_size // self._dvae.config.downsample
+        return image_tokens.unflatten(1, (side, side)).cpu().numpy()
 
     async def _decode_many(self, grids: list[np.ndarray]) -> list[np.ndarray]:
         return await asyncio.to_thread(self._decode_batch, grids)

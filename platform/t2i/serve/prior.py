@@ -15,9 +15,12 @@ from models.manifest import model_hash
 from models.prior import Prior, PriorConfig
 from models.tokenizer import CaptionTokenizer
 from t2i.engine import Engine, Request
+from t2i.logs import get_logger
 from t2i.serve.config import ServeConfig
 from t2i.serve.engine_loop import EngineLoop, Event
 from t2i.serve.messages import SampleOrder, SampleStart
+
+logger = get_logger("serve.prior")
 
 
 class PriorReplica:
@@ -26,11 +29,14 @@ class PriorReplica:
     def __init__(self, config: ServeConfig) -> None:
         torch.set_num_threads(config.prior.threads)
         directory = Path(config.run) / "prior" / "model"
-        prior = load_model(Prior, PriorConfig, directory, config.prior.device)
+        prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)
         self._tokenizer = CaptionTokenizer.load(Path(config.run) / "tokenizer")
         self._model = model_hash(directory)
         self._layout = prior.layout
-        self._engine = EngineLoop(Engine(prior, config.slots))
+        engine = Engine(prior, config.prior.slots, config.prior.captions)
+        if config.prior.compile:
+            logger.info("compiled the decoding step in %.0f s", engine.compile())
+        self._engine = EngineLoop(engine)
 
     async def sample(self, order: SampleOrder) -> AsyncIterator[SampleStart | Event]:
         """The start, then what :meth:`EngineLoop.stream` gives."""

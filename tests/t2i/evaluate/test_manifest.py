@@ -5,7 +5,7 @@ import json
 import pytest
 
 from t2i.data import Caption, SourceConfig
-from t2i.engine import Sampling
+from t2i.engine import Pruning, Sampling
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.manifest import (
     IncompleteEvaluation,
@@ -41,6 +41,8 @@ def test_caption_hash_names_the_list_and_nothing_else():
     [
         (EvaluateConfig(seed=1), MODELS),
         (EvaluateConfig(sampling=Sampling(temperature=0.5)), MODELS),
+        (EvaluateConfig(dtype="bfloat16"), MODELS),
+        (EvaluateConfig(pruning=Pruning(rows=3)), MODELS),
         (EvaluateConfig(), {"prior": "f" * 12}),
     ],
 )
@@ -48,6 +50,16 @@ def test_whatever_changes_the_images_gets_a_directory_of_its_own(tmp_path, confi
     first = write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
     assert write_manifest(make_manifest(CAPTIONS, config, models), tmp_path) != first
     assert write_manifest(make_manifest(CAPTIONS, EvaluateConfig(), MODELS), tmp_path) == first
+
+
+def test_how_nothing_is_pruned_makes_no_difference():
+    off = make_manifest(CAPTIONS, EvaluateConfig(pruning=Pruning(keep=0.3)), MODELS)
+    assert off == make_manifest(CAPTIONS, EvaluateConfig(), MODELS)
+    hashes = {
+        make_manifest(CAPTIONS, EvaluateConfig(pruning=pruning), MODELS).hash
+        for pruning in (Pruning(), Pruning(rows=3), Pruning(rows=4), Pruning(rows=3, keep=0.3), Pruning(3, group=8))
+    }
+    assert len(hashes) == 5
 
 
 def test_the_file_lists_every_caption(tmp_path):

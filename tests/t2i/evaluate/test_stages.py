@@ -4,13 +4,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
+from t2i.data import Caption
 from t2i.data.tensors import column_array
-from t2i.engine import Sampling, TextToImage
-from t2i.evaluate.candidates import from_png
+from t2i.engine import Pruning, Sampling, TextToImage
+from t2i.evaluate.candidates import from_png, read_candidates
+from t2i.evaluate.config import EvaluateConfig
+from t2i.evaluate.manifest import make_manifest
 from t2i.evaluate.stages import (
     ExtractFeatures,
     Generate,
@@ -60,6 +64,42 @@ def test_tokens_do_not_depend_on_the_batch(tiny_run, drawn):
     assert np.array_equal(column_array(alone["image_tokens"])[0], column_array(drawn["image_tokens"])[1])
 
 
+PRUNING = Pruning(rows=3, keep=0.5, group=4)
+
+
+@pytest.fixture(scope="module")
+def pruned(tiny_run, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("pruned")
+    Score(str(tiny_run), str(directory))(Generate(str(tiny_run), 6, Sampling(), slots=8, pruning=PRUNING)(WORK))
+    return directory
+
+
+def test_pruned_candidates_are_stored_under_their_own_numbers(tiny_run, pruned):
+    full = TextToImage.load(tiny_run, slots=4).generate(WORK["caption"].to_pylist(), candidates=6, seed=7)
+    left = TextToImage.load(tiny_run, slots=4).generate(
+        WORK["caption"].to_pylist(), candidates=6, seed=7, pruning=PRUNING
+    )
+    for id, whole, survivors in zip("ab", full, left, strict=True):
+        rows = sorted((row for row in pq.read_table(pruned).to_pylist() if row["id"] == id), key=lambda r: r["rank"])
+        assert [row["candidate"] for row in rows] == survivors.candidates[survivors.order].tolist()
+        for row in rows:
+            assert row["image_tokens"] == whole.image_tokens[row["candidate"]].tolist()
+            assert np.array_equal(from_png(row["image"]), whole.images[row["candidate"]])
+
+
+def test_of_pruned_candidates_none_is_shown_as_unselected(pruned):
+    config = EvaluateConfig(candidates=6, pruning=PRUNING)
+    manifest = make_manifest([Caption("a", "a red circle"), Caption("b", "a blue square")], config, {})
+    assert read_candidates(pruned, manifest).scores.shape == (2, PRUNING.count(6)) == (2, 3)
+    images = candidate_rows(pq.read_table(pruned), pruned=True)
+    assert list(zip(images["set"].to_pylist(), images["id"].to_pylist(), strict=True)) == [("best", "a"), ("best", "b")]
+
+
+def test_the_reranker_is_loaded_only_to_prune(tiny_run):
+    kept = [Generate(str(tiny_run), 1, Sampling(), 4, pruning=pruning) for pruning in (Pruning(), PRUNING)]
+    assert [stage.text_to_image.reranker is None for stage in kept] == [True, False]
+
+
 def test_best_is_ranks_first_and_first_is_candidate_zero(stored):
     images = candidate_rows(stored).to_pylist()
     assert [(row["set"], row["id"]) for row in images] == [("best", "a"), ("best", "b"), ("first", "a"), ("first", "b")]
@@ -99,6 +139,17 @@ def test_features_are_the_extractors_on_blurred_pixels(tiny_run, pixels):
     np.testing.assert_allclose(column_array(table["logits"])[:, 1], expected.logits, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(column_array(table["clip"]), axis=1), 1, atol=1e-5)
     assert [bool(png) for png in table["png"].to_pylist()] == [False, True, False]
+
+
+def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run, tmp_path):
+    run, radii = str(tiny_run), (0.0,)
+    generate = Generate(run, 1, Sampling(), slots=4, dtype="bfloat16")
+    controls = MakeControls(run, seed=0, dtype="bfloat16")
+    score = Score(run, str(tmp_path), dtype="bfloat16")
+    extract = ExtractFeatures(run, ExtractorConfig(), radii, frozenset(), dtype="bfloat16")
+    scales = [stage.reranker.clip.logit_scale for stage in (score, extract)]
+    maps = [dvae.decoder.maps.weight for dvae in (generate.text_to_image.dvae, controls.dvae)]
+    assert {tensor.dtype for tensor in scales + maps} == {torch.bfloat16}
 
 
 def test_keep_ids_keeps_those_rows():

@@ -22,7 +22,7 @@ from models.dvae import DVAE, DVAEConfig
 from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker
 from models.tokenizer import CaptionTokenizer
-from t2i.serve.config import ServeConfig
+from t2i.serve.config import PriorReplicaConfig, ServeConfig
 from t2i.serve.decoder import DecoderReplica
 from t2i.serve.gateway import make_server, set_health
 from t2i.serve.generation import Stages
@@ -152,7 +152,7 @@ def replica_context() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def service_config(run_directory: Path) -> ServeConfig:
-    return ServeConfig(run=str(run_directory), port=0, slots=4, max_candidates=64)
+    return ServeConfig(run=str(run_directory), port=0, prior=PriorReplicaConfig(slots=4), max_candidates=64)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from ray.serve.schema import ServeDeploySchema
 from models.errors import UserError
 from t2i.config import ConfigError
 from t2i.serve.app import app, build_app
-from t2i.serve.config import ReplicaConfig, ServeConfig
+from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig
 
 DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "serve" / "t2i.yaml"
 
@@ -37,14 +37,32 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"slots": 0}, "slots is 0"),
         ({"max_candidates": -1}, "max_candidates is -1"),
         ({"port": 65536}, "port is 65536"),
+        ({"rank_batch": 0}, "rank_batch is 0"),
     ],
 )
 def test_impossible_settings_are_refused(fields: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ServeConfig(**fields)
+
+
+@pytest.mark.parametrize("field", ["slots", "captions"])
+def test_a_prior_without_room_is_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=rf"prior\.{field} is 0: use at least 1"):
+        PriorReplicaConfig(**{field: 0})
+
+
+def test_int8_is_the_priors_alone(run_directory: Path) -> None:
+    app({"run": str(run_directory), "prior": {"dtype": "int8"}})
+    with pytest.raises(UserError, match="dtype is 'int8': use float32 or bfloat16"):
+        app({"run": str(run_directory), "decoder": {"dtype": "int8"}})
+
+
+def test_a_stage_computes_in_float32_or_bfloat16(run_directory: Path) -> None:
+    app({"run": str(run_directory), "decoder": {"dtype": "bfloat16"}})
+    with pytest.raises(UserError, match="dtype is 'fp16': use float32 or bfloat16"):
+        app({"run": str(run_directory), "reranker": {"dtype": "fp16"}})
 
 
 def test_replicas_are_fixed_or_scale_with_load() -> None:

@@ -37,7 +37,7 @@ def test_generate_writes_the_best_images_by_rank(
         (["generate", "a taco", "--out", "/dev/null/here"], "cannot write"),
         (["serve", "--run", "no/such/run"], "no/such/run has no tokenizer"),
         (["serve", "--port", "70000"], "port is 70000"),
-        (["serve", "slot=3"], "slot is not a known key: did you mean slots?"),
+        (["serve", "prior.slot=3"], "prior.slot is not a known key: did you mean prior.slots?"),
     ],
 )
 def test_mistakes_end_in_one_sentence(

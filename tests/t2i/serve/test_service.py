@@ -22,7 +22,7 @@ from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.serve.app import build_app
 from t2i.serve.client import Client, GeneratedImage, Progress, ServiceError
-from t2i.serve.config import ReplicaConfig, ServeConfig
+from t2i.serve.config import PriorReplicaConfig, ServeConfig
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,8 +33,8 @@ APP = "t2i-under-test"
 def address(ray_cluster: None, run_directory: Path) -> Iterator[str]:
     from ray import serve
 
-    prior = ReplicaConfig(cpus=1.0, ongoing=2, queued=2)
-    config = ServeConfig(run=str(run_directory), port=0, slots=4, prior=prior, drain_s=1.0)
+    prior = PriorReplicaConfig(ongoing=2, queued=2, slots=4)
+    config = ServeConfig(run=str(run_directory), port=0, prior=prior, drain_s=1.0)
     serve.start(proxy_location="Disabled")
     handle = serve.run(build_app(config), name=APP, route_prefix=None)
     yield handle.address.remote().result()

@@ -1,0 +1,197 @@
+"""Stopping hopeless candidates: who survives never depends on slots or company, and what was saved was not made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from models.errors import UserError
+from models.prior import Prior
+from t2i.engine import CompletedRows, Drawing, Drawn, Engine, Progress, Pruner, Pruning, Request, Sampling, TextToImage
+
+N, WIDTH = 12, 4
+REQUESTS = [
+    Request("a", (1, 2), 10, seed=1),
+    Request("b", (3,), 7, seed=2, sampling=Sampling(guidance=2.0)),
+    Request("c", (4,), 4, seed=3, prefix=(5, 6)),
+    Request("d", (1, 2), 1, seed=4),
+]
+PRUNING = Pruning(rows=1, keep=0.5, group=4)
+
+
+def by_tokens(request_id: str, image_tokens: np.ndarray) -> np.ndarray:
+    """A judge that reads the tokens and the caption's name."""
+    return (image_tokens * (np.arange(image_tokens.shape[1]) + ord(request_id))).sum(axis=1) % 97
+
+
+def draw(
+    prior: Prior, requests: list[Request], slots: int, pruning: Pruning | None = None, **how: Callable
+) -> dict[str, Drawn]:
+    candidates = {request.id: request.candidates for request in requests}
+    pruner = Pruner(pruning, candidates, WIDTH, by_tokens) if pruning else None
+    return Drawing(Engine(prior, slots), slots, requests, pruner).run(**how)
+
+
+@pytest.fixture(scope="module")
+def full(prior: Prior) -> dict[str, Drawn]:
+    return draw(prior, REQUESTS, slots=8)
+
+
+def test_without_pruning_everything_is_drawn(full: dict[str, Drawn]) -> None:
+    for request in REQUESTS:
+        assert full[request.id].candidates.tolist() == list(range(request.candidates))
+        assert full[request.id].image_tokens.shape == (request.candidates, N)
+        assert full[request.id].tokens_saved == 0
+
+
+@pytest.mark.parametrize("slots", [2, 3, 8, 40])
+def test_survivors_are_the_best_of_each_group_with_the_tokens_of_the_full_run(
+    prior: Prior, full: dict[str, Drawn], slots: int
+) -> None:
+    pruned = draw(prior, REQUESTS, slots, PRUNING)
+    for request in REQUESTS:
+        whole, left = full[request.id], pruned[request.id]
+        expected = PRUNING.survivors(by_tokens(request.id, whole.image_tokens[:, :WIDTH]))
+        assert left.candidates.tolist() == expected.tolist()
+        assert len(expected) == PRUNING.count(request.candidates)
+        assert np.array_equal(left.image_tokens, whole.image_tokens[expected])
+
+
+def test_survivors_do_not_depend_on_company(prior: Prior) -> None:
+    together = draw(prior, REQUESTS, 8, PRUNING)
+    for request in REQUESTS:
+        alone = draw(prior, [request], 8, PRUNING)[request.id]
+        assert np.array_equal(alone.candidates, together[request.id].candidates)
+        assert np.array_equal(alone.image_tokens, together[request.id].image_tokens)
+
+
+@pytest.mark.parametrize("slots", [2, 8, 40])
+def test_tokens_saved_are_those_not_made_and_progress_ends_at_its_total(prior: Prior, slots: int) -> None:
+    seen: list[Progress] = []
+    pruned = draw(prior, REQUESTS, slots, PRUNING, on_progress=seen.append)
+    everything = sum(request.candidates * (N - len(request.prefix)) for request in REQUESTS)
+    saved = sum(drawn.tokens_saved for drawn in pruned.values())
+    assert saved > 0
+    assert seen[-1] == Progress(everything - saved, everything - saved)
+    assert all(before.tokens_done < after.tokens_done for before, after in pairwise(seen))
+    assert all(before.tokens_total >= after.tokens_total for before, after in pairwise(seen))
+
+
+def test_where_a_group_has_slots_together_all_that_follows_its_rows_is_saved(prior: Prior) -> None:
+    requests = [Request(name, (1,), 8, seed=1) for name in "abc"]
+    for drawn in draw(prior, requests, 16, PRUNING).values():
+        assert drawn.tokens_saved == 4 * (N - WIDTH)
+
+
+def test_requests_enter_in_order_as_slots_fall_free(prior: Prior) -> None:
+    engine = Engine(prior, 4)
+    seen: list[int] = []
+    drawing = Drawing(engine, 4, [Request(str(i), (i + 1,), 2, seed=0) for i in range(6)])
+    drawing.run(on_progress=lambda _: seen.append(sum(str(i) in drawing._open for i in range(6))))
+    assert max(seen) == 2
+
+
+def test_requests_that_cannot_all_be_drawn_leave_nothing_behind(prior: Prior) -> None:
+    engine, good = Engine(prior, 8), Request("a", (1,), 2, seed=1)
+    with pytest.raises(UserError, match="does not know"):
+        Drawing(engine, 8, [good, Request("b", (99,), 1, seed=1)]).run()
+    assert not engine.has_work
+    with pytest.raises(UserError, match="same id"):
+        Drawing(engine, 8, [good, good])
+
+
+def test_of_equals_the_earlier_goes_on_and_a_share_is_rounded_up() -> None:
+    assert Pruning(rows=1, keep=0.5).best(np.array([1.0, 3.0, 1.0, 1.0])).tolist() == [0, 1]
+    assert Pruning(rows=1, keep=0.01).best(np.array([1.0, 3.0, 2.0])).tolist() == [1]
+    assert [Pruning(rows=1, keep=keep, group=10).count(10) for keep in (0.05, 0.25, 0.7, 1)] == [1, 3, 7, 10]
+    assert [Pruning(rows=1, keep=0.5, group=16).count(n) for n in (1, 3, 16, 20, 32)] == [1, 2, 8, 10, 16]
+    assert Pruning().count(20) == 20
+
+
+def test_a_group_is_judged_by_its_first_rows_only_and_in_its_own_order() -> None:
+    calls = []
+
+    def judge(request_id: str, image_tokens: np.ndarray) -> np.ndarray:
+        calls.append((request_id, image_tokens.tolist()))
+        return np.array([0.0, 1.0, 2.0])[: len(image_tokens)]
+
+    pruner = Pruner(Pruning(rows=2, keep=0.3, group=3), {"a": 5}, 2, judge)
+
+    def rows(candidate: int, length: int = 4) -> CompletedRows:
+        return CompletedRows("a", candidate, np.full(length, candidate, np.int32))
+
+    assert pruner.update([rows(2), rows(4), rows(0), rows(1, 2), rows(0, 6)]) == {}
+    assert pruner.update([rows(1), rows(3)]) == {"a": [0, 1, 3]}
+    assert calls == [("a", [[0] * 4, [1] * 4, [2] * 4]), ("a", [[3] * 4, [4] * 4])]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rows": 0}, "pruning.rows is 0"),
+        ({"keep": 0}, "pruning.keep is 0"),
+        ({"keep": 1.5}, "pruning.keep is 1.5"),
+        ({"keep": float("nan")}, "pruning.keep is nan"),
+        ({"group": 1}, "pruning.group is 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Pruning(**settings)
+
+
+@pytest.mark.parametrize(
+    ("rows", "prefix", "message"),
+    [
+        (8, 0, "pruning.rows is 8 of 8: use 1 to 7"),
+        (3, 24, "pruning.rows is 3 of 8, of which the image gives 3: use 4 to 7"),
+        (7, 60, "of which the image gives 7: do not prune"),
+    ],
+)
+def test_rows_must_lie_between_the_given_ones_and_the_last(rows: int, prefix: int, message: str) -> None:
+    Pruning(rows=3).check((8, 8), prefix_length=23)
+    Pruning().check((8, 8), prefix_length=63)
+    with pytest.raises(UserError, match=message):
+        Pruning(rows=rows).check((8, 8), prefix)
+
+
+PICTURES = Pruning(rows=3, keep=0.4, group=4)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run) -> TextToImage:
+    return TextToImage.load(tiny_run, slots=8)
+
+
+def test_pictures_of_survivors_are_those_of_the_full_run(model: TextToImage) -> None:
+    captions = ["a red circle", "a blue square"]
+    full = model.generate(captions, candidates=6, seed=3)
+    for whole, left in zip(full, model.generate(captions, candidates=6, seed=3, pruning=PICTURES), strict=True):
+        previews = [model.preview(group) for group in np.split(whole.image_tokens[:, :24], [4])]
+        scores = np.concatenate([model.rank(images, whole.caption).scores.numpy() for images in previews])
+        assert left.candidates.tolist() == PICTURES.survivors(scores).tolist()
+        assert np.array_equal(left.image_tokens, whole.image_tokens[left.candidates])
+        assert np.array_equal(left.images, whole.images[left.candidates])
+        np.testing.assert_allclose(left.scores, whole.scores[left.candidates], atol=1e-6)
+        assert left.scores[left.order].tolist() == sorted(left.scores.tolist(), reverse=True)
+        assert left.tokens_saved == (6 - 3) * (64 - 24)
+        assert (whole.candidates.tolist(), whole.tokens_saved) == (list(range(6)), 0)
+
+
+def test_a_caption_is_encoded_once(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert model.reranker is not None
+    encode, captions = model.reranker.encode_captions, []
+    monkeypatch.setattr(model.reranker, "encode_captions", lambda part: captions.extend(part) or encode(part))
+    model.generate(["a red square"], candidates=8, seed=3, pruning=replace(PICTURES, group=2))
+    assert captions == ["a red square"]
+
+
+def test_an_image_to_continue_counts_among_the_rows(model: TextToImage) -> None:
+    with pytest.raises(UserError, match=r"pruning.rows is 3 of 8, of which the image gives 3"):
+        model.generate(["a"], candidates=4, seed=0, prefix=[0] * 24, pruning=PICTURES)
+    (generation,) = model.generate(["a"], candidates=4, seed=0, prefix=[0] * 23, pruning=PICTURES)
+    assert len(generation.candidates) == 2
