@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from models.errors import UserError
-from models.precision import DTYPE_MEANING, check_dtype
+from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 from t2i.config import run_job
 from t2i.data.transforms import ImageError, decode_image
@@ -41,11 +41,12 @@ class GenerateConfig:
     image_rows: int | None = setting(None, "rows of its tokens to keep; empty: 15 of 32, as the paper")
     slots: int = setting(32, "candidates that run at once")
     device: str = setting("cpu", "cpu or cuda")
-    dtype: str = setting("float32", DTYPE_MEANING)
+    dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
+    compile: bool = setting(False, COMPILE_MEANING)
     out: str = setting("${run}/generated", "where the pictures go")
 
     def __post_init__(self) -> None:
-        check_dtype(self.dtype)
+        check_dtype(self.dtype, PRIOR_DTYPES)
         if not self.captions:
             raise ValueError("captions is empty: give at least one, as captions='[\"a taco, 3D render\"]'.")
         if not 1 <= self.keep <= self.candidates:
@@ -55,7 +56,7 @@ class GenerateConfig:
 
 
 def main(config: GenerateConfig) -> None:
-    model = TextToImage.load(config.run, config.slots, config.device, dtype=config.dtype)
+    model = TextToImage.load(config.run, config.slots, config.device, dtype=config.dtype, compile=config.compile)
     with tqdm(unit="token", desc="drawing") as bar:
         generations = model.generate(
             config.captions,

@@ -19,6 +19,9 @@ DTYPE_MEANING = "float32, or bfloat16: faster on GPUs and on CPUs with AVX512-BF
 
 PRIOR_DTYPE_MEANING = f"{DTYPE_MEANING}; int8: the prior's weights rounded too, for up to about four slots on a CPU"
 
+COMPILE_MEANING = "compile the decoding step first: pays on a GPU, and with few slots"
+"""What the help of every ``compile`` setting says."""
+
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 

@@ -21,6 +21,9 @@ from t2i.engine.drawing import Drawing, Drawn
 from t2i.engine.engine import Engine
 from t2i.engine.pruning import Pruner, Pruning
 from t2i.engine.request import Progress, Request, Sampling
+from t2i.logs import get_logger
+
+logger = get_logger("engine")
 
 RANK_BATCH = 64
 """Images that CLIP encodes at once."""
@@ -60,9 +63,17 @@ class TextToImage:
 
     @classmethod
     def load(
-        cls, run: str | Path, slots: int = 64, device: str = "cpu", rerank: bool = True, dtype: str = "float32"
+        cls,
+        run: str | Path,
+        slots: int = 64,
+        device: str = "cpu",
+        rerank: bool = True,
+        dtype: str = "float32",
+        compile: bool = False,
     ) -> TextToImage:
         """Load the models under ``run`` (``tokenizer``, ``prior/model``, ``dvae/model``, ``clip/model``).
+
+        With ``compile`` the prior's decoding step is compiled before this returns.
 
         Raises:
             CheckpointError: one is missing, incomplete or damaged.
@@ -74,7 +85,10 @@ class TextToImage:
         dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device, beside(dtype))
         clip = run / "clip" / "model"
         reranker = load_model(CLIPReranker, CLIPConfig, clip, device, beside(dtype)) if rerank else None
-        return cls(tokenizer, prior, dvae, reranker, slots)
+        made = cls(tokenizer, prior, dvae, reranker, slots)
+        if compile:
+            logger.info("compiled the decoding step in %.0f s", made.engine.compile())
+        return made
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.precision import DTYPE_MEANING, check_dtype
+from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 from t2i.data import SourceConfig
 from t2i.engine import Pruning, Sampling
@@ -55,7 +55,8 @@ class EvaluateConfig:
     sampling: Sampling = setting(Sampling, "how tokens are drawn")
     pruning: Pruning = setting(Pruning, "whether hopeless candidates are stopped half-way")
     seed: int = setting(0, "decides captions, image tokens, controls and subsets")
-    dtype: str = setting("float32", f"{DTYPE_MEANING}; the extractor and the bound stay in float32")
+    dtype: str = setting("float32", f"{PRIOR_DTYPE_MEANING}; the extractor and the bound stay in float32")
+    compile: bool = setting(False, COMPILE_MEANING)
     blur_radii: list[float] = setting(lambda: [0.0], "PIL blur of both sides, 0 first; the paper: [0,1,2,4,8]")
     extractor: ExtractorConfig = setting(ExtractorConfig, "network behind the distances")
     elb: bool = setting(False, "also bound the likelihood ln p(image, caption), in bits per dimension")
@@ -69,7 +70,7 @@ class EvaluateConfig:
     extract: Pool = setting(lambda: Pool(actors=2), "feature extractor and CLIP; batch in images")
 
     def __post_init__(self) -> None:
-        check_dtype(self.dtype)
+        check_dtype(self.dtype, PRIOR_DTYPES)
         if self.candidates < 1:
             raise ValueError(f"candidates is {self.candidates}: draw at least 1 image per caption.")
         if self.floor_images < FEWEST:

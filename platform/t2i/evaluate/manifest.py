@@ -47,6 +47,7 @@ class Manifest:
     pruning: dict[str, float] | None
     seed: int
     dtype: str
+    compiled: bool
     models: dict[str, str]
 
     @property
@@ -64,7 +65,8 @@ def make_manifest(captions: Sequence[Caption], config: EvaluateConfig, models: d
     """Give each caption a seed of its own, so that the noise of two captions is independent."""
     items = tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions)
     pruning = asdict(config.pruning) if config.pruning.rows else None
-    return Manifest(items, config.candidates, asdict(config.sampling), pruning, config.seed, config.dtype, models)
+    drawing = (config.candidates, asdict(config.sampling), pruning, config.seed)
+    return Manifest(items, *drawing, config.dtype, config.compile, models)
 
 
 def write_manifest(manifest: Manifest, parent: str | Path) -> Path:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
+from models.precision import beside
 from models.presets import get_preset
 from t2i.data import SourceConfig, decode_pairs, read_captions, read_pairs
 from t2i.evaluate.candidates import Candidates, candidate_files, finished_ids, read_candidates
@@ -48,11 +49,12 @@ def _generate(
         return []
     rows, size = [asdict(item) for item in pending], config.generate.batch
     blocks = [pa.Table.from_pylist(rows[start : start + size]) for start in range(0, len(rows), size)]
-    generator = (config.run, manifest.candidates, config.sampling, config.slots, config.dtype, config.pruning)
+    drawing = (config.run, manifest.candidates, config.sampling, config.slots)
+    generator, scorer = (*drawing, config.dtype, config.pruning, config.compile), (config.run, str(directory))
     scored = (
         ray.data.from_arrow(blocks)
         .map_batches(Generate, fn_constructor_args=generator, **_options(config.generate))
-        .map_batches(Score, fn_constructor_args=(config.run, str(directory), config.dtype), **_options(config.score))
+        .map_batches(Score, fn_constructor_args=(*scorer, beside(config.dtype)), **_options(config.score))
     )
     return scored.iter_batches(batch_size=None, batch_format="pyarrow")
 
@@ -67,13 +69,13 @@ def extract_features(
     images = [drawn.map_batches(partial(candidate_rows, pruned=pruned), batch_format="pyarrow")]
     if caption_set.images:
         real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
-        controls = (config.run, config.seed, config.dtype)
+        controls = (config.run, config.seed, beside(config.dtype))
         images.append(real.map_batches(MakeControls, fn_constructor_args=controls, **_options(config.controls)))
     if caption_set.images and config.floor is not None:
         chosen = sample_captions(read_captions(config.floor), config.floor_images, config.seed)
         train = _pixels(config.floor, [c.id for c in chosen], candidates.directory / "unreadable_train", config)
         images.append(train.map_batches(partial(real_rows, "train"), batch_format="pyarrow"))
-    extractor = (config.run, config.extractor, tuple(config.blur_radii), frozenset(shown), config.dtype)
+    extractor = (config.run, config.extractor, tuple(config.blur_radii), frozenset(shown), beside(config.dtype))
     features = reduce(Dataset.union, images).map_batches(
         ExtractFeatures, fn_constructor_args=extractor, **_options(config.extract)
     )

@@ -80,7 +80,7 @@ def protocol(config: EvaluateConfig, caption_set: CaptionSet, manifest: Manifest
         "selection": "best by CLIP cosine",
         "sampling": manifest.sampling,
         "seed": manifest.seed,
-        "dtype": manifest.dtype,
+        "dtype": manifest.dtype + (", compiled" if manifest.compiled else ""),
         "models": manifest.models,
         "extractor": asdict(extractor_protocol(config.extractor)),
         "real_images": "centre crop, area averaging, white behind transparency",

@@ -36,10 +36,11 @@ class Generate:
         slots: int,
         dtype: str = "float32",
         pruning: Pruning | None = None,
+        compile: bool = False,
     ) -> None:
         self.candidates, self.sampling, self.pruning = candidates, sampling, pruning
         rerank = pruning is not None and pruning.rows is not None
-        self.text_to_image = TextToImage.load(run, slots, device(), rerank, dtype)
+        self.text_to_image = TextToImage.load(run, slots, device(), rerank, dtype, compile)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         model = self.text_to_image

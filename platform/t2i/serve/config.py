@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from models.errors import UserError
 from models.manifest import MANIFEST
-from models.precision import DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
+from models.precision import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 
 MODELS = ("tokenizer", "prior/model", "dvae/model", "clip/model")
@@ -68,7 +68,7 @@ class PriorReplicaConfig(ReplicaConfig):
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
     slots: int = setting(16, "candidates that one replica samples at once")
     captions: int | None = setting(None, "different captions among them, which bounds the memory of text; empty: slots")
-    compile: bool = setting(False, "compile the decoding step at start: pays on a GPU, and with few slots")
+    compile: bool = setting(False, COMPILE_MEANING)
     known_dtypes: ClassVar[Collection[str]] = PRIOR_DTYPES
 
     def __post_init__(self) -> None:
