@@ -1,21 +1,24 @@
-"""What computing in bfloat16 changes in image tokens, images and scores."""
+"""What computing in fewer bits changes in image tokens, images, scores and likelihoods."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float
-from models.precision import DTYPES
+from models.precision import DTYPES, PRIOR_DTYPES
 from models.presets import get_preset
+from models.prior import Prior, PriorConfig, text_tensor
 from models.reranker import CLIPConfig, CLIPReranker
+from models.tokenizer import CaptionTokenizer
 from t2i.data.transforms import decode_image
 
 HELD_OUT = Path(__file__).parent / "datasets" / "emoji64" / "val.parquet"
@@ -56,6 +59,22 @@ def trained_models(run: str, preset: str, count: int) -> None:
     compare_dvaes(dvaes, images)
     scores = {d: clip.encode_captions(captions) @ clip.encode_images(images).T for d, clip in clips.items()}
     print(f"scores: {compare_scores(scores['float32'], scores['bfloat16'])}")
+    compare_priors(directory, captions, dvaes["float32"].encode(images))
+
+
+@torch.inference_mode()
+def compare_priors(run: Path, captions: Sequence[str], image_tokens: Tensor) -> None:
+    """Print what a run's prior thinks of image tokens int64 [B, N] of some captions in each dtype."""
+    tokenizer, exact = CaptionTokenizer.load(run / "tokenizer"), None
+    for dtype in PRIOR_DTYPES:
+        prior = load_model(Prior, PriorConfig, run / "prior" / "model", dtype=dtype)
+        text = text_tensor([tokenizer.encode(c, prior.layout.text_length).ids for c in captions], prior.layout)
+        hidden = prior(prior.layout.inputs(text, image_tokens))[:, prior.layout.prefix_length - 1 :]
+        log_p = prior.image_logits(hidden).float().log_softmax(dim=-1)
+        exact = log_p if exact is None else exact
+        nats = -log_p.gather(-1, image_tokens[..., None]).mean()
+        divergence = (exact.exp() * (exact - log_p)).sum(dim=-1).mean()
+        print(f"prior in {dtype}: {nats:.4f} nats per image token, {divergence:.6f} nats from float32's distribution")
 
 
 def compare_dvaes(dvaes: Mapping[str, DVAE], images: Tensor) -> None:
