@@ -3,8 +3,8 @@
     python jobs/bench_pruning.py run=runs/tiny
 
 All candidates of every caption are drawn once. Survivors have the tokens that they would have had without pruning, so
-every setting is then computed from those, exactly; one setting is really drawn, to see that the engine saves what it
-says and returns the same survivors. Figures and machine belong in jobs/BENCHMARKS.md.
+every setting is then computed from those, exactly; some captions are really drawn under every setting, to see that the
+engine saves what it should and returns the same survivors. Figures and machine belong in jobs/BENCHMARKS.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BenchPruning:
     rows: list[int] = setting(lambda: [2, 3, 4, 6], "rows of image tokens after which to judge")
     keep: list[float] = setting(lambda: [0.25, 0.5], "shares of a group to finish")
     group: int = setting(16, "candidates that are judged together")
-    drawn: int = setting(16, "captions that are really drawn with pruning, at the first keep and the middle rows")
+    drawn: int = setting(16, "captions that are really drawn with pruning")
     slots: int = setting(64, "candidates that run at once")
     seed: int = setting(0, "decides captions and image tokens")
     threads: int = setting(2, "CPU threads")
@@ -95,9 +95,7 @@ def draw_all(config: BenchPruning, model: TextToImage) -> Full:
     return Full(requests, captions, image_tokens, judged(model, captions, image_tokens, config.group, model.decode))
 
 
-def judged(
-    model: TextToImage, captions: Sequence[str], image_tokens: np.ndarray, group: int, view: View
-) -> np.ndarray:
+def judged(model: TextToImage, captions: Sequence[str], image_tokens: np.ndarray, group: int, view: View) -> np.ndarray:
     """CLIP cosines [C, n] of what ``view`` makes of image tokens [C, n, r * w], group by group as pruning does it."""
     starts = range(group, image_tokens.shape[1], group)
     scores = [
@@ -119,7 +117,18 @@ def fillings(model: TextToImage) -> dict[str, View]:
         missing = model.image_size - above.shape[1]
         return np.pad(above, ((0, 0), (0, missing), (0, 0), (0, 0)), mode="edge")
 
-    return {"neutral grey": model.preview, "cropped, stretched": drawn, "last pixel row repeated": repeated}
+    def continued(image_tokens: np.ndarray) -> np.ndarray:
+        rows = image_tokens.shape[1] // model.grid[1]
+        last = np.tile(image_tokens[:, -model.grid[1] :], model.grid[0] - rows)
+        return model.decode(np.concatenate([image_tokens, last], axis=1))
+
+    return {
+        "grey": model.preview,
+        "cropped": drawn,
+        "last pixels repeated": repeated,
+        "last tokens repeated": continued,
+        "grey, decoded above repeated tokens": model.preview_to_judge,
+    }
 
 
 def compare_fillings(config: BenchPruning, model: TextToImage, full: Full) -> None:
@@ -141,7 +150,7 @@ def compare_settings(config: BenchPruning, model: TextToImage, full: Full) -> No
     print("|---" * 9 + "|")
     for rows in config.rows:
         begun = full.image_tokens[:, :, : rows * model.grid[1]]
-        previews = judged(model, full.captions, begun, config.group, model.view_for_pruning)
+        previews = judged(model, full.captions, begun, config.group, model.preview_to_judge)
         for keep in config.keep:
             print(row_of(Pruning(rows, keep, config.group), model.grid[0], previews, full.scores))
 
@@ -176,25 +185,47 @@ def best_of_fewer(scores: np.ndarray, count: float) -> np.ndarray:
 
 
 def really_prune(config: BenchPruning, model: TextToImage, full: Full) -> None:
-    """Draw some captions with pruning and without, in turn, and compare with what was computed."""
-    rows = config.rows[len(config.rows) // 2]
-    pruning = Pruning(rows, config.keep[0], config.group)
-    requests, captions = full.requests[: config.drawn], full.captions[: config.drawn]
+    """Draw some captions under every setting, each in turn with drawing all, and compare with what was computed."""
+    some = slice(config.drawn)
+    part = Full(full.requests[some], full.captions[some], full.image_tokens[some], full.scores[some])
+    print(f"\n## Really drawn: {config.drawn} captions, {config.slots} slots\n")
+    print("| rows | keep | same survivors and tokens | tokens saved | of the ideal | time, ranked images included |")
+    print("|---" * 6 + "|")
+    for rows in config.rows:
+        begun = part.image_tokens[:, :, : rows * model.grid[1]]
+        previews = judged(model, part.captions, begun, config.group, model.preview_to_judge)
+        for keep in config.keep:
+            print(really_prune_by(Pruning(rows, keep, config.group), model, part, previews))
+
+
+def really_prune_by(pruning: Pruning, model: TextToImage, full: Full, previews: np.ndarray) -> str:
+    """One line of the table; the ideal is that all of a group are stopped when they have their rows."""
+    assert pruning.rows is not None
+    whole, _ = ranked(model, full, None)
+    seconds, drawn = ranked(model, full, pruning)
+    of_captions = zip(drawn, previews, full.image_tokens, strict=True)
+    same = [is_as_computed(*caption, pruning) for caption in of_captions]
+    saved = sum(result.tokens_saved for result in drawn)
+    height, width = model.grid
+    ideal = sum(full.scores.shape[1] - len(result.candidates) for result in drawn) * (height - pruning.rows) * width
+    cells = [
+        f"{pruning.rows} of {height}",
+        f"{pruning.keep}",
+        f"{sum(same)} of {len(same)}",
+        f"{saved / full.image_tokens.size:.1%}",
+        f"{saved / max(1, ideal):.1%}",
+        f"{seconds / whole:.2f} x",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def ranked(model: TextToImage, full: Full, pruning: Pruning | None) -> tuple[float, list[Drawn]]:
+    """Draw the captions of ``full`` again, decode and rank: the seconds that it took, and what was drawn."""
     begin = time.perf_counter()
-    model.sample(requests)
-    between = time.perf_counter()
-    drawn = model.sample(requests, pruning=pruning, captions=captions)
-    seconds = between - begin, time.perf_counter() - between
-    begun = full.image_tokens[: config.drawn, :, : rows * model.grid[1]]
-    previews = judged(model, captions, begun, config.group, model.view_for_pruning)
-    same = [is_as_computed(drawn[r.id], *parts, pruning) for r, *parts in zip(requests, previews, full.image_tokens)]
-    tokens = full.image_tokens[: config.drawn].size
-    saved = sum(drawn[request.id].tokens_saved for request in requests)
-    ideal = sum(config.candidates - len(drawn[r.id].candidates) for r in requests) * (model.grid[0] - rows)
-    print(f"\n## Really drawn: {config.drawn} captions, {pruning}\n")
-    print(f"the same survivors with the same tokens: {sum(same)} of {len(same)} captions")
-    print(f"tokens saved: {saved / tokens:.1%}, {saved / (ideal * model.grid[1]):.1%} of what groups in step would save")
-    print(f"seconds without {seconds[0]:.1f}, with pruning {seconds[1]:.1f}, judging included")
+    drawn = model.sample(full.requests, pruning=pruning, captions=full.captions)
+    for request, caption in zip(full.requests, full.captions, strict=True):
+        model.rank(model.decode(drawn[request.id].image_tokens), caption)
+    return time.perf_counter() - begin, [drawn[request.id] for request in full.requests]
 
 
 def is_as_computed(drawn: Drawn, previews: np.ndarray, image_tokens: np.ndarray, pruning: Pruning) -> bool:

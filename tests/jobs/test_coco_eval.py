@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from coco_eval import CocoEval, main
+from coco_eval import CocoEval, check, main
+from models.errors import UserError
 from t2i.config import ConfigError, load_config
 from t2i.data import SourceConfig
+from t2i.engine import Pruning
 from t2i.evaluate import CaptionSet
 from t2i.evaluate.config import Pool
 
@@ -113,6 +115,12 @@ def test_the_tiny_configuration_is_whole():
     config = load_config(CocoEval, "coco_eval", ["run=runs/x", "captions=5"])
     assert (config.preset, config.captions) == ("tiny", 5)
     assert [s.name for s in config.sets] == ["val", "test"]
+
+
+def test_pruning_that_does_not_fit_the_prior_is_refused_before_any_work(tiny_run):
+    check(CocoEval(run=str(tiny_run), pruning=Pruning(rows=7)))
+    with pytest.raises(UserError, match=r"pruning\.rows is 8 of 8: use 1 to 7"):
+        check(CocoEval(run=str(tiny_run), pruning=Pruning(rows=8)))
 
 
 def test_a_bad_value_is_refused_before_any_work():

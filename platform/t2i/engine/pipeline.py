@@ -12,6 +12,7 @@ import torch
 
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
+from models.dvae.dvae import NEUTRAL
 from models.images import to_float, to_uint8
 from models.precision import beside
 from models.prior import Prior, PriorConfig
@@ -168,6 +169,19 @@ class TextToImage:
         """
         return to_uint8(self.dvae.preview(self._on_device(image_tokens), self.grid))
 
+    def preview_to_judge(self, image_tokens: np.ndarray) -> np.ndarray:
+        """Image tokens int [n, r * w] of the top r rows -> images uint8 [n, H, W, 3] to rank begun candidates by.
+
+        Grey below those rows as a preview is, but decoded above repetitions of the last: a decoder that sees the grid
+        end there spoils the rows near the cut. Of what was tried (jobs/bench_pruning.py) this ranks candidates most as
+        their finished images do: before cropping, repeating pixels, or showing the repetitions, which are no image.
+        """
+        (height, width), shown = self.grid, image_tokens.shape[1] // self.grid[1]
+        repeated = np.tile(image_tokens[:, -width:], height - shown)
+        images = self.decode(np.concatenate([image_tokens, repeated], axis=1))
+        images[:, shown * self.dvae.config.downsample :] = round(NEUTRAL * 255)
+        return images
+
     @torch.inference_mode()
     def rank(self, images: np.ndarray, caption: str) -> Ranking:
         """Images uint8 [n, H, W, 3] by their CLIP cosine with one caption."""
@@ -186,7 +200,7 @@ class TextToImage:
         caption_of = {request.id: caption for request, caption in zip(requests, captions, strict=True)}
 
         def judge(request_id: str, image_tokens: np.ndarray) -> np.ndarray:
-            return self.rank(self.preview(image_tokens), caption_of[request_id]).scores.cpu().numpy()
+            return self.rank(self.preview_to_judge(image_tokens), caption_of[request_id]).scores.cpu().numpy()
 
         return Pruner(pruning, {request.id: request.candidates for request in requests}, self.grid[1], judge)
 

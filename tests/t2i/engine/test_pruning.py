@@ -171,7 +171,7 @@ def test_pictures_of_survivors_are_those_of_the_full_run(model: TextToImage) -> 
     captions = ["a red circle", "a blue square"]
     full = model.generate(captions, candidates=6, seed=3)
     for whole, left in zip(full, model.generate(captions, candidates=6, seed=3, pruning=PICTURES), strict=True):
-        previews = [model.preview(group) for group in np.split(whole.image_tokens[:, :24], [4])]
+        previews = [model.preview_to_judge(group) for group in np.split(whole.image_tokens[:, :24], [4])]
         scores = np.concatenate([model.rank(images, whole.caption).scores.numpy() for images in previews])
         assert left.candidates.tolist() == PICTURES.survivors(scores).tolist()
         assert np.array_equal(left.image_tokens, whole.image_tokens[left.candidates])
@@ -180,6 +180,14 @@ def test_pictures_of_survivors_are_those_of_the_full_run(model: TextToImage) -> 
         assert left.scores[left.order].tolist() == sorted(left.scores.tolist(), reverse=True)
         assert left.tokens_saved == (6 - 3) * (64 - 24)
         assert (whole.candidates.tolist(), whole.tokens_saved) == (list(range(6)), 0)
+
+
+def test_what_is_judged_is_grey_below_the_rows_and_above_as_if_they_went_on(model: TextToImage) -> None:
+    rows = np.random.default_rng(0).integers(0, 32, (2, 8, 8))
+    rows[:, 3:] = rows[:, 2:3]
+    whole, judged = model.decode(rows.reshape(2, 64)), model.preview_to_judge(rows[:, :3].reshape(2, 24))
+    assert np.array_equal(judged[:, :12], whole[:, :12])
+    assert (judged[:, 12:] == 128).all()
 
 
 def test_a_caption_is_encoded_once(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
