@@ -78,10 +78,9 @@ def bounds(config: BenchEngine, batch: int) -> None:
     read, bandwidth = 2 * (products + 2 * shape.width * (batch * keys + text)), read_bandwidth()
     flops, speed = 2 * batch * products, gemm_flops(torch.bfloat16)
     print(f"\n## {batch} candidates of one caption\n")
-    print(
-        f"bf16 bounds: {flops / 1e9:.2f} GFLOP at {speed / 1e9:.0f} GFLOP/s (a large product) {1e3 * flops / speed:.2f} ms,"
-    )
-    print(f"{read / 1e6:.0f} MB at {bandwidth / 1e9:.0f} GB/s {1e3 * read / bandwidth:.2f} ms\n")
+    arithmetic = f"{flops / 1e9:.2f} GFLOP at a large product's {speed / 1e9:.0f} GFLOP/s: {1e3 * flops / speed:.2f} ms"
+    print(f"bf16 bounds: {arithmetic};")
+    print(f"{read / 1e6:.0f} MB at {bandwidth / 1e9:.0f} GB/s: {1e3 * read / bandwidth:.2f} ms\n")
 
 
 def compare(config: BenchEngine, batch: int) -> None:
@@ -148,9 +147,7 @@ def cost_of_candidates(config: BenchEngine) -> None:
         steps[n] = medians({"": time_engine(busy_engine(prior, n), config.steps)}, config.repeats)[""]
     first = steps[config.curve[0]]
     for n, step in steps.items():
-        print(
-            f"N = {n:<4} {1e3 * step:7.2f} ms a step, {step / first:5.2f} of N = {config.curve[0]}, {n / step:6.0f} tokens/s"
-        )
+        print(f"N = {n:<4} {1e3 * step:7.2f} ms a step, {step / first:5.2f} of the first, {n / step:6.0f} tokens/s")
 
 
 def cost_of_captions(config: BenchEngine, batch: int) -> None:

@@ -14,4 +14,4 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 def to_float(images: np.ndarray) -> Tensor:
     """uint8 [B, H, W, 3] -> float32 [B, 3, H, W] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(255)
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div(255)

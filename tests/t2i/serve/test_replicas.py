@@ -57,6 +57,7 @@ def test_a_reranker_in_bfloat16_stays_near_float32(run_directory: Path, images) 
     assert rank(RerankerReplica(config), images) == pytest.approx(exact, abs=0.02)
 
 
+@pytest.mark.usefixtures("replica_context")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_decoder_encodes_grids_and_decodes_them(run_directory: Path, images, dtype: str) -> None:
     replica = DecoderReplica(ServeConfig(str(run_directory), decoder=ReplicaConfig(dtype=dtype)))
