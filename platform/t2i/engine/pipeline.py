@@ -173,8 +173,8 @@ class TextToImage:
         """Image tokens int [n, r * w] of the top r rows -> images uint8 [n, H, W, 3] to rank begun candidates by.
 
         Grey below those rows as a preview is, but decoded above repetitions of the last: a decoder that sees the grid
-        end there spoils the rows near the cut. Of what was tried (jobs/bench_pruning.py) this ranks candidates most as
-        their finished images do: before cropping, repeating pixels, or showing the repetitions, which are no image.
+        end there spoils the rows near the cut. From half of the rows on, this ranks candidates most as their finished
+        images do of what was tried (jobs/bench_pruning.py); before, showing the repetitions does by a little.
         """
         (height, width), shown = self.grid, image_tokens.shape[1] // self.grid[1]
         repeated = np.tile(image_tokens[:, -width:], height - shown)
