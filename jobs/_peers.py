@@ -1,9 +1,9 @@
 """Other implementations of the sampler, timed for the benchmarks on random weights of our prior's shape.
 
-    measure = hf_static_cache(prior_config, batch=16, dtype="bfloat16", steps=16)
-    print(measure().seconds_per_step)
+    peer = hf_static_cache(prior_config, batch=16, dtype="bfloat16", steps=16)
+    print(peer.name, peer.seconds_per_step())
 
-Each function here builds its model once and returns a :data:`Measure`, to be called in turn with the other candidates.
+Each function here builds its model once; ``seconds_per_step`` is to be called in turn with the other candidates'.
 A step is one image token of every stream of the batch: forward, sampling and the bookkeeping between two tokens. No
 figure includes the prompt's prefill or the decoding of the image. Steps of a process's first call are slower: drop it.
 
@@ -33,17 +33,11 @@ class PeerMissing(UserError):
 
 
 @dataclass(frozen=True)
-class PeerTiming:
-    """What one window of steps of one comparator took."""
+class Peer:
+    """A comparator, named with its version and dtype, and what one window of its steps takes."""
 
     name: str
-    version: str
-    dtype: str
-    batch: int
-    seconds_per_step: float
-
-
-Measure = Callable[[], PeerTiming]
+    seconds_per_step: Callable[[], float]
 
 
 @dataclass
@@ -63,7 +57,7 @@ class Clock:
         return (self.stamps[-1] - self.stamps[0]) / (len(self.stamps) - 1)
 
 
-def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> Measure:
+def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> Peer:
     """Transformers' ``LlamaForCausalLM.generate(do_sample=True, cache_implementation="static")``, stopped early.
 
     The call is the one that would draw whole images, from a random prompt of the text's length, with the cache of the
@@ -76,7 +70,7 @@ def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> M
 
     model = _llama(shape).to(getattr(torch, dtype))
 
-    def measure() -> PeerTiming:
+    def measure() -> float:
         clock, prompt = Clock(steps), torch.randint(shape.text_vocabulary, (batch, shape.text_length))
 
         def stop(input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
@@ -91,13 +85,12 @@ def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> M
             top_k=0,
             stopping_criteria=transformers.StoppingCriteriaList([stop]),
         )
-        version = transformers.__version__
-        return PeerTiming("transformers, static cache", version, dtype, batch, clock.seconds_per_step)
+        return clock.seconds_per_step
 
-    return measure
+    return Peer(f"transformers {transformers.__version__}, static cache, {dtype}", measure)
 
 
-def dalle_pytorch(shape: PriorConfig, batch: int, steps: int) -> Measure:
+def dalle_pytorch(shape: PriorConfig, batch: int, steps: int) -> Peer:
     """dalle-pytorch's ``DALLE.generate_images`` as shipped: fp32, full attention, token shift, rotary embedding.
 
     As shipped it keeps no keys and values: ``use_cache`` is off by default, and in 1.6.6 ``forward_with_cond_scale``
@@ -114,11 +107,10 @@ def dalle_pytorch(shape: PriorConfig, batch: int, steps: int) -> Measure:
     nodes = [image_length * (1 + sign / math.sqrt(3)) / 2 for sign in (-1, 1)]
     starts = [max(0, round(node - steps / 2)) for node in nodes]
 
-    def measure() -> PeerTiming:
-        seconds = sum(_dalle_window(model, shape, batch, start, steps) for start in starts) / len(starts)
-        return PeerTiming("dalle-pytorch, as shipped", package.__version__, "float32", batch, seconds)
+    def measure() -> float:
+        return sum(_dalle_window(model, shape, batch, start, steps) for start in starts) / len(starts)
 
-    return measure
+    return Peer(f"dalle-pytorch {package.__version__}, as shipped, float32", measure)
 
 
 class _WindowIsOver(Exception):

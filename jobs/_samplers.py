@@ -44,10 +44,10 @@ def busy_engine(prior: Prior, batch: int, captions: int = 1, compiled: bool = Fa
     engine = Engine(prior, batch, captions)
     if compiled:
         engine.compile()
-    prefix = tuple(range(prior.layout.image_length // 2))
+    prefix = tuple(i % prior.layout.codebook_size for i in range(prior.layout.image_length // 2))
     for caption in range(captions):
         text = (caption, *CAPTION)[: prior.layout.text_length]
-        engine.add(Request(str(caption), text, batch // captions, seed=caption, prefix=_wrapped(prefix, prior)))
+        engine.add(Request(str(caption), text, batch // captions, seed=caption, prefix=prefix))
     engine.step()
     return engine
 
@@ -147,7 +147,3 @@ def feed_whole_streams(prior: Prior, batch: int, steps: int) -> float:
         drawn = sample(prior.image_logits(hidden), keys, torch.full((batch,), position), torch.ones(batch))
         tokens[:, position] = drawn
     return (time.perf_counter() - begin) / steps
-
-
-def _wrapped(tokens: tuple[int, ...], prior: Prior) -> tuple[int, ...]:
-    return tuple(token % prior.layout.codebook_size for token in tokens)

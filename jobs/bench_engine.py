@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from _bench import gemm_flops, machine, medians, read_bandwidth, seconds
-from _peers import Measure, PeerTiming, dalle_pytorch, hf_static_cache
+from _peers import dalle_pytorch, hf_static_cache
 from _samplers import DenseSampler, busy_engine, feed_whole_streams, new_prior, time_engine, time_parts
 from models.prior import PriorConfig, prior_cost
 from models.prior.accounting import mean_image_keys
@@ -112,15 +112,7 @@ def others(shape: PriorConfig, batch: int, steps: int) -> Measures:
     """Other people's samplers; dalle-pytorch takes minutes a step beyond 16."""
     made = [hf_static_cache(shape, batch, dtype, steps) for dtype in ("bfloat16", "float32")]
     made += [dalle_pytorch(shape, batch, 1)] if batch <= 16 else []
-    return {label(measure()): partial(step_of, measure) for measure in made}
-
-
-def label(timing: PeerTiming) -> str:
-    return f"{timing.name} {timing.version}, {timing.dtype}"
-
-
-def step_of(measure: Measure) -> float:
-    return measure().seconds_per_step
+    return {peer.name: peer.seconds_per_step for peer in made}
 
 
 def products_alone(shape: PriorConfig, batch: int, packed: bool) -> Callable[[], float]:

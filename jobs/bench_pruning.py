@@ -12,7 +12,7 @@ from __future__ import annotations
 import _source  # noqa: F401  isort: skip
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +77,9 @@ def main(config: BenchPruning) -> None:
     print(f"{config.captions} captions, {config.candidates} candidates each, judged in groups of {config.group}")
     print(f"mean CLIP cosine {full.scores.mean():.4f}, best of all {full.scores.max(axis=1).mean():.4f}")
     compare_fillings(config, model, full)
-    compare_settings(config, model, full)
-    really_prune(config, model, full)
+    settings = list(judged_settings(config, model, full))
+    compare_settings(config, model, full, settings)
+    really_prune(config, model, full, settings)
 
 
 def draw_all(config: BenchPruning, model: TextToImage) -> Full:
@@ -142,17 +143,25 @@ def compare_fillings(config: BenchPruning, model: TextToImage, full: Full) -> No
         print(f"| {rows} | " + " | ".join(with_error(correlations(part, full.scores), 3) for part in scores) + " |")
 
 
-def compare_settings(config: BenchPruning, model: TextToImage, full: Full) -> None:
+def judged_settings(config: BenchPruning, model: TextToImage, full: Full) -> Iterator[tuple[Pruning, np.ndarray]]:
+    """Every setting, with what it thinks of the candidates' beginnings: cosines [C, n]."""
+    for rows in config.rows:
+        begun = full.image_tokens[:, :, : rows * model.grid[1]]
+        previews = judged(model, full.captions, begun, config.group, model.preview_to_judge)
+        for keep in config.keep:
+            yield Pruning(rows, keep, config.group), previews
+
+
+def compare_settings(
+    config: BenchPruning, model: TextToImage, full: Full, settings: Sequence[tuple[Pruning, np.ndarray]]
+) -> None:
     """What each setting saves and loses, beside spending as many tokens on fewer candidates from the start."""
     whole = full.scores.max(axis=1)
     print(f"\n## Best of {config.candidates}, pruned: full {whole.mean():.4f}; loss and gain in CLIP cosine\n")
     print("| rows | keep | tokens saved | pruned best | loss | best survives | fewer, whole: N' | their best | gain |")
     print("|---" * 9 + "|")
-    for rows in config.rows:
-        begun = full.image_tokens[:, :, : rows * model.grid[1]]
-        previews = judged(model, full.captions, begun, config.group, model.preview_to_judge)
-        for keep in config.keep:
-            print(row_of(Pruning(rows, keep, config.group), model.grid[0], previews, full.scores))
+    for pruning, previews in settings:
+        print(row_of(pruning, model.grid[0], previews, full.scores))
 
 
 def row_of(pruning: Pruning, height: int, previews: np.ndarray, scores: np.ndarray) -> str:
@@ -184,18 +193,17 @@ def best_of_fewer(scores: np.ndarray, count: float) -> np.ndarray:
     return np.array([np.interp(count, counts, expected_best_of(row[None])) for row in scores])
 
 
-def really_prune(config: BenchPruning, model: TextToImage, full: Full) -> None:
+def really_prune(
+    config: BenchPruning, model: TextToImage, full: Full, settings: Sequence[tuple[Pruning, np.ndarray]]
+) -> None:
     """Draw some captions under every setting, each in turn with drawing all, and compare with what was computed."""
     some = slice(config.drawn)
     part = Full(full.requests[some], full.captions[some], full.image_tokens[some], full.scores[some])
     print(f"\n## Really drawn: {config.drawn} captions, {config.slots} slots\n")
     print("| rows | keep | same survivors and tokens | tokens saved | of the ideal | time, ranked images included |")
     print("|---" * 6 + "|")
-    for rows in config.rows:
-        begun = part.image_tokens[:, :, : rows * model.grid[1]]
-        previews = judged(model, part.captions, begun, config.group, model.preview_to_judge)
-        for keep in config.keep:
-            print(really_prune_by(Pruning(rows, keep, config.group), model, part, previews))
+    for pruning, previews in settings:
+        print(really_prune_by(pruning, model, part, previews[some]))
 
 
 def really_prune_by(pruning: Pruning, model: TextToImage, full: Full, previews: np.ndarray) -> str:

@@ -50,7 +50,7 @@ def main(config: CocoEval) -> None:
 
 def check(config: CocoEval) -> None:
     """Refuse what would fail after hours of drawing."""
-    if config.pruning.rows:
+    if config.pruning.prunes:
         prior: PriorConfig = load_config_file(Path(config.run) / MODELS["prior"] / CONFIG, PriorConfig)
         config.pruning.check((prior.grid_height, prior.grid_width))
     extractor_protocol(config.extractor)
@@ -80,7 +80,7 @@ def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
 
 def best_of_n(candidates: Candidates, config: CocoEval) -> list[float]:
     """Mean best cosine of n random candidates; where all but the better ones were stopped none are random."""
-    return [] if config.pruning.rows else expected_best_of(candidates.scores).tolist()
+    return [] if config.pruning.prunes else expected_best_of(candidates.scores).tolist()
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ class Group:
         return attend_to_part(q, *(text[self.rows].expand(len(q), -1, -1, -1) for text in (keys, values)))
 
     def joined(self, other: Group) -> Group | None:
-        """The blocks of both, if one product can serve them: each a block or more of its own, in neighbouring rows."""
-        single = self.end - self.first == self.rows.stop - self.rows.start and other.end - other.first == 1
-        if single and self.rows.stop == other.rows.start:
+        """Both as one product: if the blocks read a caption each, and those are neighbours."""
+        each_its_own = all(group.end - group.first == group.rows.stop - group.rows.start for group in (self, other))
+        if each_its_own and self.rows.stop == other.rows.start:
             return Group(slice(self.rows.start, other.rows.stop), self.first, other.end)
         return None
 
@@ -127,8 +127,10 @@ class SharedText:
         self._place.copy_(torch.tensor([place.get(slot, 0) for slot in range(self.slots)]))
 
     def _add(self, group: Group) -> None:
-        joined = self._groups[-1].joined(group) if self._groups else None
-        self._groups = [*self._groups[:-1], joined] if joined else [*self._groups, group]
+        if self._groups and (joined := self._groups[-1].joined(group)):
+            self._groups[-1] = joined
+        else:
+            self._groups.append(group)
 
     def attend(self, layer: int, q: Tensor) -> TextPart:
         """Queries [S, A, 1, E] of a layer over each slot's own caption."""

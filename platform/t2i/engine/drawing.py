@@ -40,9 +40,7 @@ class Drawing:
         if len(self._requests) < len(requests):
             raise RequestError("id", "two requests have the same id: give each its own.")
         self._waiting = deque(requests)
-        self._open: dict[
-            str, set[int]
-        ] = {}  # of requests in the engine the candidates that are neither made nor dropped
+        self._open: dict[str, set[int]] = {}  # in the engine: candidates neither made nor dropped
         self._tokens: dict[str, dict[int, np.ndarray]] = {request.id: {} for request in requests}
         self._made = dict.fromkeys(self._requests, 0)
         self._saved = dict.fromkeys(self._requests, 0)

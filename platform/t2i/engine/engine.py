@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from typing import TypeVar
 
 from models.prior import Prior
 from t2i.engine.request import CompletedRows, FinishedCandidate, Progress, Request, RequestError, StepResult
 from t2i.engine.runner import Runner
 from t2i.engine.scheduler import Running, Scheduler
+
+MadeT = TypeVar("MadeT", FinishedCandidate, CompletedRows)
 
 
 class Engine:
@@ -34,13 +37,13 @@ class Engine:
         """Memory of the keys and values held now."""
         return self._runner.cache.bytes
 
-    def compile(self) -> float:
-        """Compile the decoding step, before any request; returns the seconds that it took.
+    def compile(self) -> None:
+        """Compile the decoding step, before any request.
 
         Pays with few slots, and on a GPU. The tokens of a request stay the same whoever its neighbours are, but differ
         now and then from those of an engine that is not compiled, which rounds elsewhere.
         """
-        return self._runner.compile()
+        self._runner.compile()
 
     def add(self, request: Request) -> None:
         """Queue a request.
@@ -88,17 +91,12 @@ class Engine:
             return StepResult([], [], {}, expired)
         self._runner.hold(admitted, running)
         self._runner.decode()
-        finished = self._finish(self._scheduler.advance())
+        whole = self._scheduler.advance()
+        rows = [r for r in running if r.request.progressive and r.tokens % self.layout.grid[1] == 0 and not r.is_whole]
         progress = {r.request.id: r.entry.progress for r in running}
-        return StepResult(finished, self._completed_rows(running), progress, expired)
+        return StepResult(self._made(FinishedCandidate, whole), self._made(CompletedRows, rows), progress, expired)
 
-    def _finish(self, whole: list[Running]) -> list[FinishedCandidate]:
-        tokens = self._runner.image_tokens(whole)
-        return [FinishedCandidate(r.request.id, r.candidate, row) for r, row in zip(whole, tokens, strict=True)]
-
-    def _completed_rows(self, running: list[Running]) -> list[CompletedRows]:
-        """Those of progressive requests but the last, with which the candidate is finished."""
-        width = self.layout.grid[1]
-        ended = [r for r in running if r.request.progressive and r.tokens % width == 0 and not r.is_whole]
-        tokens = self._runner.image_tokens(ended)
-        return [CompletedRows(r.request.id, r.candidate, row) for r, row in zip(ended, tokens, strict=True)]
+    def _made(self, kind: type[MadeT], running: list[Running]) -> list[MadeT]:
+        """What is there of each of ``running``."""
+        tokens = self._runner.image_tokens(running)
+        return [kind(r.request.id, r.candidate, row) for r, row in zip(running, tokens, strict=True)]

@@ -22,9 +22,6 @@ from t2i.engine.drawing import Drawing, Drawn
 from t2i.engine.engine import Engine
 from t2i.engine.pruning import Pruner, Pruning
 from t2i.engine.request import Progress, Request, Sampling
-from t2i.logs import get_logger
-
-logger = get_logger("engine")
 
 RANK_BATCH = 64
 """Images that CLIP encodes at once."""
@@ -88,7 +85,7 @@ class TextToImage:
         reranker = load_model(CLIPReranker, CLIPConfig, clip, device, beside(dtype)) if rerank else None
         made = cls(tokenizer, prior, dvae, reranker, slots)
         if compile:
-            logger.info("compiled the decoding step in %.0f s", made.engine.compile())
+            made.engine.compile()
         return made
 
     @property
@@ -146,7 +143,7 @@ class TextToImage:
         Raises:
             RequestError: a request does not fit the prior, or pruning the grid.
         """
-        pruner = self._pruner(pruning, requests, captions) if pruning and pruning.rows else None
+        pruner = self._pruner(pruning, requests, captions) if pruning and pruning.prunes else None
         return Drawing(self.engine, self.slots, requests, pruner).run(on_progress)
 
     @torch.inference_mode()

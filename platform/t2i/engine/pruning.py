@@ -36,6 +36,11 @@ class Pruning:
         if self.group < 2:
             raise RequestError("pruning.group", f"pruning.group is {self.group}: judge at least 2 together.")
 
+    @property
+    def prunes(self) -> bool:
+        """Whether any candidate is stopped."""
+        return self.rows is not None
+
     def check(self, grid: tuple[int, int], prefix_length: int = 0) -> None:
         """Refuse to judge when there is nothing to tell candidates apart by, or nothing left to save.
 
@@ -51,7 +56,7 @@ class Pruning:
 
     def count(self, candidates: int) -> int:
         """How many of the ``candidates`` of a caption are finished."""
-        return sum(self._count(len(group)) for group in self._groups(candidates)) if self.rows else candidates
+        return sum(self._count(len(group)) for group in self._groups(candidates)) if self.prunes else candidates
 
     def best(self, scores: np.ndarray) -> np.ndarray:
         """Scores [n] of one group -> indices int64 of those that go on, ascending; of equals the earlier goes on."""

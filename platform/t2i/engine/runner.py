@@ -44,8 +44,8 @@ class Runner:
         self._restricted: list[Running] = []  # and those some of whose tokens are ruled out
 
     @torch.inference_mode()
-    def compile(self) -> float:
-        """Make one graph of the prior's part of a step (on a GPU a CUDA graph) and run it; returns the seconds.
+    def compile(self) -> None:
+        """Make one graph of the prior's part of a step (on a GPU a CUDA graph), run it, and log the time.
 
         What the compiler makes is kept on disk, so that the next process takes seconds where the first took a minute.
         Where it cannot, for want of a C++ compiler say, the step stays as it is, with a warning.
@@ -56,11 +56,11 @@ class Runner:
         try:
             for _ in range(3):  # compile, record, replay
                 self._feed_last_token()
+            logger.info("compiled the decoding step in %.0f s", time.perf_counter() - begin)
         except Exception as error:  # a compiler raises nearly anything
             logger.warning("the decode step is not compiled, it runs as it is: %s", str(error).splitlines()[0])
             self.cache.text.static = False
             self._decode = self.prior.decode
-        return time.perf_counter() - begin
 
     @torch.inference_mode()
     def hold(self, admitted: Sequence[Running], running: Sequence[Running]) -> None:
@@ -72,8 +72,7 @@ class Runner:
         self.cache.text.forget(members)
         for caption in members:
             if caption not in self.cache.text:
-                prefix = self.layout.prefix(text_tensor([caption], self.layout)).to(self.cache.device)
-                self._after_text[caption] = self.prior.read_caption(prefix, self.cache, caption)
+                self._after_text[caption] = self.prior.read_caption(self._prefix(caption), self.cache, caption)
         self._after_text = {caption: self._after_text[caption] for caption in members}
         for _, group in groupby(sorted(admitted, key=_request_id), key=_request_id):
             self._start(list(group))
@@ -99,6 +98,8 @@ class Runner:
 
     def image_tokens(self, running: Sequence[Running]) -> list[np.ndarray]:
         """The image tokens int32 of each of ``running`` that are there."""
+        if not running:  # as at most steps
+            return []
         tokens = self._image_tokens[_slots(running)].to("cpu", torch.int32).numpy()
         return [row[: r.tokens] for row, r in zip(tokens, running, strict=True)]
 
@@ -118,12 +119,15 @@ class Runner:
         hidden = self._after_text[text]
         if prefix:
             image_tokens = torch.tensor(list(prefix), device=self.cache.device)
-            ids = self.layout.prefix(text_tensor([text], self.layout)).to(self.cache.device)
-            stream = torch.cat([ids, image_tokens[None] + self.layout.image_offset], dim=1)
+            stream = torch.cat([self._prefix(text), image_tokens[None] + self.layout.image_offset], dim=1)
             hidden = self.prior.read_image(stream, self.cache, slots)
             self._image_tokens[slots, : len(prefix)] = image_tokens
         self._prefilled[slots] = hidden
         self._next[slots], self._fresh[slots] = len(prefix), True
+
+    def _prefix(self, text: Caption) -> Tensor:
+        """What comes before the image tokens in the stream of a caption, int64 [1, T + 2]."""
+        return self.layout.prefix(text_tensor([text], self.layout)).to(self.cache.device)
 
     def _feed_last_token(self) -> Tensor:
         """Hidden states [S, D] after each slot's newest image token; slots that have none feed a stray one."""

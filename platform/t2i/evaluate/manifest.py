@@ -64,7 +64,7 @@ class Manifest:
 def make_manifest(captions: Sequence[Caption], config: EvaluateConfig, models: dict[str, str]) -> Manifest:
     """Give each caption a seed of its own, so that the noise of two captions is independent."""
     items = tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions)
-    pruning = asdict(config.pruning) if config.pruning.rows else None
+    pruning = asdict(config.pruning) if config.pruning.prunes else None
     drawing = (config.candidates, asdict(config.sampling), pruning, config.seed)
     return Manifest(items, *drawing, config.dtype, config.compile, models)
 

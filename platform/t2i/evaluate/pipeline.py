@@ -65,8 +65,7 @@ def extract_features(
     """Features of every image set by name: best, first (unless pruned); real, reconstruction, random_tokens; train."""
     files = candidate_files(candidates.directory)
     drawn = ray.data.read_parquet(files).select_columns(["id", "image", "candidate", "rank"])
-    pruned = config.pruning.rows is not None
-    images = [drawn.map_batches(partial(candidate_rows, pruned=pruned), batch_format="pyarrow")]
+    images = [drawn.map_batches(partial(candidate_rows, pruned=config.pruning.prunes), batch_format="pyarrow")]
     if caption_set.images:
         real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
         controls = (config.run, config.seed, beside(config.dtype))

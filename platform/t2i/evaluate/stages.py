@@ -39,7 +39,7 @@ class Generate:
         compile: bool = False,
     ) -> None:
         self.candidates, self.sampling, self.pruning = candidates, sampling, pruning
-        rerank = pruning is not None and pruning.rows is not None
+        rerank = pruning is not None and pruning.prunes
         self.text_to_image = TextToImage.load(run, slots, device(), rerank, dtype, compile)
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -15,12 +15,9 @@ from models.manifest import model_hash
 from models.prior import Prior, PriorConfig
 from models.tokenizer import CaptionTokenizer
 from t2i.engine import Engine, Request
-from t2i.logs import get_logger
 from t2i.serve.config import ServeConfig
 from t2i.serve.engine_loop import EngineLoop, Event
 from t2i.serve.messages import SampleOrder, SampleStart
-
-logger = get_logger("serve.prior")
 
 
 class PriorReplica:
@@ -35,7 +32,7 @@ class PriorReplica:
         self._layout = prior.layout
         engine = Engine(prior, config.prior.slots, config.prior.captions)
         if config.prior.compile:
-            logger.info("compiled the decoding step in %.0f s", engine.compile())
+            engine.compile()
         self._engine = EngineLoop(engine)
 
     async def sample(self, order: SampleOrder) -> AsyncIterator[SampleStart | Event]:

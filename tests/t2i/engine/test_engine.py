@@ -293,5 +293,6 @@ def test_without_a_compiler_the_step_runs_as_it_is(
     monkeypatch.setattr("t2i.engine.runner.logger.parent.propagate", True)
     engine.compile()
     assert "no C++ compiler" in caplog.text
+    assert "compiled the decoding step in" not in caplog.text
     engine.add(request)
     assert run(engine) == {("a", c): naive(prior, request, c) for c in range(3)}
