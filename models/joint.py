@@ -42,7 +42,7 @@ def joint_elb(dvae: DVAE, prior: Prior, images: Tensor, text: Tensor, generator:
     p(x | z) is a density over intensities in [0, 256), evaluated at the 8-bit values themselves.
     """
     logits = dvae.encode_logits(images)
-    image_tokens = gumbel_softmax(logits, 1.0, generator).argmax(dim=1)
+    image_tokens = gumbel_softmax(logits, 1.0, [generator]).argmax(dim=1)
     mu, ln_b = dvae.decoder.from_tokens(image_tokens).float().chunk(2, dim=1)
     nats_of_phi = logit_laplace_nll(images, mu, ln_b).flatten(1).sum(dim=1)
     per_intensity = images[0].numel() * math.log((1 - 2 * EPSILON) / 256)  # d phi / d intensity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,13 +54,13 @@ class DVAE(nn.Module):
         if config.code_std is not None:
             nn.init.normal_(self.decoder.input.weight, std=config.code_std)
 
-    def forward(self, images: Tensor, tau: float, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, tau: float, generators: Sequence[torch.Generator] = ()) -> tuple[Tensor, Tensor]:
         """Images -> (encoder logits [B, K, h, w], decoder maps [B, 6, H, W]) through one relaxed sample.
 
         The soft Gumbel-softmax sample goes forward *and* backward; there is no straight-through step.
         """
         logits = self.encode_logits(images)
-        return logits, self.decoder(gumbel_softmax(logits, tau, generator))
+        return logits, self.decoder(gumbel_softmax(logits, tau, generators))
 
     def encode_logits(self, images: Tensor) -> Tensor:
         """Images -> un-tempered logits [B, K, h, w].
@@ -124,8 +125,12 @@ def reconstruction(maps: Tensor) -> Tensor:
     return from_logit_laplace(torch.sigmoid(maps[:, :3].float()))
 
 
-def gumbel_softmax(logits: Tensor, tau: float, generator: torch.Generator | None = None) -> Tensor:
-    """A soft sample softmax((logits + g) / tau) over dim 1, g ~ Gumbel(0, 1)."""
+def gumbel_softmax(logits: Tensor, tau: float, generators: Sequence[torch.Generator] = ()) -> Tensor:
+    """A soft sample softmax((logits + g) / tau) over dim 1, g ~ Gumbel(0, 1).
+
+    ``generators`` share the batch: one draws for all of it, as many as there are images each draw for their own.
+    """
     noise = torch.empty_like(logits, memory_format=torch.contiguous_format)  # the same draw in any layout
-    noise = noise.exponential_(generator=generator).log().neg()
-    return F.softmax((logits + noise) / tau, dim=1)
+    for part, generator in zip(noise.chunk(len(generators) or 1), generators or [None], strict=True):
+        part.exponential_(generator=generator)
+    return F.softmax((logits - noise.log()) / tau, dim=1)

@@ -33,10 +33,17 @@ class TokenNats:
     image: Tensor
 
 
-def prior_loss(model: Prior, text: Tensor, image_tokens: Tensor, pads_are_targets: bool = False) -> PriorLoss:
-    """Text int64 [B, T] and image tokens int64 [B, N] -> the loss, each term over its own number of tokens."""
+def prior_loss(
+    model: Prior, text: Tensor, image_tokens: Tensor, pads_are_targets: bool = False, text_tokens: Tensor | None = None
+) -> PriorLoss:
+    """Text int64 [B, T] and image tokens int64 [B, N] -> the loss, each term over its own number of tokens.
+
+    Of a part of a batch, ``text_tokens`` (0-d) is the mean number over the parts: then the mean of their losses is the
+    loss of the whole batch.
+    """
     nats = token_nats(model, text, image_tokens, pads_are_targets)
-    text_loss, image_loss = nats.text.sum() / nats.is_text_target.sum(), nats.image.mean()
+    text_tokens = nats.is_text_target.sum() if text_tokens is None else text_tokens
+    text_loss, image_loss = nats.text.sum() / text_tokens, nats.image.mean()
     return PriorLoss(TEXT_WEIGHT * text_loss + IMAGE_WEIGHT * image_loss, text_loss, image_loss)
 
 
@@ -46,18 +53,20 @@ def token_nats(model: Prior, text: Tensor, image_tokens: Tensor, pads_are_target
     hidden = model(layout.inputs(text, image_tokens))
     text_logits = model.text_logits(hidden[:, : layout.text_length])
     image_logits = model.image_logits(hidden[:, layout.prefix_length - 1 :])
-    targets = text if pads_are_targets else text_targets(text, layout)
+    targets = text_targets(text, layout, pads_are_targets)
     text_nats = F.cross_entropy(text_logits.float().mT, targets, ignore_index=IGNORED, reduction="none")
     image_nats = F.cross_entropy(image_logits.float().mT, image_tokens, reduction="none")
     return TokenNats(text_nats, targets != IGNORED, image_nats)
 
 
-def text_targets(text: Tensor, layout: StreamLayout) -> Tensor:
-    """Text int64 [B, T] with every pad but a caption's first ignored.
+def text_targets(text: Tensor, layout: StreamLayout, pads_are_targets: bool = False) -> Tensor:
+    """Text int64 [B, T] with every pad but a caption's first ignored, unless all pads are targets.
 
     Whether pads are targets is not stated in the paper. The first one says that the caption is over, and with it the
     words are a distribution over captions. The pads after it follow with certainty: learning them would give a caption
     of 8 words 248 trivial targets, and the text's eighth of the loss to them.
     """
+    if pads_are_targets:
+        return text
     pad = text >= layout.text_vocabulary
     return text.masked_fill(pad & (pad.cumsum(dim=1) > 1), IGNORED)

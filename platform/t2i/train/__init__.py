@@ -1,7 +1,7 @@
 """Training: tasks, the loop that trains any of them, and its fit to Ray."""
 
+from t2i.train.config import TrainConfig
 from t2i.train.fit import FitResult, fit
-from t2i.train.loop import TrainConfig
 from t2i.train.run_directory import RunChanged, RunDirectory
 from t2i.train.sources import PairSources, print_result
 

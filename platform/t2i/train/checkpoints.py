@@ -1,19 +1,38 @@
-"""All that a run needs to go on: weights, their average, the optimizer's moments and the step, as one directory."""
+"""All that a run needs to go on, as one directory: tensors as safetensors, and a few numbers as JSON.
+
+::
+
+    state-00000-of-00001.safetensors    model/<name> ema/<name> optimizer/<name>/<moment> error/<name>
+    state.json                          steps done, seconds, and what else is not a tensor
+    config.yaml                         the task and how it was trained
+
+A sharded model has one file for each worker with a slice, in the layout of torch's distributed checkpoints, which also
+reads them: on any number of workers, sharded or not, whatever wrote them. Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from torch import nn
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from models.checkpoint import load_tensors, save_config, save_tensors
-from models.manifest import write_manifest
-from t2i.train.optim import EMA, load_optimizer_tensors, optimizer_tensors
+from models.checkpoint import save_config
+from t2i.train.optim import EMA, optimizer_tensors
+from t2i.train.powersgd import PowerSGD
+
+STATE = "state.json"
+OFFSETS = "DCP_SHARDING_INFO"
+"""The safetensors header in which torch's reader of distributed checkpoints looks for the place of every slice."""
 
 
 @dataclass
@@ -23,25 +42,69 @@ class TrainState:
     model: nn.Module
     ema: EMA
     optimizer: torch.optim.Optimizer
+    compression: PowerSGD | None = None
     step: int = 0
     seconds: float = 0.0
 
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the state with its name, slices where the model is sharded."""
+        for name, tensor in self.model.state_dict().items():
+            yield f"model/{name}", tensor
+        for name, tensor in self.ema.model.state_dict().items():
+            yield f"ema/{name}", tensor
+        for name, tensor in optimizer_tensors(self.model, self.optimizer).items():
+            yield f"optimizer/{name}", tensor
+        if self.compression:
+            for name, tensor in self.compression.settle_errors().items():
+                yield f"error/{name}", tensor
 
-def write_checkpoint(directory: Path, state: TrainState, config: Mapping[str, Any]) -> None:
-    """Write ``state`` into ``directory``, its manifest last."""
-    directory.mkdir(parents=True, exist_ok=True)
-    save_tensors(directory / "model.safetensors", state.model.state_dict())
-    save_tensors(directory / "ema.safetensors", state.ema.model.state_dict())
-    save_tensors(directory / "optimizer.safetensors", optimizer_tensors(state.model, state.optimizer))
-    (directory / "state.json").write_text(json.dumps({"step": state.step, "seconds": state.seconds}))
-    save_config(directory / "config.yaml", dict(config))
-    write_manifest(directory)
+    def numbers(self) -> dict[str, Any]:
+        """All that is not a tensor."""
+        return {"step": self.step, "seconds": self.seconds}
+
+    def set_numbers(self, numbers: Mapping[str, Any]) -> None:
+        """Put back what :meth:`numbers` gave."""
+        self.step, self.seconds = numbers["step"], numbers["seconds"]
+
+
+@dataclass
+class Snapshot:
+    """A copy of one worker's part of a state in main memory, so that training can go on while it is written."""
+
+    numbers: dict[str, Any]
+    config: dict[str, Any]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    offsets: dict[str, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, state: TrainState, config: Mapping[str, Any], rank: int, writers: int) -> Snapshot:
+        """What worker ``rank`` has to keep: its slices if it is one of the ``writers``, and as the first one what is
+        not sliced. All workers have to call this."""
+        snapshot = cls(state.numbers(), dict(config))
+        for name, tensor in state.tensors():
+            if isinstance(tensor, DTensor) and rank < writers:
+                place = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+                snapshot._keep(name, tensor.to_local(), place[1])
+            elif rank == 0:
+                snapshot._keep(name, tensor, (0,) * tensor.ndim)
+        return snapshot
+
+    def _keep(self, name: str, tensor: Tensor, offsets: Sequence[int]) -> None:
+        if tensor.numel():  # the last worker's slice of few rows may be empty
+            self.tensors[name] = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+            self.offsets[name] = list(offsets)
+
+    def write(self, directory: Path, rank: int, writers: int) -> None:
+        """Write worker ``rank``'s files into a directory of its own."""
+        directory.mkdir(parents=True, exist_ok=True)
+        header = {"format": "pt", OFFSETS: json.dumps({n: {"saved_offsets": o} for n, o in self.offsets.items()})}
+        safetensors.torch.save_file(self.tensors, directory / f"state-{rank:05d}-of-{writers:05d}.safetensors", header)
+        if rank == 0:
+            (directory / STATE).write_text(json.dumps(self.numbers))
+            save_config(directory / "config.yaml", self.config)
 
 
 def read_checkpoint(directory: Path, state: TrainState) -> None:
-    """Put a verified checkpoint into ``state``, in place."""
-    state.model.load_state_dict(load_tensors(directory / "model.safetensors"))
-    state.ema.model.load_state_dict(load_tensors(directory / "ema.safetensors"))
-    load_optimizer_tensors(state.model, state.optimizer, load_tensors(directory / "optimizer.safetensors"))
-    scalars = json.loads((directory / "state.json").read_text())
-    state.step, state.seconds = scalars["step"], scalars["seconds"]
+    """Put a verified checkpoint into ``state``, in place, each worker reading what it needs."""
+    dcp.load(dict(state.tensors()), storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
+    state.set_numbers(json.loads((directory / STATE).read_text()))

@@ -5,55 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-import torch.distributed as dist
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from models.errors import UserError
-from models.settings import setting
-from t2i.train.checkpoints import TrainState, read_checkpoint, write_checkpoint
+from t2i.train.checkpoints import Snapshot, TrainState, read_checkpoint
+from t2i.train.config import TrainConfig
+from t2i.train.feed import Feed, Share, Source
+from t2i.train.noise import Noise
 from t2i.train.optim import EMA, build_optimizer, set_lr, trainable
-from t2i.train.sampler import EpochSampler, generator
+from t2i.train.parallel import Worker, mean_over_workers, recompute, strategy
 from t2i.train.tasks.base import Batch, Columns, Task
 
-
-@dataclass
-class TrainConfig:
-    """How long, on how much, and what to keep."""
-
-    steps: int = setting(1000, "updates in all; may be raised later to go on")
-    batch_size: int = setting(64, "images of one update, over all workers")
-    seed: int = setting(0, "of the initial weights, the order of the data and all noise")
-    precision: str = setting("fp32", "fp32, or bf16: autocast of activations; weights and optimizer stay fp32")
-    compile: bool = setting(False, "compile the model's forward with torch.compile")
-    workers: int = setting(1, "data-parallel worker processes")
-    cpus_per_worker: int | None = setting(None, "cores of one worker; empty shares all cores out")
-    log_every: int = setting(10, "steps between scalars in the log")
-    validate_every: int = setting(500, "steps between validations")
-    validation_batch_size: int = setting(128, "images at once in validation")
-    checkpoint_every: int = setting(500, "steps between checkpoints")
-    keep_checkpoints: int = setting(2, "newest checkpoints to keep")
-
-    def __post_init__(self) -> None:
-        for field in (
-            "batch_size",
-            "workers",
-            "log_every",
-            "validate_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-        ):
-            if getattr(self, field) < 1:
-                raise ValueError(f"train.{field} is {getattr(self, field)}: use at least 1.")
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"train.precision is {self.precision!r}: use fp32 or bf16.")
-        if self.batch_size % self.workers:
-            raise ValueError(f"train.batch_size is {self.batch_size}: use a multiple of train.workers, {self.workers}.")
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteLoss(UserError):
@@ -78,60 +48,51 @@ class Reporter(Protocol):
     def validation(self, step: int, metrics: Mapping[str, float], pictures: Mapping[str, Tensor]) -> None:
         """Metrics and pictures (on the first worker; elsewhere both are empty)."""
 
-    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
-        """Have a checkpoint written by ``write(directory)`` and kept."""
+    def checkpoint(self, step: int, writers: int, write: Callable[[Path], None]) -> None:
+        """Have the first ``writers`` workers' parts written, each by its ``write(directory)``, and kept."""
 
-    def finish(self, model: nn.Module, metrics: Mapping[str, float]) -> None:
-        """Keep the final model and its metrics."""
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Who this process is among the workers, and how a module is made to train together with theirs."""
-
-    rank: int = 0
-    world: int = 1
-    device: torch.device = torch.device("cpu")
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
+        """Keep the final model (on the first worker) and its metrics."""
 
 
 class Objective(nn.Module):
-    """Forward is the task's loss, so that DistributedDataParallel's hooks run whatever methods the task calls."""
+    """Forward is the task's loss, so that the hooks of data-parallel modules run whatever methods the task calls."""
 
     def __init__(self, task: Task, model: nn.Module, precision: str) -> None:
         super().__init__()
         self.task = task
         self.model = model
-        self.precision = precision
+        self.dtype = AUTOCAST.get(precision)
 
-    def forward(self, batch: Batch, step: int, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        device = noise.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
+    def forward(self, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        device = next(iter(batch.values())).device.type
+        with torch.autocast(device, self.dtype, enabled=self.dtype is not None):
             return self.task.loss(self.model, batch, step, noise)
 
 
 class TrainLoop:
-    """restore -> run -> run_step -> task.loss -> backward_and_step -> validate -> save."""
+    """restore -> run -> run_step -> task.loss -> backward -> update -> validate -> save."""
 
     def __init__(
-        self,
-        task: Task,
-        config: TrainConfig,
-        train: Columns,
-        validation: Columns,
-        reporter: Reporter,
-        worker: Worker,
+        self, task: Task, config: TrainConfig, train: Source, validation: Columns, reporter: Reporter, worker: Worker
     ) -> None:
+        task.check(config)
         self.task, self.config, self.reporter, self.worker = task, config, reporter, worker
         torch.manual_seed(config.seed)
         model = task.build().to(worker.device)
-        self.state = TrainState(model, EMA(model, task.optimizer.ema_decay), build_optimizer(model, task.optimizer))
-        self.sampler = EpochSampler(len(next(iter(train.values()))), config.batch_size, config.seed)
-        self.train = task.prepare(train, model)
+        ema = EMA(model, task.optimizer.ema_decay)
+        self.feed = Feed(task, model, train, config, worker.rank, worker.world, worker.device.type == "cuda")
         self.validation = task.prepare(validation, model) if worker.rank == 0 else {}
+        blocks = task.residual_blocks(model)
+        if config.recompute:
+            recompute(blocks)
         if config.compile:
             model.compile()
-        self.objective = worker.wrap(Objective(task, model, config.precision))
+        self.strategy = strategy(config, worker)
+        self.objective = self.strategy.place(Objective(task, model, config.precision), blocks, ema.model)
+        ema.follow(model)
+        optimizer = build_optimizer(model, task.optimizer)
+        self.state = TrainState(model, ema, optimizer, self.strategy.compression)
 
     def run(self) -> dict[str, float]:
         """Train up to ``config.steps`` from wherever the newest checkpoint is; returns the final metrics."""
@@ -139,8 +100,9 @@ class TrainLoop:
         while self.state.step < self.config.steps:
             scalars = self.run_step()
             self.after_step(scalars)
+        self.feed.close()
         metrics = self.validate() | self._timing()
-        self.reporter.finish(self.state.ema.model, metrics)
+        self.reporter.finish(self._averaged(), metrics)
         return metrics
 
     def restore(self) -> None:
@@ -153,23 +115,31 @@ class TrainLoop:
     def run_step(self) -> dict[str, Tensor]:
         """One update; its scalars are this worker's and may still be being computed."""
         begun = time.monotonic()
-        step, rank, device = self.state.step, self.worker.rank, self.worker.device
-        self.state.model.train()
-        rows = self.sampler.rows(step, rank, self.worker.world)
-        batch = self.task.batch(self.train, rows, generator("cpu", self.config.seed, step, rank, 0), training=True)
-        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        loss, scalars = self.objective(batch, step, generator(device, self.config.seed, step, rank, 1))
-        gradient_norm = self.backward_and_step(loss)
-        self.state.step += 1
-        self.state.seconds += time.monotonic() - begun
-        return {"loss": loss, **scalars, "gradient_norm": gradient_norm}
+        state, step = self.state, self.state.step
+        state.model.train()
+        torch.manual_seed(_key(self.config.seed, step, self.worker.rank))  # for dropout, which asks nobody
+        scalars = self.backward(self.feed.share(step))
+        scalars["gradient_norm"] = self.update()
+        state.step += 1
+        state.seconds += time.monotonic() - begun
+        return scalars
 
-    def backward_and_step(self, loss: Tensor) -> Tensor:
-        """Gradients, clipping, AdamW, EMA; returns the norm of the unclipped gradient."""
+    def backward(self, share: Share) -> dict[str, Tensor]:
+        """The gradient of this worker's share, and with its last part the other workers'; mean scalars of the parts."""
+        self.state.optimizer.zero_grad()
+        batches = self._on_device(share.batches)
+        parts: list[dict[str, Tensor]] = []
+        for number, (batch, noise) in enumerate(zip(batches, share.noise, strict=True), start=1):
+            with self.strategy.gradients(self.objective, last=number == len(batches)):
+                loss, scalars = self.objective(batch, self.state.step, noise)
+                (loss / len(batches)).backward()
+            parts.append({"loss": loss.detach(), **scalars})
+        return {name: torch.stack([part[name].detach().float() for part in parts]).mean() for name in parts[0]}
+
+    def update(self) -> Tensor:
+        """Clipping, AdamW, EMA; returns the norm of the unclipped gradient."""
         state, limit = self.state, self.task.optimizer.clip_norm
-        state.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(trainable(state.model).values(), limit or float("inf"))
+        norm = _plain(nn.utils.clip_grad_norm_(trainable(state.model).values(), limit or math.inf))
         set_lr(state.optimizer, self.task.lr(state.step))
         state.optimizer.step()
         state.ema.update(state.step)
@@ -192,7 +162,7 @@ class TrainLoop:
         Raises:
             NonFiniteLoss: the loss or the gradient has no value.
         """
-        values = mean_over_workers(scalars)
+        values = {name: value.item() for name, value in mean_over_workers(scalars).items()}
         step = self.state.step
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise NonFiniteLoss(f"the loss is {values['loss']} at step {step}: lower the learning rate.")
@@ -202,17 +172,32 @@ class TrainLoop:
         """Metrics and pictures of the EMA model, by the first worker."""
         metrics: dict[str, float] = {}
         pictures: dict[str, Tensor] = {}
-        if self.worker.rank == 0:
-            model = self.state.ema.model
+        model = self._averaged()
+        if model is not None:
             metrics = self.task.validate(model, self.validation, self.config.validation_batch_size)
             pictures = self.task.pictures(model, self.validation)
         self.reporter.validation(self.state.step, metrics, pictures)
         return metrics
 
     def save(self) -> None:
-        """Checkpoint the step just done."""
-        config = describe(self.task, self.config)
-        self.reporter.checkpoint(self.state.step, lambda directory: write_checkpoint(directory, self.state, config))
+        """Checkpoint the step just done: copied now, written in the background."""
+        rank, writers = self.worker.rank, self.strategy.writers
+        snapshot = Snapshot.of(self.state, describe(self.task, self.config), rank, writers)
+        self.reporter.checkpoint(self.state.step, writers, lambda directory: snapshot.write(directory, rank, writers))
+
+    def _averaged(self) -> nn.Module | None:
+        """The EMA model in one piece on the first worker."""
+        return self.strategy.whole(self.state.ema.model, self.task.build)
+
+    def _on_device(self, batches: list[Batch]) -> list[Batch]:
+        """The micro-batches on the device, each with what the task divides by: its mean over all parts and workers."""
+        counts = [self.task.normalisers(batch) for batch in batches]
+        sums = {name: torch.tensor(np.mean([count[name] for count in counts])) for name in counts[0]}
+        shared = mean_over_workers({name: value.to(self.worker.device) for name, value in sums.items()})
+        return [
+            {name: tensor.to(self.worker.device, non_blocking=True) for name, tensor in batch.items()} | shared
+            for batch in batches
+        ]
 
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.config.steps
@@ -229,10 +214,9 @@ def describe(task: Task, config: TrainConfig) -> dict[str, Any]:
     return {"kind": type(task).__name__, **described}
 
 
-def mean_over_workers(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-    """Each scalar's mean over the workers, as Python numbers."""
-    values = torch.stack([value.detach().float() for value in scalars.values()])
-    if dist.is_initialized():
-        dist.all_reduce(values)
-        values /= dist.get_world_size()
-    return dict(zip(scalars, values.tolist(), strict=True))
+def _key(*words: int) -> int:
+    return int(np.random.SeedSequence(list(words)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from models.settings import setting
 
@@ -37,9 +37,11 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         {"params": list(plain.values()), "weight_decay": 0.0},
     ]
     betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]], betas=betas, eps=config.epsilon, fused=True
     )
+    _begin(optimizer)
+    return optimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -54,20 +56,20 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     return {f"{names[index]}/{key}": value for index, moments in state.items() for key, value in moments.items()}
 
 
-@torch.no_grad()
-def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave.
+def _begin(optimizer: torch.optim.Optimizer) -> None:
+    """Give every parameter its moments, all zero, which the optimizer itself would only make at its first step.
 
-    Moments get their parameter's memory layout: the fused AdamW walks both in the order of their storage.
+    A checkpoint is read into them in place, in whatever memory layout and slices they have.
     """
-    parameters = trainable(model)
-    index = {name: i for i, name in enumerate(_names_in_order(model))}
-    state: dict[int, dict[str, Tensor]] = {}
-    for path, tensor in tensors.items():
-        name, key = path.rsplit("/", 1)
-        laid_out = torch.empty_like(parameters[name]).copy_(tensor) if tensor.ndim else tensor
-        state.setdefault(index[name], {})[key] = laid_out
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for moments in optimizer.state.values():
+        for moment in moments.values():
+            moment.zero_()
 
 
 class EMA:
@@ -80,8 +82,12 @@ class EMA:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
+        self.follow(model)
+
+    def follow(self, model: nn.Module) -> None:
+        """Average ``model`` from now on: the same one, its parameters replaced by slices, as have been this one's."""
         averaged = dict(self.model.named_parameters())
-        self._pairs = [(averaged[name], parameter) for name, parameter in trainable(model).items()]
+        self._pairs = [(_local(averaged[name]), _local(parameter)) for name, parameter in trainable(model).items()]
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
@@ -91,6 +97,11 @@ class EMA:
         torch._foreach_lerp_([ours for ours, _ in self._pairs], [theirs for _, theirs in self._pairs], 1 - decay)
         for ours, theirs in self._buffers:
             ours.copy_(theirs)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """A tensor, or this worker's slice of one."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def _decayed_and_plain(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:

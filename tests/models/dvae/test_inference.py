@@ -95,7 +95,7 @@ def test_no_images_are_no_tokens_and_no_images(model: DVAE) -> None:
 def test_a_draw_does_not_depend_on_the_layout_of_the_logits() -> None:
     logits = torch.randn(2, 8, 3, 3)
     first, second = (
-        gumbel_softmax(laid, 1.0, torch.Generator().manual_seed(0))
+        gumbel_softmax(laid, 1.0, [torch.Generator().manual_seed(0)])
         for laid in (logits, logits.contiguous(memory_format=torch.channels_last))
     )
     torch.testing.assert_close(first, second)

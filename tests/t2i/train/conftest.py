@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.manifest import write_manifest
 from t2i.train.optim import OptimizerConfig
 from t2i.train.run_directory import RunDirectory, checkpoint_name
 from t2i.train.tasks.base import Task
@@ -38,7 +39,7 @@ def line_task() -> Task:
             self.layer = nn.Linear(4, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.layer(x)[:, 0]
+            return self.layer(x.float())[:, 0]
 
     class LineTask(Task):
         def __init__(self, config: LineConfig) -> None:
@@ -55,13 +56,16 @@ def line_task() -> Task:
         def build(self) -> nn.Module:
             return Line(self.config)
 
-        def batch(self, columns, rows, generator, training):
-            x = torch.from_numpy(columns["x"][rows])
-            return {"x": x + self.config.noise * torch.randn(x.shape, generator=generator)}
+        def batch(self, columns, rows, noise=None):
+            uniform = noise.uniform(0) if noise is not None else np.zeros(len(rows))
+            return {"x": torch.from_numpy(columns["x"][rows]) + self.config.noise * torch.tensor(uniform)[:, None]}
 
-        def loss(self, model, batch, step, generator):
+        def residual_blocks(self, model):
+            return [model.layer]
+
+        def loss(self, model, batch, step, noise):
             self.on_step(step)
-            target = batch["x"].sum(1) + self.config.noise * torch.randn(len(batch["x"]), generator=generator)
+            target = batch["x"].sum(1) + self.config.noise * torch.tensor(noise.uniform(1))
             loss = (model(batch["x"]) - target).square().mean()
             return loss, {"threads": torch.tensor(float(torch.get_num_threads()))}
 
@@ -102,12 +106,13 @@ class Recording:
     def validation(self, step: int, metrics: Mapping[str, float], pictures: Mapping[str, Tensor]) -> None:
         self.validations[step] = metrics
 
-    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
+    def checkpoint(self, step: int, writers: int, write: Callable[[Path], None]) -> None:
         directory = Path(self.run.path) / "written" / str(step)
         write(directory)
+        write_manifest(directory)
         self.run.put_checkpoint(directory, checkpoint_name(step), self.keep)
 
-    def finish(self, model: nn.Module, metrics: Mapping[str, float]) -> None:
+    def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
         self.finished = True
 
 

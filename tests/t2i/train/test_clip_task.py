@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 
 from models.reranker import CLIPConfig, CLIPReranker
+from t2i.train.noise import Noise
 from t2i.train.tasks.base import Columns
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig, contrastive_loss, gathered, retrieval
 
@@ -49,8 +50,8 @@ def prepared(task: CLIPTask, model: CLIPReranker, columns: Columns) -> Columns:
     return task.prepare(columns, model)
 
 
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def noise(seed: int, rows: int) -> Noise:
+    return Noise.of_step(seed, 0, rows)
 
 
 def test_prepare_runs_each_caption_and_image_through_the_towers(model: CLIPReranker, prepared: Columns) -> None:
@@ -63,13 +64,13 @@ def test_prepare_runs_each_caption_and_image_through_the_towers(model: CLIPReran
 
 
 def test_validation_takes_first_captions_and_images_as_they_are(task: CLIPTask, prepared: Columns) -> None:
-    batch = task.batch(prepared, np.array([3, 1]), generator(0), training=False)
+    batch = task.batch(prepared, np.array([3, 1]))
     assert np.array_equal(batch["images"].numpy(), prepared["images"][[3, 1]])
     assert np.array_equal(batch["text"].numpy(), prepared["text"][[6, 2]])
 
 
 def test_training_takes_any_caption_of_the_image_and_mirrors_half(task: CLIPTask, prepared: Columns) -> None:
-    batch = task.batch(prepared, np.ones(400, dtype=np.int64), generator(0), training=True)
+    batch = task.batch(prepared, np.ones(400, dtype=np.int64), noise(0, 400))
     own = [(batch["text"] == torch.from_numpy(text)).all(dim=1) for text in prepared["text"][2:5]]
     shares = [chosen.float().mean().item() for chosen in own]
     assert shares == pytest.approx([0.6, 0.2, 0.2], abs=0.08)
@@ -79,9 +80,9 @@ def test_training_takes_any_caption_of_the_image_and_mirrors_half(task: CLIPTask
     assert mirrored.float().mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_batch_depends_on_its_generator_alone(task: CLIPTask, prepared: Columns) -> None:
+def test_a_batch_depends_on_its_noise_alone(task: CLIPTask, prepared: Columns) -> None:
     rows = np.tile(np.arange(4), 8)
-    first, again, other = (task.batch(prepared, rows, generator(seed), training=True) for seed in (1, 1, 2))
+    first, again, other = (task.batch(prepared, rows, noise(seed, 32)) for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["text"], other["text"])
 
@@ -91,8 +92,8 @@ def test_heads_learn_to_tell_pairs_apart(task: CLIPTask, prepared: Columns) -> N
     model = task.build().train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     for step in range(100):
-        batch = task.batch(prepared, np.arange(4), generator(step), training=True)
-        loss, _ = task.loss(model, batch, step, generator(step))
+        batch = task.batch(prepared, np.arange(4), noise(step, 4))
+        loss, _ = task.loss(model, batch, step, noise(step, 4))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -118,9 +119,9 @@ def test_a_named_clip_trains_all_of_its_weights(columns: Columns) -> None:
     task = CLIPTask(CLIPTaskConfig(model=CLIPConfig(architecture="ViT-S-32-alt")))
     model = CLIPReranker(task.config.model).train()
     prepared = task.prepare(columns, model)
-    batch = task.batch(prepared, np.arange(2), generator(0), training=True)
+    batch = task.batch(prepared, np.arange(2), noise(0, 2))
     assert batch["images"].shape == (2, 3, 32, 32)
-    loss, _ = task.loss(model, batch, 0, generator(0))
+    loss, _ = task.loss(model, batch, 0, noise(0, 2))
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 

@@ -3,12 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from t2i.train.loop import NonFiniteLoss, TrainConfig, TrainLoop, Worker, describe
+from t2i.train.config import TrainConfig
+from t2i.train.feed import InMemory
+from t2i.train.loop import NonFiniteLoss, TrainLoop, describe
+from t2i.train.parallel import Worker
 
 
 def run(task, columns, reporter, steps=12, **settings):
-    config = TrainConfig(steps=steps, batch_size=16, log_every=1, checkpoint_every=4, validate_every=5, **settings)
-    loop = TrainLoop(task, config, columns, columns, reporter, Worker())
+    settings = {"batch_size": 16, "log_every": 1, "checkpoint_every": 4, "validate_every": 5} | settings
+    config = TrainConfig(steps=steps, **{"precision": "fp32"} | settings)
+    loop = TrainLoop(task, config, InMemory(columns), columns, reporter, Worker())
     loop.run()
     return loop
 
@@ -52,7 +56,7 @@ def test_a_damaged_newest_checkpoint_is_skipped_and_later_replaced(line_task, li
     first, second, third = recording(), recording(), recording()
     run(line_task, line_columns, first, steps=8)
     checkpoints = first.run.path + "/checkpoints"
-    with open(f"{checkpoints}/step_0000008/model.safetensors", "r+b") as file:
+    with open(f"{checkpoints}/step_0000008/state-00000-of-00001.safetensors", "r+b") as file:
         file.truncate(10)
     run(line_task, line_columns, second, steps=8)
     assert second.begun_at == 4
@@ -88,7 +92,7 @@ def test_bf16_changes_activations_not_weights(line_task, line_columns, recording
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 10, "workers": 3}, "train.batch_size is 10: use a multiple of train.workers, 3"),
+        ({"batch_size": 10, "workers": 3}, "train.batch_size is 10: use a multiple of 3 workers x 1"),
         ({"precision": "fp8"}, "train.precision is 'fp8'"),
         ({"log_every": 0}, "train.log_every is 0"),
     ],

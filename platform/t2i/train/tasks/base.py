@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.errors import UserError
+from t2i.train.config import TrainConfig
+from t2i.train.noise import Noise
 from t2i.train.optim import OptimizerConfig
 
 Columns = dict[str, np.ndarray]
@@ -28,6 +31,18 @@ class Task(ABC):
     config: Any
     """The task's dataclass; written beside the checkpoints, and compared with them on resuming."""
 
+    divisible = True
+    """Whether the loss of a batch is the mean of the losses of its parts."""
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse what this task cannot be trained with.
+
+        Raises:
+            UserError: ``train.accumulate`` divides what has to stay together.
+        """
+        if config.accumulate > 1 and not self.divisible:
+            raise UserError(f"train.accumulate is {config.accumulate}: use 1, this loss compares all rows of a batch.")
+
     @property
     @abstractmethod
     def optimizer(self) -> OptimizerConfig:
@@ -46,14 +61,27 @@ class Task(ABC):
         return columns
 
     @abstractmethod
-    def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
-        """Rows int64 [B] of prepared columns -> tensors on the CPU, augmented when ``training``."""
+    def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
+        """Rows int64 [B] of prepared columns -> tensors on the CPU; with ``noise`` for training, augmented.
+
+        Called in a thread beside the training one.
+        """
+
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """What :meth:`loss` divides by, other than the number of rows: names and this batch's numbers.
+
+        The loss finds under each name in its batch the mean of those numbers over all micro-batches and workers, so
+        that their mean loss is the loss of the whole batch, however it was divided.
+        """
+        return {}
 
     @abstractmethod
-    def loss(
-        self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar loss of ``batch`` (on the model's device, as is ``generator``) and scalars to log."""
+    def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar loss of ``batch`` (on the model's device) and scalars to log."""
+
+    def residual_blocks(self, model: nn.Module) -> list[nn.Module]:
+        """The modules that are sharded, and whose activations are computed again, one at a time."""
+        return []
 
     @abstractmethod
     def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from t2i.train.tasks.base import Columns
 
@@ -14,9 +13,10 @@ def flatten_captions(captions: np.ndarray) -> tuple[list[str], Columns]:
     return [caption for row in captions for caption in row], {"count": count, "first": np.cumsum(count) - count}
 
 
-def choose_captions(count: np.ndarray, weights: list[float], generator: torch.Generator) -> np.ndarray:
-    """A caption number in [0, count) for each image, int64 [B], with the chances of ``caption_weights``."""
+def choose_captions(count: np.ndarray, weights: list[float], uniform: np.ndarray) -> np.ndarray:
+    """A caption number in [0, count) for each image, int64 [B], with the chances of ``caption_weights``; ``uniform``
+    are its random numbers in [0, 1), float64 [B]."""
     most = int(count.max())
     chances = np.array([*weights, *[weights[-1] if weights else 1.0] * most])[:most]
-    table = np.where(np.arange(most) < count[:, None], chances, 0.0)
-    return torch.multinomial(torch.from_numpy(table), 1, generator=generator)[:, 0].numpy()
+    cumulative = np.where(np.arange(most) < count[:, None], chances, 0.0).cumsum(axis=1)
+    return (uniform[:, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.distributed._functional_collectives import all_gather_single
 
 from models.images import to_float
 from models.reranker import CLIPConfig, CLIPReranker
 from models.settings import setting
+from t2i.train.noise import Noise
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
@@ -51,6 +53,8 @@ class CLIPTask(Task):
     ``mirrored`` its image tower's, both constants; otherwise ``text`` is token ids.
     """
 
+    divisible = False
+
     def __init__(self, config: CLIPTaskConfig) -> None:
         self.config: CLIPTaskConfig = config
 
@@ -76,18 +80,19 @@ class CLIPTask(Task):
             added["mirrored"] = image_outputs(model, columns["pixels"][:, :, ::-1])
         return {**columns, **added}
 
-    def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
+    def residual_blocks(self, model: nn.Module) -> list[nn.Module]:
+        return [module for module in model.modules() if isinstance(module, ResidualAttentionBlock)]
+
+    def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
         """Each image with one of its captions: at random when training, else the first."""
         chosen = columns["first"][rows]
         mirrored = np.zeros(len(rows), dtype=bool)
-        if training:
-            chosen = chosen + choose_captions(columns["count"][rows], self.config.caption_weights, generator)
-            mirrored = (torch.rand(len(rows), generator=generator) < 0.5).numpy() & self.config.mirror
+        if noise is not None:
+            chosen = chosen + choose_captions(columns["count"][rows], self.config.caption_weights, noise.uniform(0))
+            mirrored = (noise.uniform(1) < 0.5) & self.config.mirror
         return {"images": pick_images(columns, rows, mirrored), "text": torch.from_numpy(columns["text"][chosen])}
 
-    def loss(
-        self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, CLIPReranker)
         model.limit_logit_scale()
         images, text = (gathered(features) for features in model(batch["images"], batch["text"]))
@@ -101,10 +106,7 @@ class CLIPTask(Task):
         """Of all validation images and first captions: how often a caption finds its image, and an image its caption,
         among the 1 or 10 best, and the median rank (1 is best) of the right one."""
         assert isinstance(model, CLIPReranker)
-        batches = [
-            self.batch(columns, rows, torch.Generator(), training=False)
-            for rows in splits(len(columns["first"]), batch_size)
-        ]
+        batches = [self.batch(columns, rows) for rows in splits(len(columns["first"]), batch_size)]
         device = device_of(model)
         embedded = [model(batch["images"].to(device), batch["text"].to(device)) for batch in batches]
         images, text = (torch.cat(features).float().cpu().numpy() for features in zip(*embedded, strict=True))

@@ -11,16 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from models.dvae import DVAE, DVAEConfig, evidence_lower_bound
+from models.dvae.blocks import ResidualBlock
 from models.dvae.dvae import gumbel_softmax, reconstruction
 from models.errors import UserError
 from models.images import to_float
 from models.settings import setting
 from t2i.data.augment import dvae_view
 from t2i.data.transforms import decode_rgb
+from t2i.train.noise import Noise
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
 from t2i.train.tasks.pictures import evenly, grid
+
+CROP, GUMBEL = 0, 1
+"""Streams of noise."""
 
 
 @dataclass
@@ -87,18 +92,18 @@ class DVAETask(Task):
             raise UserError(f"task.image_size is {self.config.image_size} but images are {side} px: make them agree.")
         return columns
 
-    def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
-        if training and self.config.augment:
-            random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-            views = [dvae_view(decode_rgb(data), self.config.image_size, random) for data in columns["image"][rows]]
-            return {"images": to_float(np.stack(views))}
+    def residual_blocks(self, model: nn.Module) -> list[nn.Module]:
+        return [module for module in model.modules() if isinstance(module, ResidualBlock)]
+
+    def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
+        if noise is not None and self.config.augment:
+            files = zip(columns["image"][rows], noise.numpy(CROP), strict=True)
+            return {"images": to_float(np.stack([self._view(data, random) for data, random in files]))}
         return {"images": to_float(columns["pixels"][rows])}
 
-    def loss(
-        self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         images = batch["images"].contiguous(memory_format=torch.channels_last)
-        logits, maps = model(images, self.tau(step), generator)
+        logits, maps = model(images, self.tau(step), noise.torch(GUMBEL, images.device))
         elb = evidence_lower_bound(images, maps, logits, self.beta(step))
         return elb.loss, {"reconstruction": elb.reconstruction, "kl": elb.kl * images[0].numel()}
 
@@ -127,18 +132,20 @@ class DVAETask(Task):
         return {"reconstructions": grid(torch.cat([images, model.decode(model.encode(images))]), columns=len(images))}
 
     def _images(self, model: nn.Module, columns: Columns, rows: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        unused = torch.Generator()
         for part in splits(len(rows), batch_size):
-            yield self.batch(columns, rows[part], unused, training=False)["images"].to(device_of(model))
+            yield self.batch(columns, rows[part])["images"].to(device_of(model))
+
+    def _view(self, data: bytes, random: np.random.Generator) -> np.ndarray:
+        return dvae_view(decode_rgb(data), self.config.image_size, random)
 
     def _validate_batch(self, model: DVAE, images: Tensor, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Image tokens [B, h, w] and the batch's mean metrics."""
         logits = model.encode_logits(images)
         tokens = logits.argmax(dim=1)
         error = (reconstruction(model.decoder.from_tokens(tokens)) - images).square().mean(dim=(1, 2, 3))
-        hard_sample = gumbel_softmax(logits, 1.0, noise).argmax(dim=1)
+        hard_sample = gumbel_softmax(logits, 1.0, [noise]).argmax(dim=1)
         hard = evidence_lower_bound(images, model.decoder.from_tokens(hard_sample), logits, beta=1.0)
-        relaxed_maps = model.decoder(gumbel_softmax(logits, self.config.tau_end, noise))
+        relaxed_maps = model.decoder(gumbel_softmax(logits, self.config.tau_end, [noise]))
         relaxed = evidence_lower_bound(images, relaxed_maps, logits, beta=1.0)
         return tokens, {
             "psnr": -10 * error.clamp(min=1e-10).log10().mean(),

@@ -12,11 +12,13 @@ from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.prior import Prior, PriorConfig, prior_loss, text_tensor, token_nats
+from models.prior.loss import IGNORED, text_targets
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.data.storage import fetch_directory
 from t2i.engine import Engine, Request
 from t2i.logs import get_logger
+from t2i.train.noise import Noise
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
@@ -24,6 +26,9 @@ from t2i.train.tasks.captions import choose_captions, flatten_captions
 from t2i.train.tasks.pictures import SHOWN, evenly, grid
 
 SAMPLES_PER_CAPTION = 4
+
+CAPTION, MERGES, GUIDANCE = 0, 1, 2
+"""Streams of noise."""
 
 
 def _optimizer() -> OptimizerConfig:
@@ -105,36 +110,43 @@ class PriorTask(Task):
         text = text_tensor([caption.ids for caption in encoded], layout).numpy()
         return {**columns, **places, "captions": np.array(captions, object), "text": text}
 
-    def batch(self, columns: Columns, rows: np.ndarray, generator: torch.Generator, training: bool) -> Batch:
+    def residual_blocks(self, model: nn.Module) -> list[nn.Module]:
+        assert isinstance(model, Prior)
+        return list(model.blocks)
+
+    def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
         """One caption of each image: its first; or, in training, at random and with both dropouts."""
         image_tokens = torch.from_numpy(columns["image_tokens"][rows].astype(np.int64))
-        if not training:
-            return {"text": torch.from_numpy(columns["text"][columns["first"][rows]]), "image_tokens": image_tokens}
-        chosen = columns["first"][rows] + choose_captions(
-            columns["count"][rows], self.config.caption_weights, generator
-        )
-        return {"text": self._training_text(columns, chosen, generator), "image_tokens": image_tokens}
+        chosen = columns["first"][rows]
+        if noise is None:
+            return {"text": torch.from_numpy(columns["text"][chosen]), "image_tokens": image_tokens}
+        chosen = chosen + choose_captions(columns["count"][rows], self.config.caption_weights, noise.uniform(CAPTION))
+        return {"text": self._training_text(columns, chosen, noise), "image_tokens": image_tokens}
 
-    def _training_text(self, columns: Columns, chosen: np.ndarray, generator: torch.Generator) -> Tensor:
+    def _training_text(self, columns: Columns, chosen: np.ndarray, noise: Noise) -> Tensor:
         """Rows of ``captions`` -> int64 [B, T], merges and whole captions left out by chance."""
         layout, c = self.config.model.layout, self.config
+        text = torch.from_numpy(columns["text"][chosen])
         if c.bpe_dropout:
-            random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-            encoded = [
-                self._tokenizer.encode_with_dropout(caption, layout.text_length, c.bpe_dropout, random)
-                for caption in columns["captions"][chosen]
-            ]
-            text = text_tensor([caption.ids for caption in encoded], layout)
-        else:
-            text = torch.from_numpy(columns["text"][chosen])
-        dropped = torch.rand(len(text), generator=generator) < c.caption_dropout
+            captions = zip(columns["captions"][chosen], noise.numpy(MERGES), strict=True)
+            ids = [self._encode_with_dropout(caption, random) for caption, random in captions]
+            text = text_tensor(ids, layout)
+        dropped = torch.from_numpy(noise.uniform(GUIDANCE) < c.caption_dropout)
         return torch.where(dropped[:, None], text_tensor([[]], layout), text)
 
-    def loss(
-        self, model: nn.Module, batch: Batch, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _encode_with_dropout(self, caption: str, random: np.random.Generator) -> list[int]:
+        length, dropout = self.config.model.text_length, self.config.bpe_dropout
+        return self._tokenizer.encode_with_dropout(caption, length, dropout, random).ids
+
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """Captions differ in length, and the text's loss is a mean over tokens."""
+        targets = text_targets(batch["text"], self.config.model.layout, self.config.pads_are_targets)
+        return {"text_targets": float((targets != IGNORED).sum())}
+
+    def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, Prior)
-        result = prior_loss(model, batch["text"], batch["image_tokens"], self.config.pads_are_targets)
+        pads, count = self.config.pads_are_targets, batch["text_targets"]
+        result = prior_loss(model, batch["text"], batch["image_tokens"], pads, count)
         return result.loss, {"nats_per_text_token": result.text, "nats_per_image_token": result.image}
 
     @torch.no_grad()
@@ -143,7 +155,7 @@ class PriorTask(Task):
         assert isinstance(model, Prior)
         image_nats, text_nats, targets = 0.0, 0.0, 0
         for rows in splits(len(columns["image_tokens"]), batch_size):
-            batch = self.batch(columns, rows, torch.Generator(), training=False)
+            batch = self.batch(columns, rows)
             text, image_tokens = (batch[name].to(device_of(model)) for name in ("text", "image_tokens"))
             nats = token_nats(model, text, image_tokens)
             image_nats += nats.image.sum().item()
@@ -161,7 +173,7 @@ class PriorTask(Task):
         assert isinstance(model, Prior)
         rows = np.array(evenly(len(columns["image_tokens"])))
         dvae = load_model(DVAE, DVAEConfig, fetch_directory(self._dvae_dir), str(device_of(model)))
-        text = self.batch(columns, rows, torch.Generator(), training=False)["text"].numpy()
+        text = self.batch(columns, rows)["text"].numpy()
         samples = sample_tokens(model, text, SAMPLES_PER_CAPTION)
         tokens = np.concatenate([columns["image_tokens"][rows], *samples.swapaxes(0, 1)])
         images = dvae.decode(torch.from_numpy(tokens).to(device_of(model)), model.layout.grid)

@@ -10,9 +10,12 @@ from PIL import Image
 
 from models.dvae import DVAEConfig
 from models.errors import UserError
+from t2i.train.noise import Noise
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig, codebook_use
 
 SIZES = DVAEConfig(width=8, groups=2, blocks_per_group=1, codebook_size=16, decoder_input_width=8)
+
+NOISE = Noise.of_step(0, 0, 4)
 
 
 @pytest.fixture
@@ -31,25 +34,23 @@ def columns() -> dict[str, np.ndarray]:
     return {"pixels": np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)}
 
 
-def test_the_loss_has_gradients_everywhere_and_repeats_with_its_generator(plain, columns):
+def test_the_loss_has_gradients_everywhere_and_repeats_with_its_noise(plain, columns):
     task, model = plain, plain.build()
-    batch = task.batch(columns, np.arange(4), torch.Generator().manual_seed(0), training=True)
-    losses = [task.loss(model, batch, 100, torch.Generator().manual_seed(1))[0] for _ in range(2)]
+    batch = task.batch(columns, np.arange(4), NOISE)
+    losses = [task.loss(model, batch, 100, NOISE)[0] for _ in range(2)]
     assert torch.equal(*losses)
     losses[0].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_training_images_are_views_that_repeat_with_their_generator(task):
+def test_training_images_are_views_that_repeat_with_their_noise(task):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     images = np.empty(1, object)
     images[:] = [file.getvalue()]
     rows = np.zeros(32, int)
-    drawn, again = (
-        task.batch({"image": images}, rows, torch.Generator().manual_seed(7), training=True)["images"] for _ in range(2)
-    )
+    drawn, again = (task.batch({"image": images}, rows, Noise.of_step(7, 0, 32))["images"] for _ in range(2))
     assert drawn.shape == (32, 3, 8, 8)
     assert torch.equal(drawn, again)
     assert len({tuple(view.flatten().tolist()) for view in drawn}) > 20
@@ -57,7 +58,7 @@ def test_training_images_are_views_that_repeat_with_their_generator(task):
 
 def test_validation_images_are_whole_and_unchanged(task):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    images = task.batch({"pixels": pixels}, np.arange(2), torch.Generator(), training=False)["images"]
+    images = task.batch({"pixels": pixels}, np.arange(2))["images"]
     assert np.array_equal(images.mul(255).round().byte().permute(0, 2, 3, 1).numpy(), pixels)
 
 
@@ -73,7 +74,7 @@ def test_metrics_repeat_and_those_without_noise_do_not_depend_on_the_batch_size(
 
 def test_psnr_is_that_of_the_argmax_reconstruction(task, columns):
     model = task.build().eval()
-    images = task.batch(columns, np.arange(6), torch.Generator(), training=False)["images"]
+    images = task.batch(columns, np.arange(6))["images"]
     mse = (model.decode(model.encode(images)) - images).square().mean(dim=(1, 2, 3))
     expected = (-10 * mse.log10()).mean().item()
     assert task.validate(model, columns, 6)["psnr"] == pytest.approx(expected, rel=1e-4)

@@ -12,6 +12,7 @@ from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.prior import PriorConfig, prior_loss
 from models.tokenizer import CaptionTokenizer
+from t2i.train.noise import Noise
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig, choose_captions, sample_tokens, unigram_entropy
 
 SIZES = PriorConfig(
@@ -42,7 +43,7 @@ def words(text: torch.Tensor) -> list[list[int]]:
 
 def test_validation_reads_each_images_first_caption(task, columns, tmp_path):
     prepared = task.prepare(columns, task.build())
-    text = task.batch(prepared, np.array([2, 0]), torch.Generator(), training=False)["text"]
+    text = task.batch(prepared, np.array([2, 0]))["text"]
     tokenizer = CaptionTokenizer.load(tmp_path / "tokenizer")
     assert words(text) == [tokenizer.encode(caption, 6).ids for caption in ("green bird", "red cat")]
 
@@ -50,7 +51,7 @@ def test_validation_reads_each_images_first_caption(task, columns, tmp_path):
 def test_training_draws_an_images_own_captions_alike(task, columns, tmp_path):
     prepared = task.prepare(columns, task.build())
     rows = np.full(600, 2)
-    text = task.batch(prepared, rows, torch.Generator().manual_seed(0), training=True)["text"]
+    text = task.batch(prepared, rows, Noise.of_step(0, 0, len(rows)))["text"]
     tokenizer = CaptionTokenizer.load(tmp_path / "tokenizer")
     drawn = [words(text).count(tokenizer.encode(caption, 6).ids) for caption in CAPTIONS[2]]
     assert sum(drawn) == 600
@@ -59,9 +60,9 @@ def test_training_draws_an_images_own_captions_alike(task, columns, tmp_path):
 
 def test_weights_choose_among_captions():
     count = np.full(1000, 3)
-    chosen = choose_captions(count, [6.0, 1.0], torch.Generator().manual_seed(0))
+    chosen = choose_captions(count, [6.0, 1.0], np.random.default_rng(0).random(1000))
     assert np.bincount(chosen) / 1000 == pytest.approx([6 / 8, 1 / 8, 1 / 8], abs=0.05)
-    single = choose_captions(np.ones(5, int), [1.0, 9.0], torch.Generator().manual_seed(0))
+    single = choose_captions(np.ones(5, int), [1.0, 9.0], np.random.default_rng(0).random(5))
     assert single.tolist() == [0] * 5
 
 
@@ -69,7 +70,7 @@ def test_metrics_are_means_over_tokens_whatever_the_batch_size(task, columns):
     model = task.build().eval()
     prepared = task.prepare(columns, model)
     whole, parts = task.validate(model, prepared, 3), task.validate(model, prepared, 2)
-    batch = task.batch(prepared, np.arange(3), torch.Generator(), training=False)
+    batch = task.batch(prepared, np.arange(3))
     expected = prior_loss(model, batch["text"], batch["image_tokens"])
     assert whole["nats_per_image_token"] == pytest.approx(expected.image.item(), rel=1e-5)
     assert whole["nats_per_text_token"] == pytest.approx(expected.text.item(), rel=1e-5)
@@ -115,13 +116,11 @@ def test_caption_weights_that_cannot_be_are_refused(weights):
         PriorTaskConfig(caption_weights=weights)
 
 
-def test_training_leaves_merges_out_by_the_generator(task, columns):
+def test_training_leaves_merges_out_by_the_noise(task, columns):
     task.config.bpe_dropout = 0.5
     prepared = task.prepare(columns, task.build())
     rows = np.full(50, 1)
-    drawn = [
-        task.batch(prepared, rows, torch.Generator().manual_seed(seed), training=True)["text"] for seed in (0, 0, 1)
-    ]
+    drawn = [task.batch(prepared, rows, Noise.of_step(seed, 0, len(rows)))["text"] for seed in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert len({tuple(row) for row in words(drawn[0])}) > 1
@@ -131,12 +130,25 @@ def test_training_leaves_whole_captions_out_for_guidance(task, columns):
     task.config.caption_dropout = 0.3
     prepared = task.prepare(columns, task.build())
     rows = np.full(1000, 1)
-    text = task.batch(prepared, rows, torch.Generator().manual_seed(0), training=True)["text"]
+    text = task.batch(prepared, rows, Noise.of_step(0, 0, len(rows)))["text"]
     assert 250 < sum(not row for row in words(text)) < 350
-    assert all(words(task.batch(prepared, rows, torch.Generator(), training=False)["text"]))
+    assert all(words(task.batch(prepared, rows)["text"]))
 
 
 def test_dropouts_out_of_range_are_refused():
     for field in ("bpe_dropout", "caption_dropout"):
         with pytest.raises(ValueError, match=rf"task.{field} is 1.0: use 0 up to"):
             PriorTaskConfig(**{field: 1.0})
+
+
+def test_the_mean_loss_of_parts_is_the_loss_of_the_batch(task, columns):
+    """Captions have different numbers of tokens, so the parts' own means would not do."""
+    model = task.build()
+    prepared = task.prepare(columns, model)
+    noise = Noise.of_step(0, 0, 2)
+    batches = [task.batch(prepared, rows, noise) for rows in (np.array([0, 1]), np.array([2, 2]))]
+    whole = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    count = task.normalisers(whole)["text_targets"]
+    expected = task.loss(model, whole | {"text_targets": torch.tensor(count)}, 0, noise)[0]
+    parts = [task.loss(model, batch | {"text_targets": torch.tensor(count / 2)}, 0, noise)[0] for batch in batches]
+    torch.testing.assert_close(torch.stack(parts).mean(), expected)

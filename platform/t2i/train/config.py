@@ -1,0 +1,63 @@
+"""How a task is trained: for how long, on how much, spread over whom, and what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.settings import setting
+
+PRECISIONS = ("bf16", "fp16", "fp32")
+PARALLEL = ("ddp", "fsdp", "hybrid")
+
+
+@dataclass
+class TrainConfig:
+    """How long, on how much, over how many workers, and what to keep."""
+
+    steps: int = setting(1000, "updates in all; may be raised later to go on")
+    batch_size: int = setting(64, "images of one update, over all workers")
+    accumulate: int = setting(1, "parts that a worker computes its share of an update in, to save memory")
+    seed: int = setting(0, "of the initial weights, the order of the data and all noise")
+    precision: str = setting("bf16", "bf16, fp16 or fp32 for activations; weights and optimizer stay fp32")
+    compile: bool = setting(False, "compile the model's forward with torch.compile")
+    recompute: bool = setting(False, "keep no activations inside residual blocks: compute them again for the gradient")
+    workers: int = setting(1, "data-parallel worker processes")
+    min_workers: int | None = setting(None, "go on with as few after a failure, and grow again; empty: always workers")
+    parallel: str = setting("ddp", "ddp: whole copies; fsdp: one sharded over all workers; hybrid: one in each node")
+    powersgd_rank: int = setting(0, "send gradients between ddp workers as products of this rank; 0: as they are")
+    cpus_per_worker: int | None = setting(None, "cores of one worker; empty shares all cores out")
+    prefetch: int = setting(2, "updates whose data is made ready ahead of time; 0: none")
+    window_rows: int = setting(65_536, "image-token rows that are shuffled together and held in memory at once")
+    log_every: int = setting(10, "steps between scalars in the log")
+    validate_every: int = setting(500, "steps between validations")
+    validation_batch_size: int = setting(128, "images at once in validation")
+    checkpoint_every: int = setting(500, "steps between checkpoints")
+    keep_checkpoints: int = setting(2, "newest checkpoints to keep")
+    max_failures: int = setting(100, "lost workers after which the job gives up")
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_choices()
+        for workers in range(self.min_workers or self.workers, self.workers + 1):
+            if self.batch_size % (workers * self.accumulate):
+                parts = f"{workers} workers x {self.accumulate} (train.accumulate)"
+                raise ValueError(f"train.batch_size is {self.batch_size}: use a multiple of {parts}.")
+
+    def _check_numbers(self) -> None:
+        at_least_one = ("batch_size", "accumulate", "workers", "window_rows", "log_every", "validate_every")
+        for field in (*at_least_one, "validation_batch_size", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"train.{field} is {getattr(self, field)}: use at least 1.")
+        for field in ("prefetch", "powersgd_rank", "max_failures"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"train.{field} is {getattr(self, field)}: use at least 0.")
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
+            raise ValueError(f"train.min_workers is {self.min_workers}: use 1 to train.workers, {self.workers}.")
+
+    def _check_choices(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"train.precision is {self.precision!r}: use {', '.join(PRECISIONS)}.")
+        if self.parallel not in PARALLEL:
+            raise ValueError(f"train.parallel is {self.parallel!r}: use {', '.join(PARALLEL)}.")
+        if self.powersgd_rank and self.parallel != "ddp":
+            raise ValueError(f"train.powersgd_rank is {self.powersgd_rank}: use train.parallel=ddp with it.")

@@ -1,0 +1,48 @@
+"""The random numbers of training: pure functions of the seed, the step and the place in the global batch.
+
+So a run that resumes goes on exactly as the one that was killed would have, and a row meets the same crop, caption and
+Gumbel noise whichever worker has it, out of however many, in whichever part of an accumulated update.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One seed for each row of a batch, uint64 [B]. A ``stream`` is one use of them, independent of the others."""
+
+    seeds: np.ndarray
+
+    @classmethod
+    def of_step(cls, seed: int, step: int, rows: int) -> Noise:
+        """Of all rows of the global batch of ``step``."""
+        return cls(np.random.SeedSequence([seed, step]).generate_state(rows, np.uint64))
+
+    def __getitem__(self, rows: slice) -> Noise:
+        return Noise(self.seeds[rows])
+
+    def uniform(self, stream: int) -> np.ndarray:
+        """A number in [0, 1) for each row, float64 [B]."""
+        return (self._mixed(stream) >> np.uint64(11)) * 2.0**-53
+
+    def numpy(self, stream: int) -> list[np.random.Generator]:
+        """A generator for each row."""
+        return [np.random.default_rng(int(seed)) for seed in self._mixed(stream)]
+
+    def torch(self, stream: int, device: torch.device) -> list[torch.Generator]:
+        """A generator on ``device`` for each row."""
+        return [torch.Generator(device).manual_seed(int(seed >> np.uint64(1))) for seed in self._mixed(stream)]
+
+    def _mixed(self, stream: int) -> np.ndarray:
+        """The seeds of a stream, by one round of splitmix64 (Steele et al. 2014)."""
+        x = self.seeds + np.uint64(GOLDEN * (stream + 1) % 2**64)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))

@@ -1,0 +1,150 @@
+"""One model on many workers: whole copies (DDP), one sharded over all (FSDP), or one in each node (hybrid).
+
+The numbers are the same in every way, to the rounding of sums: a worker's loss is the mean over its rows, and gradients
+are means over workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from models.errors import UserError
+from t2i.train.config import TrainConfig
+from t2i.train.powersgd import PowerSGD
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Who this process is among the workers; ``per_node`` of them share a node, in ranks that follow each other."""
+
+    rank: int = 0
+    world: int = 1
+    per_node: int = 1
+    device: torch.device = torch.device("cpu")
+
+
+class Replicated:
+    """Every worker has the whole model; alone, it needs nobody."""
+
+    writers = 1
+    """How many workers, from rank 0, have a part of a checkpoint to write."""
+
+    def __init__(self, config: TrainConfig, worker: Worker) -> None:
+        self._config, self._worker = config, worker
+        self.compression: PowerSGD | None = None
+
+    def place(self, objective: nn.Module, blocks: Iterable[nn.Module], average: nn.Module) -> nn.Module:
+        """``objective`` made to train together; ``blocks`` are its residual blocks, ``average`` its model's EMA."""
+        if self._worker.world == 1:
+            return objective
+        device_ids = [self._worker.device] if self._worker.device.type == "cuda" else None
+        module = DistributedDataParallel(
+            objective, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+        if self._config.powersgd_rank:
+            parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+            self.compression = PowerSGD(parameters, self._config.powersgd_rank, self._config.seed)
+            self.compression.attach(module)
+        return module
+
+    @contextmanager
+    def gradients(self, module: nn.Module, last: bool) -> Iterator[None]:
+        """Around forward and backward of a micro-batch: only the ``last`` one's gradients go to the other workers."""
+        if last or not isinstance(module, DistributedDataParallel):
+            yield
+        else:
+            with module.no_sync():
+                yield
+
+    def whole(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module | None:
+        """``model`` in one piece on the first worker; all workers have to call this."""
+        return model if self._worker.rank == 0 else None
+
+
+class Sharded:
+    """Every worker has a slice of every parameter (FSDP2) and gathers a residual block's when it computes there."""
+
+    compression: PowerSGD | None = None
+
+    def __init__(self, config: TrainConfig, worker: Worker) -> None:
+        self._worker = worker
+        self.writers = worker.per_node if config.parallel == "hybrid" else worker.world
+        self._mesh = _mesh(worker, self.writers)
+
+    def place(self, objective: nn.Module, blocks: Iterable[nn.Module], average: nn.Module) -> nn.Module:
+        """See :meth:`Replicated.place`; ``average`` is sharded in the same way, as it is never computed with."""
+        for block in blocks:
+            fully_shard(block, mesh=self._mesh)
+        fully_shard(average, mesh=self._mesh)
+        return fully_shard(objective, mesh=self._mesh)
+
+    @contextmanager
+    def gradients(self, module: nn.Module, last: bool) -> Iterator[None]:
+        """See :meth:`Replicated.gradients`."""
+        assert isinstance(module, FSDPModule)
+        module.set_requires_gradient_sync(last)
+        yield
+
+    def whole(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module | None:
+        """See :meth:`Replicated.whole`; ``build`` makes the module that the slices are gathered into."""
+        state = {name: _gathered(tensor) for name, tensor in model.state_dict().items()}
+        if self._worker.rank:
+            return None
+        whole = build().eval().requires_grad_(False)
+        whole.load_state_dict(state)
+        return whole.to(self._worker.device)
+
+
+Strategy = Replicated | Sharded
+
+
+def strategy(config: TrainConfig, worker: Worker) -> Strategy:
+    """How this run spreads its model.
+
+    Raises:
+        UserError: nodes have different numbers of workers, so that each cannot hold a whole model.
+    """
+    return Replicated(config, worker) if config.parallel == "ddp" else Sharded(config, worker)
+
+
+def recompute(blocks: Iterable[nn.Module]) -> None:
+    """Have residual blocks forget their activations and compute them once more for the gradient (paper section 2.4)."""
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+def mean_over_workers(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each 0-d value's mean over the workers, in one message."""
+    if not values or not dist.is_initialized():
+        return dict(values)
+    stacked = torch.stack([value.detach().float() for value in values.values()])
+    dist.all_reduce(stacked)
+    return dict(zip(values, stacked / dist.get_world_size(), strict=True))
+
+
+def _mesh(worker: Worker, shards: int) -> DeviceMesh:
+    if worker.world % shards:
+        raise UserError(
+            f"train.parallel is hybrid, but {worker.world} workers do not fill nodes of {shards}: use fsdp, or as many "
+            "workers on every node."
+        )
+    device = worker.device.type
+    if shards == worker.world:
+        return init_device_mesh(device, (shards,))
+    return init_device_mesh(device, (worker.world // shards, shards), mesh_dim_names=("copies", "shards"))
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu()
