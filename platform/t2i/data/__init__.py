@@ -12,11 +12,13 @@ from t2i.data.readers import check_pairs, read_pairs
 from t2i.data.shards import is_complete, read_token_shards, write_token_shards
 from t2i.data.source import SourceConfig
 from t2i.data.storage import absolute, fetch_directory, filesystem_for, put_directory
+from t2i.data.token_windows import TokenParts
 
 __all__ = [
     "Caption",
     "DataError",
     "SourceConfig",
+    "TokenParts",
     "absolute",
     "check_pairs",
     "decode_pairs",

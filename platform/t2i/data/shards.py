@@ -102,10 +102,19 @@ def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
         DataError: there is no complete set, or a part is missing or damaged.
     """
     manifest = verify_shards(directory)
+    return read_parts(directory, list(manifest.files)), manifest.metadata
+
+
+def read_parts(directory: str, files: list[str], num_cpus: float = 1) -> Dataset:
+    """:func:`read_token_shards` of some of a set's files, each task counting as ``num_cpus``."""
     filesystem, root = filesystem_for(directory)
-    files = [f"{root}/{name}" for name in manifest.files]
-    dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None)
-    return dataset.map_batches(_as_tensors, batch_format="pyarrow"), manifest.metadata
+    dataset = ray.data.read_parquet(
+        [f"{root}/{name}" for name in files],
+        filesystem=filesystem,
+        partitioning=None,
+        ray_remote_args={"num_cpus": num_cpus},
+    )
+    return dataset.map_batches(_as_tensors, batch_format="pyarrow", num_cpus=num_cpus)
 
 
 def _as_tensors(table: pa.Table) -> pa.Table:

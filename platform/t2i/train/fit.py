@@ -16,15 +16,15 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2.api.callback import RayTrainCallback
 
 from models.errors import UserError
-from t2i.data import to_columns
+from t2i.data import TokenParts, to_columns
 from t2i.logs import get_logger
-from t2i.train.loop import TrainConfig, describe
+from t2i.train.config import TrainConfig
+from t2i.train.loop import describe
 from t2i.train.progress import shown
+from t2i.train.ray_sources import source_of
 from t2i.train.run_directory import CHECKPOINTS, RunDirectory
 from t2i.train.tasks.base import Task
 from t2i.train.worker import Assignment, train_worker
-
-MAX_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,16 @@ class FitResult:
 
 def fit(
     task: Task,
-    read: Callable[[], tuple[Dataset, Dataset]],
+    read: Callable[[], tuple[Dataset | TokenParts, Dataset]],
     config: TrainConfig,
     directory: str,
     inputs: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Train ``task`` up to ``config.steps``, going on from whatever ``directory`` holds.
 
-    ``read`` gives the training and the validation set. It is called only if there is anything left to train: a
-    finished run returns at once, without Ray. ``inputs`` names what else the result depends on (sources, hashes of
+    ``read`` gives the training and the validation set, which are gathered into memory, or the parts of a training set
+    that need not be. It is called only if there is anything left to train: a finished run returns at once, without Ray.
+    ``inputs`` names what else the result depends on (sources, hashes of
     other models); like the configuration it may not change within a run.
 
     Raises:
@@ -62,8 +63,10 @@ def fit(
     return FitResult(metrics, f"{run.uri}/model")
 
 
-def _train(task: Task, datasets: tuple[Dataset, Dataset], config: TrainConfig, run: RunDirectory) -> dict[str, Any]:
-    train, validation = (ray.put(to_columns(dataset)) for dataset in datasets)
+def _train(
+    task: Task, datasets: tuple[Dataset | TokenParts, Dataset], config: TrainConfig, run: RunDirectory
+) -> dict[str, Any]:
+    train, validation = source_of(datasets[0]), ray.put(to_columns(datasets[1]))
     cpus = config.cpus_per_worker or cpus_per_worker(config.workers)
     with shown(run, config.steps, Path(run.uri).name):
         _run_workers(Assignment(task, config, run.uri, train, validation, cpus), run)
@@ -74,7 +77,8 @@ def _train(task: Task, datasets: tuple[Dataset, Dataset], config: TrainConfig, r
 
 
 def _run_workers(assignment: Assignment, run: RunDirectory) -> None:
-    gpu = ray.cluster_resources().get("GPU", 0) >= assignment.config.workers
+    config = assignment.config
+    gpu = ray.cluster_resources().get("GPU", 0) >= config.workers
     resources = {"CPU": assignment.threads, **({"GPU": 1} if gpu else {})}
     run.forget_ray_train()
     _hurry_ray_train()
@@ -83,13 +87,15 @@ def _run_workers(assignment: Assignment, run: RunDirectory) -> None:
         train_loop_config={"assignment": assignment},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=assignment.config.workers, use_gpu=gpu, resources_per_worker=resources
+            num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,
+            use_gpu=gpu,
+            resources_per_worker=resources,
         ),
         run_config=RunConfig(  # type: ignore[call-arg]  # annotated as version 1's
             name=CHECKPOINTS,
             storage_path=run.path,
             storage_filesystem=run.filesystem,
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=config.max_failures),
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )

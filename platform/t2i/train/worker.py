@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -14,26 +17,34 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 from ray.train.collective import broadcast_from_rank_zero
-from ray.train.torch import get_device, prepare_model
+from ray.train.torch import get_device
 from torch import Tensor, nn
 
 from models.checkpoint import save_model
 from models.errors import UserError
-from t2i.train.loop import TrainConfig, TrainLoop, Worker
+from t2i.logs import get_logger
+from t2i.train.config import TrainConfig
+from t2i.train.feed import Source
+from t2i.train.loop import TrainLoop
+from t2i.train.parallel import Worker
+from t2i.train.peaks import peak_flops
 from t2i.train.progress import Progress, poll_seconds
-from t2i.train.recorder import Recorder
-from t2i.train.run_directory import RunDirectory, checkpoint_name
+from t2i.train.run_directory import CheckpointNotSaved, RunDirectory, checkpoint_name
 from t2i.train.tasks.base import Task
+from t2i.train.watch import Watch
+from t2i.train.work import work_of_step
+
+Write = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is sent; the data sets are references into the object store, one copy on each node."""
+    """What a worker is sent; the data sets are references into the object store."""
 
     task: Task
     config: TrainConfig
     run: str
-    train: ray.ObjectRef
+    train: Source
     validation: ray.ObjectRef
     threads: int
 
@@ -44,86 +55,109 @@ def train_worker(settings: dict[str, Assignment]) -> None:
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train announces every report there
     torch.set_num_threads(assignment.threads)
     context = ray.train.get_context()
-    worker = Worker(context.get_world_rank(), context.get_world_size(), get_device(), _wrap)
-    train, validation = ray.get([assignment.train, assignment.validation])
-    reporter = RayReporter(assignment, worker.rank)
+    worker = Worker(
+        context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), get_device()
+    )
+    reporter = RayReporter(assignment, worker)
+    validation = ray.get(assignment.validation)
     try:
-        TrainLoop(assignment.task, assignment.config, train, validation, reporter, worker).run()
+        TrainLoop(assignment.task, assignment.config, assignment.train, validation, reporter, worker).run()
     except UserError as error:
         RunDirectory(assignment.run).write_progress({"error": str(error)})
-
-
-def _wrap(objective: nn.Module) -> nn.Module:
-    """DistributedDataParallel where there is more than one worker."""
-    return prepare_model(objective, parallel_strategy_kwargs={"forward_sync_buffers": False})
 
 
 class RayReporter:
     """The loop's Reporter: checkpoints by ``ray.train.report`` on every worker, all else by the first worker alone."""
 
-    def __init__(self, assignment: Assignment, rank: int) -> None:
+    def __init__(self, assignment: Assignment, worker: Worker) -> None:
+        self._assignment, self._config, self._worker = assignment, assignment.config, worker
         self._run = RunDirectory(assignment.run)
-        self._keep = assignment.config.keep_checkpoints
-        self._first = rank == 0
-        self._loss: float | None = None
+        self._first = worker.rank == 0
+        self._progress = self._run.progress_writer() if self._first else None
         self._next_progress = 0.0
-        self._recorder: Recorder | None = None
-        self._local = Path(self._run.path) if self._run.is_local else Path(tempfile.mkdtemp(prefix="t2i-run-"))
+        self._watch: Watch | None = None
+        self._attempt = ""
+        self._loss: float | None = None
+        self._scored: tuple[int, float] | None = None
+        self._saved = threading.Event()
+        self._saved.set()
 
     def newest_checkpoint(self) -> Path | None:
-        name = broadcast_from_rank_zero(self._run.newest_checkpoint() if self._first else None)
+        newest = self._run.newest_checkpoint() if self._first else None
+        name, self._attempt = broadcast_from_rank_zero((newest, uuid.uuid4().hex[:8]))
         return None if name is None else self._run.fetch_checkpoint(name)
 
     def begin(self, step: int) -> None:
         if self._first:
-            self._recorder = Recorder(self._local, step)
+            config, task = self._config, self._assignment.task
+            work = work_of_step(task.config, config.batch_size, config.recompute)
+            peak = peak_flops(self._worker.device, config.precision) * self._worker.world
+            self._watch = Watch(self._run, step, type(task).__name__, work, peak, config)
 
-    def step(self, step: int) -> None:
+    def step(self, step: int, seconds: float, waited: float) -> None:
+        if self._watch:
+            self._watch.step(step, seconds, waited)
         now = time.monotonic()
-        if self._first and now >= self._next_progress:
+        if self._progress and now >= self._next_progress:
             self._next_progress = now + poll_seconds(self._run)
-            self._run.write_progress(asdict(Progress(step, self._loss)))
+            self._progress.put(asdict(Progress(step, self._loss)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._loss = values["loss"]
-        if self._recorder:
-            self._recorder.scalars("train", step, values)
+        if self._watch:
+            self._watch.scalars(step, values)
 
     def validation(self, step: int, metrics: Mapping[str, float], pictures: Mapping[str, Tensor]) -> None:
-        if self._recorder:
-            self._recorder.scalars("validation", step, metrics)
-            self._recorder.pictures(step, pictures)
-            self._upload_records()
+        if self._watch:
+            self._watch.validation(step, metrics, pictures)
+            self._scored = (step, self._assignment.task.score(metrics))
 
-    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
-        """Written now, copied (and deleted here) in the background; a copy that is cut short has no manifest."""
+    def checkpoint(self, step: int, writers: int, write: Write) -> None:
+        """Write and copy in the background. While the one before still is, this one is left out, unless it is the last:
+        a slow store costs checkpoints, never memory or time."""
+        writes = self._worker.rank < writers
+        if step == self._config.steps:
+            self._saved.wait()
         checkpoint = None
-        if self._first:
-            directory = Path(tempfile.mkdtemp(prefix="t2i-checkpoint-"))
-            write(directory)
-            checkpoint = Checkpoint.from_directory(directory)
+        if writes and self._saved.is_set():
+            self._saved.clear()
+            checkpoint = Checkpoint.from_directory(tempfile.mkdtemp(prefix="t2i-checkpoint-"))
+        elif writes:
+            get_logger("train").warning("step %d: no checkpoint, the one before is still being saved", step)
+        metric = self._scored[1] if self._scored and self._scored[0] == step else None
         ray.train.report(
             {"step": step, "loss": self._loss},
             checkpoint=checkpoint,
-            checkpoint_dir_name=checkpoint_name(step),
+            checkpoint_dir_name=checkpoint_name(step, self._attempt if writers > 1 else None),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-            checkpoint_upload_fn=self._upload,
+            checkpoint_upload_fn=partial(self._save, writers, write, metric),
         )
+        if self._watch:
+            self._watch.checkpoint(step)
 
-    def finish(self, model: nn.Module, metrics: Mapping[str, float]) -> None:
-        if self._first:
+    def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
+        if self._watch and self._progress and model is not None:
+            self._watch.close()
             with tempfile.TemporaryDirectory() as directory:
                 self._run.put(save_model(directory, model), "model")
             self._run.finish(metrics)
-            self._run.write_progress(asdict(Progress(int(metrics["step"]), self._loss)))
+            self._progress.put(asdict(Progress(int(metrics["step"]), self._loss)))
+            self._progress.close()
 
-    def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
-        path = self._run.put_checkpoint(Path(checkpoint.path), name, self._keep)
-        return Checkpoint(path, self._run.filesystem)
-
-    def _upload_records(self) -> None:
-        if self._recorder:
-            self._recorder.flush()
-        if not self._run.is_local:
-            for name in ("logs", "pictures"):
-                self._run.put(self._local / name, name)
+    def _save(
+        self, writers: int, write: Write, metric: float | None, checkpoint: Checkpoint, name: str
+    ) -> Checkpoint:
+        """In a thread of Ray Train's, which deletes the local directory afterwards. A failure costs a checkpoint."""
+        directory, rank, keep = Path(checkpoint.path), self._worker.rank, self._config.keep_checkpoints
+        try:
+            with self._run.saving(name, directory):
+                write(directory)
+            if writers > 1:
+                self._run.put_checkpoint_part(directory, name, rank, writers, keep, metric)
+            else:
+                self._run.put_checkpoint(directory, name, keep, metric)
+        except CheckpointNotSaved as error:
+            get_logger("train").warning("%s", error)
+        finally:
+            self._saved.set()
+        return Checkpoint(f"{self._run.path}/checkpoints/{name}", self._run.filesystem)
