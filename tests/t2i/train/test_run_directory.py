@@ -116,15 +116,17 @@ def test_without_metrics_only_the_newest_are_kept(run, tmp_path):
     assert kept(run) == ["step_0000003", "step_0000004"]
 
 
-def test_a_checkpoint_that_cannot_be_deleted_stops_nothing(run, tmp_path, monkeypatch, caplog):
+def test_a_checkpoint_that_cannot_be_deleted_stops_nothing(run, tmp_path, monkeypatch):
+    logged: list[str] = []
+    monkeypatch.setattr(get_logger("train"), "warning", lambda text, *values: logged.append(text % values))
+
     def refuse(filesystem, path):
         raise PermissionError(f"not allowed to delete {path}")
 
     monkeypatch.setattr("t2i.train.run_directory.delete_folder", refuse)
-    monkeypatch.setattr(get_logger("train").parent, "propagate", True)
     put(run, tmp_path, 1, keep=1)
     put(run, tmp_path, 2, keep=1)
-    assert "could not delete checkpoint step_0000001: not allowed" in caplog.text
+    assert [text.partition(": ")[0] for text in logged] == ["could not delete checkpoint step_0000001"]
     assert run.newest_checkpoint() == "step_0000002"
 
 
@@ -183,12 +185,11 @@ def test_parts_need_an_attempt_of_their_own(run, tmp_path):
 
 def test_a_damaged_part_sends_the_run_back(run, tmp_path):
     for step in (1, 2):
-        for rank in (1, 0):
+        for rank in (0, 1):  # rank 0 prunes before rank 1 has finished step 2, so that step 1 stays
             put_part(run, tmp_path, step, rank, 2, "aa")
-    put(run, tmp_path, 3, keep=3)
-    (tmp_path / "run/checkpoints/step_0000003/weights").write_text("damaged")
-    (tmp_path / "run/checkpoints/step_0000002-aa/manifest-00001-of-00002.json").write_text("{")
-    assert run.newest_checkpoint() is None or "step_0000001" in run.newest_checkpoint()
+    for part in ("weights-1", "manifest-00001-of-00002.json"):
+        (tmp_path / "run/checkpoints/step_0000002-aa" / part).write_text("damaged")
+        assert run.newest_checkpoint() == "step_0000001-aa"
 
 
 def test_a_lost_store_is_not_an_empty_run(bucket, store, tmp_path, monkeypatch):
