@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 from ray.data import Dataset
 
 from t2i.data.augment import prior_view
-from t2i.data.storage import absolute, filesystem_for, write_file
+from t2i.data.storage import absolute, delete_folder, filesystem_for, refusing, write_file
 from t2i.data.tensors import tensor_column
 from t2i.data.transforms import ImageError, centre_square, decode_rgb
 from t2i.logs import get_logger
@@ -53,8 +52,8 @@ def empty_folder(folder: str | None) -> str | None:
     if folder is None:
         return None
     filesystem, path = filesystem_for(folder)
-    if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
-        filesystem.delete_dir(path)
+    with refusing(folder):
+        delete_folder(filesystem, path)
     return absolute(folder)
 
 

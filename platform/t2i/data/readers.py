@@ -17,8 +17,9 @@ from ray.data import Dataset
 
 from t2i.data.coco import find_images, parse_coco
 from t2i.data.errors import DataError
+from t2i.data.patience import calmly, is_transient
 from t2i.data.source import SourceConfig, resolve_format
-from t2i.data.storage import list_files
+from t2i.data.storage import list_files, read_path, refusing
 
 PAIRS = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
 CAPTION_COLUMNS = ("captions", "caption", "text")
@@ -86,8 +87,10 @@ def parquet_columns(filesystem: pafs.FileSystem, files: list[str]) -> list[str]:
 
 def _footer_columns(filesystem: pafs.FileSystem, file: str) -> list[str]:
     try:
-        return pq.read_schema(file, filesystem=filesystem).names
+        return calmly(lambda: pq.read_schema(file, filesystem=filesystem).names)
     except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and is_transient(error):
+            raise DataError(f"path is {file!r}: it cannot be read now ({error}).") from error
         raise DataError(f"path is {file!r}: it is truncated or not Parquet, so copy it again.") from error
 
 
@@ -148,10 +151,12 @@ def _read_images(filesystem: pafs.FileSystem, table: pa.Table) -> pa.Table:
 
 
 def _bytes_or_none(filesystem: pafs.FileSystem, file: str) -> bytes | None:
+    """None for a missing or unreadable file; but a store that does not answer has not lost an image."""
     try:
-        with filesystem.open_input_file(file) as stream:
-            return stream.read()
-    except OSError:
+        return read_path(filesystem, file)
+    except OSError as error:
+        if is_transient(error):
+            raise
         return None
 
 
@@ -170,10 +175,16 @@ def _open_webdataset(source: SourceConfig) -> Callable[[], Dataset]:
 
 def _check_tar(filesystem: pafs.FileSystem, file: str) -> None:
     """A whole tar ends in two zero blocks; one cut short does not."""
+    with refusing(file):
+        end = calmly(partial(_last_bytes, filesystem, file))
+    if end != TAR_END:
+        raise DataError(f"path is {file!r}: it is truncated or not a tar, so copy it again.")
+
+
+def _last_bytes(filesystem: pafs.FileSystem, file: str) -> bytes:
     with filesystem.open_input_file(file) as stream:
         stream.seek(max(0, stream.size() - len(TAR_END)))
-        if stream.read() != TAR_END:
-            raise DataError(f"path is {file!r}: it is truncated or not a tar, so copy it again.")
+        return stream.read()
 
 
 def _from_webdataset(frame: pd.DataFrame) -> pa.Table:

@@ -23,8 +23,9 @@ from ray.data import Dataset
 
 from models.manifest import MANIFEST
 from t2i.data.errors import DataError
-from t2i.data.storage import filesystem_for, read_file, sha256, write_file
+from t2i.data.storage import filesystem_for, read_file, write_file
 from t2i.data.tensors import column_array, tensor_column
+from t2i.data.transfer import sha256
 
 ROWS_PER_PART = 1024
 

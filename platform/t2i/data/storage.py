@@ -2,7 +2,7 @@
 
 S3 takes its endpoint, region and credentials from the standard ``AWS_*`` environment variables
 (``AWS_ENDPOINT_URL`` for a server of one's own). Workers get the driver's endpoint, never its credentials:
-each node needs its own.
+each node needs its own. A store that is busy or gone for a while is asked again: see :mod:`t2i.data.patience`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pyarrow.fs as pafs
 
-from models.manifest import MANIFEST
+from models.manifest import MANIFEST, is_manifest, named_hashes, verify, whole_set
 from t2i.data.errors import DataError
+from t2i.data.patience import Truncated, calmly
+from t2i.data.s3 import connect
+from t2i.data.transfer import download, upload, writing
 
 WILDCARDS = "*?["
 
@@ -35,8 +38,8 @@ def filesystem_for(uri: str | Path) -> tuple[pafs.FileSystem, str]:
     bucket = rest.split("/")[0]
     if scheme != "s3" or not bucket:
         raise DataError(f"path is {str(uri)!r}: use a local path or s3://bucket/key.")
-    with _refusing(uri):
-        return pafs.FileSystem.from_uri(f"s3://{bucket}")[0], rest.rstrip("/")
+    with refusing(uri):
+        return connect(bucket), rest.rstrip("/")
 
 
 def absolute(uri: str | Path) -> str:
@@ -52,13 +55,13 @@ def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
     """
     filesystem, path = filesystem_for(uri)
     base = _above_wildcards(path)
-    with _refusing(uri):
-        info = filesystem.get_file_info(base)
+    with refusing(uri):
+        info = file_info(filesystem, base)
         if info.type == pafs.FileType.NotFound:
             raise DataError(f"path is {uri!r}: there is no such file or folder.")
         if info.type == pafs.FileType.File:
             return filesystem, [base]
-        found = filesystem.get_file_info(pafs.FileSelector(base, recursive=True))
+        found = calmly(lambda: filesystem.get_file_info(pafs.FileSelector(base, recursive=True)))
     files = sorted(entry.path for entry in found if entry.is_file and _wanted(entry.path, path, suffix))
     if not files:
         raise DataError(f"path is {uri!r}: it holds nothing that ends in {suffix or 'a known suffix'}.")
@@ -84,65 +87,107 @@ def read_file(uri: str | Path) -> bytes:
         DataError: it is not there or cannot be read.
     """
     filesystem, path = filesystem_for(uri)
-    with _refusing(uri), filesystem.open_input_file(path) as file:
-        return file.read()
+    with refusing(uri):
+        return read_path(filesystem, path)
+
+
+def read_path(filesystem: pafs.FileSystem, path: str) -> bytes:
+    """The bytes of a file; OSError as the file system raises it."""
+    return calmly(partial(_read, filesystem, path))
+
+
+def _read(filesystem: pafs.FileSystem, path: str) -> bytes:
+    with filesystem.open_input_file(path) as file:
+        data = file.read()
+        if len(data) != file.size():
+            raise Truncated(f"{len(data)} of {file.size()} bytes came of {path}")
+        return data
 
 
 def write_file(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
     """Write a file that is seen whole or not at all (locally by renaming, on S3 as one upload)."""
-    local = isinstance(filesystem, pafs.LocalFileSystem)
-    target = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
-    if local:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with filesystem.open_output_stream(target) as file:
+    calmly(partial(_write, filesystem, path, data))
+
+
+def _write(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
+    with writing(filesystem, path) as file:
         file.write(data)
-    if local:
-        filesystem.move(target, path)
 
 
-def sha256(filesystem: pafs.FileSystem, path: str) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with filesystem.open_input_stream(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def file_info(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
+    """Whether there is a file or folder at ``path``, and its size."""
+    return calmly(lambda: filesystem.get_file_info(path))
+
+
+def list_folder(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
+    """What is directly in a folder, by name; nothing where there is none."""
+    selector = pafs.FileSelector(path, allow_not_found=True)
+    return sorted(calmly(lambda: filesystem.get_file_info(selector)), key=lambda info: info.base_name)
+
+
+def delete_file(filesystem: pafs.FileSystem, path: str) -> None:
+    """Delete a file, if it is there (an answer may be lost: the second attempt then finds nothing)."""
+    with suppress(FileNotFoundError):
+        calmly(lambda: filesystem.delete_file(path))
+
+
+def delete_folder(filesystem: pafs.FileSystem, path: str) -> None:
+    """Delete a folder with all that is in it, if it is there."""
+    with suppress(FileNotFoundError):
+        calmly(lambda: filesystem.delete_dir(path))
 
 
 def put_directory(directory: str | Path, uri: str) -> None:
-    """Copy a local directory to ``uri``, manifest last, so that a copy cut short is not taken for whole."""
+    """Copy a local directory to ``uri``, its manifest last, so that a copy cut short is not taken for whole.
+
+    Raises:
+        DataError: a file cannot be written, or is not what the directory's manifest says.
+    """
     filesystem, target = filesystem_for(uri)
-    files = sorted(file for file in Path(directory).rglob("*") if file.is_file())
-    files.sort(key=lambda file: file == Path(directory) / MANIFEST)
-    with _refusing(uri):
-        if filesystem.get_file_info(f"{target}/{MANIFEST}").is_file:
-            filesystem.delete_file(f"{target}/{MANIFEST}")
-        for file in files:
-            write_file(filesystem, f"{target}/{file.relative_to(directory).as_posix()}", file.read_bytes())
+    directory = Path(directory)
+    expected = named_hashes(directory)
+    files = sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file())
+    manifests = [name for name in files if is_manifest(name)]
+    with refusing(uri):
+        for name in {MANIFEST, *manifests}:
+            delete_file(filesystem, f"{target}/{name}")
+        for name in [name for name in files if name not in manifests] + manifests:
+            copied = upload(directory / name, filesystem, f"{target}/{name}")
+            if copied != expected.get(name, copied):
+                raise DataError(f"{directory / name} was changed or damaged after its manifest was written.")
 
 
 def fetch_directory(uri: str | Path) -> Path:
-    """A local path of a directory that has a manifest: itself, or a copy kept per content of the manifest.
+    """A local path of a directory that has a manifest: itself, or a copy kept per content of the manifest(s).
 
     Raises:
-        DataError: there is no manifest under ``uri``.
+        CheckpointError: it is not whole, or a file came damaged.
+        DataError: it cannot be read.
     """
     filesystem, source = filesystem_for(uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
         return Path(source)
-    name = hashlib.sha256(read_file(f"{uri}/{MANIFEST}")).hexdigest()
-    cache = Path(tempfile.gettempdir()) / f"t2i-{os.getuid()}" / name
-    if not cache.is_dir():
-        _download(filesystem, source, cache)
+    with refusing(uri):
+        names = [info.base_name for info in list_folder(filesystem, source) if info.is_file]
+        manifests = {name: read_path(filesystem, f"{source}/{name}") for name in whole_set(names, str(uri))}
+        content = hashlib.sha256(b"".join(manifests.values())).hexdigest()
+        cache = Path(tempfile.gettempdir()) / f"t2i-{os.getuid()}" / content
+        if not cache.is_dir():
+            _download(filesystem, source, manifests, cache)
     return cache
 
 
-def _download(filesystem: pafs.FileSystem, source: str, cache: Path) -> None:
+def _download(filesystem: pafs.FileSystem, source: str, manifests: dict[str, bytes], cache: Path) -> None:
     cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache.parent) as partial, _refusing(f"s3://{source}"):
-        copy = Path(partial, "copy")
+    with tempfile.TemporaryDirectory(dir=cache.parent) as partial_copy:
+        copy = Path(partial_copy, "copy")
         copy.mkdir()
-        pafs.copy_files(source, str(copy), filesystem, pafs.LocalFileSystem())
+        for name, content in manifests.items():
+            (copy / name).write_bytes(content)
+        for name in named_hashes(copy):
+            with suppress(FileNotFoundError):  # verify() says it in the words of a broken checkpoint
+                download(filesystem, f"{source}/{name}", copy / name)
+        verify(copy)
         try:
             copy.rename(cache)
         except OSError:
@@ -151,7 +196,7 @@ def _download(filesystem: pafs.FileSystem, source: str, cache: Path) -> None:
 
 
 @contextmanager
-def _refusing(uri: str | Path) -> Iterator[None]:
+def refusing(uri: str | Path) -> Iterator[None]:
     """Turn what a file system raises into one sentence."""
     try:
         yield

@@ -6,11 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from models.errors import UserError
 from t2i.train.run_directory import RunDirectory
 
 LINE_SECONDS = 10.0
@@ -42,9 +43,10 @@ def _follow(run: RunDirectory, line: ProgressLine, closed: threading.Event) -> N
     last = False
     while not last:
         last = closed.wait(poll_seconds(run))
-        progress = run.read_progress()
-        if "step" in progress:
-            line.show(Progress(**progress), last)
+        with suppress(UserError):  # what cannot be read now is shown later: a line for the eye stops no run
+            progress = run.read_progress()
+            if "step" in progress:
+                line.show(Progress(**progress), last)
 
 
 def poll_seconds(run: RunDirectory) -> float:

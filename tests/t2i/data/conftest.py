@@ -1,20 +1,18 @@
-"""The same few captioned images in every format, and an S3 server of our own."""
+"""The same few captioned images in every format."""
 
 from __future__ import annotations
 
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
 
 Row = dict[str, Any]
@@ -106,21 +104,3 @@ def write() -> dict[str, Callable[[list[Row], Path], Path]]:
         "karpathy": write_karpathy,
         "webdataset": write_webdataset,
     }
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """An empty bucket's URI; the environment points at the server, as a user's would."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower()).strip("-")
-    pafs.S3FileSystem(endpoint_override=s3_server, allow_bucket_creation=True).create_dir(name)
-    return f"s3://{name}"

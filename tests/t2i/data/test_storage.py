@@ -60,21 +60,6 @@ def test_a_changed_directory_is_fetched_anew(bucket: str, tmp_path: Path) -> Non
         assert (fetch_directory(f"{bucket}/model") / "weights").read_bytes() == content
 
 
-def test_a_copy_cut_short_is_not_taken_for_whole(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "weights").write_bytes(b"x")
-    write_manifest(tmp_path)
-    put_directory(tmp_path, f"{bucket}/model")
-
-    def cut(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
-        raise OSError("connection lost")
-
-    monkeypatch.setattr("t2i.data.storage.write_file", cut)
-    with pytest.raises(DataError, match="connection lost"):
-        put_directory(tmp_path, f"{bucket}/model")
-    with pytest.raises(DataError, match=r"^path is 's3://.*manifest.json': it cannot be used"):
-        fetch_directory(f"{bucket}/model")
-
-
 def test_unknown_schemes_and_buckets_are_refused(bucket: str) -> None:
     with pytest.raises(DataError, match=r"^path is 'gs://b/x': use a local path or s3://bucket/key"):
         filesystem_for("gs://b/x")

@@ -1,0 +1,34 @@
+"""Amazon S3 and what speaks like it, through pyarrow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from t2i.data import patience
+
+
+class CalmS3(pafs.S3FileSystem):
+    """S3 that tries each request several times, and still does after it was pickled to a worker.
+
+    ``FileSystem.from_uri`` cannot be told how often to try, and pyarrow's own pickling forgets it: both fall back to
+    three attempts within two seconds.
+    """
+
+    def __init__(self, options: dict[str, Any], attempts: int) -> None:
+        super().__init__(**options, retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts))
+        self._made_of = (options, attempts)
+
+    def __reduce__(self) -> tuple[type[CalmS3], tuple[dict[str, Any], int]]:
+        return CalmS3, self._made_of
+
+
+def connect(bucket: str) -> CalmS3:
+    """The file system of ``bucket``, with the endpoint, region and credentials that ``from_uri`` finds.
+
+    Raises:
+        OSError: the bucket's region cannot be found out.
+    """
+    found = patience.calmly(lambda: pafs.FileSystem.from_uri(f"s3://{bucket}")[0])
+    return CalmS3(found.__reduce__()[1][0], patience.PATIENCE.library_attempts)
