@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import UserError
+from models.gradient_scaling import Residual, fp16_forbidden
 from models.precision import PRIOR_DTYPES
 from models.prior.attention import WORTHWHILE, DenseAttention, FlexAttention, LocalAttention
 from models.prior.kv_cache import Attend, KVCache
@@ -75,10 +76,12 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+        self.add_attention = Residual(self.attention_norm, self.attention)
+        self.add_mlp = Residual(self.mlp_norm, self.mlp)
 
     def forward(self, x: Tensor, attend: Attend) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), attend)
-        return x + self.mlp(self.mlp_norm(x))
+        x = self.add_attention(x, lambda x: self.attention(self.attention_norm(x), attend))
+        return self.add_mlp(x, lambda x: self.mlp(self.mlp_norm(x)))
 
 
 class Prior(nn.Module):
@@ -100,9 +103,10 @@ class Prior(nn.Module):
         self.text_head = nn.Linear(config.width, config.text_vocabulary + config.text_length, bias=False)
         self.image_head = nn.Linear(config.width, config.codebook_size, bias=False)
         self.sparse = layout.length >= WORTHWHILE
+        kinds = list(dict.fromkeys(self.kinds))  # in one order in every process: DDP pairs buffers by their order
         with torch.device("cpu"):  # the tables have to be real even where the weights are not (yet)
             self.dense, self.local, self.flex = (
-                nn.ModuleDict({kind: attention(kind, layout.prefix_length, layout.grid) for kind in set(self.kinds)})
+                nn.ModuleDict({kind: attention(kind, layout.prefix_length, layout.grid) for kind in kinds})
                 for attention in (DenseAttention, LocalAttention, FlexAttention)
             )
         self.apply(self._initialise)
@@ -146,11 +150,13 @@ class Prior(nn.Module):
 
     def text_logits(self, hidden: Tensor) -> Tensor:
         """Logits of the next text token, learned pads included: [B, P, D] -> [B, P, V + T]."""
-        return self.text_head(hidden)
+        with fp16_forbidden(hidden.device.type):
+            return self.text_head(hidden)
 
     def image_logits(self, hidden: Tensor) -> Tensor:
         """Logits of the next image token: [B, P, D] -> [B, P, K]."""
-        return self.image_head(hidden)
+        with fp16_forbidden(hidden.device.type):
+            return self.image_head(hidden)
 
     def for_inference(self, dtype: torch.dtype) -> Prior:
         """Cast, and on a CPU lay the weights out, for decoding alone: no training and no ``state_dict`` after this.

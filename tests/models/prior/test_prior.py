@@ -149,3 +149,11 @@ def test_a_caption_that_fills_the_text_has_no_end() -> None:
     nats = token_nats(prior, text_tensor([[1] * 6], prior.layout), torch.randint(32, (1, 20)))
     assert nats.is_text_target.all()
     assert nats.image.shape == (1, 20)
+
+
+def test_masks_are_registered_in_the_layers_order_in_every_process():
+    """DDP sends the first worker's buffers to the others by position: in a set's order, which differs from process to
+    process, a worker's row mask would land in another's columns."""
+    prior = Prior(CONFIG)
+    for attentions in (prior.dense, prior.local, prior.flex):
+        assert list(attentions) == list(dict.fromkeys(prior.kinds)) == ["row", "column", "conv"]

@@ -1,0 +1,210 @@
+"""Gradient scales for fp16: one for each residual block (paper section 2.4), or one for the whole loss.
+
+In fp16 the activation gradients of many layers fall below the smallest number there is, and no single loss scale fits
+all of 128 blocks. So each has its own: it multiplies the gradient that comes into the block's branch and divides the
+one that leaves it, and the sum along the identity path stays as it would be, in fp32::
+
+    x ──> [fp16 branch] ──> fp32 ──> +          forward
+    x <── / scale, 0 if not finite <── [fp16 branch] <── fp16 <── x scale          backward
+
+Parameters' gradients come out multiplied; :meth:`GradientScales.unscale` divides them, and skips a block's update if
+one of them is not finite. What lies outside the blocks (embeddings, heads, last norm) is fp32 and needs no scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+INITIAL, LEAST, GREATEST = 2.0**13, 2.0**7, 2.0**24
+"""Scales for one data-parallel worker."""
+
+GROWTH = 2 ** (1 / 1000)
+"""Factor of a finite update."""
+
+BACKOFF = 1 / math.sqrt(2)
+"""Factor of a non-finite one."""
+
+WINDOW = 125
+"""Updates from one division to the next, at least: until its moments forget, one cause overflows several times."""
+
+Agree = Callable[[Tensor], Tensor]
+"""The elementwise minimum, over all workers, of a float32 vector."""
+
+
+class Residual(nn.Module):
+    """``x + branch(x)``; also where the branch's gradient is scaled, once :class:`ResblockScales` has set ``scale``.
+
+    ``parts`` are the modules whose parameters are the branch's. They are kept in a tuple, which does not register them
+    a second time: the model's state dict is what it would be without this module.
+    """
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = parts
+        self.scale: Tensor | None = None
+
+    def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.scale is None:
+            return x + branch(x)
+        return x + _ScaleIncoming.apply(branch(_UnscaleOutgoing.apply(x, self.scale)), self.scale)
+
+    def branch_parameters(self) -> list[nn.Parameter]:
+        return [parameter for part in self.parts for parameter in part.parameters()]
+
+
+class GradientScales:
+    """A scale for each group of parameters. The order within an update::
+
+        scales.scale_loss(loss).backward()    # of every micro-batch; then the data-parallel mean, if not yet done
+        scales.unscale()                      # before clipping
+        optimizer.step()                      # which passes over parameters whose gradient is None
+        scales.update()
+
+    ``workers`` is M, the data-parallel workers over whose *sum* each one's loss is normalised. Where a worker's loss is
+    the mean of its own rows, as for DDP and FSDP, its gradients do not shrink with their number, and M is 1.
+
+    ``agree`` is needed where a worker sees only its shards of the gradients, as with FSDP: all have to skip together.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[nn.Parameter]], workers: int = 1, agree: Agree | None = None) -> None:
+        self._groups = [[parameter for parameter in group if parameter.requires_grad] for group in groups]
+        self._agree = agree
+        self._bounds = (workers * LEAST, workers * GREATEST)
+        device = groups[0][0].device
+        self._scale = torch.full((len(groups),), workers * INITIAL, device=device)
+        self._since = torch.full((len(groups),), WINDOW, device=device)  # updates since the last division
+        self._finite = torch.ones(len(groups), device=device)
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """The loss to call ``backward`` on."""
+        return loss
+
+    @torch.no_grad()
+    def unscale(self) -> int:
+        """Divide every gradient by its scale; those of a group with Inf or NaN become None. Returns how many groups.
+
+        The only synchronisation with the device in an update: the optimizer has to know whom to skip.
+        """
+        found, inverse = torch.zeros_like(self._scale), 1 / self._scale
+        for index, group in enumerate(self._groups):
+            gradients = [_local(parameter.grad) for parameter in group if parameter.grad is not None]
+            if gradients:
+                torch._amp_foreach_non_finite_check_and_unscale_(gradients, found[index], inverse[index])
+        self._finite = 1 - found if self._agree is None else self._agree(1 - found)
+        skipped = [group for group, finite in zip(self._groups, self._finite.tolist(), strict=True) if not finite]
+        for group in skipped:
+            for parameter in group:
+                parameter.grad = None
+        return len(skipped)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Grow the scales whose gradients were finite at the last :meth:`unscale`, divide the others."""
+        finite = self._finite > 0
+        divide = ~finite & (self._since >= WINDOW)
+        self._scale.mul_(torch.where(finite, GROWTH, torch.where(divide, BACKOFF, 1.0))).clamp_(*self._bounds)
+        self._since.masked_fill_(divide, 0).add_(1)
+
+    def scales(self) -> Tensor:
+        """The scales float32 [groups], to log: a copy, on the device."""
+        return self._scale.clone()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """``scale`` float32 [groups] and ``since`` int64 [groups]."""
+        return {"scale": self._scale.clone(), "since": self._since.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: it is of another number of groups.
+        """
+        if state["scale"].shape != self._scale.shape:
+            raise ValueError(f"the state has {len(state['scale'])} gradient scales, the model {len(self._scale)}.")
+        self._scale.copy_(state["scale"])
+        self._since.copy_(state["since"])
+
+
+class ResblockScales(GradientScales):
+    """One scale for each :class:`Residual` of a model that is already on its device (and sharded, if it is to be)."""
+
+    def __init__(self, model: nn.Module, workers: int = 1, agree: Agree | None = None) -> None:
+        residuals = residuals_of(model)
+        super().__init__([residual.branch_parameters() for residual in residuals], workers, agree)
+        for residual, scale in zip(residuals, self._scale.unbind(), strict=True):
+            residual.scale = scale  # a view: an update in place reaches it
+
+
+class LossScale(GradientScales):
+    """One scale for the loss and all parameters: ordinary mixed precision, as the paper trains its dVAE."""
+
+    def __init__(self, model: nn.Module, workers: int = 1, agree: Agree | None = None) -> None:
+        super().__init__([list(model.parameters())], workers, agree)
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        return loss * self._scale[0]
+
+
+def gradient_scales(model: nn.Module, workers: int = 1, agree: Agree | None = None) -> GradientScales:
+    """Scales of the kind that suits the model: by block where it is made of :class:`Residual`, else of the loss."""
+    kind = ResblockScales if residuals_of(model) else LossScale
+    return kind(model, workers, agree)
+
+
+def residuals_of(model: nn.Module) -> list[Residual]:
+    return [module for module in model.modules() if isinstance(module, Residual)]
+
+
+def fp16_forbidden(device_type: str) -> torch.autocast:
+    """A context for what the paper keeps in fp32, the heads: autocast to fp16 is off in it, to bf16 as it was."""
+    dtype = torch.get_autocast_dtype(device_type)
+    enabled = torch.is_autocast_enabled(device_type) and dtype != torch.float16
+    return torch.autocast(device_type, dtype, enabled=enabled)
+
+
+class _UnscaleOutgoing(torch.autograd.Function):
+    """x -> x; its gradient, fp32, is divided by the scale, and is 0 where that is not finite.
+
+    Without the zeros every block before this one would see, and back off from, an overflow that is not its own.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, scale: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (scale,) = ctx.saved_tensors
+        return torch.nan_to_num(gradients[0] / scale, nan=0.0, posinf=0.0, neginf=0.0), None
+
+
+class _ScaleIncoming(torch.autograd.Function):
+    """y fp16 -> y fp32; the gradient is multiplied by the scale while it still is fp32, then rounded to fp16."""
+
+    @staticmethod
+    def forward(y: Tensor, scale: Tensor) -> Tensor:
+        return y.float()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.dtype = inputs[0].dtype
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (scale,) = ctx.saved_tensors
+        return (gradients[0] * scale).to(ctx.dtype), None
+
+
+def _local(gradient: Tensor) -> Tensor:
+    """This worker's shard of a DTensor; a plain tensor itself."""
+    return gradient.to_local() if hasattr(gradient, "to_local") else gradient

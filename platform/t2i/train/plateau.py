@@ -1,0 +1,94 @@
+"""Halve the learning rate when the loss stops falling (paper, appendix B: the prior's was halved five times)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.settings import setting
+
+
+@dataclass
+class PlateauConfig:
+    """When a loss counts as level. Off by default: the schedules are pure functions of the step, which need no history.
+
+    The paper does not say what its authors took for a plateau; smoothing, patience and threshold are ours.
+    """
+
+    enabled: bool = setting(False, "halve the learning rate at plateaus of the loss, beside whatever schedule there is")
+    smoothing: float = setting(0.99, "decay of the moving average of the losses; 0 for validation losses")
+    patience: int = setting(100, "losses without a new best average before the learning rate is halved")
+    threshold: float = setting(0.002, "share by which a new best average has to be below the last one")
+    factor: float = setting(0.5, "what a plateau multiplies the learning rate by")
+    halvings: int = setting(5, "plateaus acted upon")
+
+    def __post_init__(self) -> None:
+        for field, allowed in (
+            ("smoothing", 0 <= self.smoothing < 1),
+            ("threshold", 0 <= self.threshold < 1),
+            ("factor", 0 < self.factor < 1),
+        ):
+            if not allowed:
+                raise ValueError(f"plateau.{field} is {getattr(self, field)}: use a number between 0 and 1.")
+        if self.patience < 1:
+            raise ValueError(f"plateau.patience is {self.patience}: use at least 1.")
+        if self.halvings < 0:
+            raise ValueError(f"plateau.halvings is {self.halvings}: use 0 or more.")
+
+
+@dataclass
+class PlateauState:
+    """All that the next decision rests on; plain numbers."""
+
+    total: float = 0.0
+    weight: float = 0.0
+    best: float | None = None
+    since: int = 0
+    halved: int = 0
+
+
+class Plateau:
+    """A state machine: feed it losses, multiply the learning rate by :attr:`factor`.
+
+    It is meant for the training loss, averaged here: unlike a validation metric that is there at every step, from all
+    workers, and of fresh data, since large runs hardly see a pair twice. Every worker must feed the same numbers: their
+    mean. After a halving the count starts anew and the best average stays, to be beaten at the lower rate.
+    """
+
+    def __init__(self, config: PlateauConfig) -> None:
+        self.config = config
+        self._state = PlateauState()
+
+    @property
+    def factor(self) -> float:
+        """1, and after n plateaus ``config.factor`` to the n."""
+        return self.config.factor**self._state.halved
+
+    @property
+    def average(self) -> float:
+        """The smoothed loss, without the bias of its start."""
+        return self._state.total / self._state.weight
+
+    def observe(self, loss: float) -> bool:
+        """Take in one loss; True if that made it a plateau. A loss without a value is passed over."""
+        if not math.isfinite(loss):
+            return False
+        state, config = self._state, self.config
+        state.total = config.smoothing * state.total + (1 - config.smoothing) * loss
+        state.weight = config.smoothing * state.weight + (1 - config.smoothing)
+        state.since += 1
+        if state.best is None or self.average < state.best - config.threshold * abs(state.best):
+            state.best, state.since = self.average, 0
+        level = state.since >= config.patience and state.halved < config.halvings
+        if level:
+            state.halved, state.since = state.halved + 1, 0
+        return level
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers (and None, before the first loss), for JSON."""
+        return asdict(self._state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        self._state = PlateauState(**state)
