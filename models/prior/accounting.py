@@ -71,7 +71,7 @@ class StreamFlops:
 
 
 def stream_flops(config: PriorConfig) -> StreamFlops:
-    """The cost of one stream of L inputs under :func:`models.prior.loss.prior_loss`, which reads T + N of its logits."""
+    """The cost of one stream of L inputs under :func:`models.prior.loss.prior_loss`, which reads T + N logits."""
     width, layers, layout = config.width, config.layers, config.layout
     text_head = layout.text_length * (config.text_vocabulary + config.text_length)
     image_head = layout.image_length * config.codebook_size
