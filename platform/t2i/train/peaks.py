@@ -12,7 +12,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """The number formats of ``train.precision``."""
 
 SECONDS = 0.01
-"""A measurement ends with the first product that takes so long: 0.1 s in all on one core, and at the rate of larger ones."""
+"""A measurement ends with the first product that takes so long, which larger ones would hardly beat: 0.1 s in all."""
 
 T = 1e12
 PEAKS: dict[tuple[str, ...], tuple[float | None, float, float]] = {
