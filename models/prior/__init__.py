@@ -1,6 +1,6 @@
 """Stage 2: the transformer that models caption and image tokens as one stream (paper section 2.2)."""
 
-from models.prior.accounting import PriorCost, prior_cost
+from models.prior.accounting import PriorCost, StreamFlops, prior_cost, stream_flops
 from models.prior.kv_cache import KVCache
 from models.prior.loss import PriorLoss, TokenNats, prior_loss, token_nats
 from models.prior.stream import TextTooLong, text_tensor
@@ -12,10 +12,12 @@ __all__ = [
     "PriorConfig",
     "PriorCost",
     "PriorLoss",
+    "StreamFlops",
     "TextTooLong",
     "TokenNats",
     "prior_cost",
     "prior_loss",
+    "stream_flops",
     "text_tensor",
     "token_nats",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
-from models.prior.masks import image_mask, layer_kind
+from models.prior.masks import image_mask, layer_kind, stream_mask
 from models.prior.transformer import PriorConfig
 
 
@@ -42,3 +43,47 @@ def prior_cost(config: PriorConfig) -> PriorCost:
 def mean_image_keys(config: PriorConfig, layer: int) -> float:
     """Image keys that a query of this layer sees, on average over an image's tokens."""
     return image_mask(layer_kind(layer, config.layers), config.layout.grid).float().sum(dim=1).mean().item()
+
+
+@dataclass(frozen=True)
+class StreamFlops:
+    """FLOPs of one whole stream's forward pass: 2 for each multiply-add of a matrix product, nothing else counted.
+
+    ``attention`` holds only the query-key pairs that the masks leave. A dense kernel computes more (all L x L of them),
+    and a block-sparse one a little more: that work is overhead, as it is in the convention of PaLM's appendix B.
+    """
+
+    weights: int
+    attention: int
+    heads: int
+
+    @property
+    def forward(self) -> int:
+        return self.weights + self.attention + self.heads
+
+    def training(self, recomputed: bool = False) -> int:
+        """Forward and backward, which has two products for each one of the forward.
+
+        ``recomputed`` adds the blocks' forward once more, as activation checkpointing runs it: the work of the
+        hardware (HFU). Leave it out for MFU, where recomputation is overhead.
+        """
+        return 3 * self.forward + (self.weights + self.attention if recomputed else 0)
+
+
+def stream_flops(config: PriorConfig) -> StreamFlops:
+    """The cost of one stream of L inputs under :func:`models.prior.loss.prior_loss`, which reads T + N logits."""
+    width, layers, layout = config.width, config.layers, config.layout
+    text_head = layout.text_length * (config.text_vocabulary + config.text_length)
+    image_head = layout.image_length * config.codebook_size
+    return StreamFlops(
+        weights=2 * 12 * width**2 * layers * layout.length,
+        attention=4 * width * attended_pairs(config),
+        heads=2 * width * (text_head + image_head),
+    )
+
+
+def attended_pairs(config: PriorConfig) -> int:
+    """Query-key pairs that the masks leave in a whole stream, over all layers."""
+    layout = config.layout
+    kinds = Counter(layer_kind(layer, config.layers) for layer in range(config.layers))
+    return sum(n * int(stream_mask(kind, layout.prefix_length, layout.grid).sum()) for kind, n in kinds.items())

@@ -6,6 +6,7 @@
     checkpoints/step_0000500/         see checkpoints.py; step_0000500-ab12cd of several writers: see models/manifest.py
     progress.json                     steps done and the newest loss, for the driver's terminal
     logs/ pictures/                   TensorBoard events; PNG files
+    tracker.json                      this run's id in MLflow or Weights & Biases, see trackers.py
     model/                            the final EMA, a model directory
     metrics.json                      the last validation, written last: the run is finished
 """
@@ -56,6 +57,9 @@ MAY_CHANGE = {
         "validation_batch_size",
         "checkpoint_every",
         "keep_checkpoints",
+        "tracker",
+        "tracker_project",
+        "tracker_uri",
     )
 }
 
