@@ -14,7 +14,7 @@ one of them is not finite. What lies outside the blocks (embeddings, heads, last
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,11 +71,14 @@ class GradientScales:
     ``agree`` is needed where a worker sees only its shards of the gradients, as with FSDP: all have to skip together.
     """
 
-    def __init__(self, groups: Sequence[Sequence[nn.Parameter]], workers: int = 1, agree: Agree | None = None) -> None:
-        self._groups = [[parameter for parameter in group if parameter.requires_grad] for group in groups]
+    def __init__(
+        self, groups: Mapping[str, Sequence[nn.Parameter]], workers: int = 1, agree: Agree | None = None
+    ) -> None:
+        self._names = list(groups)
+        self._groups = [[parameter for parameter in group if parameter.requires_grad] for group in groups.values()]
         self._agree = agree
         self._bounds = (workers * LEAST, workers * GREATEST)
-        device = groups[0][0].device
+        device = self._groups[0][0].device
         self._scale = torch.full((len(groups),), workers * INITIAL, device=device)
         self._since = torch.full((len(groups),), WINDOW, device=device)  # updates since the last division
         self._finite = torch.ones(len(groups), device=device)
@@ -110,6 +113,10 @@ class GradientScales:
         self._scale.mul_(torch.where(finite, GROWTH, torch.where(divide, BACKOFF, 1.0))).clamp_(*self._bounds)
         self._since.masked_fill_(divide, 0).add_(1)
 
+    def named(self) -> dict[str, float]:
+        """The scales by the names of their groups, to log; waits for the device."""
+        return dict(zip(self._names, self._scale.tolist(), strict=True))
+
     def scales(self) -> Tensor:
         """The scales float32 [groups], to log: a copy, on the device."""
         return self._scale.clone()
@@ -135,8 +142,8 @@ class ResblockScales(GradientScales):
 
     def __init__(self, model: nn.Module, workers: int = 1, agree: Agree | None = None) -> None:
         residuals = residuals_of(model)
-        super().__init__([residual.branch_parameters() for residual in residuals], workers, agree)
-        for residual, scale in zip(residuals, self._scale.unbind(), strict=True):
+        super().__init__({name: r.branch_parameters() for name, r in residuals.items()}, workers, agree)
+        for residual, scale in zip(residuals.values(), self._scale.unbind(), strict=True):
             residual.scale = scale  # a view: an update in place reaches it
 
 
@@ -144,7 +151,7 @@ class LossScale(GradientScales):
     """One scale for the loss and all parameters: ordinary mixed precision, as the paper trains its dVAE."""
 
     def __init__(self, model: nn.Module, workers: int = 1, agree: Agree | None = None) -> None:
-        super().__init__([list(model.parameters())], workers, agree)
+        super().__init__({"loss": list(model.parameters())}, workers, agree)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         return loss * self._scale[0]
@@ -156,8 +163,8 @@ def gradient_scales(model: nn.Module, workers: int = 1, agree: Agree | None = No
     return kind(model, workers, agree)
 
 
-def residuals_of(model: nn.Module) -> list[Residual]:
-    return [module for module in model.modules() if isinstance(module, Residual)]
+def residuals_of(model: nn.Module) -> dict[str, Residual]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, Residual)}
 
 
 def fp16_forbidden(device_type: str) -> torch.autocast:

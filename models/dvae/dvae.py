@@ -131,6 +131,6 @@ def gumbel_softmax(logits: Tensor, tau: float, generators: Sequence[torch.Genera
     ``generators`` share the batch: one draws for all of it, as many as there are images each draw for their own.
     """
     noise = torch.empty_like(logits, memory_format=torch.contiguous_format)  # the same draw in any layout
-    for part, generator in zip(noise.chunk(len(generators) or 1), generators or [None], strict=True):
+    for part, generator in zip(noise.chunk(len(generators) or 1), generators or (None,), strict=True):
         part.exponential_(generator=generator)
     return F.softmax((logits - noise.log()) / tau, dim=1)

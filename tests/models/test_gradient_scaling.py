@@ -156,7 +156,7 @@ class OneGroup:
 
     def __init__(self, workers: int = 1) -> None:
         self.parameter = nn.Parameter(torch.zeros(2))
-        self.scales = GradientScales([[self.parameter]], workers)
+        self.scales = GradientScales({"it": [self.parameter]}, workers)
 
     def after(self, finite: bool) -> float:
         self.parameter.grad = torch.tensor([1.0, 1.0 if finite else math.inf])
@@ -195,7 +195,7 @@ def test_scales_are_clamped():
 
 def test_unscaling_divides_by_the_scale_and_passes_over_missing_gradients():
     used, unused = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
-    scales = GradientScales([[used, unused], [unused]])
+    scales = GradientScales({"some": [used, unused], "none": [unused]})
     used.grad = torch.full((2,), 2.0**13)
     assert scales.unscale() == 0
     assert used.grad.tolist() == [1.0, 1.0]
@@ -204,7 +204,9 @@ def test_unscaling_divides_by_the_scale_and_passes_over_missing_gradients():
 
 def test_a_group_is_skipped_if_any_worker_says_so():
     parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
-    scales = GradientScales([[p] for p in parameters], agree=lambda flags: flags * torch.tensor([1.0, 0.0]))
+    scales = GradientScales(
+        {str(i): [p] for i, p in enumerate(parameters)}, agree=lambda flags: flags * torch.tensor([1.0, 0.0])
+    )
     for parameter in parameters:
         parameter.grad = torch.ones(2)
     assert scales.unscale() == 1
@@ -275,7 +277,7 @@ def test_a_dvae_has_one_scale_for_its_loss():
     assert isinstance(scales, LossScale)
 
     def loss(model: DVAE) -> Tensor:
-        logits, maps = model(images, 1.0, torch.Generator().manual_seed(0))
+        logits, maps = model(images, 1.0, [torch.Generator().manual_seed(0)])
         return evidence_lower_bound(images, maps, logits, beta=1.0).loss
 
     loss(exact).backward()

@@ -2,7 +2,7 @@
 
 ::
 
-    state-00000-of-00001.safetensors    model/<name> ema/<name> optimizer/<name>/<moment> error/<name>
+    state-00000-of-00001.safetensors    model/<name> ema/<name> optimizer/<name>/<moment> scales/ error/
     state.json                          steps done, seconds, and what else is not a tensor
     config.yaml                         the task and how it was trained
 
@@ -13,6 +13,7 @@ reads them: on any number of workers, sharded or not, whatever wrote them. Nothi
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,9 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from models.checkpoint import save_config
+from models.gradient_scaling import GradientScales
 from t2i.train.optim import EMA, optimizer_tensors
+from t2i.train.plateau import Plateau
 from t2i.train.powersgd import PowerSGD
 
 STATE = "state.json"
@@ -42,6 +45,8 @@ class TrainState:
     model: nn.Module
     ema: EMA
     optimizer: torch.optim.Optimizer
+    plateau: Plateau
+    scales: GradientScales | None = None
     compression: PowerSGD | None = None
     step: int = 0
     seconds: float = 0.0
@@ -54,17 +59,21 @@ class TrainState:
             yield f"ema/{name}", tensor
         for name, tensor in optimizer_tensors(self.model, self.optimizer).items():
             yield f"optimizer/{name}", tensor
+        if self.scales:
+            for name, tensor in self.scales.state_dict().items():
+                yield f"scales/{name}", tensor
         if self.compression:
             for name, tensor in self.compression.settle_errors().items():
                 yield f"error/{name}", tensor
 
     def numbers(self) -> dict[str, Any]:
         """All that is not a tensor."""
-        return {"step": self.step, "seconds": self.seconds}
+        return {"step": self.step, "seconds": self.seconds, "plateau": self.plateau.state_dict()}
 
     def set_numbers(self, numbers: Mapping[str, Any]) -> None:
         """Put back what :meth:`numbers` gave."""
         self.step, self.seconds = numbers["step"], numbers["seconds"]
+        self.plateau.load_state_dict(numbers["plateau"])
 
 
 @dataclass
@@ -106,5 +115,9 @@ class Snapshot:
 
 def read_checkpoint(directory: Path, state: TrainState) -> None:
     """Put a verified checkpoint into ``state``, in place, each worker reading what it needs."""
-    dcp.load(dict(state.tensors()), storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
+    tensors = dict(state.tensors())
+    with warnings.catch_warnings(action="ignore"):  # that each worker reads for itself is on purpose
+        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
+    if state.scales:
+        state.scales.load_state_dict({name: tensors[f"scales/{name}"] for name in state.scales.state_dict()})
     state.set_numbers(json.loads((directory / STATE).read_text()))

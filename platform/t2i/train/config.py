@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.settings import setting
+from t2i.train.plateau import PlateauConfig
+from t2i.train.trackers import TrackerConfig
 
 PRECISIONS = ("bf16", "fp16", "fp32")
 PARALLEL = ("ddp", "fsdp", "hybrid")
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(TrackerConfig):
     """How long, on how much, over how many workers, and what to keep."""
 
     steps: int = setting(1000, "updates in all; may be raised later to go on")
@@ -33,9 +35,11 @@ class TrainConfig:
     validation_batch_size: int = setting(128, "images at once in validation")
     checkpoint_every: int = setting(500, "steps between checkpoints")
     keep_checkpoints: int = setting(2, "newest checkpoints to keep")
+    plateau: PlateauConfig = setting(PlateauConfig, "halving the learning rate where the loss is level")
     max_failures: int = setting(100, "lost workers after which the job gives up")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_numbers()
         self._check_choices()
         for workers in range(self.min_workers or self.workers, self.workers + 1):

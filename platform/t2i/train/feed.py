@@ -61,7 +61,7 @@ class Share:
 
 
 class Feed:
-    """One worker's shares, a pure function of the step; ``waited`` is how long they have kept training, in seconds."""
+    """One worker's shares, a pure function of the step; ``waited`` is how long the last was waited for, in seconds."""
 
     def __init__(
         self, task: Task, model: nn.Module, source: Source, config: TrainConfig, rank: int, world: int, pin: bool
@@ -81,7 +81,7 @@ class Feed:
             if number not in self._ahead:
                 self._ahead[number] = self._thread.submit(self._make, number)
         share = self._ahead.pop(step).result()
-        self.waited += time.monotonic() - begun
+        self.waited = time.monotonic() - begun
         return share
 
     def close(self) -> None:

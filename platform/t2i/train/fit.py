@@ -87,7 +87,7 @@ def _run_workers(assignment: Assignment, run: RunDirectory) -> None:
         train_loop_config={"assignment": assignment},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,
+            num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,  # type: ignore[arg-type]  # as version 1's
             use_gpu=gpu,
             resources_per_worker=resources,
         ),

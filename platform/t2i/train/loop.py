@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from models.errors import UserError
+from models.gradient_scaling import gradient_scales
 from t2i.train.checkpoints import Snapshot, TrainState, read_checkpoint
 from t2i.train.config import TrainConfig
 from t2i.train.feed import Feed, Share, Source
 from t2i.train.noise import Noise
 from t2i.train.optim import EMA, build_optimizer, set_lr, trainable
 from t2i.train.parallel import Worker, mean_over_workers, recompute, strategy
+from t2i.train.plateau import Plateau
 from t2i.train.tasks.base import Batch, Columns, Task
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,8 +41,8 @@ class Reporter(Protocol):
     def begin(self, step: int) -> None:
         """Training begins, or goes on, after ``step`` updates."""
 
-    def step(self, step: int) -> None:
-        """``step`` updates are done."""
+    def step(self, step: int, seconds: float, waited: float) -> None:
+        """``step`` updates are done; the last took ``seconds``, of which it ``waited`` for its data."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Training scalars, means over all workers."""
@@ -92,14 +94,16 @@ class TrainLoop:
         self.objective = self.strategy.place(Objective(task, model, config.precision), blocks, ema.model)
         ema.follow(model)
         optimizer = build_optimizer(model, task.optimizer)
-        self.state = TrainState(model, ema, optimizer, self.strategy.compression)
+        scales = gradient_scales(model, agree=self.strategy.agree) if config.precision == "fp16" else None
+        self.state = TrainState(model, ema, optimizer, Plateau(config.plateau), scales, self.strategy.compression)
 
     def run(self) -> dict[str, float]:
         """Train up to ``config.steps`` from wherever the newest checkpoint is; returns the final metrics."""
         self.restore()
         while self.state.step < self.config.steps:
+            begun = time.monotonic()
             scalars = self.run_step()
-            self.after_step(scalars)
+            self.after_step(scalars, begun)
         self.feed.close()
         metrics = self.validate() | self._timing()
         self.reporter.finish(self._averaged(), metrics)
@@ -114,50 +118,63 @@ class TrainLoop:
 
     def run_step(self) -> dict[str, Tensor]:
         """One update; its scalars are this worker's and may still be being computed."""
-        begun = time.monotonic()
         state, step = self.state, self.state.step
         state.model.train()
         torch.manual_seed(_key(self.config.seed, step, self.worker.rank))  # for dropout, which asks nobody
         scalars = self.backward(self.feed.share(step))
         scalars["gradient_norm"] = self.update()
         state.step += 1
-        state.seconds += time.monotonic() - begun
+        if self.config.plateau.enabled:
+            state.plateau.observe(mean_over_workers({"loss": scalars["loss"]})["loss"].item())
         return scalars
 
     def backward(self, share: Share) -> dict[str, Tensor]:
         """The gradient of this worker's share, and with its last part the other workers'; mean scalars of the parts."""
+        scales = self.state.scales
         self.state.optimizer.zero_grad()
         batches = self._on_device(share.batches)
         parts: list[dict[str, Tensor]] = []
         for number, (batch, noise) in enumerate(zip(batches, share.noise, strict=True), start=1):
             with self.strategy.gradients(self.objective, last=number == len(batches)):
                 loss, scalars = self.objective(batch, self.state.step, noise)
-                (loss / len(batches)).backward()
+                loss_of_part = loss / len(batches)
+                (scales.scale_loss(loss_of_part) if scales else loss_of_part).backward()
             parts.append({"loss": loss.detach(), **scalars})
         return {name: torch.stack([part[name].detach().float() for part in parts]).mean() for name in parts[0]}
 
     def update(self) -> Tensor:
-        """Clipping, AdamW, EMA; returns the norm of the unclipped gradient."""
+        """Unscaling, clipping, AdamW, EMA; returns the norm of the unclipped gradient."""
         state, limit = self.state, self.task.optimizer.clip_norm
+        if state.scales:
+            state.scales.unscale()
         norm = _plain(nn.utils.clip_grad_norm_(trainable(state.model).values(), limit or math.inf))
-        set_lr(state.optimizer, self.task.lr(state.step))
+        set_lr(state.optimizer, self.lr(state.step))
         state.optimizer.step()
+        if state.scales:
+            state.scales.update()
         state.ema.update(state.step)
         return norm
 
-    def after_step(self, scalars: dict[str, Tensor]) -> None:
+    def lr(self, step: int) -> float:
+        """The task's learning rate, and what plateaus have left of it."""
+        return self.task.lr(step) * self.state.plateau.factor
+
+    def after_step(self, scalars: dict[str, Tensor], begun: float) -> None:
         """What is due: the log, a validation, a checkpoint (never of weights whose loss has not been looked at)."""
         saving = self._due(self.config.checkpoint_every)
-        self.reporter.step(self.state.step)
-        if saving or self._due(self.config.log_every):
-            self.log(scalars)
+        values = self.look_at(scalars) if saving or self._due(self.config.log_every) else None
+        seconds = time.monotonic() - begun
+        self.state.seconds += seconds
+        self.reporter.step(self.state.step, seconds, self.feed.waited)
+        if values:
+            self.reporter.scalars(self.state.step, values)
         if self._due(self.config.validate_every) and self.state.step < self.config.steps:
             self.validate()
         if saving:
             self.save()
 
-    def log(self, scalars: dict[str, Tensor]) -> None:
-        """Report the scalars of the step just done.
+    def look_at(self, scalars: dict[str, Tensor]) -> dict[str, float]:
+        """The scalars of the step just done, means over all workers; waits for the device.
 
         Raises:
             NonFiniteLoss: the loss or the gradient has no value.
@@ -166,7 +183,8 @@ class TrainLoop:
         step = self.state.step
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise NonFiniteLoss(f"the loss is {values['loss']} at step {step}: lower the learning rate.")
-        self.reporter.scalars(step, values | {"lr": self.task.lr(step - 1)})
+        scales = self.state.scales.named() if self.state.scales else {}
+        return values | {"lr": self.lr(step - 1)} | {f"scale/{name}": scale for name, scale in scales.items()}
 
     def validate(self) -> dict[str, float]:
         """Metrics and pictures of the EMA model, by the first worker."""

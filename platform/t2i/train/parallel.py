@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from models.errors import UserError
+from models.gradient_scaling import Agree
 from t2i.train.config import TrainConfig
 from t2i.train.powersgd import PowerSGD
 
@@ -44,6 +45,7 @@ class Replicated:
     def __init__(self, config: TrainConfig, worker: Worker) -> None:
         self._config, self._worker = config, worker
         self.compression: PowerSGD | None = None
+        self.agree: Agree | None = None
 
     def place(self, objective: nn.Module, blocks: Iterable[nn.Module], average: nn.Module) -> nn.Module:
         """``objective`` made to train together; ``blocks`` are its residual blocks, ``average`` its model's EMA."""
@@ -80,6 +82,7 @@ class Sharded:
 
     def __init__(self, config: TrainConfig, worker: Worker) -> None:
         self._worker = worker
+        self.agree: Agree | None = least_over_workers
         self.writers = worker.per_node if config.parallel == "hybrid" else worker.world
         self._mesh = _mesh(worker, self.writers)
 
@@ -88,7 +91,8 @@ class Sharded:
         for block in blocks:
             fully_shard(block, mesh=self._mesh)
         fully_shard(average, mesh=self._mesh)
-        return fully_shard(objective, mesh=self._mesh)
+        fully_shard(objective, mesh=self._mesh)
+        return objective
 
     @contextmanager
     def gradients(self, module: nn.Module, last: bool) -> Iterator[None]:
@@ -122,7 +126,7 @@ def strategy(config: TrainConfig, worker: Worker) -> Strategy:
 def recompute(blocks: Iterable[nn.Module]) -> None:
     """Have residual blocks forget their activations and compute them once more for the gradient (paper section 2.4)."""
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def mean_over_workers(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -132,6 +136,12 @@ def mean_over_workers(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     stacked = torch.stack([value.detach().float() for value in values.values()])
     dist.all_reduce(stacked)
     return dict(zip(values, stacked / dist.get_world_size(), strict=True))
+
+
+def least_over_workers(values: Tensor) -> Tensor:
+    """The elementwise minimum over the workers."""
+    dist.all_reduce(values, dist.ReduceOp.MIN)
+    return values
 
 
 def _mesh(worker: Worker, shards: int) -> DeviceMesh:

@@ -35,8 +35,8 @@ class PowerSGD:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], rank: int, seed: int) -> None:
-        self._compressions: dict[nn.Parameter, Compression] = {}
-        self._names = {parameter: name for name, parameter in parameters.items()}
+        self._compressions: dict[Tensor, Compression] = {}
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
         for index, parameter in enumerate(parameters.values()):
             n, m = _matrix_shape(parameter)
             if parameter.ndim >= 2 and rank * (n + m) < n * m / 2:
@@ -46,7 +46,7 @@ class PowerSGD:
 
     def attach(self, module: DistributedDataParallel) -> None:
         """Have ``module`` average its gradients by this."""
-        module.register_comm_hook(self, _average)
+        module.register_comm_hook(self, lambda state, bucket: state.average(bucket))
 
     def settle_errors(self) -> dict[str, Tensor]:
         """Every worker's error becomes the mean over workers, which changes nothing in what is sent in all; returned
@@ -79,10 +79,6 @@ class PowerSGD:
             return bucket.buffer()
 
         return _mean([*plain, *ps]).then(send_q).then(restore)
-
-
-def _average(state: PowerSGD, bucket: dist.GradBucket) -> Future[Tensor]:
-    return state.average(bucket)
 
 
 def _matrix_shape(parameter: Tensor) -> tuple[int, int]:

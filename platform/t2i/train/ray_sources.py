@@ -41,9 +41,8 @@ class Stored:
         """It is there already."""
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class WindowReader:
-    """Reads windows of image-token shards, and holds the newest few. Lost, it begins again and reads them again."""
+    """An actor that reads windows of image-token shards, and holds the newest few; lost, it reads them again."""
 
     def __init__(self, tokens: TokenParts) -> None:
         self._tokens = tokens
@@ -69,7 +68,8 @@ class Windowed:
     @classmethod
     def of(cls, tokens: TokenParts) -> Windowed:
         """The windows of ``tokens``; the reader goes with the last copy of this."""
-        return cls(WindowReader.remote(tokens), tokens.rows)
+        actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(WindowReader)
+        return cls(actor.remote(tokens), tokens.rows)
 
     def load(self, window: Window) -> Columns:
         while True:

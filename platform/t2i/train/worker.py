@@ -55,9 +55,7 @@ def train_worker(settings: dict[str, Assignment]) -> None:
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train announces every report there
     torch.set_num_threads(assignment.threads)
     context = ray.train.get_context()
-    worker = Worker(
-        context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), get_device()
-    )
+    worker = Worker(context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), get_device())
     reporter = RayReporter(assignment, worker)
     validation = ray.get(assignment.validation)
     try:
@@ -144,9 +142,7 @@ class RayReporter:
             self._progress.put(asdict(Progress(int(metrics["step"]), self._loss)))
             self._progress.close()
 
-    def _save(
-        self, writers: int, write: Write, metric: float | None, checkpoint: Checkpoint, name: str
-    ) -> Checkpoint:
+    def _save(self, writers: int, write: Write, metric: float | None, checkpoint: Checkpoint, name: str) -> Checkpoint:
         """In a thread of Ray Train's, which deletes the local directory afterwards. A failure costs a checkpoint."""
         directory, rank, keep = Path(checkpoint.path), self._worker.rank, self._config.keep_checkpoints
         try:

@@ -73,6 +73,9 @@ def line_task() -> Task:
             x = torch.tensor(columns["x"])
             return {"mse": (model(x) - x.sum(1)).square().mean().item()}
 
+        def score(self, metrics):
+            return metrics["mse"]
+
         def pictures(self, model, columns):
             return {"weights": model.layer.weight.detach().abs().clamp(0, 1).expand(3, 4, 4)}
 
@@ -97,7 +100,7 @@ class Recording:
     def begin(self, step: int) -> None:
         self.begun_at = step
 
-    def step(self, step: int) -> None:
+    def step(self, step: int, seconds: float, waited: float) -> None:
         pass
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -69,7 +69,7 @@ class Files:
     def begin(self, step) -> None:
         self.begun = step
 
-    def step(self, step) -> None:
+    def step(self, step, seconds, waited) -> None:
         pass
 
     def scalars(self, step, values) -> None:
@@ -144,6 +144,15 @@ def test_recomputed_activations_change_nothing(models, alone, tmp_path):
 )
 def test_workers_train_as_one_does(world, per_node, settings, models, alone, tmp_path):
     check_equal(spawn(world, per_node, replace(ALONE, workers=world, **settings), models, tmp_path), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_fp16_trains_as_fp32_does(parallel, models, alone, tmp_path):
+    settings = replace(ALONE, workers=2, precision="fp16", parallel=parallel)
+    halves = spawn(2, 2, settings, models, tmp_path)
+    for step, loss in halves["losses"].items():
+        assert loss == pytest.approx(alone["losses"][step], rel=2e-3)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,10 @@ class Task(ABC):
     @abstractmethod
     def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
         """Metrics over all of the prepared validation columns; ``model`` is the EMA in eval mode."""
+
+    @abstractmethod
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Of what :meth:`validate` gives, a number of which the best checkpoint has the least."""
 
     def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
         """Name -> picture float [3, H, W] in [0, 1], made of the prepared validation columns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,9 @@ class CLIPTask(Task):
         embedded = [model(batch["images"].to(device), batch["text"].to(device)) for batch in batches]
         images, text = (torch.cat(features).float().cpu().numpy() for features in zip(*embedded, strict=True))
         return retrieval("image_to_text", images, text) | retrieval("text_to_image", text, images)
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        return -metrics["text_to_image_r1"]
 
 
 def contrastive_loss(logits: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +122,9 @@ class DVAETask(Task):
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + value.item() * len(images) / n
         return {**totals, **codebook_use(codes)}
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        return -metrics["elb"]
 
     @torch.no_grad()
     def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +167,9 @@ class PriorTask(Task):
             "nats_per_text_token": text_nats / targets,
             "image_token_unigram_entropy": unigram_entropy(columns["image_tokens"]),
         }
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        return metrics["nats_per_image_token"]
 
     @torch.no_grad()
     def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
