@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models.checkpoint import save_model
 from models.errors import UserError
+from models.manifest import write_manifest
 from t2i.logs import get_logger
 from t2i.train.config import TrainConfig
 from t2i.train.feed import Source
@@ -148,6 +149,8 @@ class RayReporter:
         try:
             with self._run.saving(name, directory):
                 write(directory)
+                if writers == 1:
+                    write_manifest(directory)
             if writers > 1:
                 self._run.put_checkpoint_part(directory, name, rank, writers, keep, metric)
             else:

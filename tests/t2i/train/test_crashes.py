@@ -1,0 +1,101 @@
+"""Workers and drivers killed at random moments: the run they leave is the one that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from models.manifest import file_hash
+
+SCRIPT = Path(__file__).with_name("witnessed.py")
+ROOT = Path(__file__).resolve().parents[3]
+STEPS = 250
+KILLS = 20
+PATIENCE = 120
+
+
+class Run:
+    """The script in a process of its own, started again when it was killed."""
+
+    def __init__(self, directory: Path, steps: int = STEPS) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory, self.steps = directory, steps
+        self.start()
+
+    def start(self) -> None:
+        environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}", "RAY_worker_niceness": "0"}
+        with (self.directory / "log").open("ab") as log:
+            self.driver = subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(self.directory), str(self.steps)],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def taken(self) -> int:
+        """Lines that workers have witnessed so far."""
+        witness = self.directory / "witness"
+        return witness.read_bytes().count(b"\n") if witness.exists() else 0
+
+    def wait_for_steps(self, number: int) -> bool:
+        """Until ``number`` more lines are there; False if the run came to its end before."""
+        until, deadline = self.taken() + number, time.monotonic() + PATIENCE
+        while self.taken() < until:
+            if self.driver.poll() is not None:
+                assert self.driver.returncode == 0, (self.directory / "log").read_text()[-3000:]
+                return False
+            assert time.monotonic() < deadline, (self.directory / "log").read_text()[-3000:]
+            time.sleep(0.01)
+        return True
+
+    def workers(self) -> list[int]:
+        """Process ids of this run's training workers."""
+        table = subprocess.run(["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(maxsplit=2) for line in table.splitlines()[1:]]
+        return [int(pid) for pid, sid, args in rows if int(sid) == self.driver.pid and "RayTrainWorker" in args]
+
+    def kill_driver(self) -> None:
+        self.driver.send_signal(signal.SIGKILL)
+        self.driver.wait()
+        self.start()
+
+    def lines(self) -> dict[int, set[str]]:
+        """Step -> what was witnessed at it, by any worker of any life."""
+        found = defaultdict(set)
+        for line in (self.directory / "witness").read_text().splitlines():
+            found[json.loads(line)["step"]].add(line)
+        return dict(found)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_killed_twenty_times_is_bit_for_bit_the_one_that_was_not(tmp_path):
+    quiet = Run(tmp_path / "quiet")
+    assert quiet.driver.wait(PATIENCE * 2) == 0, (quiet.directory / "log").read_text()[-3000:]
+    chance = random.Random(0)
+    run, kills = Run(tmp_path / "killed"), 0
+    while run.wait_for_steps(chance.randint(2, 24)):
+        time.sleep(chance.random() * 0.1)  # between steps, within one, or while a checkpoint is being written
+        victims = run.workers()
+        if kills % 5 == 4:
+            run.kill_driver()
+        else:
+            for victim in victims if kills % 5 == 3 else chance.sample(victims, min(1, len(victims))):
+                os.kill(victim, signal.SIGKILL)
+        kills += 1
+    assert kills >= KILLS
+    assert run.lines() == quiet.lines()
+    assert sorted(run.lines()) == list(range(STEPS))
+    weights = [file_hash(each.directory / "run/model/weights.safetensors") for each in (quiet, run)]
+    assert weights[0] == weights[1]

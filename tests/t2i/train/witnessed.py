@@ -1,0 +1,107 @@
+"""A run that writes down every step it takes, for tests that kill it.
+
+    python witnessed.py DIRECTORY STEPS [ADDRESS [MIN_WORKERS]]
+
+Each worker appends to ``DIRECTORY/witness`` lines of JSON: step, number of workers, rows and loss, to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray.data
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from t2i.cluster import RayConfig, start_ray
+from t2i.train import TrainConfig, fit
+from t2i.train.optim import OptimizerConfig
+from t2i.train.tasks.base import Task
+
+ROWS = 50
+BATCH = 16
+SECONDS_PER_STEP = 0.05
+
+
+def task_of(witness: Path) -> Task:
+    """Its classes are local so that they travel to Ray's workers by value."""
+
+    @dataclass
+    class NetConfig:
+        lr: float = 1e-2
+
+    class Net(nn.Module):
+        def __init__(self, config: NetConfig) -> None:
+            super().__init__()
+            self.config = config
+            self.layers = nn.Sequential(nn.Linear(4, 32), nn.Dropout(0.1), nn.GELU(), nn.Linear(32, 1))
+
+    class WitnessedTask(Task):
+        def __init__(self, config: NetConfig) -> None:
+            self.config = config
+
+        @property
+        def optimizer(self) -> OptimizerConfig:
+            return OptimizerConfig(clip_norm=1.0)
+
+        def lr(self, step):
+            return self.config.lr
+
+        def build(self):
+            return Net(self.config)
+
+        def batch(self, columns, rows, noise=None):
+            x = torch.from_numpy(columns["x"][rows])
+            jitter = torch.zeros(len(rows)) if noise is None else torch.tensor(noise.uniform(0)).float()
+            return {"x": x, "row": torch.from_numpy(rows), "jitter": jitter}
+
+        def loss(self, model, batch, step, noise):
+            time.sleep(SECONDS_PER_STEP)
+            predicted = model.layers(batch["x"])[:, 0]
+            loss = (predicted - batch["x"].sum(1) - 0.1 * batch["jitter"]).square().mean()
+            world = dist.get_world_size() if dist.is_initialized() else 1
+            line = {"step": step, "world": world, "rows": batch["row"].tolist(), "loss": loss.item().hex()}
+            with witness.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            return loss, {}
+
+        def validate(self, model, columns, batch_size):
+            x = torch.tensor(columns["x"])
+            return {"mse": (model.layers(x)[:, 0] - x.sum(1)).square().mean().item()}
+
+        def score(self, metrics):
+            return metrics["mse"]
+
+    return WitnessedTask(NetConfig())
+
+
+def read() -> tuple[ray.data.Dataset, ray.data.Dataset]:
+    x = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)
+    rows = ray.data.from_items([{"id": f"{i:02}", "captions": ["a caption"], "x": row} for i, row in enumerate(x)])
+    return rows, rows
+
+
+def main(directory: Path, steps: int, address: str | None = None, min_workers: int | None = None) -> None:
+    start_ray(RayConfig(address=address, cpus=None if address else 2, object_store_gb=0.1))
+    config = TrainConfig(
+        steps=steps,
+        batch_size=BATCH,
+        precision="fp32",
+        workers=2,
+        min_workers=min_workers,
+        cpus_per_worker=1,
+        log_every=1,
+        validate_every=10,
+        checkpoint_every=3,
+    )
+    fit(task_of(directory / "witness"), read, config, str(directory / "run"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:4], *map(int, sys.argv[4:5]))
