@@ -21,10 +21,6 @@ class Recorder:
         self._pictures.mkdir(parents=True, exist_ok=True)
         self._writer = SummaryWriter(directory / "logs", purge_step=step + 1)
 
-    def scalars(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Add ``group/name`` for every value."""
-        self.log(step, {f"{group}/{name}": value for name, value in values.items()})
-
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add scalars by their whole names."""
         for name, value in values.items():

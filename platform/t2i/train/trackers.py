@@ -43,12 +43,7 @@ class TrackerConfig:
     tracker_uri: str | None = setting(None, "the tracker's address; empty: MLFLOW_TRACKING_URI or WANDB_BASE_URL")
 
     def __post_init__(self) -> None:
-        if self.tracker not in ("none", *OPENERS):
-            raise UserError(f"train.tracker is {self.tracker!r}: use none, {' or '.join(OPENERS)}.")
-        if self.tracker != "none" and find_spec(self.tracker) is None:
-            raise UserError(
-                f"train.tracker is {self.tracker}, not installed here: pip install 't2i-platform[{self.tracker}]'."
-            )
+        check_tracker(self.tracker)
 
 
 class Tracker(Protocol):
@@ -147,13 +142,25 @@ class Wandb:
 OPENERS: dict[str, Callable[[TrackerConfig, str, str | None], MLflow | Wandb]] = {"mlflow": MLflow, "wandb": Wandb}
 
 
+def check_tracker(tracker: str) -> None:
+    """Refuse a tracker that is unknown, or not installed here.
+
+    Raises:
+        UserError: it is one of those.
+    """
+    if tracker not in ("none", *OPENERS):
+        raise UserError(f"train.tracker is {tracker!r}: use none, {' or '.join(OPENERS)}.")
+    if tracker != "none" and find_spec(tracker) is None:
+        raise UserError(f"train.tracker is {tracker}, not installed here: pip install 't2i-platform[{tracker}]'.")
+
+
 def open_tracker(config: TrackerConfig, name: str, run_uri: str) -> Tracker | None:
     """The tracker of ``config`` for the run ``name`` in ``run_uri``, or None; it is reached later, by a thread.
 
     Raises:
         UserError: its package is not installed.
     """
-    config.__post_init__()  # the driver's environment need not be this worker's
+    check_tracker(config.tracker)  # once more: the driver's environment need not be this worker's
     if config.tracker == "none":
         return None
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from t2i.train import advice as module
 from t2i.train.advice import PATIENCE, Advice
+from t2i.train.config import TrainConfig
+from t2i.train.tasks.clip import CLIPTaskConfig
+from t2i.train.tasks.dvae import DVAETaskConfig
+from t2i.train.tasks.prior import PriorTaskConfig
 
 CURVES = json.loads((Path(__file__).parent / "curves.json").read_text())
 RANDOM = np.random.default_rng(0)
@@ -125,3 +132,20 @@ def test_validation_that_rises_while_training_falls() -> None:
     assert "2.8 on validation, 2.5 at best" in sentence
     assert not overfit([3.0, 2.5, 2.6, 2.7, 2.8], [3.0, 2.4, 2.5, 2.6, 2.7])  # both rise: not that trouble
     assert not overfit([3.0, 2.5, 2.51, 2.52, 2.51], [3.0, 2.4, 2.2, 2.0, 1.8])
+
+
+def test_advice_names_fields_that_there_are() -> None:
+    named = set(re.findall(r"\b(?:train|task)(?:\.[a-z_]+)+", Path(module.__file__).read_text()))
+    jobs = [
+        SimpleNamespace(train=TrainConfig(), task=task()) for task in (PriorTaskConfig, DVAETaskConfig, CLIPTaskConfig)
+    ]
+    assert {"train.prefetch", "task.tau_end", "task.optimizer.clip_norm"} <= named
+    assert [name for name in named if not any(has(job, name) for job in jobs)] == []
+
+
+def has(config: object, name: str) -> bool:
+    for field in name.split("."):
+        if not hasattr(config, field):
+            return False
+        config = getattr(config, field)
+    return True
