@@ -1,27 +1,49 @@
-"""AdamW without decay on gains, biases and embeddings; the moving average of the weights; both as named tensors."""
+"""AdamW without decay on gains, biases and embeddings, its state as named tensors; clipping."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.settings import setting
+from models.sharded import as_shard_of, local_shard, shard_like, whole
+from t2i.train import eight_bit
+from t2i.train.ema import EMA
+
+__all__ = [
+    "EMA",
+    "OptimizerConfig",
+    "build_optimizer",
+    "clip_gradients",
+    "load_optimizer_tensors",
+    "optimizer_tensors",
+    "set_lr",
+    "trainable",
+]
 
 
 @dataclass
 class OptimizerConfig:
     """AdamW, gradient clipping and EMA; the defaults are the paper's for the dVAE."""
 
+    kind: str = setting("adamw", "adamw, or adamw8bit: its moments in 8 bits (needs the extra `eightbit`)")
     beta1: float = setting(0.9, "AdamW's decay of the gradient's mean")
     beta2: float = setting(0.999, "AdamW's decay of the gradient's square")
     epsilon: float = setting(1e-8, "AdamW's epsilon")
     weight_decay: float = setting(1e-4, "decay of weight matrices; gains, biases and embeddings have none")
     clip_norm: float = setting(0.0, "greatest norm of the whole gradient; 0 turns clipping off")
     ema_decay: float = setting(0.999, "decay of the moving average of the weights")
+    ema_every: int = setting(1, "updates from one to the next of the average, which decays by as many at once")
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("adamw", "adamw8bit"):
+            raise ValueError(f"task.optimizer.kind is {self.kind!r}: use adamw or adamw8bit.")
+        if self.ema_every < 1:
+            raise ValueError(f"task.optimizer.ema_every is {self.ema_every}: use at least 1.")
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -29,68 +51,83 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; the learning rate is set at every step."""
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters; the learning rate is set at every step.
+
+    Raises:
+        UserError: 8-bit moments are asked for without torchao, or for a sharded model.
+    """
     decayed, plain = _decayed_and_plain(model)
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": list(decayed.values()), "weight_decay": config.weight_decay},
         {"params": list(plain.values()), "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
     betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], betas=betas, eps=config.epsilon, fused=True
-    )
+    if config.kind == "adamw8bit":
+        return eight_bit.build(groups, betas, config.epsilon)
+    return torch.optim.AdamW(groups, betas=betas, eps=config.epsilon, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)  # torchao's: its compiled step reads it
+        else:
+            group["lr"] = lr
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale all gradients together so that their norm is at most ``max_norm``, unless that is 0.
+
+    Parameters without a gradient are passed over; sharded ones count as whole, so that every worker has to call this.
+
+    Returns:
+        The norm before that, float32 [], on the parameters' device.
+    """
+    parameters = list(parameters)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return torch.zeros((), device=parameters[0].device)
+    norm = whole(nn.utils.get_total_norm(gradients))
+    if max_norm:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's whole state as ``<parameter>/<moment>`` -> tensor."""
+    """The optimizer's whole state as ``<parameter>/<moment>`` -> tensor, sharded where the parameter is.
+
+    An 8-bit moment is three tensors, ``<parameter>/<moment>.codes``, ``.scale`` and ``.qmap``.
+    """
     state = optimizer.state_dict()["state"]
     names = _names_in_order(model)
-    return {f"{names[index]}/{key}": value for index, moments in state.items() for key, value in moments.items()}
+    moments = {f"{names[index]}/{key}": value for index, moments in state.items() for key, value in moments.items()}
+    return eight_bit.flatten(moments)
 
 
 @torch.no_grad()
 def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave.
+    """Put back what :func:`optimizer_tensors` gave, or the whole tensors of it.
 
     Moments get their parameter's memory layout: the fused AdamW walks both in the order of their storage.
     """
     parameters = trainable(model)
     index = {name: i for i, name in enumerate(_names_in_order(model))}
     state: dict[int, dict[str, Tensor]] = {}
-    for path, tensor in tensors.items():
+    for path, moment in eight_bit.rebuild(tensors).items():
         name, key = path.rsplit("/", 1)
-        laid_out = torch.empty_like(parameters[name]).copy_(tensor) if tensor.ndim else tensor
-        state.setdefault(index[name], {})[key] = laid_out
+        state.setdefault(index[name], {})[key] = _laid_out(moment, parameters[name])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-class EMA:
-    """An exponential moving average of a model's trainable parameters, kept as a model of its own.
-
-    The decay grows as (1 + step) / (10 + step) up to its full value, so that a short run's average is not mostly its
-    initialisation. Frozen parameters never differ; buffers are copied.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay = decay
-        averaged = dict(self.model.named_parameters())
-        self._pairs = [(averaged[name], parameter) for name, parameter in trainable(model).items()]
-        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move towards the model's weights after 0-based ``step``."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_([ours for ours, _ in self._pairs], [theirs for _, theirs in self._pairs], 1 - decay)
-        for ours, theirs in self._buffers:
-            ours.copy_(theirs)
+def _laid_out(moment: Tensor, parameter: nn.Parameter) -> Tensor:
+    """A moment on its parameter's device, in its layout and sharded as it is; step counts and 8-bit moments as is."""
+    if moment.ndim == 0 or eight_bit.is_quantized(moment):
+        return moment
+    shard = torch.empty_like(local_shard(parameter)).copy_(shard_like(moment, parameter))
+    return as_shard_of(shard, parameter)
 
 
 def _decayed_and_plain(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
