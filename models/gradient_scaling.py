@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from models.sharded import local_shard
 
 INITIAL, LEAST, GREATEST = 2.0**13, 2.0**7, 2.0**24
 """Scales for one data-parallel worker."""
@@ -95,7 +98,7 @@ class GradientScales:
         """
         found, inverse = torch.zeros_like(self._scale), 1 / self._scale
         for index, group in enumerate(self._groups):
-            gradients = [_local(parameter.grad) for parameter in group if parameter.grad is not None]
+            gradients = [local_shard(parameter.grad) for parameter in group if parameter.grad is not None]
             if gradients:
                 torch._amp_foreach_non_finite_check_and_unscale_(gradients, found[index], inverse[index])
         self._finite = 1 - found if self._agree is None else self._agree(1 - found)
@@ -167,11 +170,12 @@ def residuals_of(model: nn.Module) -> dict[str, Residual]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Residual)}
 
 
-def fp16_forbidden(device_type: str) -> torch.autocast:
-    """A context for what the paper keeps in fp32, the heads: autocast to fp16 is off in it, to bf16 as it was."""
-    dtype = torch.get_autocast_dtype(device_type)
-    enabled = torch.is_autocast_enabled(device_type) and dtype != torch.float16
-    return torch.autocast(device_type, dtype, enabled=enabled)
+def fp16_forbidden(device_type: str) -> AbstractContextManager:
+    """A context for what the paper keeps in fp32, the heads: autocast to fp16 is off in it; to bf16 it stays."""
+    known = torch.amp.is_autocast_available(device_type)  # not so for meta
+    if known and torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16:
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 class _UnscaleOutgoing(torch.autograd.Function):
@@ -210,8 +214,3 @@ class _ScaleIncoming(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (scale,) = ctx.saved_tensors
         return (gradients[0] * scale).to(ctx.dtype), None
-
-
-def _local(gradient: Tensor) -> Tensor:
-    """This worker's shard of a DTensor; a plain tensor itself."""
-    return gradient.to_local() if hasattr(gradient, "to_local") else gradient

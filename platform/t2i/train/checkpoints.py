@@ -29,7 +29,8 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 from models.checkpoint import save_config
 from models.gradient_scaling import GradientScales
-from t2i.train.optim import EMA, optimizer_tensors
+from t2i.train.ema import EMA
+from t2i.train.optim import optimizer_tensors
 from t2i.train.plateau import Plateau
 from t2i.train.powersgd import PowerSGD
 
@@ -55,7 +56,7 @@ class TrainState:
         """Every tensor of the state with its name, slices where the model is sharded."""
         for name, tensor in self.model.state_dict().items():
             yield f"model/{name}", tensor
-        for name, tensor in self.ema.model.state_dict().items():
+        for name, tensor in self.ema.state_dict().items():
             yield f"ema/{name}", tensor
         for name, tensor in optimizer_tensors(self.model, self.optimizer).items():
             yield f"optimizer/{name}", tensor
@@ -118,6 +119,7 @@ def read_checkpoint(directory: Path, state: TrainState) -> None:
     tensors = dict(state.tensors())
     with warnings.catch_warnings(action="ignore"):  # that each worker reads for itself is on purpose
         dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
+    state.ema.load_state_dict({name: tensors[f"ema/{name}"] for name in state.ema.state_dict()})
     if state.scales:
         state.scales.load_state_dict({name: tensors[f"scales/{name}"] for name in state.scales.state_dict()})
     state.set_numbers(json.loads((directory / STATE).read_text()))

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from models.errors import UserError
 from models.gradient_scaling import gradient_scales
 from t2i.train.checkpoints import Snapshot, TrainState, read_checkpoint
 from t2i.train.config import TrainConfig
+from t2i.train.ema import EMA
 from t2i.train.feed import Feed, Share, Source
 from t2i.train.noise import Noise
-from t2i.train.optim import EMA, build_optimizer, set_lr, trainable
+from t2i.train.optim import build_optimizer, clip_gradients, set_lr, trainable
 from t2i.train.parallel import Worker, mean_over_workers, recompute, strategy
 from t2i.train.plateau import Plateau
 from t2i.train.tasks.base import Batch, Columns, Task
@@ -82,7 +82,6 @@ class TrainLoop:
         self.task, self.config, self.reporter, self.worker = task, config, reporter, worker
         torch.manual_seed(config.seed)
         model = task.build().to(worker.device)
-        ema = EMA(model, task.optimizer.ema_decay)
         self.feed = Feed(task, model, train, config, worker.rank, worker.world, worker.device.type == "cuda")
         self.validation = task.prepare(validation, model) if worker.rank == 0 else {}
         blocks = task.residual_blocks(model)
@@ -91,8 +90,8 @@ class TrainLoop:
         if config.compile:
             model.compile()
         self.strategy = strategy(config, worker)
-        self.objective = self.strategy.place(Objective(task, model, config.precision), blocks, ema.model)
-        ema.follow(model)
+        self.objective = self.strategy.place(Objective(task, model, config.precision), blocks)
+        ema = EMA(model, task.optimizer.ema_decay, task.optimizer.ema_every)
         optimizer = build_optimizer(model, task.optimizer)
         scales = gradient_scales(model, agree=self.strategy.agree) if config.precision == "fp16" else None
         self.state = TrainState(model, ema, optimizer, Plateau(config.plateau), scales, self.strategy.compression)
@@ -147,8 +146,9 @@ class TrainLoop:
         state, limit = self.state, self.task.optimizer.clip_norm
         if state.scales:
             state.scales.unscale()
-        norm = _plain(nn.utils.clip_grad_norm_(trainable(state.model).values(), limit or math.inf))
+        norm = clip_gradients(trainable(state.model).values(), limit)
         set_lr(state.optimizer, self.lr(state.step))
+        state.ema.before_step()
         state.optimizer.step()
         if state.scales:
             state.scales.update()
@@ -205,7 +205,7 @@ class TrainLoop:
 
     def _averaged(self) -> nn.Module | None:
         """The EMA model in one piece on the first worker."""
-        return self.strategy.whole(self.state.ema.model, self.task.build)
+        return self.strategy.whole(self.state.ema, self.task.build)
 
     def _on_device(self, batches: list[Batch]) -> list[Batch]:
         """The micro-batches on the device, each with what the task divides by: its mean over all parts and workers."""
@@ -234,7 +234,3 @@ def describe(task: Task, config: TrainConfig) -> dict[str, Any]:
 
 def _key(*words: int) -> int:
     return int(np.random.SeedSequence(list(words)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

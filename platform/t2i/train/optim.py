@@ -1,27 +1,37 @@
-"""AdamW without decay on gains, biases and embeddings; the moving average of the weights; both as named tensors."""
+"""AdamW without decay on gains, biases and embeddings, its state as named tensors; clipping."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from models.settings import setting
+from models.sharded import whole
+from t2i.train import eight_bit
 
 
 @dataclass
 class OptimizerConfig:
     """AdamW, gradient clipping and EMA; the defaults are the paper's for the dVAE."""
 
+    kind: str = setting("adamw", "adamw, or adamw8bit: its moments in 8 bits (needs the extra `eightbit`)")
     beta1: float = setting(0.9, "AdamW's decay of the gradient's mean")
     beta2: float = setting(0.999, "AdamW's decay of the gradient's square")
     epsilon: float = setting(1e-8, "AdamW's epsilon")
     weight_decay: float = setting(1e-4, "decay of weight matrices; gains, biases and embeddings have none")
     clip_norm: float = setting(0.0, "greatest norm of the whole gradient; 0 turns clipping off")
     ema_decay: float = setting(0.999, "decay of the moving average of the weights")
+    ema_every: int = setting(1, "updates from one to the next of the average, which decays by as many at once")
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("adamw", "adamw8bit"):
+            raise ValueError(f"task.optimizer.kind is {self.kind!r}: use adamw or adamw8bit.")
+        if self.ema_every < 1:
+            raise ValueError(f"task.optimizer.ema_every is {self.ema_every}: use at least 1.")
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -29,16 +39,23 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; the learning rate is set at every step."""
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters; the learning rate is set at every step.
+
+    Raises:
+        UserError: 8-bit moments are asked for without torchao, or for a sharded model.
+    """
     decayed, plain = _decayed_and_plain(model)
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": list(decayed.values()), "weight_decay": config.weight_decay},
         {"params": list(plain.values()), "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
     betas = (config.beta1, config.beta2)
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]], betas=betas, eps=config.epsilon, fused=True
+    optimizer = (
+        eight_bit.build(groups, betas, config.epsilon)
+        if config.kind == "adamw8bit"
+        else torch.optim.AdamW(groups, betas=betas, eps=config.epsilon, fused=True)
     )
     _begin(optimizer)
     return optimizer
@@ -46,14 +63,40 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)  # torchao's: its compiled step reads it
+        else:
+            group["lr"] = lr
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale all gradients together so that their norm is at most ``max_norm``, unless that is 0.
+
+    Parameters without a gradient are passed over; sharded ones count as whole, so that every worker has to call this.
+
+    Returns:
+        The norm before that, float32 [], on the parameters' device.
+    """
+    parameters = list(parameters)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return torch.zeros((), device=parameters[0].device)
+    norm = whole(nn.utils.get_total_norm(gradients))
+    if max_norm:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's whole state as ``<parameter>/<moment>`` -> tensor."""
+    """The optimizer's whole state as ``<parameter>/<moment>`` -> tensor, sharded where the parameter is.
+
+    An 8-bit moment is three tensors, ``<parameter>/<moment>.codes``, ``.scale`` and ``.qmap``.
+    """
     state = optimizer.state_dict()["state"]
     names = _names_in_order(model)
-    return {f"{names[index]}/{key}": value for index, moments in state.items() for key, value in moments.items()}
+    moments = {f"{names[index]}/{key}": value for index, moments in state.items() for key, value in moments.items()}
+    return eight_bit.flatten(moments)
 
 
 def _begin(optimizer: torch.optim.Optimizer) -> None:
@@ -61,47 +104,14 @@ def _begin(optimizer: torch.optim.Optimizer) -> None:
 
     A checkpoint is read into them in place, in whatever memory layout and slices they have.
     """
+    set_lr(optimizer, 0.0)
     for group in optimizer.param_groups:
-        group["lr"] = 0.0
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
     for moments in optimizer.state.values():
-        for moment in moments.values():
-            moment.zero_()
-
-
-class EMA:
-    """An exponential moving average of a model's trainable parameters, kept as a model of its own.
-
-    The decay grows as (1 + step) / (10 + step) up to its full value, so that a short run's average is not mostly its
-    initialisation. Frozen parameters never differ; buffers are copied.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay = decay
-        self.follow(model)
-
-    def follow(self, model: nn.Module) -> None:
-        """Average ``model`` from now on: the same one, its parameters replaced by slices, as have been this one's."""
-        averaged = dict(self.model.named_parameters())
-        self._pairs = [(_local(averaged[name]), _local(parameter)) for name, parameter in trainable(model).items()]
-        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move towards the model's weights after 0-based ``step``."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_([ours for ours, _ in self._pairs], [theirs for _, theirs in self._pairs], 1 - decay)
-        for ours, theirs in self._buffers:
-            ours.copy_(theirs)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """A tensor, or this worker's slice of one."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
+        moments["step"].zero_()
 
 
 def _decayed_and_plain(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:

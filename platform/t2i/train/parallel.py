@@ -6,6 +6,7 @@ are means over workers.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from models.errors import UserError
 from models.gradient_scaling import Agree
+from models.sharded import whole
 from t2i.train.config import TrainConfig
+from t2i.train.ema import EMA
 from t2i.train.powersgd import PowerSGD
 
 
@@ -47,13 +49,13 @@ class Replicated:
         self.compression: PowerSGD | None = None
         self.agree: Agree | None = None
 
-    def place(self, objective: nn.Module, blocks: Iterable[nn.Module], average: nn.Module) -> nn.Module:
-        """``objective`` made to train together; ``blocks`` are its residual blocks, ``average`` its model's EMA."""
+    def place(self, objective: nn.Module, blocks: Iterable[nn.Module]) -> nn.Module:
+        """``objective`` made to train together; ``blocks`` are its residual blocks."""
         if self._worker.world == 1:
             return objective
         device_ids = [self._worker.device] if self._worker.device.type == "cuda" else None
         module = DistributedDataParallel(
-            objective, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            objective, device_ids=device_ids, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
         if self._config.powersgd_rank:
             parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
@@ -70,9 +72,11 @@ class Replicated:
             with module.no_sync():
                 yield
 
-    def whole(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module | None:
-        """``model`` in one piece on the first worker; all workers have to call this."""
-        return model if self._worker.rank == 0 else None
+    def whole(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
+        """The averaged model in one piece on the first worker's device; all workers have to call this."""
+        if self._worker.rank:
+            return None
+        return ema.model if self._worker.device.type == "cpu" else copy.deepcopy(ema.model).to(self._worker.device)
 
 
 class Sharded:
@@ -86,11 +90,10 @@ class Sharded:
         self.writers = worker.per_node if config.parallel == "hybrid" else worker.world
         self._mesh = _mesh(worker, self.writers)
 
-    def place(self, objective: nn.Module, blocks: Iterable[nn.Module], average: nn.Module) -> nn.Module:
-        """See :meth:`Replicated.place`; ``average`` is sharded in the same way, as it is never computed with."""
+    def place(self, objective: nn.Module, blocks: Iterable[nn.Module]) -> nn.Module:
+        """See :meth:`Replicated.place`."""
         for block in blocks:
             fully_shard(block, mesh=self._mesh)
-        fully_shard(average, mesh=self._mesh)
         fully_shard(objective, mesh=self._mesh)
         return objective
 
@@ -101,14 +104,14 @@ class Sharded:
         module.set_requires_gradient_sync(last)
         yield
 
-    def whole(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module | None:
+    def whole(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
         """See :meth:`Replicated.whole`; ``build`` makes the module that the slices are gathered into."""
-        state = {name: _gathered(tensor) for name, tensor in model.state_dict().items()}
+        state = {name: whole(tensor).cpu() for name, tensor in ema.state_dict().items()}
         if self._worker.rank:
             return None
-        whole = build().eval().requires_grad_(False)
-        whole.load_state_dict(state)
-        return whole.to(self._worker.device)
+        model = build().eval().requires_grad_(False)
+        model.load_state_dict(state)
+        return model.to(self._worker.device)
 
 
 Strategy = Replicated | Sharded
@@ -154,7 +157,3 @@ def _mesh(worker: Worker, shards: int) -> DeviceMesh:
     if shards == worker.world:
         return init_device_mesh(device, (shards,))
     return init_device_mesh(device, (worker.world // shards, shards), mesh_dim_names=("copies", "shards"))
-
-
-def _gathered(tensor: Tensor) -> Tensor:
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu()

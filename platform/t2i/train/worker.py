@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models.checkpoint import save_model
 from models.errors import UserError
+from models.gradient_scaling import LEAST
 from models.manifest import write_manifest
 from t2i.logs import get_logger
 from t2i.train.config import TrainConfig
@@ -89,9 +90,10 @@ class RayReporter:
     def begin(self, step: int) -> None:
         if self._first:
             config, task = self._config, self._assignment.task
-            work = work_of_step(task.config, config.batch_size, config.recompute)
+            work = work_of_step(task.config, config.batch_size)
             peak = peak_flops(self._worker.device, config.precision) * self._worker.world
-            self._watch = Watch(self._run, step, type(task).__name__, work, peak, config)
+            floor = LEAST if config.precision == "fp16" else None
+            self._watch = Watch(self._run, step, type(task).__name__, work, peak, config, floor)
 
     def step(self, step: int, seconds: float, waited: float) -> None:
         if self._watch:
@@ -131,8 +133,6 @@ class RayReporter:
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
             checkpoint_upload_fn=partial(self._save, writers, write, metric),
         )
-        if self._watch:
-            self._watch.checkpoint(step)
 
     def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
         if self._watch and self._progress and model is not None:
@@ -155,6 +155,8 @@ class RayReporter:
                 self._run.put_checkpoint_part(directory, name, rank, writers, keep, metric)
             else:
                 self._run.put_checkpoint(directory, name, keep, metric)
+            if self._watch:
+                self._watch.checkpoint()
         except CheckpointNotSaved as error:
             get_logger("train").warning("%s", error)
         finally:

@@ -1,0 +1,114 @@
+"""The moving average of the weights, kept in the host's memory by a thread of its own."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from models.sharded import as_shard_of, local_shard, shard_like
+
+
+class EMA:
+    """An exponential moving average of a model's trainable parameters.
+
+    The decay grows as (1 + step) / (10 + step) up to its full value, so that a short run's average is not mostly its
+    initialisation. Frozen parameters never differ; buffers are the model's own.
+
+    Every ``every`` updates the weights (of a sharded model, this worker's shards) are copied, from a GPU beside the
+    computation, and a thread moves the average towards the copy. It is waited for before the next copy and before the
+    average is read, so the result does not depend on its timing. Weights from a GPU must not change under the copy:
+    call :meth:`before_step` ahead of the optimizer's step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, every: int = 1) -> None:
+        self.decay, self.every = decay, every
+        self._live = model
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        shards = {name: local_shard(p) for name, p in self._parameters.items()}
+        # Pinned memory is what a GPU can copy to while it computes.
+        self._copies = {name: torch.empty_like(p, device="cpu", pin_memory=p.is_cuda) for name, p in shards.items()}
+        self._module = None if self._is_sharded() else copy.deepcopy(model).eval().requires_grad_(False).cpu()
+        if self._module is None:
+            self._averages = {name: p.to("cpu", copy=True) for name, p in shards.items()}
+        else:
+            averaged = dict(self._module.named_parameters())
+            self._averages = {name: averaged[name] for name in shards}
+        self._streams = {p.device: torch.cuda.Stream(p.device) for p in shards.values() if p.is_cuda}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ema")
+        self._pending: Future[None] | None = None
+        self._copied: list[torch.cuda.Event] = []
+
+    @property
+    def model(self) -> nn.Module:
+        """The averaged model, in the host's memory; of a sharded model there is none, see :meth:`state_dict`."""
+        if self._module is None:
+            raise ValueError("the model is sharded: use EMA.state_dict().")
+        self.join()
+        for ours, theirs in zip(self._module.buffers(), self._live.buffers(), strict=True):
+            ours.copy_(theirs)
+        return self._module
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Begin to move towards the weights after 0-based ``step``, if its turn has come."""
+        if (step + 1) % self.every:
+            return
+        self.join()
+        self._copied = self._copy_weights()
+        self._pending = self._thread.submit(self._lerp, 1 - self._decay_until(step))
+
+    def before_step(self) -> None:
+        """Have the GPU finish the copy before it computes on; without a GPU, nothing."""
+        for event in self._copied:
+            event.wait()
+
+    def join(self) -> None:
+        """Wait until the average is up to date."""
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged model's state dict: on the host, or where the model is sharded, sharded like it."""
+        if self._module is not None:
+            return self.model.state_dict()
+        self.join()
+        averages = {name: as_shard_of(self._averages[name], p) for name, p in self._parameters.items()}
+        return self._live.state_dict() | averages
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state_dict` gave, or the whole tensors of it."""
+        self.join()
+        for name, average in self._averages.items():
+            average.copy_(shard_like(state[name], self._parameters[name]))
+
+    def _copy_weights(self) -> list[torch.cuda.Event]:
+        """Copy the weights, on streams of their own from GPUs; the events are the ends of that."""
+        for stream in self._streams.values():
+            stream.wait_stream(torch.cuda.current_stream(stream.device))
+        for name, copied in self._copies.items():
+            shard = local_shard(self._parameters[name])
+            with torch.cuda.stream(self._streams.get(shard.device)):
+                copied.copy_(shard, non_blocking=True)
+        return [stream.record_event() for stream in self._streams.values()]
+
+    @torch.no_grad()
+    def _lerp(self, weight: float) -> None:
+        for event in self._copied:
+            event.synchronize()
+        torch._foreach_lerp_(list(self._averages.values()), list(self._copies.values()), weight)
+
+    def _decay_until(self, step: int) -> float:
+        """The product of the decays of the last ``every`` steps: what as many single updates would keep."""
+        steps = range(max(0, step + 1 - self.every), step + 1)
+        return math.prod(min(self.decay, (1 + each) / (10 + each)) for each in steps)
+
+    def _is_sharded(self) -> bool:
+        return any(isinstance(parameter, DTensor) for parameter in self._parameters.values())
