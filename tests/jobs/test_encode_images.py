@@ -88,9 +88,9 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
 
 @pytest.mark.ray
 def test_a_job_killed_half_way_is_gone_on_with(ray_cluster: None, run: Path) -> None:
-    asked = config(run, rows=600)
+    asked = config(run, rows=500)
     asked.rows_per_part = 10
-    source = [f"data.train.path={asked.data.train.path}", "data.train.limit=600"]
+    source = [f"data.train.path={asked.data.train.path}", "data.train.limit=500"]
     validation = [f"data.val.{name}={getattr(asked.data.val, name)}" for name in ("path", "images")]
     words = [f"run={run}", *source, *validation, "rows_per_part=10", "ray.cpus=1", "ray.object_store_gb=0.2"]
     job = subprocess.Popen([sys.executable, "jobs/encode_images.py", *words], cwd=ROOT)
@@ -107,7 +107,7 @@ def test_a_job_killed_half_way_is_gone_on_with(ray_cluster: None, run: Path) -> 
     assert survivors <= set(names)  # so their rows were not made again: each id is there once, as to_columns() checks
     assert sorted(names) == sorted(file.name for file in tokens.glob("*/*"))
     ids = to_columns(read_token_shards(str(tokens))[0])["id"]
-    assert ids.tolist() == sorted(pq.read_table(asked.data.train.path)["id"].to_pylist()[:600])
+    assert ids.tolist() == sorted(pq.read_table(asked.data.train.path)["id"].to_pylist()[:500])
 
 
 @pytest.mark.parametrize(
