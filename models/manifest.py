@@ -86,9 +86,12 @@ def named_hashes(directory: Path) -> dict[str, str]:
 
 def _read(manifest: Path) -> dict[str, str]:
     try:
-        return json.loads(manifest.read_text())["files"]
+        files: dict[str, str] = json.loads(manifest.read_text())["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{manifest} is damaged: it is not what was written.") from error
+    if any(Path(name).name != name for name in files):  # it will be written under that name
+        raise CheckpointError(f"{manifest} is damaged: it names files outside its directory.")
+    return files
 
 
 def verify(directory: str | Path) -> dict[str, str]:

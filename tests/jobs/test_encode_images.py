@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 import encode_images
 from models.checkpoint import load_model, save_model
 from models.dvae import DVAE, DVAEConfig
+from models.errors import UserError
 from models.manifest import CheckpointError, model_hash
 from models.presets import get_preset
 from t2i.data import DataError, SourceConfig, read_token_shards, to_columns
@@ -60,7 +63,7 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
     columns = to_columns(dataset)
     assert columns["id"].tolist() == sorted(row["id"] for row in shipped)
     assert (columns["image_tokens"] == expected.numpy()).mean() > 0.999  # rounding may differ by batch
-    assert metadata["dvae"] == model_hash(run / "dvae" / "model")
+    assert (metadata["dvae"], metadata["dtype"]) == (model_hash(run / "dvae" / "model"), "float32")
     assert metadata["grid"] == [PRESET.prior.grid_height, PRESET.prior.grid_width]
     assert (metadata["codebook_size"], metadata["image_size"]) == (PRESET.dvae.codebook_size, PRESET.image_size)
 
@@ -81,6 +84,44 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
     dataset, metadata = read_token_shards(f"{run}/tokens/train")
     assert metadata["dvae"] == model_hash(run / "dvae" / "model")
     assert dataset.count() == 20
+
+
+@pytest.mark.ray
+def test_a_job_killed_half_way_is_gone_on_with(ray_cluster: None, run: Path) -> None:
+    asked = config(run, rows=500)
+    asked.rows_per_part = 10
+    source = [f"data.train.path={asked.data.train.path}", "data.train.limit=500"]
+    validation = [f"data.val.{name}={getattr(asked.data.val, name)}" for name in ("path", "images")]
+    words = [f"run={run}", *source, *validation, "rows_per_part=10", "ray.cpus=1", "ray.object_store_gb=0.2"]
+    job = subprocess.Popen([sys.executable, "jobs/encode_images.py", *words], cwd=ROOT)
+    tokens = run / "tokens" / "train"
+    while job.poll() is None and len(list(tokens.glob("*/part-*.parquet"))) < 3:
+        time.sleep(0.05)
+    job.kill()  # SIGKILL
+    assert job.wait() == -signal.SIGKILL
+    assert not (tokens / "manifest.json").exists()
+    survivors = {file.name for file in tokens.glob("*/part-*.parquet")}
+
+    encode_images.main(asked)
+    names = [name.split("/")[1] for name in json.loads((tokens / "manifest.json").read_text())["files"]]
+    assert survivors <= set(names)  # so their rows were not made again: each id is there once, as to_columns() checks
+    assert sorted(names) == sorted(file.name for file in tokens.glob("*/*"))
+    ids = to_columns(read_token_shards(str(tokens))[0])["id"]
+    assert ids.tolist() == sorted(pq.read_table(asked.data.train.path)["id"].to_pylist()[:500])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "gpus", "used"), [(None, 0, "float32"), (None, 0.5, "bfloat16"), ("float32", 1, "float32")]
+)
+def test_what_the_dvae_computes_in(dtype: str | None, gpus: float, used: str) -> None:
+    assert encode_images.dtype(encode_images.EncodeImagesConfig(dtype=dtype, gpus_per_actor=gpus)) == used
+
+
+def test_an_unknown_dtype_is_refused(run: Path) -> None:
+    asked = config(run)
+    asked.dtype = "float8"
+    with pytest.raises(UserError, match=r"^dtype is 'float8': use float32 or bfloat16\.$"):
+        encode_images.main(asked)
 
 
 def test_a_missing_dvae_is_refused(tmp_path: Path) -> None:

@@ -38,4 +38,5 @@ def store(s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
     monkeypatch.setattr(patience, "PATIENCE", patience.Patience(60, 0.01, 0.05, library_attempts=1))
     yield store
+    store.closing.set()
     store.close()

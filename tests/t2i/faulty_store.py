@@ -19,7 +19,7 @@ DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Err
 class FaultyStore:
     """Forwards to ``origin``; the next requests can be made to fail, each as the first word in ``faults`` says.
 
-    ``busy``: 503 SlowDown. ``reset``: the connection is reset. ``cut``: half of the answer's body, then the end.
+    ``stall``: no answer at all. ``busy``: 503 SlowDown. ``reset``: the connection is reset. ``cut``: half of the answer's body, then the end.
     ``lost``: forwarded, and then reset instead of answered. ``denied``: 403. ``pass``: nothing happens to it.
     """
 
@@ -28,6 +28,7 @@ class FaultyStore:
         self.faults: list[str] = []
         self.only = ""
         self.requests: list[str] = []
+        self.closing = threading.Event()
         self._lock = threading.Lock()
         self._open(0)
 
@@ -84,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(403, [], DENIED)
         elif fault == "reset":
             self._reset()
+        elif fault == "stall":
+            self.server.store.closing.wait(60)  # longer than anybody waits
         else:
             status, headers, answer = self._forward(body)
             if fault == "lost":

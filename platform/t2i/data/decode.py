@@ -13,6 +13,7 @@ import pyarrow as pa
 from ray.data import Dataset
 
 from t2i.data.augment import prior_view
+from t2i.data.resume import view_ids
 from t2i.data.storage import absolute, delete_folder, filesystem_for, refusing, write_file
 from t2i.data.tensors import tensor_column
 from t2i.data.transforms import ImageError, centre_square, decode_rgb
@@ -115,4 +116,4 @@ def _centre(image_size: int, id: str, image: np.ndarray) -> Pixels:
 
 def _views(image_size: int, views: int, seed: int, id: str, image: np.ndarray) -> Pixels:
     random = np.random.default_rng([seed, *id.encode()])
-    return [(f"{id}#{view}", prior_view(image, image_size, random)) for view in range(views)]
+    return [(name, prior_view(image, image_size, random)) for name in view_ids(id, views)]

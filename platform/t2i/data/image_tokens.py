@@ -21,9 +21,9 @@ class TokenizeImages:
     For ``map_batches`` with ``batch_format="pyarrow"``; an actor loads the model once, onto its GPU if any.
     """
 
-    def __init__(self, model_dir: str) -> None:
+    def __init__(self, model_dir: str, dtype: str = "float32") -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._dvae = load_model(DVAE, DVAEConfig, fetch_directory(model_dir), self._device)
+        self._dvae = load_model(DVAE, DVAEConfig, fetch_directory(model_dir), self._device, dtype)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         image_tokens = self.encode(column_array(table["pixels"]))
@@ -31,7 +31,7 @@ class TokenizeImages:
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [B, H, W, 3] -> int32 [B, N] in raster order."""
-        images = torch.tensor(pixels, device=self._device).permute(0, 3, 1, 2).float() / 255
+        images = torch.tensor(pixels, device=self._device).permute(0, 3, 1, 2).float().div_(255)
         return self._dvae.encode(images).to(torch.int32).cpu().numpy()
 
 

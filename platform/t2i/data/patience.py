@@ -39,7 +39,6 @@ PATIENCE = Patience()
 """A store may be gone for three minutes (plus the library's last ten seconds) before a run gives up on it."""
 
 TRANSIENT = {
-    "BANDWIDTH_LIMIT_EXCEEDED",
     "INTERNAL_FAILURE",
     "NETWORK_CONNECTION",  # refused, reset, timed out, or an answer that ended before its length
     "NO_SUCH_UPLOAD",  # a restarted store forgets uploads that had begun: begin again

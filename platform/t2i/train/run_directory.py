@@ -13,38 +13,30 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow.fs as pafs
 from omegaconf import OmegaConf
-from safetensors import SafetensorError
 
 from models.errors import UserError
-from models.manifest import MANIFEST, CheckpointError, is_manifest, verify, whole_set, write_manifest_part
+from models.manifest import MANIFEST
 from t2i.data.storage import (
     absolute,
     delete_file,
-    delete_folder,
-    fetch_directory,
     file_info,
     filesystem_for,
-    list_folder,
     put_directory,
     read_file,
     refusing,
     write_file,
 )
-from t2i.logs import get_logger
+from t2i.train.checkpoint_folder import CheckpointFolder
 from t2i.train.newest_only import NewestOnly
 
 CHECKPOINTS = "checkpoints"
-METRIC = "metric.json"
 MAY_CHANGE = {
     f"train.{field}"
     for field in (
@@ -64,16 +56,6 @@ MAY_CHANGE = {
 }
 
 
-FULL = os.strerror(errno.ENOSPC)
-"""safetensors raises its text alone."""
-
-T = TypeVar("T")
-
-
-class CheckpointNotSaved(UserError):
-    """A checkpoint could not be kept: older ones stand, training can go on, and the next one may succeed."""
-
-
 class RunChanged(UserError):
     """A run directory was begun with another configuration."""
 
@@ -84,6 +66,7 @@ class RunDirectory:
     def __init__(self, uri: str) -> None:
         self.uri = absolute(uri)
         self.filesystem, self.path = filesystem_for(self.uri)
+        self.checkpoints = CheckpointFolder(f"{self.uri}/{CHECKPOINTS}")
 
     @property
     def is_local(self) -> bool:
@@ -92,7 +75,7 @@ class RunDirectory:
     @property
     def begun(self) -> bool:
         """Whether there is anything that another configuration would contradict."""
-        return bool(self._checkpoints()) or self._has("metrics.json") or self._has(MANIFEST)
+        return bool(self.checkpoints.names()) or self._has("metrics.json") or self._has(MANIFEST)
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Write ``config`` into a new directory, or compare it with what the run was begun with.
@@ -144,14 +127,7 @@ class RunDirectory:
         Raises:
             DataError: the store does not answer, which must not be taken for there being none.
         """
-        for name in reversed(self._checkpoints()):
-            try:
-                self.fetch_checkpoint(name)
-            except CheckpointError as error:
-                get_logger("train").warning("ignoring %s: %s", name, error)
-            else:
-                return name
-        return None
+        return self.checkpoints.newest()
 
     def fetch_checkpoint(self, name: str) -> Path:
         """A verified local copy of a checkpoint.
@@ -160,9 +136,7 @@ class RunDirectory:
             CheckpointError: it is incomplete or damaged.
             DataError: the store does not answer.
         """
-        local = fetch_directory(f"{self.uri}/{CHECKPOINTS}/{name}")
-        verify(local)
-        return local
+        return self.checkpoints.fetch(name)
 
     def put_checkpoint(self, directory: Path, name: str, keep: int, metric: float | None = None) -> str:
         """Copy a checkpoint in, with its manifest, and delete older ones; returns its path.
@@ -172,10 +146,9 @@ class RunDirectory:
         Raises:
             CheckpointNotSaved: the disk is full or the store is lost; what was there before is untouched.
         """
-        with self.saving(name):
-            self._put_checkpoint(directory, name, metric)
-        self._prune(name, keep)
-        return f"{self.path}/{CHECKPOINTS}/{name}"
+        self.checkpoints.put(directory, name, metric)
+        self.checkpoints.prune(name, keep)
+        return f"{self.checkpoints.path}/{name}"
 
     def put_checkpoint_part(
         self, directory: Path, name: str, rank: int, world: int, keep: int, metric: float | None = None
@@ -190,87 +163,10 @@ class RunDirectory:
         """
         if "-" not in name:
             raise ValueError(f"{name} names no attempt: parts of two attempts would be taken for one checkpoint")
-        with self.saving(name):
-            write_manifest_part(directory, rank, world)
-            self._put_checkpoint(directory, name, metric if rank == 0 else None)
+        self.checkpoints.put_part(directory, name, rank, world, metric if rank == 0 else None)
         if rank == 0:
-            self._prune(name, keep)
-        return f"{self.path}/{CHECKPOINTS}/{name}"
-
-    @contextmanager
-    def saving(self, name: str, where: str | Path | None = None) -> Iterator[None]:
-        """Turn what a full disk or a lost store raises in the block into :class:`CheckpointNotSaved`.
-
-        For writing a checkpoint's files before they are put, too; ``where`` is then their directory.
-        """
-        try:
-            yield
-        except (OSError, UserError, SafetensorError) as error:
-            raise CheckpointNotSaved(f"checkpoint {name} was not saved: {_reason(error, where or self.uri)}") from error
-
-    def _put_checkpoint(self, directory: Path, name: str, metric: float | None) -> None:
-        folder = f"{CHECKPOINTS}/{name}"
-        try:
-            if metric is not None:
-                self._write(f"{folder}/{METRIC}", json.dumps(metric))
-            self.put(directory, folder)
-        except BaseException:
-            self._try("remove what was written of", name, lambda: self._take_back(directory, folder))
-            raise
-
-    def _take_back(self, directory: Path, folder: str) -> None:
-        """Delete the files of ``directory`` from ``folder``, where other writers' may be; nothing else is in it."""
-        for file in directory.iterdir():
-            delete_file(self.filesystem, f"{self.path}/{folder}/{file.name}")
-        if all(info.base_name == METRIC for info in list_folder(self.filesystem, f"{self.path}/{folder}")):
-            delete_folder(self.filesystem, f"{self.path}/{folder}")
-
-    def _prune(self, name: str, keep: int) -> None:
-        """Delete what need not be kept of the checkpoints up to ``name``. Failing is no reason to stop training."""
-        for old in self._try("list checkpoints up to", name, lambda: self._superfluous(name, keep)) or []:
-            self._try("delete checkpoint", old, lambda old=old: self._delete_checkpoint(old))  # type: ignore[misc]
-
-    def _superfluous(self, name: str, keep: int) -> list[str]:
-        """All older than the newest whole one, partial ones included, but the ``keep`` newest whole and the best."""
-        until_now = [other for other in self._checkpoints() if other <= name]
-        whole = [other for other in until_now if self._looks_whole(other)]
-        kept = {*whole[-keep:], *self._best(whole)}
-        return [other for other in until_now if other not in kept and other < whole[-1]] if whole else []
-
-    def _best(self, names: list[str]) -> list[str]:
-        """The one with the smallest metric, of equal ones the newest; none where no checkpoint has any."""
-        metrics = {name: self._metric(name) for name in names}
-        measured = [name for name in reversed(names) if metrics[name] == metrics[name]]
-        return [min(measured, key=metrics.__getitem__)] if measured else []
-
-    def _metric(self, name: str) -> float:
-        """What :meth:`put_checkpoint` was given; NaN where that was nothing."""
-        file = f"{CHECKPOINTS}/{name}/{METRIC}"
-        return float(json.loads(read_file(f"{self.uri}/{file}"))) if self._has(file) else float("nan")
-
-    def _looks_whole(self, name: str) -> bool:
-        """Whether all manifests are there; the files themselves are hashed when they are read."""
-        try:
-            return bool(whole_set(self._files(name), name))
-        except CheckpointError:
-            return False
-
-    def _files(self, name: str) -> list[str]:
-        folder = f"{self.path}/{CHECKPOINTS}/{name}"
-        return [info.base_name for info in list_folder(self.filesystem, folder) if info.is_file]
-
-    def _delete_checkpoint(self, name: str) -> None:
-        """Manifests first: what a deletion cut short leaves must not look whole."""
-        folder = f"{self.path}/{CHECKPOINTS}/{name}"
-        for file in filter(is_manifest, self._files(name)):
-            delete_file(self.filesystem, f"{folder}/{file}")
-        delete_folder(self.filesystem, folder)
-
-    def _checkpoints(self) -> list[str]:
-        """Names under ``checkpoints/``, oldest first."""
-        with refusing(self.uri):
-            found = list_folder(self.filesystem, f"{self.path}/{CHECKPOINTS}")
-        return [info.base_name for info in found if not info.is_file]
+            self.checkpoints.prune(name, keep)
+        return f"{self.checkpoints.path}/{name}"
 
     def _has(self, name: str) -> bool:
         with refusing(self.uri):
@@ -279,13 +175,6 @@ class RunDirectory:
     def _write(self, name: str, content: str) -> None:
         with refusing(f"{self.uri}/{name}"):
             write_file(self.filesystem, f"{self.path}/{name}", content.encode())
-
-    def _try(self, what: str, name: str, act: Callable[[], T]) -> T | None:
-        try:
-            return act()
-        except (OSError, UserError) as error:
-            get_logger("train").warning("could not %s %s: %s", what, name, error)
-            return None
 
     def _refuse_changes(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
         changed = [key for key in sorted(saved | wanted) if saved.get(key) != wanted.get(key) and key not in MAY_CHANGE]
@@ -297,14 +186,6 @@ class RunDirectory:
 def checkpoint_name(step: int, attempt: str | None = None) -> str:
     """Names sort as their steps do. What several writers save together is named after their attempt, too."""
     return f"step_{step:07d}" if attempt is None else f"step_{step:07d}-{attempt}"
-
-
-def _reason(error: BaseException, where: str | Path) -> str:
-    """What went wrong and what to do, of an error or of what caused it."""
-    causes = [error, error.__cause__]
-    if any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or FULL in str(cause) for cause in causes):
-        return f"{FULL}; training goes on: free space under {where}."
-    return f"{str(error).splitlines()[0].rstrip('.')}; training goes on."
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -81,6 +81,12 @@ def test_a_store_that_is_gone_for_a_while_is_waited_for(bucket: str, store: Faul
     assert verify(fetch_directory(f"{bucket}/model")) == verify(model)
 
 
+def test_an_answer_that_never_comes_is_not_waited_for(bucket: str, store: FaultyStore) -> None:
+    put_text(f"{bucket}/a", "a")
+    store.fail("stall")
+    assert read_file(f"{bucket}/a") == b"a"
+
+
 def test_patience_ends(bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "PATIENCE", patience.Patience(0.1, 0.01, 0.02, library_attempts=1))
     store.fail(*["busy"] * 1000)

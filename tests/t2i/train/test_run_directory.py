@@ -14,7 +14,8 @@ from models.manifest import verify, write_manifest
 from t2i.data import DataError, patience
 from t2i.data.storage import list_folder
 from t2i.logs import get_logger
-from t2i.train.run_directory import CheckpointNotSaved, RunChanged, RunDirectory, checkpoint_name
+from t2i.train.checkpoint_folder import CheckpointNotSaved, saving
+from t2i.train.run_directory import RunChanged, RunDirectory, checkpoint_name
 
 CONFIG = {"kind": "T", "task": {"lr": 0.1, "model": {"width": 8}}, "train": {"steps": 10, "seed": 0}, "inputs": {}}
 
@@ -123,7 +124,7 @@ def test_a_checkpoint_that_cannot_be_deleted_stops_nothing(run, tmp_path, monkey
     def refuse(filesystem, path):
         raise PermissionError(f"not allowed to delete {path}")
 
-    monkeypatch.setattr("t2i.train.run_directory.delete_folder", refuse)
+    monkeypatch.setattr("t2i.train.checkpoint_folder.delete_folder", refuse)
     put(run, tmp_path, 1, keep=1)
     put(run, tmp_path, 2, keep=1)
     assert [text.partition(": ")[0] for text in logged] == ["could not delete checkpoint step_0000001"]
@@ -234,7 +235,7 @@ def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(small_disk, tmp_pat
     with pytest.raises(
         CheckpointNotSaved,
         match=r"^checkpoint step_0000002 was not saved: No space left on device; "
-        r"training goes on: free space under .*/disk/run\.$",
+        r"training goes on: free space under .*/disk/run/checkpoints\.$",
     ):
         run.put_checkpoint(large, checkpoint_name(2), keep=1)
     with pytest.raises(CheckpointNotSaved, match="No space left on device"):
@@ -244,9 +245,9 @@ def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(small_disk, tmp_pat
     assert shutil.disk_usage(small_disk).used < 100_000
 
 
-def test_a_full_disk_while_tensors_are_written_is_said(small_disk, run):
+def test_a_full_disk_while_tensors_are_written_is_said(small_disk):
     with pytest.raises(CheckpointNotSaved, match=r"No space left on device; .* free space under .*/disk\.$"):  # noqa: SIM117
-        with run.saving(checkpoint_name(1), small_disk):
+        with saving(checkpoint_name(1), small_disk):
             save_tensors(small_disk / "weights.safetensors", {"x": torch.zeros(1_000_000)})
 
 
