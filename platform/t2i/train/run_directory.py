@@ -42,7 +42,13 @@ MAY_CHANGE = {
     for field in (
         "steps",
         "workers",
+        "min_workers",
+        "max_failures",
         "cpus_per_worker",
+        "parallel",
+        "accumulate",
+        "recompute",
+        "prefetch",
         "compile",
         "log_every",
         "validate_every",

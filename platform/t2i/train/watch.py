@@ -81,8 +81,8 @@ class Watch:
             self._export.validation(metrics)
         self._keep()
 
-    def checkpoint(self, step: int) -> None:
-        """The checkpoint of ``step`` has been made."""
+    def checkpoint(self) -> None:
+        """A checkpoint has been made."""
         if self._export:
             self._export.checkpoint()
 

@@ -25,13 +25,14 @@ from models.errors import UserError
 from models.gradient_scaling import LEAST
 from models.manifest import write_manifest
 from t2i.logs import get_logger
+from t2i.train.checkpoint_folder import CheckpointNotSaved, saving
 from t2i.train.config import TrainConfig
 from t2i.train.feed import Source
 from t2i.train.loop import TrainLoop
 from t2i.train.parallel import Worker
 from t2i.train.peaks import peak_flops
 from t2i.train.progress import Progress, poll_seconds
-from t2i.train.run_directory import CheckpointNotSaved, RunDirectory, checkpoint_name
+from t2i.train.run_directory import RunDirectory, checkpoint_name
 from t2i.train.tasks.base import Task
 from t2i.train.watch import Watch
 from t2i.train.work import work_of_step
@@ -56,6 +57,7 @@ def train_worker(settings: dict[str, Assignment]) -> None:
     assignment = settings["assignment"]
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train announces every report there
     torch.set_num_threads(assignment.threads)
+    torch.set_flush_denormal(True)  # relaxed samples at a low temperature are full of them: 3 x slower on a CPU
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), get_device())
     reporter = RayReporter(assignment, worker)
@@ -147,7 +149,7 @@ class RayReporter:
         """In a thread of Ray Train's, which deletes the local directory afterwards. A failure costs a checkpoint."""
         directory, rank, keep = Path(checkpoint.path), self._worker.rank, self._config.keep_checkpoints
         try:
-            with self._run.saving(name, directory):
+            with saving(name, directory):
                 write(directory)
                 if writers == 1:
                     write_manifest(directory)
@@ -161,4 +163,4 @@ class RayReporter:
             get_logger("train").warning("%s", error)
         finally:
             self._saved.set()
-        return Checkpoint(f"{self._run.path}/checkpoints/{name}", self._run.filesystem)
+        return Checkpoint(f"{self._run.checkpoints.path}/{name}", self._run.filesystem)

@@ -30,7 +30,7 @@ def test_a_run_is_watched_from_its_first_step_to_its_end(tmp_path: Path) -> None
         watched.step(step, seconds=2.0, data_wait=0.5)
     line = watched.scalars(2, {"loss": 1.5, "lr": 0.1, **SCALES})
     watched.validation(2, {"psnr": 18.0}, {"samples": torch.rand(3, 2, 4)})
-    watched.checkpoint(2)
+    watched.checkpoint()
     watched.close()
     assert line == {
         "loss": 1.5,
