@@ -55,10 +55,12 @@ bench: $(STAMP) ## time the parts side by side on this machine
 	$(BIN)/python jobs/bench_engine.py
 	$(BIN)/python jobs/bench_attention.py
 	$(BIN)/python jobs/bench_stages.py
+	$(BIN)/python jobs/bench_train.py
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/bench_engine.py peers=true
 	$(PEERS)/bin/python jobs/bench_stages.py peers=true
+	$(PEERS)/bin/python jobs/bench_train.py peers=true
 
 serve: $(STAMP) ## serve the models of RUN (default runs/tiny) on 127.0.0.1:PORT (default 50051)
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT)

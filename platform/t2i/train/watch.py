@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ray
@@ -12,6 +12,7 @@ from torch import Tensor
 from t2i.logs import get_logger
 from t2i.train.advice import Advice
 from t2i.train.metrics_export import MetricsExport
+from t2i.train.newest_only import NewestOnly
 from t2i.train.recorder import Recorder
 from t2i.train.run_directory import RunDirectory
 from t2i.train.throughput import Throughput
@@ -53,6 +54,7 @@ class Watch:
         self._advice = Advice(scale_floor)
         self._export = MetricsExport(name, task) if ray.is_initialized() else None
         self._scales: dict[str, float] = {}
+        self._copier = None if run.is_local else NewestOnly(self._copy, f"logs and pictures of {run.uri}")
 
     def step(self, step: int, seconds: float, data_wait: float) -> None:
         """Update number ``step`` took ``seconds``, of which ``data_wait`` were spent waiting for its batch."""
@@ -91,6 +93,8 @@ class Watch:
         for tracker in self._trackers:
             tracker.finish()
         self._keep()
+        if self._copier:
+            self._copier.close()
 
     def _log(self, group: str, step: int, values: Mapping[str, float]) -> None:
         named = {f"{group}/{name}": value for name, value in values.items()}
@@ -105,8 +109,11 @@ class Watch:
                 self._export.warning()
 
     def _keep(self) -> None:
-        """Flush the records; where the run is on S3, copy them there."""
+        """Flush the records; where the run is on S3, have them copied there some time."""
         self._recorder.flush()
-        if not self._run.is_local:
-            for name in ("logs", "pictures"):
-                self._run.put(self._local / name, name)
+        if self._copier:
+            self._copier.put(("logs", "pictures"))
+
+    def _copy(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._run.put(self._local / name, name)

@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.manifest import file_hash
+from t2i.train.run_directory import RunDirectory
+from t2i.train.sampler import EpochSampler
+from tests.t2i.train.witnessed import BATCH, ROWS
 
 SCRIPT = Path(__file__).with_name("witnessed.py")
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,16 +30,17 @@ PATIENCE = 120
 class Run:
     """The script in a process of its own, started again when it was killed."""
 
-    def __init__(self, directory: Path, steps: int = STEPS) -> None:
+    def __init__(self, directory: Path, steps: int = STEPS, **options: object) -> None:
         directory.mkdir(exist_ok=True)
         self.directory, self.steps = directory, steps
+        self.options = [f"{name}={value}" for name, value in options.items()]
         self.start()
 
     def start(self) -> None:
         environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}", "RAY_worker_niceness": "0"}
         with (self.directory / "log").open("ab") as log:
             self.driver = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(self.directory), str(self.steps)],
+                [sys.executable, str(SCRIPT), str(self.directory), str(self.steps), *self.options],
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -58,6 +63,11 @@ class Run:
             time.sleep(0.01)
         return True
 
+    def wait(self) -> None:
+        """Until the run has come to its end."""
+        while self.wait_for_steps(1):
+            pass
+
     def workers(self) -> list[int]:
         """Process ids of this run's training workers."""
         table = subprocess.run(["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
@@ -68,6 +78,10 @@ class Run:
         self.driver.send_signal(signal.SIGKILL)
         self.driver.wait()
         self.start()
+
+    def witnessed(self) -> list[dict]:
+        """All lines of all workers of all lives."""
+        return [json.loads(line) for line in (self.directory / "witness").read_text().splitlines()]
 
     def lines(self) -> dict[int, set[str]]:
         """Step -> what was witnessed at it, by any worker of any life."""
@@ -82,7 +96,7 @@ class Run:
 @pytest.mark.timeout(1200)
 def test_a_run_killed_twenty_times_is_bit_for_bit_the_one_that_was_not(tmp_path):
     quiet = Run(tmp_path / "quiet")
-    assert quiet.driver.wait(PATIENCE * 2) == 0, (quiet.directory / "log").read_text()[-3000:]
+    quiet.wait()
     chance = random.Random(0)
     run, kills = Run(tmp_path / "killed"), 0
     while run.wait_for_steps(chance.randint(2, 24)):
@@ -99,3 +113,44 @@ def test_a_run_killed_twenty_times_is_bit_for_bit_the_one_that_was_not(tmp_path)
     assert sorted(run.lines()) == list(range(STEPS))
     weights = [file_hash(each.directory / "run/model/weights.safetensors") for each in (quiet, run)]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_store_that_is_busy_and_then_away_stops_nothing(store, bucket, tmp_path):
+    run = Run(tmp_path / "run", steps=400, run=f"{bucket}/run")
+    assert run.wait_for_steps(20)
+    store.fail(*["busy"] * 10)
+    assert run.wait_for_steps(200)
+    with store.away():
+        assert run.wait_for_steps(200)
+    run.wait()
+    taken = Counter(line["step"] for line in run.witnessed())
+    assert taken == dict.fromkeys(range(400), 2), "no worker was lost, so none took a step twice"
+    directory = RunDirectory(f"{bucket}/run")
+    assert directory.newest_checkpoint() == "step_0000400"
+    assert directory.finished(400)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_lost_node_leaves_fewer_workers_and_the_same_order_of_data(tmp_path):
+    """Workers on two nodes; one node goes, and what is left goes on alone."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    lost = cluster.add_node(num_cpus=1)
+    try:
+        run = Run(tmp_path / "run", steps=120, address=cluster.address, min_workers=1)
+        assert run.wait_for_steps(60)
+        cluster.remove_node(lost, allow_graceful=False)
+        run.wait()
+    finally:
+        cluster.shutdown()
+    lines = run.witnessed()
+    assert {line["world"] for line in lines} == {1, 2}
+    sampler = EpochSampler([ROWS], BATCH, seed=0)
+    for step in range(120):
+        for world in {line["world"] for line in lines if line["step"] == step}:
+            shares = {tuple(line["rows"]) for line in lines if (line["step"], line["world"]) == (step, world)}
+            assert sorted(sum(shares, ())) == sorted(np.concatenate([piece.rows for piece in sampler.rows(step)]))

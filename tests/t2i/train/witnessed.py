@@ -1,6 +1,6 @@
 """A run that writes down every step it takes, for tests that kill it.
 
-    python witnessed.py DIRECTORY STEPS [ADDRESS [MIN_WORKERS]]
+    python witnessed.py DIRECTORY STEPS [run=URI] [address=CLUSTER] [min_workers=N]
 
 Each worker appends to ``DIRECTORY/witness`` lines of JSON: step, number of workers, rows and loss, to the last bit.
 """
@@ -87,21 +87,21 @@ def read() -> tuple[ray.data.Dataset, ray.data.Dataset]:
     return rows, rows
 
 
-def main(directory: Path, steps: int, address: str | None = None, min_workers: int | None = None) -> None:
+def main(directory: Path, steps: int, run: str = "", address: str | None = None, min_workers: str = "0") -> None:
     start_ray(RayConfig(address=address, cpus=None if address else 2, object_store_gb=0.1))
     config = TrainConfig(
         steps=steps,
         batch_size=BATCH,
         precision="fp32",
         workers=2,
-        min_workers=min_workers,
+        min_workers=int(min_workers) or None,
         cpus_per_worker=1,
         log_every=1,
         validate_every=10,
         checkpoint_every=3,
     )
-    fit(task_of(directory / "witness"), read, config, str(directory / "run"))
+    fit(task_of(directory / "witness"), read, config, run or str(directory / "run"))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:4], *map(int, sys.argv[4:5]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), **dict(option.split("=", 1) for option in sys.argv[3:]))
