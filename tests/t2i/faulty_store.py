@@ -19,8 +19,9 @@ DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Err
 class FaultyStore:
     """Forwards to ``origin``; the next requests can be made to fail, each as the first word in ``faults`` says.
 
-    ``stall``: no answer at all. ``busy``: 503 SlowDown. ``reset``: the connection is reset. ``cut``: half of the answer's body, then the end.
-    ``lost``: forwarded, and then reset instead of answered. ``denied``: 403. ``pass``: nothing happens to it.
+    ``busy``: 503 SlowDown. ``reset``: the connection is reset. ``cut``: half of the answer's body, then the end.
+    ``lost``: forwarded, and then reset instead of answered. ``stall``: no answer at all. ``denied``: 403.
+    ``pass``: nothing happens to it.
     """
 
     def __init__(self, origin: str) -> None:
