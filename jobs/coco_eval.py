@@ -2,7 +2,7 @@ r"""Draw whole caption sets with a trained run, measure the images against contr
 
     python jobs/coco_eval.py run=runs/tiny captions=200 candidates=8
 
-Writes <run>/eval/report.html and report.json, and for each set a folder with every candidate and its score; started
+Writes <out>/report.html and report.json, and for each set a folder with every candidate and its score; started
 again, it draws only what is missing. Other captions, the FID Inception and the paper's blur:
 
     python jobs/coco_eval.py blur_radii=[0,1,2,4,8] extractor.weights=pt_inception-2015-12-05-6726825d.pth \
@@ -45,7 +45,7 @@ def main(config: CocoEval) -> None:
     check(config)
     start_ray(config.ray)
     sections = [evaluate(caption_set, config) for caption_set in config.sets]
-    print(write_report(f"{config.run}/eval", config.run, sections))
+    print(write_report(config.out, config.run, sections))
 
 
 def check(config: CocoEval) -> None:
@@ -61,7 +61,7 @@ def check(config: CocoEval) -> None:
 def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
     """One caption set: draw, rank and keep; then describe and measure."""
     manifest = make_manifest(choose_captions(caption_set, config), config, run_models(config.run))
-    directory = write_manifest(manifest, f"{config.run}/eval/{caption_set.name}")
+    directory = write_manifest(manifest, f"{config.out}/{caption_set.name}")
     candidates = generate_candidates(manifest, directory, config)
     choice = choose(candidates, config.shown, config.seed)
     sets = extract_features(caption_set, candidates, choice.all, config)

@@ -5,12 +5,14 @@ Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors.torch
+import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -55,6 +57,22 @@ def load_model(
             f"{directory} does not hold a {cls.__name__}: {str(error).splitlines()[-1].strip()}"
         ) from error
     return cast_for_inference(model.to(device).eval(), PRIOR_DTYPES[dtype])
+
+
+def copy_model(source: Path, directory: Path, dtype: torch.dtype) -> Path:
+    """Copy a model directory, its floating-point weights rounded to ``dtype``; :func:`load_model` reads both alike.
+
+    Raises:
+        CheckpointError: ``source`` is missing, incomplete or damaged.
+    """
+    verify(source)
+    weights = load_tensors(source / WEIGHTS)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MANIFEST).unlink(missing_ok=True)
+    save_tensors(directory / WEIGHTS, {n: w.to(dtype) if w.is_floating_point() else w for n, w in weights.items()})
+    shutil.copyfile(source / CONFIG, directory / CONFIG)
+    write_manifest(directory)
+    return directory
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -39,24 +39,23 @@ Agree = Callable[[Tensor], Tensor]
 """The elementwise minimum, over all workers, of a float32 vector."""
 
 
-class Residual(nn.Module):
+class Residual:
     """``x + branch(x)``; also where the branch's gradient is scaled, once :class:`ResblockScales` has set ``scale``.
 
-    ``parts`` are the modules whose parameters are the branch's. They are kept in a tuple, which does not register them
-    a second time: the model's state dict is what it would be without this module.
+    ``parts`` are the modules whose parameters are the branch's. This is an attribute of a module and none itself: it
+    leaves no trace in a state dict, and without a scale costs no more than the call.
     """
 
     def __init__(self, *parts: nn.Module) -> None:
-        super().__init__()
         self.parts = parts
         self.scale: Tensor | None = None
 
-    def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
+    def __call__(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
         if self.scale is None:
             return x + branch(x)
         return x + _ScaleIncoming.apply(branch(_UnscaleOutgoing.apply(x, self.scale)), self.scale)
 
-    def branch_parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[nn.Parameter]:
         return [parameter for part in self.parts for parameter in part.parameters()]
 
 
@@ -145,7 +144,7 @@ class ResblockScales(GradientScales):
 
     def __init__(self, model: nn.Module, workers: int = 1, agree: Agree | None = None) -> None:
         residuals = residuals_of(model)
-        super().__init__({name: r.branch_parameters() for name, r in residuals.items()}, workers, agree)
+        super().__init__({name: residual.parameters() for name, residual in residuals.items()}, workers, agree)
         for residual, scale in zip(residuals.values(), self._scale.unbind(), strict=True):
             residual.scale = scale  # a view: an update in place reaches it
 
@@ -167,7 +166,13 @@ def gradient_scales(model: nn.Module, workers: int = 1, agree: Agree | None = No
 
 
 def residuals_of(model: nn.Module) -> dict[str, Residual]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, Residual)}
+    """By name, in the order of the modules that have them."""
+    return {
+        f"{name}.{attribute}": value
+        for name, module in model.named_modules()
+        for attribute, value in vars(module).items()
+        if isinstance(value, Residual)
+    }
 
 
 def fp16_forbidden(device_type: str) -> AbstractContextManager:

@@ -57,11 +57,11 @@ PRESETS: dict[str, Preset] = {
         image_size=64,
         tokenizer_vocabulary=4096,
         dvae=DVAEConfig(
-            width=64, groups=3, blocks_per_group=2, codebook_size=1024, decoder_input_width=128, code_std=1.0
+            width=96, groups=3, blocks_per_group=1, codebook_size=1024, decoder_input_width=128, code_std=1.0
         ),
         prior=PriorConfig(
-            layers=12,
-            heads=6,
+            layers=8,
+            heads=4,
             text_length=32,
             text_vocabulary=4096,
             grid_height=16,

@@ -11,7 +11,7 @@ from models.dvae import DVAE
 from models.presets import PRESETS, get_preset
 from models.prior import Prior, PriorConfig, prior_cost
 
-BLOCKS = {"small": 21e6, "base": 0.302e9, "1b": 1.21e9, "2.8b": 2.83e9, "5.5b": 5.55e9, "12b": 12.09e9}
+BLOCKS = {"small": 6.29e6, "base": 0.302e9, "1b": 1.21e9, "2.8b": 2.83e9, "5.5b": 5.55e9, "12b": 12.09e9}
 
 
 def count(model: nn.Module) -> int:

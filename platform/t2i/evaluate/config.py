@@ -48,7 +48,8 @@ class EvaluateConfig:
     """Which captions to draw, how, and what to compare the images with. The pools together fit two cores."""
 
     preset: str = setting("tiny", "model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory; the report goes to <run>/eval")
+    run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip")
+    out: str = setting("${run}/eval", "where the report and all that it rests on go")
     sets: list[CaptionSet] = setting(emoji_sets, "caption sets, one section of the report each")
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all")
     candidates: int = setting(8, "images drawn per caption; CLIP picks the best")

@@ -1,0 +1,50 @@
+"""Copy a run's final models, and nothing else of it, into a directory that can be shipped and served.
+
+    python jobs/export_models.py run=runs/small out=models/trained/small
+
+``out`` is a run directory like any other to serve, generate.py and coco_eval.py. Weights are rounded to bfloat16.
+"""
+
+from __future__ import annotations
+
+import _source  # noqa: F401  isort: skip
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.checkpoint import copy_model
+from models.precision import DTYPES, check_dtype
+from models.settings import setting
+from models.tokenizer import CaptionTokenizer
+from t2i.config import run_job
+from t2i.data import fetch_directory
+
+MODELS = ("dvae/model", "prior/model", "clip/model")
+
+
+@dataclass
+class ExportModels:
+    """Which run, where to, in which format."""
+
+    preset: str = setting("small", "names the default run directory")
+    run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip, finished")
+    out: str = setting("models/trained/${preset}", "local directory for the copies")
+    dtype: str = setting("bfloat16", "number format of the copied weights: bfloat16, or float32 to keep them exact")
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+
+
+def main(config: ExportModels) -> None:
+    out = Path(config.out)
+    CaptionTokenizer.load(fetch_directory(f"{config.run}/tokenizer")).save(out / "tokenizer")
+    for name in MODELS:
+        copy_model(fetch_directory(f"{config.run}/{name}"), out / name, DTYPES[config.dtype])
+    sizes = {str(file.relative_to(out)): file.stat().st_size for file in sorted(out.rglob("*")) if file.is_file()}
+    for name, size in sizes.items():
+        print(f"{size / 1e6:8.2f} MB  {name}")
+    print(f"{sum(sizes.values()) / 1e6:8.2f} MB  {out}")
+
+
+if __name__ == "__main__":
+    run_job(main, ExportModels, "export_models")
