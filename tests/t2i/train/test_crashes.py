@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).with_name("witnessed.py")
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 250
 KILLS = 20
-PATIENCE = 120
+PATIENCE = 300
 
 
 class Run:
