@@ -1,41 +1,19 @@
-"""Image-token shards: Parquet parts of one attempt, and a manifest that names them, written last.
-
-A writer killed half-way leaves parts that no manifest names, and readers look at nothing else; an earlier
-complete set stays readable until the new one is whole.
-"""
+"""Image-token shards: complete sets of Parquet parts with rows ``{"id", "captions", "image_tokens"}``."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 import ray
 from ray.data import Dataset
 
-from models.manifest import MANIFEST
-from t2i.data.errors import DataError
-from t2i.data.storage import filesystem_for, read_file, sha256, write_file
+from t2i.data.parts import Kind, Manifest, is_whole, parquet_bytes, part_files, verify_parts, write_parts
 from t2i.data.tensors import column_array, tensor_column
 
 ROWS_PER_PART = 1024
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a complete set of shards holds: file -> SHA-256, the row count, and what made them."""
-
-    files: dict[str, str]
-    rows: int
-    metadata: dict[str, Any]
+TOKENS = Kind("set of image tokens", "jobs/encode_images.py", "encode")
 
 
 def write_token_shards(
@@ -50,49 +28,16 @@ def write_token_shards(
     Raises:
         DataError: the dataset is empty, which would train nothing.
     """
-    filesystem, root = filesystem_for(directory)
-    attempt = f"attempt-{uuid.uuid4().hex[:12]}"
-    write = partial(_write_part, filesystem=filesystem, folder=f"{root}/{attempt}")
-    parts = dataset.map_batches(write, batch_size=ROWS_PER_PART, batch_format="pyarrow")
-    files, rows = {}, 0
-    for part in parts.iter_rows():
-        files[f"{attempt}/{part['name']}"] = part["sha256"]
-        rows += part["rows"]
-        if progress:
-            progress(rows)
-    if not rows:
-        raise DataError(f"{directory} would hold no row: no image of the source could be used.")
-    manifest = Manifest(dict(sorted(files.items())), rows, dict(metadata))
-    write_file(filesystem, f"{root}/{MANIFEST}", json.dumps(asdict(manifest), indent=2).encode())
-    _remove_other_attempts(filesystem, root, attempt)
-    return manifest
+    return write_parts(
+        dataset, directory, _encode, ".parquet", rows_per_part=ROWS_PER_PART, metadata=metadata, progress=progress
+    )
 
 
-def _write_part(table: pa.Table, filesystem: pafs.FileSystem, folder: str) -> pa.Table:
-    """Write one part under the name of its content, so that a retried task writes the same file again."""
-    parts = []
-    if len(table):
-        sink = pa.BufferOutputStream()
-        pq.write_table(_plain(table), sink, compression="zstd")
-        data = sink.getvalue().to_pybytes()
-        digest = hashlib.sha256(data).hexdigest()
-        parts = [{"name": f"part-{digest[:16]}.parquet", "sha256": digest, "rows": len(table)}]
-        write_file(filesystem, f"{folder}/{parts[0]['name']}", data)
-    schema = pa.schema({"name": pa.string(), "sha256": pa.string(), "rows": pa.int64()})
-    return pa.Table.from_pylist(parts, schema=schema)
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Image tokens as fixed-size lists, which any Parquet reader knows."""
+def _encode(table: pa.Table) -> bytes:
+    """Parquet with image tokens as fixed-size lists, which any Parquet reader knows."""
     tokens = column_array(table["image_tokens"]).astype("int32")
     lists = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), tokens.shape[1])
-    return table.select(["id", "captions"]).append_column("image_tokens", lists)
-
-
-def _remove_other_attempts(filesystem: pafs.FileSystem, root: str, attempt: str) -> None:
-    for entry in filesystem.get_file_info(pafs.FileSelector(root)):
-        if entry.base_name.startswith("attempt-") and entry.base_name != attempt:
-            filesystem.delete_dir(entry.path)
+    return parquet_bytes(table.select(["id", "captions"]).append_column("image_tokens", lists))
 
 
 def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
@@ -102,8 +47,7 @@ def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
         DataError: there is no complete set, or a part is missing or damaged.
     """
     manifest = verify_shards(directory)
-    filesystem, root = filesystem_for(directory)
-    files = [f"{root}/{name}" for name in manifest.files]
+    filesystem, files = part_files(directory, manifest)
     dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None)
     return dataset.map_batches(_as_tensors, batch_format="pyarrow"), manifest.metadata
 
@@ -120,28 +64,9 @@ def verify_shards(directory: str) -> Manifest:
     Raises:
         DataError: there is no manifest, or a part is missing or damaged.
     """
-    filesystem, root = filesystem_for(directory)
-    if not filesystem.get_file_info(f"{root}/{MANIFEST}").is_file:
-        raise DataError(f"{directory} has no complete set of image tokens: run jobs/encode_images.py first.")
-    manifest = Manifest(**json.loads(read_file(f"{directory}/{MANIFEST}")))
-    with ThreadPoolExecutor(8) as pool:
-        hashes = list(pool.map(partial(_hash_or_none, filesystem), [f"{root}/{name}" for name in manifest.files]))
-    for (name, expected), actual in zip(manifest.files.items(), hashes, strict=True):
-        if actual != expected:
-            raise DataError(f"{directory}/{name} is missing or damaged: delete {directory} and encode again.")
-    return manifest
-
-
-def _hash_or_none(filesystem: pafs.FileSystem, file: str) -> str | None:
-    try:
-        return sha256(filesystem, file)
-    except OSError:
-        return None
+    return verify_parts(directory, TOKENS)
 
 
 def is_complete(directory: str, metadata: Mapping[str, Any]) -> bool:
     """Whether ``directory`` holds an undamaged set that was written with the same metadata."""
-    try:
-        return verify_shards(directory).metadata == dict(metadata)
-    except DataError:
-        return False
+    return is_whole(directory, TOKENS, metadata)
