@@ -54,8 +54,11 @@ def write_parts(
     rows_per_part: int,
     metadata: Mapping[str, Any],
     progress: Callable[[int], None] | None = None,
+    before_manifest: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Write batches of ``dataset`` as files by ``encode``; ``progress`` hears the number of rows done so far.
+
+    ``before_manifest`` is called with the number of all rows just before the set counts as whole.
 
     Raises:
         DataError: the dataset is empty, which would train nothing.
@@ -72,6 +75,8 @@ def write_parts(
             progress(rows)
     if not rows:
         raise DataError(f"{directory} would hold no row: no image of the source could be used.")
+    if before_manifest:
+        before_manifest(rows)
     manifest = Manifest(dict(sorted(files.items())), rows, dict(metadata))
     write_file(filesystem, f"{root}/{MANIFEST}", json.dumps(asdict(manifest), indent=2).encode())
     _remove_other_attempts(filesystem, root, attempt)
