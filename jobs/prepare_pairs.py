@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -85,21 +85,23 @@ def describe(config: PreparePairsConfig) -> dict[str, Any]:
     """What decides the result, for the manifest and the report; refuses what cannot be read, before any work."""
     for source in [config.source, *(evaluation.source for evaluation in config.overlap.sets)]:
         data.check_pairs(source)
-    clip = None
-    if config.clip.model:
-        config.clip = replace(config.clip, model=data.absolute(config.clip.model))
-        local = data.fetch_directory(config.clip.model)
-        clip = model_hash(local)
-        load_config_file(local / CONFIG, CLIPConfig)
     rules = {name: asdict(getattr(config, name)) for name in ("images", "captions", "duplicates", "overlap")}
     return {
         "source": asdict(config.source),
         "rules": rules,
         "boilerplate": config.captions.patterns,
-        "clip": clip,
+        "clip": clip_hash(config.clip.model) if config.clip.model else None,
         "format": config.format,
         "rows_per_part": config.rows_per_part,
     }
+
+
+def clip_hash(model_dir: str) -> str:
+    """The name of a CLIP's weights; refuses a directory that holds none."""
+    local = data.fetch_directory(model_dir)
+    name = model_hash(local)
+    load_config_file(local / CONFIG, CLIPConfig)
+    return name
 
 
 def measure(config: PreparePairsConfig, clip: str | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SMALLER = {
+    "prepare_pairs": [],
     "train_tokenizer": [],
     "train_dvae": ["train.steps=3"],
     "encode_images": [],

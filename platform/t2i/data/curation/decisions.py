@@ -15,7 +15,7 @@ from t2i.data.curation.captions import CAPTION_FILTERS
 from t2i.data.curation.gather import KEPT, Captions, Images
 from t2i.data.curation.neighbours import Neighbours, cosine_neighbours, cosine_recall, hash_neighbours
 from t2i.data.curation.overlap import Match, alike_matches, clip_matches, identical_matches
-from t2i.data.curation.settings import CaptionRules, DuplicateRules, ImageRules, OverlapRules, Rules
+from t2i.data.curation.settings import CaptionRules, DuplicateRules, ImageRules, Rules
 
 FILTERS = {
     "unreadable": "the image cannot be decoded",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,8 +51,8 @@ class Images:
 
     def at(self, places: np.ndarray) -> Images:
         """Some of the images, in the order of ``places``."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Images(**{name: None if column is None else column[places] for name, column in columns.items()})
+        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: column[places] for name, column in columns.items() if column is not None})
 
 
 def gather_images(directory: str, rules: CaptionRules) -> tuple[Images, Captions]:
@@ -76,7 +77,7 @@ def gather_evaluation(directory: str, name: str) -> Images:
 
 
 def judge_captions(table: pa.Table, rules: CaptionRules) -> pa.Table:
-    """Rows of an index -> the same with ``code``, ``key``, ``letters`` and ``language`` of each caption, not its text."""
+    """Rows of an index -> the same with lists ``code``, ``key``, ``letters`` and ``language`` in place of captions."""
     judge, codes = CaptionJudge(rules), {"": KEPT} | {name: code for code, name in enumerate(CAPTION_FILTERS)}
     captions = table["captions"].to_pylist()
     judgements = [[judge.judge(caption) for caption in row] for row in captions]
@@ -125,5 +126,8 @@ def concatenate(sets: list[Images]) -> Images | None:
     """Several sets as one, or none."""
     if not sets:
         return None
-    columns = {field.name: [getattr(images, field.name) for images in sets] for field in fields(Images)}
-    return Images(**{name: None if column[0] is None else np.concatenate(column) for name, column in columns.items()})
+    columns: dict[str, Any] = {}
+    for field in fields(Images):
+        parts = [getattr(images, field.name) for images in sets]
+        columns[field.name] = None if parts[0] is None else np.concatenate(parts)
+    return Images(**columns)

@@ -23,7 +23,7 @@ from t2i.data.curation.settings import CLIPUse
 from t2i.data.parts import Kind, is_whole, parquet_bytes, part_files, verify_parts, write_parts
 from t2i.data.readers import read_pairs
 from t2i.data.source import SUFFIXES, SourceConfig, resolve_format
-from t2i.data.storage import list_files
+from t2i.data.storage import absolute, list_files
 from t2i.data.tensors import column_array, tensor_column
 from t2i.data.transforms import ImageError, decode_rgb
 
@@ -63,7 +63,7 @@ def make_index(
     measure = partial(measure_images, with_view=clip.model is not None)
     dataset = read_pairs(source).map_batches(measure, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
     write_parts(
-        _embed(dataset, clip) if clip.model else dataset,
+        _embed(dataset, clip.model, clip) if clip.model else dataset,
         directory,
         _encode,
         ".parquet",
@@ -113,12 +113,12 @@ def _measure(pair: dict[str, Any], with_view: bool) -> tuple[dict[str, Any], np.
     return row, view
 
 
-def _embed(dataset: Dataset, clip: CLIPUse) -> Dataset:
+def _embed(dataset: Dataset, model_dir: str, clip: CLIPUse) -> Dataset:
     from t2i.data.curation.embed import EmbedImages  # imports torch, which the hashes do without
 
     return dataset.map_batches(
         EmbedImages,
-        fn_constructor_args=(clip.model,),
+        fn_constructor_args=(absolute(model_dir),),
         compute=ActorPoolStrategy(size=clip.actors),
         num_cpus=clip.cpus_per_actor,
         num_gpus=clip.gpus_per_actor,

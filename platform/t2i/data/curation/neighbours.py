@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ def hash_neighbours(hashes: np.ndarray, colours: np.ndarray, bits: int, colour: 
 def _bands(hashes: np.ndarray, count: int) -> Iterator[np.ndarray]:
     """The 64 bits cut into ``count`` pieces, each as uint64 [n]."""
     edges = np.linspace(0, 64, count + 1).astype(int)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         yield (hashes >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
 
 

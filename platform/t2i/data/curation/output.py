@@ -1,4 +1,7 @@
-"""Writing the pairs that are left, as Parquet or as a WebDataset, in the reading order of the source."""
+"""Writing the pairs that are left, as Parquet or as a WebDataset.
+
+Within a part they have the order of the source; parts are named by their content.
+"""
 
 from __future__ import annotations
 

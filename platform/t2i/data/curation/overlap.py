@@ -28,7 +28,7 @@ class Match:
 
 def identical_matches(train: Images, evaluation: Images) -> list[Match]:
     """Training images whose pixels are those of an evaluation image."""
-    known = {digest: id for digest, id in zip(evaluation.digest[::-1], evaluation.id[::-1], strict=True)}
+    known = dict(zip(evaluation.digest[::-1], evaluation.id[::-1], strict=True))
     return [
         Match("identical", place, train.id[place], known[digest], 1.0, True)
         for place, digest in enumerate(train.digest)
@@ -44,7 +44,9 @@ def alike_matches(train: Images, evaluation: Images, rules: DuplicateRules) -> l
     colours = np.concatenate([train.colours, evaluation.colours])
     found = hash_neighbours(hashes, colours, rules.bits, rules.colour)
     best: dict[int, Match] = {}
-    for place, other, similarity in zip(*(c.tolist() for c in (found.first, found.second, found.similarity)), strict=True):
+    for place, other, similarity in zip(
+        *(c.tolist() for c in (found.first, found.second, found.similarity)), strict=True
+    ):
         if place < len(train) <= other and (place not in best or similarity > best[place].similarity):
             eval_id = evaluation.id[other - len(train)]
             best[place] = Match("alike", place, train.id[place], eval_id, similarity, True)
@@ -60,7 +62,9 @@ def clip_matches(train: Images, evaluation: Images, threshold: float | None) -> 
         return []
     near_train, near_eval = _nearest(train.embedding, evaluation.embedding)
     goes = np.flatnonzero(near_train.similarity >= threshold)
-    pairs = dict(zip(zip(near_eval.place.tolist(), range(len(evaluation)), strict=True), near_eval.similarity, strict=True))
+    pairs = dict(
+        zip(zip(near_eval.place.tolist(), range(len(evaluation)), strict=True), near_eval.similarity, strict=True)
+    )
     pairs |= {(place, int(near_train.place[place])): near_train.similarity[place] for place in goes.tolist()}
     dropped = {(place, int(near_train.place[place])) for place in goes.tolist()}
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -125,7 +126,7 @@ def _histograms(images: Images, captions: Captions, decisions: Decisions) -> lis
 
 
 def _bins(values: np.ndarray, kept: np.ndarray, edges: tuple[float, ...]) -> list[tuple[str, int, int]]:
-    labels = [f"below {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False))]
+    labels = [f"below {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in itertools.pairwise(edges))]
     place = np.digitize(values, edges)
     before, after = (np.bincount(p, minlength=len(edges) + 1).tolist() for p in (place, place[kept]))
     return list(zip([*labels, f"{edges[-1]:g} and above"], before, after, strict=True))
