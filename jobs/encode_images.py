@@ -57,7 +57,7 @@ def main(config: EncodeImagesConfig) -> None:
         if data.is_complete(directory, metadata):
             print(f"{directory}: already complete", flush=True)
         else:
-            finished = data.finished_shards(directory, metadata)
+            finished = data.finished_parts(directory, metadata)
             pixels = read(source, views, finished, f"{config.run}/tokens/unreadable_{split}", config)
             write(tokenize(pixels, model_dir, config), directory, metadata, finished, config)
 

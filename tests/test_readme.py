@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SMALLER = {
+    "prepare_pairs": [],
     "train_tokenizer": [],
     "train_dvae": ["train.steps=3"],
     "encode_images": [],
@@ -61,10 +62,11 @@ def trained(ray_cluster: None, own_data: Path) -> Path:
     """The run directory after all job commands of the README, as scripts inside this process: they share its Ray."""
     for _, script, *arguments in job_commands():
         here = [re.sub(r"(pairs|held_out)\.parquet", rf"{own_data}/\1.parquet", word) for word in arguments]
-        here = [word for word in here if not word.startswith("run=")]
+        here = [word.replace("runs/mine", f"{own_data}/run") for word in here if not word.startswith("run=")]
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(ROOT)
-            patch.setattr(sys, "argv", [script, *here, f"run={own_data}/run", *SMALLER[Path(script).stem]])
+            run_directory = [] if Path(script).stem == "prepare_pairs" else [f"run={own_data}/run"]
+            patch.setattr(sys, "argv", [script, *here, *run_directory, *SMALLER[Path(script).stem]])
             runpy.run_path(script, run_name="__main__")
     return own_data / "run"
 
@@ -101,6 +103,7 @@ def test_the_jobs_make_a_whole_run(trained: Path) -> None:
     for made in ("tokenizer", "dvae/model", "tokens/train", "prior/model", "clip/model"):
         assert (trained / made / "manifest.json").is_file()
     assert (trained / "eval" / "report.html").is_file()
+    assert (trained / "curated" / "pairs" / "manifest.json").is_file()
     assert list((trained / "generated").glob("*.png"))
 
 

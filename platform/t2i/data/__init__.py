@@ -8,9 +8,10 @@ from t2i.data.captions import Caption, read_captions
 from t2i.data.columns import to_columns
 from t2i.data.decode import decode_pairs, readable_pairs, view_pairs
 from t2i.data.errors import DataError
+from t2i.data.parts import finished_parts
 from t2i.data.readers import check_pairs, read_pairs
 from t2i.data.resume import skip_finished
-from t2i.data.shards import ROWS_PER_PART, finished_shards, is_complete, read_token_shards, write_token_shards
+from t2i.data.shards import ROWS_PER_PART, is_complete, read_token_shards, write_token_shards
 from t2i.data.source import SourceConfig
 from t2i.data.storage import absolute, fetch_directory, filesystem_for, put_directory
 from t2i.data.token_windows import TokenParts
@@ -26,7 +27,7 @@ __all__ = [
     "decode_pairs",
     "fetch_directory",
     "filesystem_for",
-    "finished_shards",
+    "finished_parts",
     "is_complete",
     "put_directory",
     "read_captions",

@@ -22,6 +22,8 @@ from t2i.data.source import SourceConfig, resolve_format
 from t2i.data.storage import list_files, read_path, refusing
 
 PAIRS = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
+ID_COLUMNS = ("id", "key")
+IMAGE_COLUMNS = ("image", "jpg", "png", "webp")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 TEXT_SUFFIXES = ("txt", "json")
@@ -59,17 +61,16 @@ def _open(source: SourceConfig) -> Callable[[], Dataset]:
 def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
     filesystem, files = list_files(source.path, ".parquet")
     names = parquet_columns(filesystem, files)
-    if not {"id", "image"} <= set(names):
+    id, image = (next((name for name in known if name in names), None) for known in (ID_COLUMNS, IMAGE_COLUMNS))
+    if id is None or image is None:
         raise DataError(
             f"path is {source.path!r}: it needs columns id, image and captions, and has {', '.join(names)}."
         )
-    captions = caption_column(source.path, names)
+    columns = [id, image, caption_column(source.path, names)]
 
     def read() -> Dataset:
-        dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(
-            ["id", "image", captions]
-        )
-        return dataset.map_batches(partial(_from_parquet, captions=captions), batch_format="pyarrow")
+        dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(columns)
+        return dataset.map_batches(partial(_from_parquet, columns=columns), batch_format="pyarrow")
 
     return read
 
@@ -106,11 +107,11 @@ def caption_column(path: str, names: list[str]) -> str:
     return found
 
 
-def _from_parquet(table: pa.Table, captions: str) -> pa.Table:
-    """``image`` may be bytes or a struct with a field ``bytes``; captions a list or a single string."""
-    images = [image["bytes"] if isinstance(image, dict) else image for image in table["image"].to_pylist()]
-    ids = [str(id) for id in table["id"].to_pylist()]
-    return pairs_table(ids, images, [as_captions(value) for value in table[captions].to_pylist()])
+def _from_parquet(table: pa.Table, columns: list[str]) -> pa.Table:
+    """Columns of ids, images and captions: images are bytes or structs with ``bytes``, captions lists or strings."""
+    ids, images, captions = (table[column].to_pylist() for column in columns)
+    images = [image["bytes"] if isinstance(image, dict) else image for image in images]
+    return pairs_table([str(id) for id in ids], images, [as_captions(value) for value in captions])
 
 
 def as_captions(value: Any) -> list[str]:

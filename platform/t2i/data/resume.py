@@ -52,10 +52,10 @@ def _find(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return known[np.searchsorted(known, wanted).clip(max=len(known) - 1)] == wanted
 
 
-def part_name(data: bytes) -> tuple[str, str]:
+def part_name(data: bytes, suffix: str = ".parquet") -> tuple[str, str]:
     """The name of a part with this content, and its whole SHA-256."""
     digest = hashlib.sha256(data).hexdigest()
-    return f"part-{digest[:16]}.parquet", digest
+    return f"part-{digest[:16]}{suffix}", digest
 
 
 def find_finished(filesystem: pafs.FileSystem, folder: str) -> Finished:

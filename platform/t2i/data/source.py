@@ -50,8 +50,9 @@ def _by_suffix(path: str) -> str | None:
 
 
 def _by_content(path: str) -> str:
+    """WebDataset first: img2dataset lays a Parquet file of metadata beside every tar."""
     _, files = list_files(path, "")
-    for name in ("parquet", "webdataset"):
+    for name in ("webdataset", "parquet"):
         if any(_by_suffix(file) == name for file in files):
             return name
     raise DataError(f"format cannot be told from path {path!r}: set it to {', '.join(SUFFIXES)}.")

@@ -8,6 +8,7 @@ each node needs its own. A store that is busy or gone for a while is asked again
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from t2i.data.s3 import connect
 from t2i.data.transfer import download, upload, writing
 
 WILDCARDS = "*?["
+ATTEMPT = "attempt-"
+"""How the folders begin that :mod:`t2i.data.parts` writes into."""
 
 
 def filesystem_for(uri: str | Path) -> tuple[pafs.FileSystem, str]:
@@ -50,8 +53,10 @@ def absolute(uri: str | Path) -> str:
 def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
     """The files that end in ``suffix`` in a folder (recursively) or glob, or the one file ``uri``; sorted.
 
+    In a folder that :func:`t2i.data.parts.write_parts` has written, these are the parts its manifest names.
+
     Raises:
-        DataError: nothing is there, or nothing with that suffix.
+        DataError: nothing is there, nothing with that suffix, or a set whose writer has not finished.
     """
     filesystem, path = filesystem_for(uri)
     base = _above_wildcards(path)
@@ -65,7 +70,18 @@ def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
     files = sorted(entry.path for entry in found if entry.is_file and _wanted(entry.path, path, suffix))
     if not files:
         raise DataError(f"path is {uri!r}: it holds nothing that ends in {suffix or 'a known suffix'}.")
+    if any(file.startswith(f"{base}/{ATTEMPT}") for file in files):
+        files = sorted(_named_parts(filesystem, base) & set(files))
     return filesystem, files
+
+
+def _named_parts(filesystem: pafs.FileSystem, folder: str) -> set[str]:
+    """The parts of a set that was written whole; a killed writer leaves others beside them, or no manifest at all."""
+    manifest = f"{folder}/{MANIFEST}"
+    if not filesystem.get_file_info(manifest).is_file:
+        raise DataError(f"path is {folder!r}: it is not complete, so run the job that writes it to its end.")
+    with filesystem.open_input_file(manifest) as file:
+        return {f"{folder}/{name}" for name in json.loads(file.read())["files"]}
 
 
 def _above_wildcards(path: str) -> str:

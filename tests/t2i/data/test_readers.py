@@ -60,6 +60,23 @@ def test_parquet_as_others_write_it(ray_cluster: None, tmp_path: Path, rows: lis
 
 
 @pytest.mark.ray
+def test_what_img2dataset_writes(ray_cluster: None, tmp_path: Path, rows: list[Row], write: Writers) -> None:
+    """Parquet with ``key``, ``jpg`` (null where the download failed) and ``caption``; a table beside every tar."""
+    images = [None, *(row["image"] for row in rows[1:])]
+    table = {"key": [row["id"] for row in rows], "jpg": images, "caption": [row["captions"][0] for row in rows]}
+    metadata = pa.table({"key": table["key"], "url": ["http://x"] * 6, "caption": table["caption"]})
+    pq.write_table(pa.table(table), tmp_path / "00000.parquet")
+    found = taken(SourceConfig(path=str(tmp_path / "00000.parquet")))
+    assert found == [
+        {"id": row["id"], "image": image or b"", "captions": row["captions"][:1]}
+        for row, image in zip(rows, images, strict=True)
+    ]
+    folder = write["webdataset"](rows, tmp_path / "tars")
+    pq.write_table(metadata, folder / "00000.parquet")
+    assert taken(SourceConfig(path=str(folder))) == rows
+
+
+@pytest.mark.ray
 def test_a_missing_image_file_leaves_an_empty_image(
     ray_cluster: None, tmp_path: Path, rows: list[Row], write: Writers
 ) -> None:

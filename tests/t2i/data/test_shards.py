@@ -14,15 +14,16 @@ from ray.data import Dataset
 
 from t2i.data import (
     DataError,
-    finished_shards,
+    finished_parts,
     is_complete,
     read_token_shards,
     skip_finished,
     to_columns,
     write_token_shards,
 )
+from t2i.data.parts import _attempt, _write_part
 from t2i.data.resume import _unfinished, digests
-from t2i.data.shards import _attempt, _write_part, verify_shards
+from t2i.data.shards import _encode, verify_shards
 from t2i.data.tensors import tensor_column
 
 pytestmark = pytest.mark.ray
@@ -86,9 +87,9 @@ def test_a_killed_writer_is_gone_on_with(directory: str) -> None:
     first = token_dataset(100).repartition(10)
     with pytest.raises(KeyboardInterrupt):
         write_token_shards(first, directory, metadata=METADATA, rows_per_part=10, progress=stop_after(40))
-    finished = finished_shards(directory, METADATA)
+    finished = finished_parts(directory, METADATA)
     assert 40 <= len(finished.ids) < 100
-    assert not len(finished_shards(directory, METADATA | {"dvae": "another"}).ids)
+    assert not len(finished_parts(directory, METADATA | {"dvae": "another"}).ids)
 
     rest = skip_finished(token_dataset(100), finished)
     assert rest.count() == 100 - len(finished.ids)
@@ -110,7 +111,7 @@ def stop_after(rows: int) -> Callable[[int], None]:
 def test_a_set_killed_before_its_manifest_needs_no_more_rows(ray_cluster: None, tmp_path: Path) -> None:
     write_token_shards(token_dataset(5), str(tmp_path), metadata=METADATA)
     (tmp_path / "manifest.json").unlink()
-    finished = finished_shards(str(tmp_path), METADATA)
+    finished = finished_parts(str(tmp_path), METADATA)
     rest = skip_finished(token_dataset(5), finished)
     assert write_token_shards(rest, str(tmp_path), metadata=METADATA, finished=finished).rows == 5
     assert read_token_shards(str(tmp_path))[0].count() == 5
@@ -119,13 +120,13 @@ def test_a_set_killed_before_its_manifest_needs_no_more_rows(ray_cluster: None, 
 def test_parts_that_are_damaged_or_share_rows_do_not_count(tmp_path: Path) -> None:
     def part(ids: range) -> Path:
         table = token_table(20).slice(ids.start, len(ids))
-        name = _write_part(table, pafs.LocalFileSystem(), str(tmp_path / _attempt(METADATA)))["name"][0].as_py()
-        return tmp_path / _attempt(METADATA) / name
+        folder = tmp_path / _attempt(METADATA)
+        return folder / _write_part(table, pafs.LocalFileSystem(), str(folder), _encode, ".parquet")["name"][0].as_py()
 
     parts = [part(range(0, 5)), part(range(4, 10)), part(range(10, 15)), part(range(15, 20))]
     parts[2].write_bytes(parts[2].read_bytes()[:-1])
     (parts[0].parent / f"{parts[3].name}.1234.part").write_bytes(b"half")
-    finished = finished_shards(str(tmp_path), METADATA)
+    finished = finished_parts(str(tmp_path), METADATA)
     first = min(path.name for path in parts[:2])
     assert set(finished.files) == {first, parts[3].name}
     kept = range(0, 5) if first == parts[0].name else range(4, 10)

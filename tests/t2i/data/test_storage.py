@@ -60,6 +60,17 @@ def test_a_changed_directory_is_fetched_anew(bucket: str, tmp_path: Path) -> Non
         assert (fetch_directory(f"{bucket}/model") / "weights").read_bytes() == content
 
 
+def test_of_a_set_in_parts_the_manifests_are_listed(root: str) -> None:
+    fill(root, ["set/attempt-1/part-a.parquet", "set/attempt-2/part-b.parquet", "other/attempt.parquet"])
+    with pytest.raises(DataError, match=r"set': it is not complete, so run the job that writes it to its end"):
+        list_files(f"{root}/set", ".parquet")
+    filesystem, path = filesystem_for(root)
+    write_file(filesystem, f"{path}/set/manifest.json", b'{"files": {"attempt-2/part-b.parquet": "hash"}}')
+    assert list_files(f"{root}/set", ".parquet")[1] == [f"{path}/set/attempt-2/part-b.parquet"]
+    assert list_files(f"{root}/set/*/*.parquet", ".parquet")[1] == [f"{path}/set/attempt-2/part-b.parquet"]
+    assert len(list_files(f"{root}/other", ".parquet")[1]) == 1
+
+
 def test_unknown_schemes_and_buckets_are_refused(bucket: str) -> None:
     with pytest.raises(DataError, match=r"^path is 'gs://b/x': use a local path or s3://bucket/key"):
         filesystem_for("gs://b/x")
