@@ -78,10 +78,9 @@ def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
 def _named_parts(filesystem: pafs.FileSystem, folder: str) -> set[str]:
     """The parts of a set that was written whole; a killed writer leaves others beside them, or no manifest at all."""
     manifest = f"{folder}/{MANIFEST}"
-    if not filesystem.get_file_info(manifest).is_file:
+    if not file_info(filesystem, manifest).is_file:
         raise DataError(f"path is {folder!r}: it is not complete, so run the job that writes it to its end.")
-    with filesystem.open_input_file(manifest) as file:
-        return {f"{folder}/{name}" for name in json.loads(file.read())["files"]}
+    return {f"{folder}/{name}" for name in json.loads(read_path(filesystem, manifest))["files"]}
 
 
 def _above_wildcards(path: str) -> str:
