@@ -110,9 +110,9 @@ def test_what_is_not_there_is_not_waited_for(bucket: str, store: FaultyStore) ->
     for missing in (f"{bucket}/missing", "s3://no-such-bucket/a"):
         with pytest.raises(DataError, match=r"^path is .*: it cannot be used \(.*Path does not exist"):
             read_file(missing)
-    with pytest.raises(DataError, match=r"^path is 's3://no-such-bucket/a': .*NO_SUCH_BUCKET"):
-        list_files("s3://no-such-bucket/a/*.tar", ".tar")
-    assert len(store.requests) == 3
+    with pytest.raises(DataError, match=r"^path is 's3://no-such-bucket/a': there is no such file or folder\.$"):
+        list_files("s3://no-such-bucket/a", ".tar")
+    assert len(store.requests) == len(set(store.requests))
 
 
 def test_an_upload_cut_short_never_looks_whole(
