@@ -1,4 +1,6 @@
-"""The whole system on the embedded data: train, draw, measure, serve. Run again, it reuses what is finished.
+"""The whole system on the embedded data: train briefly, draw, measure; then serve the models that come with the code.
+
+Run again, it reuses what is finished.
 
     python jobs/demo.py            (or: make demo)
 
@@ -50,6 +52,7 @@ class Demo:
 
     preset: str = setting("tiny", "model sizes, and the YAML files of all stages")
     run: str = setting("runs/${preset}", "run directory for everything that is made")
+    trained: str = setting("models/trained/small", "models that come with the code, trained for longer, to be served")
     caption: str = setting("a taco, 3D render", "what the service is asked to draw")
     ray: RayConfig = setting(RayConfig, "where to run")
 
@@ -60,18 +63,20 @@ def main(config: Demo) -> None:
     for number, (title, job, config_cls, name) in enumerate(STAGES, start=1):
         announce(number, title, begin)
         job(load_config(config_cls, name, [f"preset={config.preset}", f"run={config.run}"]))
-    announce(len(STAGES) + 1, "Serve the models over gRPC and ask for an image", begin)
+    announce(len(STAGES) + 1, f"Serve {config.trained} over gRPC and ask for images", begin)
     images = ask_a_service(config)
     print(f"\nDone in {clock(begin)}. Look at:")
     for path in (f"{config.run}/eval/val/contact_sheet.png", f"{config.run}/eval/report.html", f"{images}/"):
         print(f"  {path}")
-    print(f"Serve it yourself: make serve RUN={config.run}, then: .venv/bin/t2i generate {config.caption!r} -n 8 -k 2")
+    print(
+        f"Serve it yourself: make serve RUN={config.trained}, then: .venv/bin/t2i generate {config.caption!r} -n 8 -k 2"
+    )
 
 
 def ask_a_service(config: Demo) -> Path:
     """Start the service, send it one request from a client in another process, stop it."""
     images = Path(config.run) / "served"
-    with running_service(ServeConfig(run=config.run, port=0)) as address:
+    with running_service(ServeConfig(run=config.trained, port=0)) as address:
         print(f"serving on {address}", flush=True)
         client = [str(Path(sys.executable).with_name("t2i")), "generate", config.caption, "-n", "8", "-k", "2"]
         subprocess.run([*client, "--out", str(images), "--server", address], check=True)
