@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import Dataset
 
-from t2i.data.parts import Kind, Manifest, is_whole, parquet_bytes, verify_parts, write_parts
+from t2i.data.parts import Kind, Manifest, is_whole, parquet_bytes, part_files, verify_parts, write_parts
 from t2i.data.resume import Finished
-from t2i.data.storage import filesystem_for
 from t2i.data.tensors import column_array, tensor_column
 
 ROWS_PER_PART = 1024
@@ -58,25 +58,19 @@ def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
         DataError: there is no complete set, or a part is missing or damaged.
     """
     manifest = verify_shards(directory)
-    return read_parts(directory, list(manifest.files)), manifest.metadata
-
-
-def read_parts(directory: str, files: list[str], num_cpus: float = 1) -> Dataset:
-    """:func:`read_token_shards` of some of a set's files, each task counting as ``num_cpus``."""
-    filesystem, root = filesystem_for(directory)
-    dataset = ray.data.read_parquet(
-        [f"{root}/{name}" for name in files],
-        filesystem=filesystem,
-        partitioning=None,
-        ray_remote_args={"num_cpus": num_cpus},
-    )
-    return dataset.map_batches(_as_tensors, batch_format="pyarrow", num_cpus=num_cpus)
+    filesystem, files = part_files(directory, manifest)
+    dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None)
+    return dataset.map_batches(_as_tensors, batch_format="pyarrow"), manifest.metadata
 
 
 def _as_tensors(table: pa.Table) -> pa.Table:
+    return table.drop_columns("image_tokens").append_column("image_tokens", tensor_column(token_array(table)))
+
+
+def token_array(table: pa.Table) -> np.ndarray:
+    """The image tokens of a table of a shard, int32 [rows, N]."""
     lists = table["image_tokens"].combine_chunks()
-    tokens = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
-    return table.drop_columns("image_tokens").append_column("image_tokens", tensor_column(tokens))
+    return lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
 
 
 def verify_shards(directory: str) -> Manifest:

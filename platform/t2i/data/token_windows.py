@@ -7,11 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from t2i.data.columns import to_columns
-from t2i.data.shards import read_parts, verify_shards
-from t2i.data.storage import filesystem_for
+from t2i.data.shards import token_array, verify_shards
+from t2i.data.storage import filesystem_for, read_path
+
+READERS = 8
+"""Parts that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,21 @@ class TokenParts:
         def rows(file: str) -> int:
             return pq.read_metadata(f"{root}/{file}", filesystem=filesystem).num_rows
 
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(READERS) as pool:
             return cls(directory, files, list(pool.map(rows, files)))
 
     def read(self, parts: Sequence[int]) -> dict[str, np.ndarray]:
-        """The rows of some parts together, sorted by id, by Ray Data.
+        """The rows of some parts, one part after the other, as columns ``id``, ``captions`` and ``image_tokens``.
 
-        It takes no CPU of the cluster's count: training may have all of them.
+        Not by Ray Data, which waits for CPUs of the cluster's count where training has them all.
         """
-        return to_columns(read_parts(self.directory, [self.files[part] for part in parts], num_cpus=0))
+        filesystem, root = filesystem_for(self.directory)
+
+        def read(part: int) -> pa.Table:
+            return pq.read_table(pa.BufferReader(read_path(filesystem, f"{root}/{self.files[part]}")))
+
+        with ThreadPoolExecutor(READERS) as pool:
+            table = pa.concat_tables(pool.map(read, parts))
+        captions = np.empty(len(table), object)
+        captions[:] = table["captions"].to_pylist()
+        return {"id": np.array(table["id"].to_pylist()), "captions": captions, "image_tokens": token_array(table)}
