@@ -22,7 +22,7 @@ from tests.t2i.train.witnessed import BATCH, ROWS
 
 SCRIPT = Path(__file__).with_name("witnessed.py")
 ROOT = Path(__file__).resolve().parents[3]
-STEPS = 250
+STEPS = 300
 KILLS = 20
 PATIENCE = 300
 
@@ -91,24 +91,35 @@ class Run:
         return dict(found)
 
 
+def kill(process: int) -> bool:
+    """Whether there was such a process to be killed."""
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_a_run_killed_twenty_times_is_bit_for_bit_the_one_that_was_not(tmp_path):
     quiet = Run(tmp_path / "quiet")
     quiet.wait()
     chance = random.Random(0)
     run, kills = Run(tmp_path / "killed"), 0
-    while run.wait_for_steps(chance.randint(2, 24)):
+    while kills < KILLS and run.wait_for_steps(chance.randint(5, 30)):
         time.sleep(chance.random() * 0.1)  # between steps, within one, or while a checkpoint is being written
         victims = run.workers()
+        chance.shuffle(victims)
         if kills % 5 == 4:
             run.kill_driver()
+            kills += 1
         else:
-            for victim in victims if kills % 5 == 3 else chance.sample(victims, min(1, len(victims))):
-                os.kill(victim, signal.SIGKILL)
-        kills += 1
-    assert kills >= KILLS
+            killed = [kill(victim) for victim in (victims if kills % 5 == 3 else victims[:1])]
+            kills += any(killed)
+    assert kills == KILLS
+    run.wait()
     assert run.lines() == quiet.lines()
     assert sorted(run.lines()) == list(range(STEPS))
     weights = [file_hash(each.directory / "run/model/weights.safetensors") for each in (quiet, run)]
@@ -151,6 +162,9 @@ def test_a_lost_node_leaves_fewer_workers_and_the_same_order_of_data(tmp_path):
     assert {line["world"] for line in lines} == {1, 2}
     sampler = EpochSampler([ROWS], BATCH, seed=0)
     for step in range(120):
-        for world in {line["world"] for line in lines if line["step"] == step}:
-            shares = {tuple(line["rows"]) for line in lines if (line["step"], line["world"]) == (step, world)}
-            assert sorted(sum(shares, ())) == sorted(np.concatenate([piece.rows for piece in sampler.rows(step)]))
+        expected = np.concatenate([piece.rows for piece in sampler.rows(step)]).tolist()
+        alone = [line["rows"] for line in lines if (line["step"], line["world"]) == (step, 1)]
+        together = [line["rows"] for line in lines if (line["step"], line["world"]) == (step, 2)]
+        assert all(rows == expected for rows in alone)
+        assert all(rows in (expected[: BATCH // 2], expected[BATCH // 2 :]) for rows in together)
+        assert alone or len(together) >= 2, "a step that was lost half-way is taken again"
