@@ -54,9 +54,16 @@ def token_nats(model: Prior, text: Tensor, image_tokens: Tensor, pads_are_target
     text_logits = model.text_logits(hidden[:, : layout.text_length])
     image_logits = model.image_logits(hidden[:, layout.prefix_length - 1 :])
     targets = text_targets(text, layout, pads_are_targets)
-    text_nats = F.cross_entropy(text_logits.float().mT, targets, ignore_index=IGNORED, reduction="none")
-    image_nats = F.cross_entropy(image_logits.float().mT, image_tokens, reduction="none")
-    return TokenNats(text_nats, targets != IGNORED, image_nats)
+    return TokenNats(_nats(text_logits, targets), targets != IGNORED, _nats(image_logits, image_tokens))
+
+
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logits [B, P, V] and targets int64 [B, P] -> float32 [B, P], 0 where a target is ignored.
+
+    Rows are laid end to end: to have the classes in the middle, as cross_entropy takes batches, is six times slower.
+    """
+    nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
+    return nats.view_as(targets)
 
 
 def text_targets(text: Tensor, layout: StreamLayout, pads_are_targets: bool = False) -> Tensor:
