@@ -68,7 +68,7 @@ def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> P
     """
     import transformers
 
-    model = _llama(shape).to(getattr(torch, dtype))
+    model = llama(shape).to(getattr(torch, dtype))
 
     def measure() -> float:
         clock, prompt = Clock(steps), torch.randint(shape.text_vocabulary, (batch, shape.text_length))
@@ -101,8 +101,8 @@ def dalle_pytorch(shape: PriorConfig, batch: int, steps: int) -> Peer:
     up to cubic. ``generate_images`` is primed with that much of a random image; its encoding is not timed, and the VAE
     is a tiny one. Borders of a step are the beginnings of consecutive forwards.
     """
-    package = _import_dalle_pytorch()
-    model = _dalle(package, shape)
+    package = import_dalle_pytorch()
+    model = dalle(package, shape)
     image_length = shape.grid_height * shape.grid_width
     nodes = [image_length * (1 + sign / math.sqrt(3)) / 2 for sign in (-1, 1)]
     starts = [max(0, round(node - steps / 2)) for node in nodes]
@@ -137,7 +137,7 @@ def _dalle_window(model: Any, shape: PriorConfig, batch: int, start: int, steps:
     raise UserError(f"{steps} steps do not fit into the image after its token {start}: take fewer.")
 
 
-def _llama(shape: PriorConfig) -> Any:
+def llama(shape: PriorConfig) -> Any:
     """As many weights per layer as our block, token ids of the whole stream, logits of the image tokens only."""
     import transformers
 
@@ -160,7 +160,7 @@ def _llama(shape: PriorConfig) -> Any:
     return model
 
 
-def _dalle(package: Any, shape: PriorConfig) -> Any:
+def dalle(package: Any, shape: PriorConfig) -> Any:
     """Its own defaults but for the sizes. Its MLP is gated: 12 D² weights a layer where ours and Llama's have 8 D²."""
     if shape.grid_height != shape.grid_width:
         raise UserError("dalle-pytorch draws square grids only: compare it at a preset with one.")
@@ -189,7 +189,7 @@ _UNUSED = {
 }
 
 
-def _import_dalle_pytorch() -> Any:
+def import_dalle_pytorch() -> Any:
     """The package; empty modules stand in for :data:`_UNUSED` while it is imported, and are gone afterwards."""
     stand_ins = {name: _stand_in(name, names) for name, names in _UNUSED.items() if name not in sys.modules}
     sys.modules.update(stand_ins)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from _peers import _dalle, _import_dalle_pytorch, _llama
+from _peers import dalle, import_dalle_pytorch, llama
 from models.prior import Prior, PriorConfig, prior_loss
 
 
@@ -36,7 +36,7 @@ def transformers_llama(shape: PriorConfig, batch: int) -> Trainee:
     """``LlamaForCausalLM`` over the same stream as one vocabulary, its loss at every position."""
     import transformers
 
-    model = _llama(shape)
+    model = llama(shape)
     model.lm_head = nn.Linear(shape.width, shape.layout.vocabulary, bias=False)
     stream = torch.randint(shape.layout.vocabulary, (batch, shape.layout.length + 1))
     name = f"transformers {transformers.__version__}"
@@ -45,8 +45,8 @@ def transformers_llama(shape: PriorConfig, batch: int) -> Trainee:
 
 def dalle_pytorch(shape: PriorConfig, batch: int) -> Trainee:
     """``DALLE.forward(return_loss=True)`` with full attention, its default."""
-    package = _import_dalle_pytorch()
-    model = _dalle(package, shape)
+    package = import_dalle_pytorch()
+    model = dalle(package, shape)
     text = torch.randint(1, shape.text_vocabulary, (batch, shape.text_length))
     image_tokens = _image_tokens(shape, batch)
     return _trainee(f"dalle-pytorch {package.__version__}", model, lambda: model(text, image_tokens, return_loss=True))
