@@ -22,6 +22,7 @@ VAL = "jobs/datasets/emoji64/val.parquet"
 def config(run: Path, prompts: Path) -> CocoEval:
     return CocoEval(
         run=str(run),
+        out=f"{run}/eval",
         sets=[CaptionSet("val", SourceConfig(VAL)), CaptionSet("prompts", SourceConfig(str(prompts)), images=False)],
         captions=24,
         candidates=2,
