@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
-RUN ?= runs/tiny
+RUN ?= models/trained/small
 PORT ?= 50051
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## train, evaluate and serve the tiny preset on the embedded data (about 13 minutes)
+demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 13 minutes)
 	$(BIN)/python jobs/demo.py
 
 test: $(STAMP) ## every test that needs no GPU
@@ -62,7 +62,7 @@ bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/bench_stages.py peers=true
 	$(PEERS)/bin/python jobs/bench_train.py peers=true
 
-serve: $(STAMP) ## serve the models of RUN (default runs/tiny) on 127.0.0.1:PORT (default 50051)
+serve: $(STAMP) ## serve the models of RUN (default: those that come with the code) on 127.0.0.1:PORT (default 50051)
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT)
 
 clean: ## remove the environment, caches and runs
