@@ -21,6 +21,7 @@ from torch import nn
 from _bench import gemm_flops, machine, medians, read_bandwidth, seconds
 from _peers import dalle_pytorch, hf_static_cache
 from _samplers import DenseSampler, busy_engine, feed_whole_streams, new_prior, time_engine, time_parts
+from _shape import ComparedPrior
 from models.prior import PriorConfig, prior_cost
 from models.prior.accounting import mean_image_keys
 from models.prior.packed import PackedLinear
@@ -31,31 +32,15 @@ Measures = dict[str, Callable[[], float]]
 
 
 @dataclass
-class BenchEngine:
+class BenchEngine(ComparedPrior):
     """The shape, and what to compare."""
 
-    layers: int = setting(12, "layers of the prior")
-    heads: int = setting(8, "heads of 64 each")
-    grid: int = setting(32, "rows and columns of image tokens")
-    text_length: int = setting(256, "text positions")
-    codebook_size: int = setting(8192, "image tokens to draw from")
     batches: list[int] = setting(lambda: [1, 16, 64], "candidates that are sampled together, a table each")
     curve: list[int] = setting(lambda: [1, 4, 16, 64, 128, 256, 512], "candidates of one caption, for the cost curve")
     steps: int = setting(16, "steps of one timing")
     repeats: int = setting(5, "timings of each, in turn; the median counts")
     threads: int = setting(2, "CPU threads")
     peers: bool = setting(False, "also time transformers and dalle-pytorch")
-
-    @property
-    def shape(self) -> PriorConfig:
-        return PriorConfig(
-            layers=self.layers,
-            heads=self.heads,
-            text_length=self.text_length,
-            grid_height=self.grid,
-            grid_width=self.grid,
-            codebook_size=self.codebook_size,
-        )
 
 
 def main(config: BenchEngine) -> None:

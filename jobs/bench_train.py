@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from _bench import gemm_flops, machine, medians, seconds
 from _memory import peak_memory
+from _shape import ComparedPrior
 from _train_peers import Trainee, dalle_pytorch, ours, transformers_llama
 from models.prior import PriorConfig, stream_flops
 from models.settings import setting
@@ -43,14 +44,9 @@ ROWS = 256
 
 
 @dataclass
-class BenchTrain:
+class BenchTrain(ComparedPrior):
     """The shapes, and what to compare."""
 
-    layers: int = setting(12, "layers of the prior that is set beside others")
-    heads: int = setting(8, "its heads of 64 each")
-    grid: int = setting(32, "rows and columns of image tokens")
-    text_length: int = setting(256, "text positions")
-    codebook_size: int = setting(8192, "image tokens")
     batch: int = setting(1, "streams of a step")
     repeats: int = setting(5, "timings of each, in turn; the median counts")
     threads: int = setting(2, "CPU threads")
@@ -58,17 +54,6 @@ class BenchTrain:
     cluster: bool = setting(True, "also time one and two workers, and Ray beside a bare loop, on a small prior")
     rounds: int = setting(3, "runs of each way to train in a cluster, in turn")
     steps: int = setting(40, "steps of such a run")
-
-    @property
-    def shape(self) -> PriorConfig:
-        return PriorConfig(
-            layers=self.layers,
-            heads=self.heads,
-            text_length=self.text_length,
-            grid_height=self.grid,
-            grid_width=self.grid,
-            codebook_size=self.codebook_size,
-        )
 
 
 def main(config: BenchTrain) -> None:

@@ -119,10 +119,6 @@ class GradientScales:
         """The scales by the names of their groups, to log; waits for the device."""
         return dict(zip(self._names, self._scale.tolist(), strict=True))
 
-    def scales(self) -> Tensor:
-        """The scales float32 [groups], to log: a copy, on the device."""
-        return self._scale.clone()
-
     def state_dict(self) -> dict[str, Tensor]:
         """``scale`` float32 [groups] and ``since`` int64 [groups]."""
         return {"scale": self._scale.clone(), "since": self._since.clone()}

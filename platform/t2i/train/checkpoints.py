@@ -119,7 +119,11 @@ def read_checkpoint(directory: Path, state: TrainState) -> None:
     tensors = dict(state.tensors())
     with warnings.catch_warnings(action="ignore"):  # that each worker reads for itself is on purpose
         dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
-    state.ema.load_state_dict({name: tensors[f"ema/{name}"] for name in state.ema.state_dict()})
+    state.ema.load_state_dict(_part(tensors, "ema/"))
     if state.scales:
-        state.scales.load_state_dict({name: tensors[f"scales/{name}"] for name in state.scales.state_dict()})
+        state.scales.load_state_dict(_part(tensors, "scales/"))
     state.set_numbers(json.loads((directory / STATE).read_text()))
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -46,8 +46,8 @@ def fit(
 
     ``read`` gives the training and the validation set, which are gathered into memory, or the parts of a training set
     that need not be. It is called only if there is anything left to train: a finished run returns at once, without Ray.
-    ``inputs`` names what else the result depends on (sources, hashes of
-    other models); like the configuration it may not change within a run.
+    ``inputs`` names what else the result depends on (sources, hashes of other models); like the configuration it may
+    not change within a run.
 
     Raises:
         RunChanged: ``directory`` was begun with another configuration or other inputs.

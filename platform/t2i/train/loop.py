@@ -104,8 +104,9 @@ class TrainLoop:
             scalars = self.run_step()
             self.after_step(scalars, begun)
         self.feed.close()
-        metrics = self.validate() | self._timing()
-        self.reporter.finish(self._averaged(), metrics)
+        averaged = self._averaged()
+        metrics = self.validate(averaged) | self._timing()
+        self.reporter.finish(averaged, metrics)
         return metrics
 
     def restore(self) -> None:
@@ -169,7 +170,7 @@ class TrainLoop:
         if values:
             self.reporter.scalars(self.state.step, values)
         if self._due(self.config.validate_every) and self.state.step < self.config.steps:
-            self.validate()
+            self.validate(self._averaged())
         if saving:
             self.save()
 
@@ -186,11 +187,10 @@ class TrainLoop:
         scales = self.state.scales.named() if self.state.scales else {}
         return values | {"lr": self.lr(step - 1)} | {f"scale/{name}": scale for name, scale in scales.items()}
 
-    def validate(self) -> dict[str, float]:
-        """Metrics and pictures of the EMA model, by the first worker."""
+    def validate(self, model: nn.Module | None) -> dict[str, float]:
+        """Metrics and pictures of the averaged ``model``, by the first worker, which alone has it."""
         metrics: dict[str, float] = {}
         pictures: dict[str, Tensor] = {}
-        model = self._averaged()
         if model is not None:
             metrics = self.task.validate(model, self.validation, self.config.validation_batch_size)
             pictures = self.task.pictures(model, self.validation)

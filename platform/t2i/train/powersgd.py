@@ -51,8 +51,7 @@ class PowerSGD:
     def settle_errors(self) -> dict[str, Tensor]:
         """Every worker's error becomes the mean over workers, which changes nothing in what is sent in all; returned
         by parameter name, it is the state to resume with, on any number of workers."""
-        for compression in self._compressions.values():
-            _mean([compression.error]).wait()
+        _mean([compression.error for compression in self._compressions.values()]).wait()
         return {self._names[p]: compression.error for p, compression in self._compressions.items()}
 
     def average(self, bucket: dist.GradBucket) -> Future[Tensor]:

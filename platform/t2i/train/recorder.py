@@ -27,7 +27,7 @@ class Recorder:
             self._writer.add_scalar(name, value, step)
 
     def scales(self, step: int, scales: Mapping[str, float]) -> None:
-        """Add the gradient scale of every block, ``scale/block_07_mlp``, and a histogram of log2 of them all.
+        """Add the gradient scale of every block, ``scale/blocks.7.add_mlp``, and a histogram of log2 of them all.
 
         The paper's prior has 128 of them: too many for every line of the log, so ask for it at validations.
         """

@@ -56,8 +56,8 @@ class Watch:
         self._scales: dict[str, float] = {}
         self._copier = None if run.is_local else NewestOnly(self._copy, f"logs and pictures of {run.uri}")
 
-    def step(self, step: int, seconds: float, data_wait: float) -> None:
-        """Update number ``step`` took ``seconds``, of which ``data_wait`` were spent waiting for its batch."""
+    def step(self, seconds: float, data_wait: float) -> None:
+        """An update took ``seconds``, of which ``data_wait`` were spent waiting for its batch."""
         self._throughput.step(seconds, data_wait)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> dict[str, float]:

@@ -99,7 +99,7 @@ class RayReporter:
 
     def step(self, step: int, seconds: float, waited: float) -> None:
         if self._watch:
-            self._watch.step(step, seconds, waited)
+            self._watch.step(seconds, waited)
         now = time.monotonic()
         if self._progress and now >= self._next_progress:
             self._next_progress = now + poll_seconds(self._run)

@@ -21,6 +21,7 @@ from models.tokenizer import CaptionTokenizer
 from t2i.train.config import TrainConfig
 from t2i.train.feed import InMemory
 from t2i.train.loop import TrainLoop
+from t2i.train.optim import OptimizerConfig
 from t2i.train.parallel import Worker
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
@@ -93,8 +94,12 @@ def run(rank: int, world: int, per_node: int, config: TrainConfig, models: Path,
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    sizes = PriorTaskConfig(model=SIZES, lr=1e-2, warmup_steps=1, bpe_dropout=0.1, caption_dropout=0.1)
-    task = PriorTask(sizes, str(models / "tokenizer"), str(models / "dvae"))
+    # A softmax ignores keys' biases: their gradients are rounding alone, of which a tiny epsilon would make steps.
+    optimizer = OptimizerConfig(beta2=0.96, epsilon=1e-5, clip_norm=4.0, ema_decay=0.99)
+    settings = PriorTaskConfig(
+        model=SIZES, optimizer=optimizer, lr=1e-2, warmup_steps=1, bpe_dropout=0.1, caption_dropout=0.1
+    )
+    task = PriorTask(settings, str(models / "tokenizer"), str(models / "dvae"))
     worker = Worker(rank, world, per_node)
     TrainLoop(task, config, InMemory(columns()), columns(), Files(path, worker), worker).run()
     if world > 1:

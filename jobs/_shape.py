@@ -1,0 +1,30 @@
+"""The prior that the benchmarks set beside other people's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.prior import PriorConfig
+from models.settings import setting
+
+
+@dataclass
+class ComparedPrior:
+    """Its sizes, as settings."""
+
+    layers: int = setting(12, "layers of the prior")
+    heads: int = setting(8, "heads of 64 each")
+    grid: int = setting(32, "rows and columns of image tokens")
+    text_length: int = setting(256, "text positions")
+    codebook_size: int = setting(8192, "image tokens to draw from")
+
+    @property
+    def shape(self) -> PriorConfig:
+        return PriorConfig(
+            layers=self.layers,
+            heads=self.heads,
+            text_length=self.text_length,
+            grid_height=self.grid,
+            grid_width=self.grid,
+            codebook_size=self.codebook_size,
+        )
