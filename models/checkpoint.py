@@ -50,13 +50,26 @@ def load_model(
     verify(directory)
     config = load_config_file(directory / CONFIG, config_cls)
     model = cls(config)
-    try:
-        model.load_state_dict(safetensors.torch.load_file(directory / WEIGHTS, device="cpu"))
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{directory} does not hold a {cls.__name__}: {str(error).splitlines()[-1].strip()}"
-        ) from error
+    _load_weights(model, directory)
     return cast_for_inference(model.to(device).eval(), PRIOR_DTYPES[dtype])
+
+
+def start_from(model: nn.Module, directory: str | Path) -> None:
+    """Give ``model``, on any device, the weights of a model directory, in its own precision.
+
+    Raises:
+        CheckpointError: the directory is missing, incomplete, damaged, or holds a model of other sizes.
+    """
+    verify(Path(directory))
+    _load_weights(model, Path(directory))
+
+
+def _load_weights(model: nn.Module, directory: Path) -> None:
+    try:
+        model.load_state_dict(load_tensors(directory / WEIGHTS))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{directory} does not hold such a {type(model).__name__}: {reason}") from error
 
 
 def copy_model(source: Path, directory: Path, dtype: torch.dtype) -> Path:

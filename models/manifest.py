@@ -25,17 +25,12 @@ class CheckpointError(UserError):
     """A model directory is missing, incomplete or damaged."""
 
 
-def write_manifest(directory: Path) -> None:
-    """Hash every file of ``directory`` into its manifest; calling this is what makes the directory whole."""
-    _write(directory, MANIFEST)
+def write_manifest(directory: Path, rank: int = 0, world: int = 1) -> None:
+    """Hash every file of ``directory``, writer ``rank``'s alone, into the manifest of that one of ``world`` writers.
 
-
-def write_manifest_part(directory: Path, rank: int, world: int) -> None:
-    """Hash every file of ``directory`` into the manifest of one of ``world`` writers; it holds that writer's alone."""
-    _write(directory, f"manifest-{rank:05}-of-{world:05}.json")
-
-
-def _write(directory: Path, manifest: str) -> None:
+    Calling this is what makes the directory whole.
+    """
+    manifest = MANIFEST if world == 1 else f"manifest-{rank:05}-of-{world:05}.json"
     files = {
         file.name: file_hash(file)
         for file in sorted(directory.iterdir())

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -25,6 +27,7 @@ from t2i.data.s3 import connect
 from t2i.data.transfer import download, upload, writing
 
 WILDCARDS = "*?["
+A_DAY = 86_400
 ATTEMPT = "attempt-"
 """How the folders begin that :mod:`t2i.data.parts` writes into."""
 
@@ -175,6 +178,8 @@ def put_directory(directory: str | Path, uri: str) -> None:
 def fetch_directory(uri: str | Path) -> Path:
     """A local path of a directory that has a manifest: itself, or a copy kept per content of the manifest(s).
 
+    A copy that nobody has asked for in a day makes room for the next.
+
     Raises:
         CheckpointError: it is not whole, or a file came damaged.
         DataError: it cannot be read.
@@ -188,12 +193,22 @@ def fetch_directory(uri: str | Path) -> Path:
         content = hashlib.sha256(b"".join(manifests.values())).hexdigest()
         cache = Path(tempfile.gettempdir()) / f"t2i-{os.getuid()}" / content
         if not cache.is_dir():
+            cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _delete_older(cache.parent, time.time() - A_DAY)
             _download(filesystem, source, manifests, cache)
+        os.utime(cache)
     return cache
 
 
+def _delete_older(folder: Path, than: float) -> None:
+    """Delete the folders in ``folder`` that were last used before ``than``, in seconds since 1970."""
+    for copy in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process of this node deletes it, too
+            if copy.stat().st_mtime < than:
+                shutil.rmtree(copy)
+
+
 def _download(filesystem: pafs.FileSystem, source: str, manifests: dict[str, bytes], cache: Path) -> None:
-    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.parent) as partial_copy:
         copy = Path(partial_copy, "copy")
         copy.mkdir()

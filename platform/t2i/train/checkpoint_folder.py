@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ from typing import TypeVar
 from safetensors import SafetensorError
 
 from models.errors import UserError
-from models.manifest import CheckpointError, is_manifest, verify, whole_set, write_manifest_part
+from models.manifest import CheckpointError, is_manifest, verify, whole_set, write_manifest
 from t2i.data.storage import (
     delete_file,
     delete_folder,
@@ -41,6 +42,14 @@ class CheckpointNotSaved(UserError):
     """A checkpoint could not be kept: older ones stand, training can go on, and the next one may succeed."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """A whole checkpoint: its name in the folder, and a verified local copy."""
+
+    name: str
+    local: Path
+
+
 class CheckpointFolder:
     """Folders whose names sort by age, each whole or not by its manifests (:mod:`models.manifest`)."""
 
@@ -54,7 +63,7 @@ class CheckpointFolder:
             found = list_folder(self.filesystem, self.path)
         return [info.base_name for info in found if not info.is_file]
 
-    def newest(self) -> str | None:
+    def newest(self) -> Found | None:
         """The newest whole one; any newer is ignored with a warning.
 
         Raises:
@@ -62,11 +71,9 @@ class CheckpointFolder:
         """
         for name in reversed(self.names()):
             try:
-                self.fetch(name)
+                return Found(name, self.fetch(name))
             except CheckpointError as error:
                 log.warning("ignoring %s: %s", name, error)
-            else:
-                return name
         return None
 
     def fetch(self, name: str) -> Path:
@@ -80,12 +87,15 @@ class CheckpointFolder:
         verify(local)
         return local
 
-    def put(self, directory: Path, name: str, metric: float | None = None) -> None:
-        """Copy a checkpoint in, its manifest last; it remembers its ``metric``.
+    def put(self, directory: Path, name: str, metric: float | None = None, rank: int = 0, world: int = 1) -> None:
+        """Copy in what ``directory`` holds of a checkpoint, the manifest of it last; it remembers its ``metric``.
 
         Raises:
-            CheckpointNotSaved: the disk is full or the store is lost; what was there before is untouched.
+            CheckpointNotSaved: the disk is full or the store is lost; what was there before is untouched, and the
+                other writers' parts never become a whole checkpoint.
         """
+        with saving(name, directory):
+            write_manifest(directory, rank, world)
         with saving(name, self.uri):
             try:
                 if metric is not None:
@@ -94,16 +104,6 @@ class CheckpointFolder:
             except BaseException:
                 _try("remove what was written of", name, partial(self._take_back, directory, name))
                 raise
-
-    def put_part(self, directory: Path, name: str, rank: int, world: int, metric: float | None = None) -> None:
-        """:meth:`put` by one of ``world`` writers, whose own files are in ``directory``, without a manifest.
-
-        Raises:
-            CheckpointNotSaved: as there; the other writers' parts then never become a whole checkpoint.
-        """
-        with saving(name, directory):
-            write_manifest_part(directory, rank, world)
-        self.put(directory, name, metric)
 
     def _take_back(self, directory: Path, name: str) -> None:
         """Delete the files of ``directory`` from a checkpoint, and that if no other writer's are in it."""

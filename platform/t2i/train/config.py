@@ -19,6 +19,7 @@ class TrainConfig(TrackerConfig):
     steps: int = setting(1000, "updates in all; may be raised later to go on")
     batch_size: int = setting(64, "images of one update, over all workers")
     accumulate: int = setting(1, "parts that a worker computes its share of an update in, to save memory")
+    start_from: str | None = setting(None, "model directory whose weights a new run begins with; empty: random ones")
     seed: int = setting(0, "of the initial weights, the order of the data and all noise")
     precision: str = setting("bf16", "bf16, fp16 or fp32 for activations; weights and optimizer stay fp32")
     compile: bool = setting(False, "compile the model's forward with torch.compile")

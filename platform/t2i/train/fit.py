@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2.api.callback import RayTrainCallback
 
 from models.errors import UserError
-from t2i.data import TokenParts, to_columns
+from t2i.data import TokenParts, absolute, to_columns
 from t2i.logs import get_logger
 from t2i.train.config import TrainConfig
 from t2i.train.loop import describe
@@ -53,6 +53,8 @@ def fit(
         RunChanged: ``directory`` was begun with another configuration or other inputs.
         UserError: what a worker found wrong with data or configuration.
     """
+    if config.start_from:
+        config = replace(config, start_from=absolute(config.start_from))
     run = RunDirectory(directory)
     run.claim(describe(task, config) | {"inputs": dict(inputs or {})})
     metrics = run.finished(config.steps)

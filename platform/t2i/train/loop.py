@@ -13,8 +13,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from models.checkpoint import start_from
 from models.errors import UserError
 from models.gradient_scaling import gradient_scales
+from t2i.data import fetch_directory
 from t2i.train.checkpoints import Snapshot, TrainState, read_checkpoint
 from t2i.train.config import TrainConfig
 from t2i.train.ema import EMA
@@ -82,6 +84,9 @@ class TrainLoop:
         self.task, self.config, self.reporter, self.worker = task, config, reporter, worker
         torch.manual_seed(config.seed)
         model = task.build().to(worker.device)
+        self.newest = reporter.newest_checkpoint()
+        if config.start_from and not self.newest:
+            start_from(model, fetch_directory(config.start_from))
         self.feed = Feed(task, model, train, config, worker.rank, worker.world, worker.device.type == "cuda")
         self.validation = task.prepare(validation, model) if worker.rank == 0 else {}
         blocks = task.residual_blocks(model)
@@ -111,9 +116,8 @@ class TrainLoop:
 
     def restore(self) -> None:
         """Take up the newest whole checkpoint, if there is any."""
-        directory = self.reporter.newest_checkpoint()
-        if directory is not None:
-            read_checkpoint(directory, self.state)
+        if self.newest:
+            read_checkpoint(self.newest, self.state)
         self.reporter.begin(self.state.step)
 
     def run_step(self) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from t2i.data.storage import (
     refusing,
     write_file,
 )
-from t2i.train.checkpoint_folder import CheckpointFolder
+from t2i.train.checkpoint_folder import CheckpointFolder, Found
 from t2i.train.newest_only import NewestOnly
 
 CHECKPOINTS = "checkpoints"
@@ -127,8 +127,8 @@ class RunDirectory:
         with refusing(self.uri):
             delete_file(self.filesystem, f"{self.path}/{CHECKPOINTS}/checkpoint_manager_snapshot.json")
 
-    def newest_checkpoint(self) -> str | None:
-        """The name of the newest checkpoint that is whole; any newer one is ignored with a warning.
+    def newest_checkpoint(self) -> Found | None:
+        """The newest checkpoint that is whole; any newer one is ignored with a warning.
 
         Raises:
             DataError: the store does not answer, which must not be taken for there being none.
@@ -144,32 +144,23 @@ class RunDirectory:
         """
         return self.checkpoints.fetch(name)
 
-    def put_checkpoint(self, directory: Path, name: str, keep: int, metric: float | None = None) -> str:
-        """Copy a checkpoint in, with its manifest, and delete older ones; returns its path.
-
-        There stay the ``keep`` newest and the one of the smallest ``metric`` (such as a validation loss).
-
-        Raises:
-            CheckpointNotSaved: the disk is full or the store is lost; what was there before is untouched.
-        """
-        self.checkpoints.put(directory, name, metric)
-        self.checkpoints.prune(name, keep)
-        return f"{self.checkpoints.path}/{name}"
-
-    def put_checkpoint_part(
-        self, directory: Path, name: str, rank: int, world: int, keep: int, metric: float | None = None
+    def put_checkpoint(
+        self, directory: Path, name: str, keep: int, metric: float | None = None, rank: int = 0, world: int = 1
     ) -> str:
-        """:meth:`put_checkpoint` by one of ``world`` writers, whose own files are in ``directory``, without a manifest.
+        """Copy in the files of one of ``world`` writers, ``directory``'s, which get their manifest; returns the path.
 
-        The checkpoint is whole when all have done this. ``name`` is that of :func:`checkpoint_name` with an attempt,
-        which all share and no earlier start of the run had. Rank 0 alone gives the metric and deletes older ones.
+        The checkpoint is whole when all have done this. The name of several writers' is that of
+        :func:`checkpoint_name` with an attempt, which all share and no earlier start of the run had. Rank 0 alone gives
+        the metric and deletes older ones: there stay the ``keep`` newest and the one of the smallest ``metric`` (as of
+        a validation).
 
         Raises:
-            CheckpointNotSaved: as there; the other writers' parts then never become a whole checkpoint.
+            CheckpointNotSaved: the disk is full or the store is lost; what was there before is untouched, and the
+                other writers' parts never become a whole checkpoint.
         """
-        if "-" not in name:
+        if world > 1 and "-" not in name:
             raise ValueError(f"{name} names no attempt: parts of two attempts would be taken for one checkpoint")
-        self.checkpoints.put_part(directory, name, rank, world, metric if rank == 0 else None)
+        self.checkpoints.put(directory, name, metric if rank == 0 else None, rank, world)
         if rank == 0:
             self.checkpoints.prune(name, keep)
         return f"{self.checkpoints.path}/{name}"

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from models.checkpoint import save_model
 from models.errors import UserError
 from models.gradient_scaling import LEAST
-from models.manifest import write_manifest
 from t2i.logs import get_logger
 from t2i.train.checkpoint_folder import CheckpointNotSaved, saving
 from t2i.train.config import TrainConfig
@@ -86,7 +85,9 @@ class RayReporter:
 
     def newest_checkpoint(self) -> Path | None:
         newest = self._run.newest_checkpoint() if self._first else None
-        name, self._attempt = broadcast_from_rank_zero((newest, uuid.uuid4().hex[:8]))
+        name, self._attempt = broadcast_from_rank_zero((newest and newest.name, uuid.uuid4().hex[:8]))
+        if newest:
+            return newest.local
         return None if name is None else self._run.fetch_checkpoint(name)
 
     def begin(self, step: int) -> None:
@@ -151,12 +152,7 @@ class RayReporter:
         try:
             with saving(name, directory):
                 write(directory)
-                if writers == 1:
-                    write_manifest(directory)
-            if writers > 1:
-                self._run.put_checkpoint_part(directory, name, rank, writers, keep, metric)
-            else:
-                self._run.put_checkpoint(directory, name, keep, metric)
+            self._run.put_checkpoint(directory, name, keep, metric, rank, writers)
             if self._watch:
                 self._watch.checkpoint()
         except CheckpointNotSaved as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,23 @@ def test_a_changed_directory_is_fetched_anew(bucket: str, tmp_path: Path) -> Non
         write_manifest(tmp_path)
         put_directory(tmp_path, f"{bucket}/model")
         assert (fetch_directory(f"{bucket}/model") / "weights").read_bytes() == content
+
+
+def test_a_copy_that_nobody_asks_for_makes_room(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("old", "used", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text(name)
+        write_manifest(tmp_path / name)
+        put_directory(tmp_path / name, f"{bucket}/{name}")
+    old, used = fetch_directory(f"{bucket}/old"), fetch_directory(f"{bucket}/used")
+    for copy in (old, used):
+        os.utime(copy, (0, 0))
+    fetch_directory(f"{bucket}/used")
+    fetch_directory(f"{bucket}/new")
+    assert used.exists()
+    assert not old.exists()
+    assert (fetch_directory(f"{bucket}/old") / "weights").read_text() == "old"
 
 
 def test_of_a_set_in_parts_the_manifests_are_listed(root: str) -> None:

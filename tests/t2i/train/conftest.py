@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.manifest import write_manifest
 from t2i.train.optim import OptimizerConfig
 from t2i.train.run_directory import RunDirectory, checkpoint_name
 from t2i.train.tasks.base import Task
@@ -94,8 +93,8 @@ class Recording:
     finished: bool = False
 
     def newest_checkpoint(self) -> Path | None:
-        name = self.run.newest_checkpoint()
-        return None if name is None else self.run.fetch_checkpoint(name)
+        newest = self.run.newest_checkpoint()
+        return newest and newest.local
 
     def begin(self, step: int) -> None:
         self.begun_at = step
@@ -112,7 +111,6 @@ class Recording:
     def checkpoint(self, step: int, writers: int, write: Callable[[Path], None]) -> None:
         directory = Path(self.run.path) / "written" / str(step)
         write(directory)
-        write_manifest(directory)
         self.run.put_checkpoint(directory, checkpoint_name(step), self.keep)
 
     def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:

@@ -139,7 +139,7 @@ def test_a_store_that_is_busy_and_then_away_stops_nothing(store, bucket, tmp_pat
     taken = Counter(line["step"] for line in run.witnessed())
     assert taken == dict.fromkeys(range(400), 2), "no worker was lost, so none took a step twice"
     directory = RunDirectory(f"{bucket}/run")
-    assert directory.newest_checkpoint() == "step_0000400"
+    assert directory.newest_checkpoint().name == "step_0000400"
     assert directory.finished(400)
 
 

@@ -59,7 +59,7 @@ def test_a_run_survives_what_the_user_must_mend_and_a_killed_worker(
     assert (tmp_path / "killed").exists()
     assert result.metrics["mse"] == pytest.approx(expected, rel=1e-4)
     assert is_complete(result.model)
-    assert RunDirectory(directory).newest_checkpoint() == "step_0000020"
+    assert RunDirectory(directory).newest_checkpoint().name == "step_0000020"
 
     def never() -> tuple[ray.data.Dataset, ray.data.Dataset]:
         raise AssertionError("a finished run must not read its data again")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
+from models.checkpoint import save_model
 from t2i.train.config import TrainConfig
 from t2i.train.feed import InMemory
 from t2i.train.loop import NonFiniteLoss, TrainLoop, describe
@@ -50,6 +53,19 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(line_task, line
         (resumed.state.ema.model, reference.state.ema.model),
     ):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_a_new_run_starts_from_given_weights_and_goes_on_without_them(line_task, line_columns, recording, tmp_path):
+    given = line_task.build()
+    directory = save_model(tmp_path / "given", given)
+    line_task.config.lr = 0.0
+    started = run(line_task, line_columns, recording(), steps=4, start_from=str(directory))
+    assert torch.equal(started.state.model.layer.weight, given.layer.weight)
+    assert torch.equal(started.state.ema.model.layer.weight, given.layer.weight)
+    shutil.rmtree(directory)
+    resumed = run(line_task, line_columns, recording(), steps=8, start_from=str(directory))
+    assert resumed.state.step == 8
+    assert torch.equal(resumed.state.model.layer.weight, given.layer.weight)
 
 
 def test_a_damaged_newest_checkpoint_is_skipped_and_later_replaced(line_task, line_columns, recording):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.checkpoint import save_tensors
-from models.manifest import verify, write_manifest
+from models.manifest import verify
 from t2i.data import DataError, patience
 from t2i.data.storage import list_folder
 from t2i.logs import get_logger
@@ -72,7 +72,7 @@ def test_a_later_broken_checkpoint_spares_the_one_just_written(run, tmp_path):
     for step in (1, 2):
         put(run, tmp_path, step, keep=1)
     assert kept(run) == ["step_0000002", "step_0000009"]
-    assert run.newest_checkpoint() == "step_0000002"
+    assert newest(run) == "step_0000002"
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -84,7 +84,6 @@ def put(run: RunDirectory, tmp_path: Path, step: int, keep: int, metric: float |
     directory = tmp_path / "written" / str(step)
     directory.mkdir(parents=True)
     (directory / "weights").write_text(f"weights {step}")
-    write_manifest(directory)
     run.put_checkpoint(directory, checkpoint_name(step), keep, metric)
 
 
@@ -94,7 +93,14 @@ def put_part(
     directory = tmp_path / "written" / f"{step}-{attempt}-{rank}"
     directory.mkdir(parents=True)
     (directory / f"weights-{rank}").write_text(f"{step} {attempt} {rank}")
-    run.put_checkpoint_part(directory, checkpoint_name(step, attempt), rank, world, keep=1, metric=metric)
+    run.put_checkpoint(directory, checkpoint_name(step, attempt), 1, metric, rank, world)
+
+
+def newest(run: RunDirectory) -> str:
+    found = run.newest_checkpoint()
+    assert found
+    verify(found.local)
+    return found.name
 
 
 def kept(run: RunDirectory) -> list[str]:
@@ -128,16 +134,16 @@ def test_a_checkpoint_that_cannot_be_deleted_stops_nothing(run, tmp_path, monkey
     put(run, tmp_path, 1, keep=1)
     put(run, tmp_path, 2, keep=1)
     assert [text.partition(": ")[0] for text in logged] == ["could not delete checkpoint step_0000001"]
-    assert run.newest_checkpoint() == "step_0000002"
+    assert newest(run) == "step_0000002"
 
 
 def test_a_checkpoint_of_several_writers_is_whole_when_the_last_has_finished(anywhere, tmp_path):
     put(anywhere, tmp_path, 1, keep=1)
     for rank in (0, 2):
         put_part(anywhere, tmp_path, 2, rank, 3, "aa")
-    assert anywhere.newest_checkpoint() == "step_0000001"
+    assert newest(anywhere) == "step_0000001"
     put_part(anywhere, tmp_path, 2, 1, 3, "aa")
-    assert anywhere.newest_checkpoint() == "step_0000002-aa"
+    assert newest(anywhere) == "step_0000002-aa"
     local = anywhere.fetch_checkpoint("step_0000002-aa")
     assert [(local / f"weights-{rank}").read_text() for rank in range(3)] == [f"2 aa {rank}" for rank in range(3)]
 
@@ -168,9 +174,9 @@ def test_what_another_attempt_left_is_neither_whole_nor_mixed_in(run, tmp_path, 
         put_part(run, tmp_path, 2, rank, 3, "zz")
     for rank in range(1, world):
         put_part(run, tmp_path, 2, rank, world, "aa")
-    assert run.newest_checkpoint() == "step_0000001-zz"
+    assert newest(run) == "step_0000001-zz"
     put_part(run, tmp_path, 2, 0, world, "aa")
-    local = run.fetch_checkpoint(run.newest_checkpoint())
+    local = run.newest_checkpoint().local
     assert sorted(verify(local)) == [f"weights-{rank}" for rank in range(world)]
     assert {(local / name).read_text().split()[1] for name in verify(local)} == {"aa"}
     for rank in range(world):
@@ -181,7 +187,7 @@ def test_what_another_attempt_left_is_neither_whole_nor_mixed_in(run, tmp_path, 
 
 def test_parts_need_an_attempt_of_their_own(run, tmp_path):
     with pytest.raises(ValueError, match="names no attempt"):
-        run.put_checkpoint_part(tmp_path, checkpoint_name(1), 0, 2, keep=1)
+        run.put_checkpoint(tmp_path, checkpoint_name(1), keep=1, rank=0, world=2)
 
 
 def test_a_damaged_part_sends_the_run_back(run, tmp_path):
@@ -190,7 +196,7 @@ def test_a_damaged_part_sends_the_run_back(run, tmp_path):
             put_part(run, tmp_path, step, rank, 2, "aa")
     for part in ("weights-1", "manifest-00001-of-00002.json"):
         (tmp_path / "run/checkpoints/step_0000002-aa" / part).write_text("damaged")
-        assert run.newest_checkpoint() == "step_0000001-aa"
+        assert newest(run) == "step_0000001-aa"
 
 
 def test_a_lost_store_is_not_an_empty_run(bucket, store, tmp_path, monkeypatch):
@@ -209,7 +215,7 @@ def test_a_store_lost_while_saving_is_said_and_leaves_the_older_checkpoint(bucke
     with pytest.raises(CheckpointNotSaved, match=r"^checkpoint step_0000002 was not saved: .*; training goes on\.$"):
         put(run, tmp_path, 2, keep=1)
     assert kept(run) == ["step_0000001"]
-    assert run.newest_checkpoint() == "step_0000001"
+    assert newest(run) == "step_0000001"
 
 
 @pytest.fixture
@@ -231,7 +237,6 @@ def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(small_disk, tmp_pat
     large.mkdir()
     (large / "a").write_bytes(bytes(300_000))
     (large / "weights").write_bytes(bytes(2_000_000))
-    write_manifest(large)
     with pytest.raises(
         CheckpointNotSaved,
         match=r"^checkpoint step_0000002 was not saved: No space left on device; "
@@ -239,9 +244,9 @@ def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(small_disk, tmp_pat
     ):
         run.put_checkpoint(large, checkpoint_name(2), keep=1)
     with pytest.raises(CheckpointNotSaved, match="No space left on device"):
-        run.put_checkpoint_part(large, checkpoint_name(2, "aa"), 0, 2, keep=1)
+        run.put_checkpoint(large, checkpoint_name(2, "aa"), keep=1, rank=0, world=2)
     assert kept(run) == ["step_0000001"]
-    assert run.newest_checkpoint() == "step_0000001"
+    assert newest(run) == "step_0000001"
     assert shutil.disk_usage(small_disk).used < 100_000
 
 
