@@ -21,10 +21,10 @@ from models.prior import PriorConfig
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
+from t2i.contact_sheet import contact_sheet
 from t2i.data import check_pairs
 from t2i.evaluate import CaptionSet, EvaluateConfig, Section, write_report
 from t2i.evaluate.candidates import Candidates
-from t2i.evaluate.contact_sheet import contact_sheet
 from t2i.evaluate.figures import all_figures
 from t2i.evaluate.gallery import cards, choose, sheet_rows
 from t2i.evaluate.manifest import MODELS, choose_captions, make_manifest, run_models, write_manifest

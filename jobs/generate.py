@@ -20,9 +20,9 @@ from models.errors import UserError
 from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 from t2i.config import run_job
+from t2i.contact_sheet import SheetRow, contact_sheet
 from t2i.data.transforms import ImageError, decode_image
 from t2i.engine import Generation, Progress, Pruning, Sampling, TextToImage, rows_to_keep
-from t2i.evaluate import SheetRow, contact_sheet
 
 
 @dataclass
@@ -73,7 +73,7 @@ def main(config: GenerateConfig) -> None:
         save_best(generation, number, out, config.keep)
     if saved := sum(generation.tokens_saved for generation in generations):
         print(f"pruning saved {saved} image tokens.")
-    rows = [SheetRow(g.caption, g.images[g.order], g.scores[g.order]) for g in generations]
+    rows = [SheetRow.ranked(g.caption, g.images[g.order], g.scores[g.order]) for g in generations]
     contact_sheet(rows).save(out / "contact_sheet.png")
     print(out / "contact_sheet.png")
 

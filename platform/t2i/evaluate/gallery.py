@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t2i.contact_sheet import SheetRow
 from t2i.evaluate.candidates import Candidates, to_png
-from t2i.evaluate.contact_sheet import SheetRow
 from t2i.evaluate.feature_sets import FeatureSet
 from t2i.evaluate.manifest import Manifest
 
@@ -70,7 +70,7 @@ def sheet_rows(ids: Sequence[str], manifest: Manifest, candidates: Candidates) -
     captions = {item.id: item.caption for item in manifest.items}
     scores = dict(zip(candidates.ids, candidates.scores, strict=True))
     drawn = candidates.images(ids)
-    return [SheetRow(captions[id], drawn[id][:TILES], scores[id][:TILES]) for id in ids]
+    return [SheetRow.ranked(captions[id], drawn[id][:TILES], scores[id][:TILES]) for id in ids]
 
 
 def data_uri(image: np.ndarray) -> str:

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 
 from models.reranker import CLIPConfig, CLIPReranker
+from t2i.contact_sheet import SheetRow
 from t2i.train.noise import Noise
 from t2i.train.tasks.base import Columns
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig, contrastive_loss, gathered, retrieval
+from t2i.train.tasks.pictures import captioned
 
 CAPTIONS = [
     ["a red heart, flat", "a red heart"],
@@ -100,6 +102,20 @@ def test_heads_learn_to_tell_pairs_apart(task: CLIPTask, prepared: Columns) -> N
     metrics = task.validate(model.eval(), prepared, batch_size=3)
     assert metrics["text_to_image_r1"] == metrics["image_to_text_r1"] == 1.0
     assert metrics["text_to_image_median_rank"] == 1.0
+
+
+def test_pictures_show_what_a_caption_finds_and_mark_its_own(
+    task: CLIPTask, model: CLIPReranker, prepared: Columns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[SheetRow] = []
+    monkeypatch.setattr("t2i.train.tasks.clip.captioned", lambda rows: shown.extend(rows) or captioned(rows))
+    assert task.pictures(model.eval(), prepared)["retrieved"].shape[0] == 3
+    assert [row.caption for row in shown] == [captions[0] for captions in CAPTIONS]
+    for place, row in enumerate(shown):
+        cosines = [float(label.split(",")[0]) for label in row.labels]
+        assert cosines == sorted(cosines, reverse=True)
+        (own,) = (i for i, label in enumerate(row.labels) if label.endswith("its own"))
+        assert np.array_equal(row.images[own], prepared["pixels"][place])
 
 
 def test_the_loss_is_open_clip_s() -> None:

@@ -16,14 +16,19 @@ from torch.distributed._functional_collectives import all_gather_single
 from models.images import to_float
 from models.reranker import CLIPConfig, CLIPReranker
 from models.settings import setting
+from t2i.contact_sheet import SheetRow
 from t2i.train.noise import Noise
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
 from t2i.train.tasks.captions import choose_captions, flatten_captions
+from t2i.train.tasks.pictures import SHOWN, captioned, evenly
 
 TOWER_BATCH = 16
 """Images or captions at once through a locked tower; small batches stay in a core's cache and are the fastest."""
+
+SEARCHED = 512
+"""Validation images that pictures show the best of."""
 
 
 def _optimizer() -> OptimizerConfig:
@@ -107,14 +112,32 @@ class CLIPTask(Task):
         """Of all validation images and first captions: how often a caption finds its image, and an image its caption,
         among the 1 or 10 best, and the median rank (1 is best) of the right one."""
         assert isinstance(model, CLIPReranker)
-        batches = [self.batch(columns, rows) for rows in splits(len(columns["first"]), batch_size)]
-        device = device_of(model)
-        embedded = [model(batch["images"].to(device), batch["text"].to(device)) for batch in batches]
-        images, text = (torch.cat(features).float().cpu().numpy() for features in zip(*embedded, strict=True))
+        images, text = self._embed(model, columns, len(columns["first"]), batch_size)
         return retrieval("image_to_text", images, text) | retrieval("text_to_image", text, images)
 
     def score(self, metrics: Mapping[str, float]) -> float:
         return -metrics["text_to_image_r1"]
+
+    @torch.no_grad()
+    def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
+        """For each of a few captions the images most like it, of :data:`SEARCHED`, with cosines; its own is marked."""
+        assert isinstance(model, CLIPReranker)
+        images, text = self._embed(model, columns, min(SEARCHED, len(columns["first"])), TOWER_BATCH)
+        rows = [self._most_like(columns, row, images @ text[row]) for row in evenly(len(images))]
+        return {"retrieved": captioned(rows)}
+
+    def _most_like(self, columns: Columns, row: int, cosines: np.ndarray) -> SheetRow:
+        best = cosines.argsort()[::-1][:SHOWN]
+        labels = [f"{cosines[image]:.3f}" + (", its own" if image == row else "") for image in best]
+        return SheetRow(columns["captions"][row][0], columns["pixels"][best], labels)
+
+    def _embed(self, model: CLIPReranker, columns: Columns, n: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first ``n`` images and their first captions -> unit-norm float32 [n, E] x 2."""
+        device = device_of(model)
+        batches = [self.batch(columns, rows) for rows in splits(n, batch_size)]
+        embedded = [model(batch["images"].to(device), batch["text"].to(device)) for batch in batches]
+        images, text = (torch.cat(features).float().cpu().numpy() for features in zip(*embedded, strict=True))
+        return images, text
 
 
 def contrastive_loss(logits: Tensor) -> Tensor:

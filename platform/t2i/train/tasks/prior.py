@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
+from models.images import to_uint8
 from models.prior import Prior, PriorConfig, prior_loss, text_tensor, token_nats
 from models.prior.loss import IGNORED, text_targets
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
+from t2i.contact_sheet import SheetRow
 from t2i.data.storage import fetch_directory
 from t2i.engine import Engine, Request
 from t2i.logs import get_logger
@@ -24,7 +26,7 @@ from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
 from t2i.train.tasks.captions import choose_captions, flatten_captions
-from t2i.train.tasks.pictures import SHOWN, evenly, grid
+from t2i.train.tasks.pictures import SHOWN, captioned, evenly
 
 SAMPLES_PER_CAPTION = 4
 
@@ -173,15 +175,18 @@ class PriorTask(Task):
 
     @torch.no_grad()
     def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
-        """One column for each of a few captions: the image itself (through the dVAE) over samples at temperature 1."""
+        """A row for each of a few captions: the image itself (through the dVAE), then samples at temperature 1."""
         assert isinstance(model, Prior)
         rows = np.array(evenly(len(columns["image_tokens"])))
         dvae = load_model(DVAE, DVAEConfig, fetch_directory(self._dvae_dir), str(device_of(model)))
         text = self.batch(columns, rows)["text"].numpy()
         samples = sample_tokens(model, text, SAMPLES_PER_CAPTION)
-        tokens = np.concatenate([columns["image_tokens"][rows], *samples.swapaxes(0, 1)])
-        images = dvae.decode(torch.from_numpy(tokens).to(device_of(model)), model.layout.grid)
-        return {"samples": grid(images, columns=len(rows))}
+        tokens = np.concatenate([columns["image_tokens"][rows, None], samples], axis=1)
+        images = to_uint8(dvae.decode(torch.from_numpy(tokens).flatten(0, 1).to(device_of(model)), model.layout.grid))
+        captions = columns["captions"][columns["first"][rows]]
+        labels = ["its own", *[f"sample {number}" for number in range(1, 1 + SAMPLES_PER_CAPTION)]]
+        shown = zip(captions, images.reshape(*tokens.shape[:2], *images.shape[1:]), strict=True)
+        return {"samples": captioned([SheetRow(caption, drawn, labels) for caption, drawn in shown])}
 
     def _check_sizes(self, columns: Columns, tokenizer: CaptionTokenizer) -> None:
         sizes, image_tokens = self.config.model, columns["image_tokens"]

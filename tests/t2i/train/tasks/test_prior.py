@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import save_model
+from models.checkpoint import load_model, save_model
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
+from models.images import to_uint8
 from models.prior import PriorConfig, prior_loss
 from models.tokenizer import CaptionTokenizer
 from t2i.train.noise import Noise
+from t2i.train.tasks.pictures import captioned
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig, choose_captions, sample_tokens, unigram_entropy
 
 SIZES = PriorConfig(
@@ -89,10 +91,19 @@ def test_samples_are_those_of_the_engine_for_each_caption_alone(task, columns):
     assert np.array_equal(sample_tokens(model, text[::-1].copy(), candidates=2), tokens[::-1])
 
 
-def test_pictures_have_a_column_for_each_caption(task, columns):
+def test_pictures_show_each_caption_with_its_image_and_samples(task, columns, monkeypatch):
+    shown = []
+    monkeypatch.setattr("t2i.train.tasks.prior.captioned", lambda rows: shown.extend(rows) or captioned(rows))
     model = task.build().eval()
-    picture = task.pictures(model, task.prepare(columns, model))["samples"]
-    assert picture.shape == (3, 5 * 6, 3 * 6)
+    prepared = task.prepare(columns, model)
+    assert task.pictures(model, prepared)["samples"].shape[0] == 3
+    assert [row.caption for row in shown] == [captions[0] for captions in columns["captions"]]
+    dvae = load_model(DVAE, DVAEConfig, task._dvae_dir)
+    drawn = sample_tokens(model, prepared["text"][prepared["first"]], candidates=4)
+    for row, own, samples in zip(shown, columns["image_tokens"], drawn, strict=True):
+        tokens = torch.from_numpy(np.array([own, *samples]))
+        assert np.array_equal(row.images, to_uint8(dvae.decode(tokens, model.layout.grid)))
+        assert list(row.labels) == ["its own", "sample 1", "sample 2", "sample 3", "sample 4"]
 
 
 @pytest.mark.parametrize(

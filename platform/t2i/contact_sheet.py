@@ -1,4 +1,4 @@
-"""Ranked candidates as one picture: a row per caption, the best candidate first, scores beneath."""
+"""Images of captions as one picture: a row for each caption, a label beneath each image."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 MARGIN, GAP = 24, 10
-CAPTION_SIZE, SCORE_SIZE = 20, 14
+CAPTION_SIZE, LABEL_SIZE = 20, 14
 PAPER, INK, MUTED = "#fbfaf7", "#1d1d1b", "#77736a"
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A caption, its images uint8 [n, H, W, 3] best first, and their CLIP cosines [n]."""
+    """A caption, its images uint8 [n, H, W, 3], and their n labels."""
 
     caption: str
     images: np.ndarray
-    scores: np.ndarray
+    labels: Sequence[str]
+
+    @classmethod
+    def ranked(cls, caption: str, images: np.ndarray, scores: np.ndarray) -> SheetRow:
+        """Candidates, the best first, with their CLIP cosines [n] as labels."""
+        return cls(caption, images, [f"{score:.3f}" for score in scores])
 
 
 def contact_sheet(rows: Sequence[SheetRow], tile: int = 144) -> Image.Image:
@@ -34,7 +39,7 @@ def contact_sheet(rows: Sequence[SheetRow], tile: int = 144) -> Image.Image:
     columns = max(len(row.images) for row in rows)
     width = 2 * MARGIN + columns * (tile + GAP) - GAP
     captions = [_wrap(row.caption, width - 2 * MARGIN) for row in rows]
-    heights = [_caption_height(lines) + tile + SCORE_SIZE + 4 * GAP for lines in captions]
+    heights = [_caption_height(lines) + tile + LABEL_SIZE + 4 * GAP for lines in captions]
     sheet = Image.new("RGB", (width, 2 * MARGIN - GAP + sum(heights)), PAPER)
     top = MARGIN
     for row, lines, height in zip(rows, captions, heights, strict=True):
@@ -47,11 +52,11 @@ def _draw_row(sheet: Image.Image, row: SheetRow, lines: list[str], top: int, til
     draw = ImageDraw.Draw(sheet)
     draw.multiline_text((MARGIN, top), "\n".join(lines), INK, _font(CAPTION_SIZE), spacing=4)
     top += _caption_height(lines)
-    for index, (image, score) in enumerate(zip(row.images, row.scores, strict=True)):
+    for index, (image, label) in enumerate(zip(row.images, row.labels, strict=True)):
         left = MARGIN + index * (tile + GAP)
         sheet.paste(Image.fromarray(image).resize((tile, tile), Image.Resampling.BICUBIC), (left, top))
         middle = (left + tile // 2, top + tile + 6)
-        draw.text(middle, f"{score:.3f}", MUTED, _font(SCORE_SIZE), anchor="ma")
+        draw.text(middle, label, MUTED, _font(LABEL_SIZE), anchor="ma")
 
 
 def _wrap(caption: str, width: int) -> list[str]:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t2i.evaluate.contact_sheet import GAP, MARGIN, SheetRow, contact_sheet
+from t2i.contact_sheet import GAP, MARGIN, SheetRow, contact_sheet
 
 
 def row(caption: str, values: list[int]) -> SheetRow:
     images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in values])
-    return SheetRow(caption, images, np.linspace(0.5, 0.1, len(values)))
+    return SheetRow.ranked(caption, images, np.linspace(0.5, 0.1, len(values)))
 
 
 def test_candidates_stand_side_by_side_in_the_order_given():
