@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from models.checkpoint import save_model
+from models.checkpoint import load_tensors, save_model
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.prior import PriorConfig
@@ -173,6 +173,24 @@ def test_a_checkpoint_of_shards_is_taken_up_by_other_workers_in_other_ways(model
     sharded = spawn(2, 2, replace(ALONE, workers=2, parallel="fsdp"), models, tmp_path)
     assert sharded["begun"] == 3
     check_equal(sharded, alone)
+
+
+@pytest.mark.slow
+def test_compressed_gradients_go_on_with_their_errors(models, tmp_path):
+    settings = replace(ALONE, workers=2, powersgd_rank=1)
+    whole = spawn(2, 2, settings, models, tmp_path)
+    errors = {n: e for n, e in saved(tmp_path / "step_3").items() if n.startswith("error/")}
+    assert errors
+    assert all(error.any() for error in errors.values())
+    (tmp_path / "step_6").rename(tmp_path / "unused")
+    resumed = spawn(2, 2, settings, models, tmp_path)
+    assert resumed["begun"] == 3
+    assert resumed["weights"] == whole["weights"]
+    assert resumed["losses"] == {step: loss for step, loss in whole["losses"].items() if int(step) > 3}
+
+
+def saved(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(checkpoint / "state-00000-of-00001.safetensors")
 
 
 def test_nodes_that_cannot_hold_a_whole_model_each_are_refused():
