@@ -13,6 +13,7 @@ import _source  # noqa: F401  isort: skip
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import ray
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.precision import DTYPE_MEANING, check_dtype
@@ -92,10 +93,16 @@ def tokenize(pixels: Dataset, model_dir: str, config: EncodeImagesConfig) -> Dat
         TokenizeImages,
         fn_constructor_args=(model_dir, dtype(config)),
         compute=ActorPoolStrategy(size=config.actors),
+        num_cpus=cpus_per_actor(config.actors),
         num_gpus=config.gpus_per_actor,
         batch_size=config.batch_size,
         batch_format="pyarrow",
     )
+
+
+def cpus_per_actor(actors: int) -> int:
+    """One; none where that would leave nothing to the tasks that read and decode, which would then never start."""
+    return 1 if ray.cluster_resources().get("CPU", 0) > actors else 0
 
 
 def write(

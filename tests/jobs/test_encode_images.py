@@ -87,12 +87,12 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
 
 
 @pytest.mark.ray
-def test_a_job_killed_half_way_is_gone_on_with(ray_cluster: None, run: Path) -> None:
+def test_a_job_killed_half_way_on_one_cpu_is_gone_on_with(ray_cluster: None, run: Path) -> None:
     asked = config(run, rows=500)
     asked.rows_per_part = 10
     source = [f"data.train.path={asked.data.train.path}", "data.train.limit=500"]
     validation = [f"data.val.{name}={getattr(asked.data.val, name)}" for name in ("path", "images")]
-    words = [f"run={run}", *source, *validation, "rows_per_part=10", "ray.cpus=2", "ray.object_store_gb=0.2"]
+    words = [f"run={run}", *source, *validation, "rows_per_part=10", "ray.cpus=1", "ray.object_store_gb=0.2"]
     job = subprocess.Popen([sys.executable, "jobs/encode_images.py", *words], cwd=ROOT)
     tokens = run / "tokens" / "train"
     while job.poll() is None and len(list(tokens.glob("*/part-*.parquet"))) < 3:
