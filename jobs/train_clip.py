@@ -17,6 +17,7 @@ from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
+from t2i.data import Parts
 from t2i.train import PairSources, TrainConfig, fit, print_result
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
 
@@ -42,13 +43,15 @@ class TrainCLIP:
 def main(config: TrainCLIP) -> None:
     config.data.check()
     inputs = {"data": asdict(config.data), "image_size": config.image_size}
-    print_result(fit(CLIPTask(config.task), lambda: read(config), config.train, f"{config.run}/clip", inputs))
+    task = CLIPTask(config.task, config.image_size)
+    print_result(fit(task, lambda: read(config), config.train, f"{config.run}/clip", inputs))
 
 
-def read(config: TrainCLIP) -> tuple[Dataset, Dataset]:
-    """Images of the size that generated ones have."""
+def read(config: TrainCLIP) -> tuple[Dataset | Parts, Dataset]:
+    """Images of the size that generated ones have; a locked CLIP's towers see all of them once, before training."""
     start_ray(config.ray)
-    return config.data.decode(config.image_size, f"{config.run}/clip")
+    window_rows = None if config.task.model.architecture is None else config.train.window_rows
+    return config.data.decode(config.image_size, f"{config.run}/clip", window_rows=window_rows)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
+from t2i.data import Parts
 from t2i.train import PairSources, TrainConfig, fit, print_result
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
 
@@ -45,10 +46,15 @@ def main(config: TrainDVAE) -> None:
     print_result(fit(DVAETask(config.task), lambda: read(config), config.train, directory, inputs))
 
 
-def read(config: TrainDVAE) -> tuple[Dataset, Dataset]:
+def read(config: TrainDVAE) -> tuple[Dataset | Parts, Dataset]:
     """Training images, whole if they are to be cropped at random, and validation images."""
     start_ray(config.ray)
-    return config.data.decode(config.task.image_size, f"{config.run}/dvae", encoded_train=config.task.augment)
+    return config.data.decode(
+        config.task.image_size,
+        f"{config.run}/dvae",
+        encoded_train=config.task.augment,
+        window_rows=config.train.window_rows,
+    )
 
 
 if __name__ == "__main__":

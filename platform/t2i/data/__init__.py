@@ -14,12 +14,14 @@ from t2i.data.resume import skip_finished
 from t2i.data.shards import ROWS_PER_PART, is_complete, read_token_shards, write_token_shards
 from t2i.data.source import SourceConfig
 from t2i.data.storage import absolute, fetch_directory, filesystem_for, put_directory
-from t2i.data.token_windows import TokenParts
+from t2i.data.windows import ImageParts, Parts, TokenParts
 
 __all__ = [
     "ROWS_PER_PART",
     "Caption",
     "DataError",
+    "ImageParts",
+    "Parts",
     "SourceConfig",
     "TokenParts",
     "absolute",

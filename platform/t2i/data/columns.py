@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ray.data import DataIterator, Dataset
 
+from t2i.data.encoded import packed
 from t2i.data.errors import DataError
 
 
 def to_columns(dataset: Dataset | DataIterator) -> dict[str, np.ndarray]:
     """Gather all rows as column name -> array over rows, sorted by ``id`` so that scheduling does not matter.
 
-    ``captions`` becomes an object array of lists of str; tensors keep their shape ([rows, ...]) and dtype.
+    ``captions`` becomes an object array of lists of str; tensors keep their shape ([rows, ...]) and dtype; ``image``,
+    encoded images, is packed (:mod:`t2i.data.encoded`).
 
     Raises:
         DataError: there is no row, or an id comes twice.
@@ -24,8 +28,8 @@ def to_columns(dataset: Dataset | DataIterator) -> dict[str, np.ndarray]:
     _check_unique(ids[order])
     columns = {name: np.concatenate([batch.pop(name) for batch in batches])[order] for name in list(batches[0])}
     columns["id"] = ids[order]
-    columns["captions"] = _lists(columns["captions"])
-    return columns
+    columns["captions"] = caption_lists(columns["captions"])
+    return {**columns, **packed(columns["image"].tolist())} if "image" in columns else columns
 
 
 def _check_unique(ids: np.ndarray) -> None:
@@ -34,7 +38,8 @@ def _check_unique(ids: np.ndarray) -> None:
         raise DataError(f"id {repeated[0]} comes twice in the data set: make ids unique.")
 
 
-def _lists(captions: np.ndarray) -> np.ndarray:
+def caption_lists(captions: Sequence[Sequence[str]] | np.ndarray) -> np.ndarray:
+    """Captions of each row -> an object array of lists of str [n]."""
     lists = np.empty(len(captions), dtype=object)
     lists[:] = [list(row) for row in captions]
     return lists

@@ -59,6 +59,21 @@ def _open(source: SourceConfig) -> Callable[[], Dataset]:
 
 
 def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
+    filesystem, files, columns = find_parquet(source)
+
+    def read() -> Dataset:
+        dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(columns)
+        return dataset.map_batches(partial(pairs_of, columns=columns), batch_format="pyarrow")
+
+    return read
+
+
+def find_parquet(source: SourceConfig) -> tuple[pafs.FileSystem, list[str], list[str]]:
+    """The files of a Parquet source, and the columns with ids, images and captions.
+
+    Raises:
+        DataError: nothing is there, a file is truncated or not Parquet, or a column is missing.
+    """
     filesystem, files = list_files(source.path, ".parquet")
     names = parquet_columns(filesystem, files)
     id, image = (next((name for name in known if name in names), None) for known in (ID_COLUMNS, IMAGE_COLUMNS))
@@ -66,13 +81,7 @@ def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
         raise DataError(
             f"path is {source.path!r}: it needs columns id, image and captions, and has {', '.join(names)}."
         )
-    columns = [id, image, caption_column(source.path, names)]
-
-    def read() -> Dataset:
-        dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(columns)
-        return dataset.map_batches(partial(_from_parquet, columns=columns), batch_format="pyarrow")
-
-    return read
+    return filesystem, files, [id, image, caption_column(source.path, names)]
 
 
 def parquet_columns(filesystem: pafs.FileSystem, files: list[str]) -> list[str]:
@@ -107,8 +116,8 @@ def caption_column(path: str, names: list[str]) -> str:
     return found
 
 
-def _from_parquet(table: pa.Table, columns: list[str]) -> pa.Table:
-    """Columns of ids, images and captions: images are bytes or structs with ``bytes``, captions lists or strings."""
+def pairs_of(table: pa.Table, columns: list[str]) -> pa.Table:
+    """Columns of ids, images (bytes, or structs with ``bytes``) and captions (lists or strings) -> pairs."""
     ids, images, captions = (table[column].to_pylist() for column in columns)
     images = [image["bytes"] if isinstance(image, dict) else image for image in images]
     return pairs_table([str(id) for id in ids], images, [as_captions(value) for value in captions])

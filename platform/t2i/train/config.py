@@ -30,7 +30,7 @@ class TrainConfig(TrackerConfig):
     powersgd_rank: int = setting(0, "send gradients between ddp workers as products of this rank; 0: as they are")
     cpus_per_worker: int | None = setting(None, "cores of one worker; empty shares all cores out")
     prefetch: int = setting(2, "updates whose data is made ready ahead of time; 0: none")
-    window_rows: int = setting(65_536, "image-token rows that are shuffled together and held in memory at once")
+    window_rows: int = setting(65_536, "images, or their tokens, that are shuffled together and held in memory at once")
     log_every: int = setting(10, "steps between scalars in the log")
     validate_every: int = setting(500, "steps between validations")
     validation_batch_size: int = setting(128, "images at once in validation")

@@ -16,7 +16,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2.api.callback import RayTrainCallback
 
 from models.errors import UserError
-from t2i.data import TokenParts, absolute, to_columns
+from t2i.data import Parts, absolute, to_columns
 from t2i.logs import get_logger
 from t2i.train.config import TrainConfig
 from t2i.train.loop import describe
@@ -37,7 +37,7 @@ class FitResult:
 
 def fit(
     task: Task,
-    read: Callable[[], tuple[Dataset | TokenParts, Dataset]],
+    read: Callable[[], tuple[Dataset | Parts, Dataset]],
     config: TrainConfig,
     directory: str,
     inputs: Mapping[str, Any] | None = None,
@@ -66,7 +66,7 @@ def fit(
 
 
 def _train(
-    task: Task, datasets: tuple[Dataset | TokenParts, Dataset], config: TrainConfig, run: RunDirectory
+    task: Task, datasets: tuple[Dataset | Parts, Dataset], config: TrainConfig, run: RunDirectory
 ) -> dict[str, Any]:
     train, validation = source_of(datasets[0]), ray.put(to_columns(datasets[1]))
     cpus = config.cpus_per_worker or cpus_per_worker(config.workers)

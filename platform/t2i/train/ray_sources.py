@@ -11,7 +11,7 @@ import ray
 from ray.data import Dataset
 from ray.exceptions import RayError
 
-from t2i.data import TokenParts, to_columns
+from t2i.data import Parts, to_columns
 from t2i.logs import get_logger
 from t2i.train.feed import Source
 from t2i.train.sampler import Window
@@ -42,49 +42,49 @@ class Stored:
 
 
 class WindowReader:
-    """An actor that reads windows of image-token shards, and holds the newest few; lost, it reads them again."""
+    """An actor that reads windows of a training set, and holds the newest few; lost, it reads them again."""
 
-    def __init__(self, tokens: TokenParts) -> None:
-        self._tokens = tokens
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._windows: OrderedDict[Window, ray.ObjectRef] = OrderedDict()
 
-    def window(self, parts: Window) -> list[ray.ObjectRef]:
-        """A reference to the rows of ``parts``, in a list so that the caller gets the reference itself."""
-        if parts not in self._windows:
-            self._windows[parts] = ray.put(self._tokens.read(parts))
+    def window(self, window: Window) -> list[ray.ObjectRef]:
+        """A reference to the rows of ``window``, in a list so that the caller gets the reference itself."""
+        if window not in self._windows:
+            self._windows[window] = ray.put(self._parts.read(window))
             while len(self._windows) > WINDOWS_HELD:
                 self._windows.popitem(last=False)
-        self._windows.move_to_end(parts)
-        return [self._windows[parts]]
+        self._windows.move_to_end(window)
+        return [self._windows[window]]
 
 
 @dataclass(frozen=True)
 class Windowed:
-    """Image-token shards, read a window at a time by one process for all workers."""
+    """A training set that is read a window at a time, by one process for all workers."""
 
     reader: Any
     parts: Sequence[int]
 
     @classmethod
-    def of(cls, tokens: TokenParts) -> Windowed:
-        """The windows of ``tokens``; the reader goes with the last copy of this."""
+    def of(cls, parts: Parts) -> Windowed:
+        """The windows of ``parts``; the reader goes with the last copy of this."""
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(WindowReader)
-        return cls(actor.remote(tokens), tokens.rows)
+        return cls(actor.remote(parts), parts.rows)
 
     def load(self, window: Window) -> Columns:
         while True:
             try:
                 return ray.get(ray.get(self.reader.window.remote(window))[0])
             except (ray.exceptions.ObjectLostError, ray.exceptions.ActorUnavailableError) as error:
-                get_logger("train").warning("reading a window of image tokens again: %s", _first_line(error))
+                get_logger("train").warning("reading a window of the training set again: %s", _first_line(error))
 
     def expect(self, window: Window) -> None:
         self.reader.window.remote(window)
 
 
-def source_of(train: Dataset | TokenParts) -> Source:
+def source_of(train: Dataset | Parts) -> Source:
     """What workers read the training set from."""
-    return Windowed.of(train) if isinstance(train, TokenParts) else Stored.put(train)
+    return Stored.put(train) if isinstance(train, Dataset) else Windowed.of(train)
 
 
 def _first_line(error: RayError) -> str:

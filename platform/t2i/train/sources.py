@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ray.data import Dataset
 
 from models.settings import setting
-from t2i.data import SourceConfig, check_pairs, decode_pairs, read_pairs, readable_pairs
+from t2i.data import ImageParts, Parts, SourceConfig, check_pairs, decode_pairs, read_pairs, readable_pairs
+from t2i.data.source import resolve_format
 from t2i.train.fit import FitResult
 
 
@@ -31,17 +32,21 @@ class PairSources:
         for source in (self.train, self.val):
             check_pairs(source)
 
-    def decode(self, image_size: int, directory: str, *, encoded_train: bool = False) -> tuple[Dataset, Dataset]:
+    def decode(
+        self, image_size: int, directory: str, *, encoded_train: bool = False, window_rows: int | None = None
+    ) -> tuple[Dataset | Parts, Dataset]:
         """Both sets as ``pixels`` of one size, or the training set as the encoded ``image``, to be cropped at random.
 
-        What is unreadable is named in ``<directory>/unreadable_*/``.
+        A Parquet training set of more than ``window_rows`` images stays encoded, too, to be read a window at a time.
+        What is unreadable is named in ``<directory>/unreadable_*/``, of windows in the log.
         """
-        reports = [f"{directory}/unreadable_{name}" for name in ("train", "val")]
-        train = read_pairs(self.train)
-        return (
-            readable_pairs(train, reports[0]) if encoded_train else decode_pairs(train, image_size, reports[0]),
-            decode_pairs(read_pairs(self.val), image_size, reports[1]),
-        )
+        validation = decode_pairs(read_pairs(self.val), image_size, f"{directory}/unreadable_val")
+        if window_rows and self.train.limit is None and resolve_format(self.train) == "parquet":
+            parts = ImageParts.of(self.train)
+            if sum(parts.rows) > window_rows:
+                return parts, validation
+        train, report = read_pairs(self.train), f"{directory}/unreadable_train"
+        return readable_pairs(train, report) if encoded_train else decode_pairs(train, image_size, report), validation
 
 
 def print_result(result: FitResult) -> None:

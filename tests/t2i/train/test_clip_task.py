@@ -14,6 +14,8 @@ from open_clip.loss import ClipLoss
 
 from models.reranker import CLIPConfig, CLIPReranker
 from t2i.contact_sheet import SheetRow
+from t2i.data.encoded import packed
+from t2i.evaluate.candidates import to_png
 from t2i.train.noise import Noise
 from t2i.train.tasks.base import Columns
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig, contrastive_loss, gathered, retrieval
@@ -29,7 +31,7 @@ CAPTIONS = [
 
 @pytest.fixture(scope="module")
 def task() -> CLIPTask:
-    return CLIPTask(CLIPTaskConfig(model=CLIPConfig(image_size=32, width=16, hidden=64, dropout=0.0), mirror=True))
+    return CLIPTask(CLIPTaskConfig(model=CLIPConfig(image_size=32, width=16, hidden=64, dropout=0.0), mirror=True), 32)
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +134,14 @@ def test_retrieval_counts_the_better_ones() -> None:
 
 
 def test_a_named_clip_trains_all_of_its_weights(columns: Columns) -> None:
-    task = CLIPTask(CLIPTaskConfig(model=CLIPConfig(architecture="ViT-S-32-alt")))
+    task = CLIPTask(CLIPTaskConfig(model=CLIPConfig(architecture="ViT-S-32-alt"), mirror=True), 32)
     model = CLIPReranker(task.config.model).train()
     prepared = task.prepare(columns, model)
     batch = task.batch(prepared, np.arange(2), noise(0, 2))
     assert batch["images"].shape == (2, 3, 32, 32)
+    encoded = {**prepared, **packed([to_png(image) for image in prepared["pixels"]])}
+    del encoded["pixels"]
+    assert torch.equal(task.batch(encoded, np.arange(2), noise(0, 2))["images"], batch["images"])
     loss, _ = task.loss(model, batch, 0, noise(0, 2))
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

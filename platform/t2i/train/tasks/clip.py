@@ -22,6 +22,7 @@ from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
 from t2i.train.tasks.captions import choose_captions, flatten_captions
+from t2i.train.tasks.images import squares
 from t2i.train.tasks.pictures import SHOWN, captioned, evenly
 
 TOWER_BATCH = 16
@@ -52,7 +53,8 @@ class CLIPTaskConfig:
 
 
 class CLIPTask(Task):
-    """Columns: ``pixels`` uint8 [n, S, S, 3], ``captions`` lists of str.
+    """Columns: ``captions`` lists of str; ``pixels`` uint8 [n, S, S, 3] or, in training of a CLIP that is not locked,
+    ``image``, encoded and packed.
 
     :meth:`prepare` adds ``text``, a row for each caption of all images one after the other, and for each image its
     ``first`` row and its ``count`` of them. Of a locked CLIP, ``text`` is its text tower's outputs, and ``images`` and
@@ -61,8 +63,10 @@ class CLIPTask(Task):
 
     divisible = False
 
-    def __init__(self, config: CLIPTaskConfig) -> None:
+    def __init__(self, config: CLIPTaskConfig, image_size: int) -> None:
+        """Encoded images become squares of ``image_size``, like those that the dVAE draws."""
         self.config: CLIPTaskConfig = config
+        self._image_size = image_size
 
     @property
     def optimizer(self) -> OptimizerConfig:
@@ -91,12 +95,18 @@ class CLIPTask(Task):
 
     def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
         """Each image with one of its captions: at random when training, else the first."""
-        chosen = columns["first"][rows]
         mirrored = np.zeros(len(rows), dtype=bool)
         if noise is not None:
-            chosen = chosen + choose_captions(columns["count"][rows], self.config.caption_weights, noise.uniform(0))
             mirrored = (noise.uniform(1) < 0.5) & self.config.mirror
-        return {"images": pick_images(columns, rows, mirrored), "text": torch.from_numpy(columns["text"][chosen])}
+        if "images" in columns:
+            images = pick_outputs(columns, rows, mirrored)
+        else:
+            rows, pixels = squares(columns, rows, self._image_size)
+            images = to_float(np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels))
+        chosen = columns["first"][rows]
+        if noise is not None:
+            chosen = chosen + choose_captions(columns["count"][rows], self.config.caption_weights, noise.uniform(0))
+        return {"images": images, "text": torch.from_numpy(columns["text"][chosen])}
 
     def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, CLIPReranker)
@@ -172,11 +182,8 @@ def text_outputs(model: CLIPReranker, captions: list[str]) -> np.ndarray:
     return torch.cat(parts).numpy()[[place[caption] for caption in captions]]
 
 
-def pick_images(columns: Columns, rows: np.ndarray, mirrored: np.ndarray) -> Tensor:
-    """The images of ``rows``, or their outputs from a locked tower, with those marked in ``mirrored`` [B] mirrored."""
-    if "images" not in columns:
-        images = to_float(columns["pixels"][rows])
-        return torch.where(torch.from_numpy(mirrored)[:, None, None, None], images.flip(-1), images)
+def pick_outputs(columns: Columns, rows: np.ndarray, mirrored: np.ndarray) -> Tensor:
+    """What a locked tower gave for the images of ``rows``, or for their mirror images if marked in ``mirrored`` [B]."""
     outputs = columns["images"][rows]
     if mirrored.any():
         outputs[mirrored] = columns["mirrored"][rows[mirrored]]

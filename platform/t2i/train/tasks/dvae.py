@@ -17,11 +17,12 @@ from models.errors import UserError
 from models.images import to_float
 from models.settings import setting
 from t2i.data.augment import dvae_view
-from t2i.data.transforms import decode_rgb
+from t2i.data.encoded import decoded
 from t2i.train.noise import Noise
 from t2i.train.optim import OptimizerConfig
 from t2i.train.schedules import cosine_anneal, linear_warmup
 from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
+from t2i.train.tasks.images import squares
 from t2i.train.tasks.pictures import evenly, grid
 
 CROP, GUMBEL = 0, 1
@@ -56,7 +57,8 @@ class DVAETaskConfig:
 
 
 class DVAETask(Task):
-    """Columns: ``pixels`` uint8 [n, S, S, 3] with S = image_size; to augment, ``image``, encoded, in training."""
+    """Columns: ``pixels`` uint8 [n, S, S, 3] with S = image_size; or in training, always so to augment, ``image``,
+    encoded and packed."""
 
     def __init__(self, config: DVAETaskConfig) -> None:
         self.config: DVAETaskConfig = config
@@ -97,9 +99,10 @@ class DVAETask(Task):
 
     def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
         if noise is not None and self.config.augment:
-            files = zip(columns["image"][rows], noise.numpy(CROP), strict=True)
-            return {"images": to_float(np.stack([self._view(data, random) for data, random in files]))}
-        return {"images": to_float(columns["pixels"][rows])}
+            images = zip(decoded(columns, rows)[1], noise.numpy(CROP), strict=True)
+            views = [dvae_view(image, self.config.image_size, random) for image, random in images]
+            return {"images": to_float(np.stack(views))}
+        return {"images": to_float(squares(columns, rows, self.config.image_size)[1])}
 
     def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         images = batch["images"].contiguous(memory_format=torch.channels_last)
@@ -137,9 +140,6 @@ class DVAETask(Task):
     def _images(self, model: nn.Module, columns: Columns, rows: np.ndarray, batch_size: int) -> Iterator[Tensor]:
         for part in splits(len(rows), batch_size):
             yield self.batch(columns, rows[part])["images"].to(device_of(model))
-
-    def _view(self, data: bytes, random: np.random.Generator) -> np.ndarray:
-        return dvae_view(decode_rgb(data), self.config.image_size, random)
 
     def _validate_batch(self, model: DVAE, images: Tensor, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Image tokens [B, h, w] and the batch's mean metrics."""

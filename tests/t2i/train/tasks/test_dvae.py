@@ -10,6 +10,8 @@ from PIL import Image
 
 from models.dvae import DVAEConfig
 from models.errors import UserError
+from t2i.data.encoded import packed
+from t2i.evaluate.candidates import to_png
 from t2i.train.noise import Noise
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig, codebook_use
 
@@ -47,13 +49,23 @@ def test_training_images_are_views_that_repeat_with_their_noise(task):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    images = np.empty(1, object)
-    images[:] = [file.getvalue()]
-    rows = np.zeros(32, int)
-    drawn, again = (task.batch({"image": images}, rows, Noise.of_step(7, 0, 32))["images"] for _ in range(2))
+    rows, encoded = np.zeros(32, int), columns_of([file.getvalue()])
+    drawn, again = (task.batch(encoded, rows, Noise.of_step(7, 0, 32))["images"] for _ in range(2))
     assert drawn.shape == (32, 3, 8, 8)
     assert torch.equal(drawn, again)
     assert len({tuple(view.flatten().tolist()) for view in drawn}) > 20
+
+
+def columns_of(images: list[bytes]) -> dict[str, np.ndarray]:
+    captions = np.empty(len(images), object)
+    captions[:] = [["a caption"] for _ in images]
+    return {"id": np.arange(len(images)).astype(str), "captions": captions, **packed(images)}
+
+
+def test_images_that_are_still_encoded_train_as_decoded_ones_do(plain, columns):
+    encoded = columns_of([to_png(image) for image in columns["pixels"]])
+    rows = np.array([5, 0, 3, 3])
+    assert torch.equal(plain.batch(encoded, rows, NOISE)["images"], plain.batch(columns, rows, NOISE)["images"])
 
 
 def test_validation_images_are_whole_and_unchanged(task):
