@@ -28,7 +28,7 @@ from t2i.train.checkpoint_folder import CheckpointNotSaved, saving
 from t2i.train.config import TrainConfig
 from t2i.train.feed import Source
 from t2i.train.loop import TrainLoop
-from t2i.train.parallel import Worker
+from t2i.train.parallel import Worker, mean_over_workers
 from t2i.train.peaks import peak_flops
 from t2i.train.progress import Progress, poll_seconds
 from t2i.train.run_directory import RunDirectory, checkpoint_name
@@ -117,17 +117,21 @@ class RayReporter:
             self._scored = (step, self._assignment.task.score(metrics))
 
     def checkpoint(self, step: int, writers: int, write: Write) -> None:
-        """Write and copy in the background. While the one before still is, this one is left out, unless it is the last:
-        a slow store costs checkpoints, never memory or time."""
-        writes = self._worker.rank < writers
+        """Write and copy in the background. While any worker still does so for the one before, this one is left out,
+        unless it is the last: a slow store costs checkpoints, never memory or time.
+
+        Nothing is reported then: Ray Train takes in two reports a second, and saves what belongs to one in its turn.
+        """
         if step == self._config.steps:
             self._saved.wait()
+        if not self._all_have_saved():
+            if self._first:
+                get_logger("train").warning("step %d: no checkpoint, the one before is still being saved", step)
+            return
         checkpoint = None
-        if writes and self._saved.is_set():
+        if self._worker.rank < writers:
             self._saved.clear()
             checkpoint = Checkpoint.from_directory(tempfile.mkdtemp(prefix="t2i-checkpoint-"))
-        elif writes:
-            get_logger("train").warning("step %d: no checkpoint, the one before is still being saved", step)
         metric = self._scored[1] if self._scored and self._scored[0] == step else None
         ray.train.report(
             {"step": step, "loss": self._loss},
@@ -136,6 +140,10 @@ class RayReporter:
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
             checkpoint_upload_fn=partial(self._save, writers, write, metric),
         )
+
+    def _all_have_saved(self) -> bool:
+        saved = torch.tensor(float(self._saved.is_set()), device=self._worker.device)
+        return mean_over_workers({"saved": saved})["saved"].item() == 1.0
 
     def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
         if self._watch and self._progress and model is not None:
