@@ -77,7 +77,8 @@ class TokenParts:
 class ImageParts:
     """Captioned images in Parquet files, a part being a row group: the least of such a file that can be read."""
 
-    source: SourceConfig
+    path: str
+    columns: list[str]
     groups: list[tuple[str, int]]
     rows: list[int]
 
@@ -88,7 +89,7 @@ class ImageParts:
         Raises:
             DataError: there is nothing, no Parquet, or columns are missing.
         """
-        filesystem, files, _ = find_parquet(source)
+        filesystem, files, columns = find_parquet(source)
 
         def sizes(file: str) -> list[int]:
             footer = calmly(partial(pq.read_metadata, file, filesystem=filesystem))
@@ -97,20 +98,20 @@ class ImageParts:
         with ThreadPoolExecutor(READERS) as pool:
             found = dict(zip(files, pool.map(sizes, files), strict=True))
         groups = [(file, group) for file, rows in found.items() for group in range(len(rows))]
-        return cls(source, groups, [rows for of_file in found.values() for rows in of_file])
+        return cls(source.path, columns, groups, [rows for of_file in found.values() for rows in of_file])
 
     def read(self, parts: Sequence[int]) -> dict[str, np.ndarray]:
         """Columns ``id``, ``captions``, and ``image`` packed, whether it can be decoded or not."""
-        filesystem, _, columns = find_parquet(self.source)
+        filesystem, _ = filesystem_for(self.path)
 
         def read(part: int) -> pa.Table:
             file, group = self.groups[part]
 
             def read_group() -> pa.Table:
                 with filesystem.open_input_file(file) as opened:
-                    return pq.ParquetFile(opened).read_row_group(group, columns)
+                    return pq.ParquetFile(opened).read_row_group(group, self.columns)
 
-            return pairs_of(calmly(read_group), columns)
+            return pairs_of(calmly(read_group), self.columns)
 
         table = _together(read, parts)
         return {**_described(table), **packed(table["image"].to_pylist())}
