@@ -19,6 +19,7 @@ from t2i.data import ImageParts, SourceConfig, TokenParts, read_token_shards, wr
 from t2i.evaluate.candidates import to_png
 from t2i.train import PairSources, TrainConfig, fit
 from t2i.train.ray_sources import Windowed
+from t2i.train.tasks.base import Task
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
@@ -71,34 +72,13 @@ def test_only_more_images_than_a_window_holds_are_read_in_windows(ray_cluster, i
         assert whole.count() == ROWS - 1
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_dvae_trains_on_windows_and_takes_every_image_once_an_epoch(ray_cluster, images, tmp_path):
-    seen = tmp_path / "seen"
-
-    class Witness(DVAETask):
-        def batch(self, columns, rows, noise=None):
-            if noise is not None:
-                with seen.open("a") as file:
-                    file.writelines(f"{id}\n" for id in columns["id"][rows])
-            return super().batch(columns, rows, noise)
-
-    sizes = DVAEConfig(width=8, groups=2, blocks_per_group=1, codebook_size=16, decoder_input_width=8)
-    task = Witness(DVAETaskConfig(model=sizes, image_size=8))
-    config = TrainConfig(steps=15, batch_size=8, workers=2, precision="fp32", window_rows=16, prefetch=1)
-    fit(
-        task, lambda: images.decode(8, str(tmp_path), encoded_train=True, window_rows=16), config, str(tmp_path / "run")
-    )
-    assert sorted(seen.read_text().split()) == sorted(f"{i:02}" for i in range(ROWS) for _ in range(3))
+CONFIG = TrainConfig(steps=15, batch_size=8, workers=2, precision="fp32", window_rows=16, prefetch=1)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_training_on_windows_takes_every_image_once_an_epoch(tokens, tmp_path):
-    CaptionTokenizer.train(["number 0123456789"], 300).save(tmp_path / "tokenizer")
-    seen = tmp_path / "seen"
+def witnessed(kind: type[Task], seen: Path) -> type[Task]:
+    """``kind`` that writes the ids of all rows it trains on into ``seen``; local, so that it travels by value."""
 
-    class Witness(PriorTask):
+    class Witness(kind):
         def batch(self, columns, rows, noise=None):
             if noise is not None:
                 with seen.open("a") as file:
@@ -108,8 +88,27 @@ def test_training_on_windows_takes_every_image_once_an_epoch(tokens, tmp_path):
         def pictures(self, model, columns):
             return {}
 
-    task = Witness(PriorTaskConfig(model=SIZES, bpe_dropout=0.0), str(tmp_path / "tokenizer"), "")
-    config = TrainConfig(steps=15, batch_size=8, workers=2, precision="fp32", window_rows=16, prefetch=1)
-    fit(task, lambda: (TokenParts.of(tokens), read_token_shards(tokens)[0]), config, str(tmp_path / "run"))
-    taken = sorted(seen.read_text().split())
-    assert taken == sorted(f"{i:02}" for i in range(ROWS) for _ in range(3))
+    return Witness
+
+
+def assert_three_epochs(seen: Path) -> None:
+    assert sorted(seen.read_text().split()) == sorted(f"{i:02}" for i in range(ROWS) for _ in range(3))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_dvae_trains_on_windows_and_takes_every_image_once_an_epoch(ray_cluster, images, tmp_path):
+    sizes = DVAEConfig(width=8, groups=2, blocks_per_group=1, codebook_size=16, decoder_input_width=8)
+    task = witnessed(DVAETask, tmp_path / "seen")(DVAETaskConfig(model=sizes, image_size=8))
+    fit(task, lambda: images.decode(8, str(tmp_path), window_rows=16), CONFIG, str(tmp_path / "run"))
+    assert_three_epochs(tmp_path / "seen")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_training_on_windows_takes_every_image_once_an_epoch(tokens, tmp_path):
+    tokenizer = CaptionTokenizer.train(["number 0123456789"], 300).save(tmp_path / "tokenizer")
+    prior = witnessed(PriorTask, tmp_path / "seen")
+    task = prior(PriorTaskConfig(model=SIZES, bpe_dropout=0.0), str(tokenizer), "")
+    fit(task, lambda: (TokenParts.of(tokens), read_token_shards(tokens)[0]), CONFIG, str(tmp_path / "run"))
+    assert_three_epochs(tmp_path / "seen")
