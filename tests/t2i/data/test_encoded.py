@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from t2i.data.columns import caption_lists
 from t2i.data.encoded import decoded, packed
 from t2i.data.errors import DataError
 from t2i.evaluate.candidates import to_png
@@ -15,9 +16,8 @@ def image(value: int) -> np.ndarray:
 
 
 def columns(images: list[bytes], captions: list[list[str]]) -> dict[str, np.ndarray]:
-    lists = np.empty(len(images), object)
-    lists[:] = captions
-    return {"id": np.array([f"i{n}" for n in range(len(images))]), "captions": lists, **packed(images)}
+    ids = np.array([f"i{n}" for n in range(len(images))])
+    return {"id": ids, "captions": caption_lists(captions), **packed(images)}
 
 
 def test_images_come_out_as_they_were_packed() -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from models.dvae import DVAEConfig
 from models.errors import UserError
+from t2i.data.columns import caption_lists
 from t2i.data.encoded import packed
 from t2i.evaluate.candidates import to_png
 from t2i.train.noise import Noise
@@ -57,8 +58,7 @@ def test_training_images_are_views_that_repeat_with_their_noise(task):
 
 
 def columns_of(images: list[bytes]) -> dict[str, np.ndarray]:
-    captions = np.empty(len(images), object)
-    captions[:] = [["a caption"] for _ in images]
+    captions = caption_lists([["a caption"]] * len(images))
     return {"id": np.arange(len(images)).astype(str), "captions": captions, **packed(images)}
 
 
