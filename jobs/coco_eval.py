@@ -27,9 +27,9 @@ from t2i.evaluate import CaptionSet, EvaluateConfig, Section, write_report
 from t2i.evaluate.candidates import Candidates
 from t2i.evaluate.figures import all_figures
 from t2i.evaluate.gallery import cards, choose, sheet_rows
-from t2i.evaluate.manifest import MODELS, choose_captions, make_manifest, run_models, write_manifest
 from t2i.evaluate.pipeline import extract_features, generate_candidates, measure_joint_elb
 from t2i.evaluate.report import protocol
+from t2i.evaluate.work_list import MODELS, choose_captions, make_work_list, run_models, write_work_list
 from t2i.metrics.clip_score import expected_best_of
 from t2i.metrics.features import extractor_protocol
 
@@ -60,21 +60,21 @@ def check(config: CocoEval) -> None:
 
 def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
     """One caption set: draw, rank and keep; then describe and measure."""
-    manifest = make_manifest(choose_captions(caption_set, config), config, run_models(config.run))
-    directory = write_manifest(manifest, f"{config.out}/{caption_set.name}")
-    candidates = generate_candidates(manifest, directory, config)
+    work_list = make_work_list(choose_captions(caption_set, config), config, run_models(config.run))
+    directory = write_work_list(work_list, f"{config.out}/{caption_set.name}")
+    candidates = generate_candidates(work_list, directory, config)
     choice = choose(candidates, config.shown, config.seed)
     sets = extract_features(caption_set, candidates, choice.all, config)
     extractor = extractor_protocol(config.extractor)
     figures = all_figures(sets, candidates, extractor, config.blur_radii, config.seed)
-    contact_sheet(sheet_rows(choice.sample, manifest, candidates)).save(directory.parent / "contact_sheet.png")
+    contact_sheet(sheet_rows(choice.sample, work_list, candidates)).save(directory.parent / "contact_sheet.png")
     return Section(
         name=caption_set.name,
-        protocol=protocol(config, caption_set, manifest, candidates.truncated),
+        protocol=protocol(config, caption_set, work_list, candidates.truncated),
         figures=figures + measure_joint_elb(caption_set, candidates, config),
         best_of_n=best_of_n(candidates, config),
         choice=choice,
-        cards=cards(choice, manifest, candidates, sets),
+        cards=cards(choice, work_list, candidates, sets),
     )
 
 

@@ -22,10 +22,10 @@ from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import ROWS_PER_PART, SourceConfig
+from t2i.data import ROWS_PER_PART, PairSources, SourceConfig
 from t2i.data.image_tokens import TokenizeImages, describe_dvae
-from t2i.data.resume import Finished
-from t2i.train import PairSources
+from t2i.data.resume import FinishedParts
+from t2i.storage import absolute
 
 
 @dataclass
@@ -48,7 +48,7 @@ class EncodeImagesConfig:
 def main(config: EncodeImagesConfig) -> None:
     check_dtype(dtype(config))
     config.data.check()
-    model_dir = data.absolute(f"{config.run}/dvae/model")
+    model_dir = absolute(f"{config.run}/dvae/model")
     dvae = describe_dvae(model_dir, get_preset(config.preset).image_size) | {"dtype": dtype(config)}
     start_ray(config.ray)
     for split, source in {"train": config.data.train, "val": config.data.val}.items():
@@ -72,7 +72,7 @@ def dtype(config: EncodeImagesConfig) -> str:
     return config.dtype or ("bfloat16" if config.gpus_per_actor else "float32")
 
 
-def read(source: SourceConfig, views: int, finished: Finished, report: str, config: EncodeImagesConfig) -> Dataset:
+def read(source: SourceConfig, views: int, finished: FinishedParts, report: str, config: EncodeImagesConfig) -> Dataset:
     """The centre square of every image, or ``views`` random crops of it, that is not tokens yet.
 
     Small blocks are what lets images be decoded in parallel, whatever the files of the source are, and parts be
@@ -106,7 +106,7 @@ def cpus_per_actor(actors: int) -> int:
 
 
 def write(
-    image_tokens: Dataset, directory: str, metadata: dict[str, Any], finished: Finished, config: EncodeImagesConfig
+    image_tokens: Dataset, directory: str, metadata: dict[str, Any], finished: FinishedParts, config: EncodeImagesConfig
 ) -> None:
     """Run the pipeline into shards, saying how far it is."""
     manifest = data.write_token_shards(

@@ -17,7 +17,7 @@ from models.precision import DTYPES, check_dtype
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.config import run_job
-from t2i.data import fetch_directory
+from t2i.storage import fetch_directory
 
 MODELS = ("dvae/model", "prior/model", "clip/model")
 

@@ -22,7 +22,7 @@ from models.settings import setting
 from t2i.config import run_job
 from t2i.contact_sheet import SheetRow, contact_sheet
 from t2i.data.transforms import ImageError, decode_image
-from t2i.engine import Generation, Progress, Pruning, Sampling, TextToImage, rows_to_keep
+from t2i.engine import GenerationResult, PruningParams, SamplingParams, TextToImage, TokenProgress, rows_to_keep
 
 
 @dataclass
@@ -35,8 +35,8 @@ class GenerateConfig:
     candidates: int = setting(8, "images drawn per caption")
     keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all")
     seed: int = setting(0, "the same seed draws the same images")
-    sampling: Sampling = setting(Sampling, "how tokens are drawn")
-    pruning: Pruning = setting(Pruning, "whether hopeless candidates are stopped half-way")
+    sampling: SamplingParams = setting(SamplingParams, "how tokens are drawn")
+    pruning: PruningParams = setting(PruningParams, "whether hopeless candidates are stopped half-way")
     image: str | None = setting(None, "an image whose top every drawing continues")
     image_rows: int | None = setting(None, "rows of its tokens to keep; empty: 15 of 32, as the paper")
     slots: int = setting(32, "candidates that run at once")
@@ -91,13 +91,13 @@ def read_prefix(model: TextToImage, config: GenerateConfig) -> list[int]:
         raise UserError(f"image is {config.image!r}: {error}.") from error
 
 
-def advance(bar: tqdm, progress: Progress) -> None:
+def advance(bar: tqdm, progress: TokenProgress) -> None:
     """Bring the progress bar up to date."""
     bar.total = progress.tokens_total
     bar.update(progress.tokens_done - bar.n)
 
 
-def save_best(generation: Generation, number: int, out: Path, keep: int) -> None:
+def save_best(generation: GenerationResult, number: int, out: Path, keep: int) -> None:
     """Save the ``keep`` best candidates of one caption and print where."""
     if generation.truncated:
         print(f"{generation.caption!r} is too long for the prior: its end was not read.")

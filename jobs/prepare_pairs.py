@@ -25,15 +25,16 @@ from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import DataError, SourceConfig
-from t2i.data.curation import CLIPUse, Rules
-from t2i.data.curation.decisions import Decisions, decide
-from t2i.data.curation.examples import Album
-from t2i.data.curation.gather import Images, concatenate, gather_evaluation, gather_images
-from t2i.data.curation.index import make_index
-from t2i.data.curation.output import PAIR_SET, id_keys, write_pairs
-from t2i.data.curation.report import Report, make_report, write_report
-from t2i.data.parts import is_whole
+from t2i.curate import CLIPUse, Rules
+from t2i.curate.decisions import Decisions, decide
+from t2i.curate.examples import Album
+from t2i.curate.gather import Images, concatenate, gather_evaluation, gather_images
+from t2i.curate.index import make_index
+from t2i.curate.output import PAIR_SET, id_keys, write_pairs
+from t2i.curate.report import Report, make_report, write_report
+from t2i.data import SourceConfig
+from t2i.data.part_files import is_whole
+from t2i.storage import DataError, fetch_directory
 
 FORMATS = ("parquet", "webdataset")
 
@@ -98,7 +99,7 @@ def describe(config: PreparePairsConfig) -> dict[str, Any]:
 
 def clip_hash(model_dir: str) -> str:
     """The name of a CLIP's weights; refuses a directory that holds none."""
-    local = data.fetch_directory(model_dir)
+    local = fetch_directory(model_dir)
     name = model_hash(local)
     load_config_file(local / CONFIG, CLIPConfig)
     return name
@@ -140,7 +141,7 @@ def write(
 
 
 def say(directory: str) -> Any:
-    """Progress of one directory as lines of output."""
+    """TokenProgress of one directory as lines of output."""
     return lambda rows: print(f"{directory}: {rows} images", flush=True)
 
 

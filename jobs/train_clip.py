@@ -17,8 +17,8 @@ from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import Parts
-from t2i.train import PairSources, TrainConfig, fit, print_result
+from t2i.data import PairSources, Shards
+from t2i.train import TrainConfig, fit, print_result
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
 
 
@@ -47,7 +47,7 @@ def main(config: TrainCLIP) -> None:
     print_result(fit(task, lambda: read(config), config.train, f"{config.run}/clip", inputs))
 
 
-def read(config: TrainCLIP) -> tuple[Dataset | Parts, Dataset]:
+def read(config: TrainCLIP) -> tuple[Dataset | Shards, Dataset]:
     """Images of the size that generated ones have; a locked CLIP's towers see all of them once, before training."""
     start_ray(config.ray)
     window_rows = None if config.task.model.architecture is None else config.train.window_rows

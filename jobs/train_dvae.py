@@ -17,8 +17,8 @@ from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import Parts
-from t2i.train import PairSources, TrainConfig, fit, print_result
+from t2i.data import PairSources, Shards
+from t2i.train import TrainConfig, fit, print_result
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
 
 
@@ -46,7 +46,7 @@ def main(config: TrainDVAE) -> None:
     print_result(fit(DVAETask(config.task), lambda: read(config), config.train, directory, inputs))
 
 
-def read(config: TrainDVAE) -> tuple[Dataset | Parts, Dataset]:
+def read(config: TrainDVAE) -> tuple[Dataset | Shards, Dataset]:
     """Training images, whole if they are to be cropped at random, and validation images."""
     start_ray(config.ray)
     return config.data.decode(

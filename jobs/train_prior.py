@@ -19,8 +19,9 @@ from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import TokenParts, absolute, fetch_directory, read_token_shards
-from t2i.data.shards import verify_shards
+from t2i.data import TokenShards, read_token_shards
+from t2i.data.token_shards import verify_shards
+from t2i.storage import absolute, fetch_directory
 from t2i.train import TrainConfig, fit, print_result
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
@@ -52,11 +53,11 @@ def inputs(run: str) -> dict[str, Any]:
     return {"tokens": tokens, "tokenizer": model_hash(fetch_directory(f"{run}/tokenizer"))}
 
 
-def read(config: TrainPrior) -> tuple[TokenParts, Dataset]:
+def read(config: TrainPrior) -> tuple[TokenShards, Dataset]:
     """Image tokens and captions to train and to validate on."""
     start_ray(config.ray)
     tokens = absolute(f"{config.run}/tokens")
-    return TokenParts.of(f"{tokens}/train"), read_token_shards(f"{tokens}/val")[0]
+    return TokenShards.of(f"{tokens}/train"), read_token_shards(f"{tokens}/val")[0]
 
 
 if __name__ == "__main__":

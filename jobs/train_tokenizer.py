@@ -18,7 +18,8 @@ from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import SourceConfig, check_pairs, put_directory, read_pairs
+from t2i.data import SourceConfig, check_pairs, read_pairs
+from t2i.storage import put_directory
 from t2i.train import RunDirectory
 
 

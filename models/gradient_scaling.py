@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from models.sharded import local_shard
 
-INITIAL, LEAST, GREATEST = 2.0**13, 2.0**7, 2.0**24
+INITIAL_SCALE, MIN_SCALE, MAX_SCALE = 2.0**13, 2.0**7, 2.0**24
 """Scales for one data-parallel worker."""
 
 GROWTH = 2 ** (1 / 1000)
@@ -35,7 +35,7 @@ BACKOFF = 1 / math.sqrt(2)
 WINDOW = 125
 """Updates from one division to the next, at least: until its moments forget, one cause overflows several times."""
 
-Agree = Callable[[Tensor], Tensor]
+AllReduceMin = Callable[[Tensor], Tensor]
 """The elementwise minimum, over all workers, of a float32 vector."""
 
 
@@ -70,18 +70,19 @@ class GradientScales:
     ``workers`` is M, the data-parallel workers over whose *sum* each one's loss is normalised. Where a worker's loss is
     the mean of its own rows, as for DDP and FSDP, its gradients do not shrink with their number, and M is 1.
 
-    ``agree`` is needed where a worker sees only its shards of the gradients, as with FSDP: all have to skip together.
+    ``all_reduce_min`` is needed where a worker sees only its shards of the gradients, as with FSDP: all
+    have to skip together.
     """
 
     def __init__(
-        self, groups: Mapping[str, Sequence[nn.Parameter]], workers: int = 1, agree: Agree | None = None
+        self, groups: Mapping[str, Sequence[nn.Parameter]], workers: int = 1, all_reduce_min: AllReduceMin | None = None
     ) -> None:
         self._names = list(groups)
         self._groups = [[parameter for parameter in group if parameter.requires_grad] for group in groups.values()]
-        self._agree = agree
-        self._bounds = (workers * LEAST, workers * GREATEST)
+        self._all_reduce_min = all_reduce_min
+        self._bounds = (workers * MIN_SCALE, workers * MAX_SCALE)
         device = self._groups[0][0].device
-        self._scale = torch.full((len(groups),), workers * INITIAL, device=device)
+        self._scale = torch.full((len(groups),), workers * INITIAL_SCALE, device=device)
         self._since = torch.full((len(groups),), WINDOW, device=device)  # updates since the last division
         self._finite = torch.ones(len(groups), device=device)
 
@@ -100,7 +101,7 @@ class GradientScales:
             gradients = [local_shard(parameter.grad) for parameter in group if parameter.grad is not None]
             if gradients:
                 torch._amp_foreach_non_finite_check_and_unscale_(gradients, found[index], inverse[index])
-        self._finite = 1 - found if self._agree is None else self._agree(1 - found)
+        self._finite = 1 - found if self._all_reduce_min is None else self._all_reduce_min(1 - found)
         skipped = [group for group, finite in zip(self._groups, self._finite.tolist(), strict=True) if not finite]
         for group in skipped:
             for parameter in group:
@@ -138,9 +139,9 @@ class GradientScales:
 class ResblockScales(GradientScales):
     """One scale for each :class:`Residual` of a model that is already on its device (and sharded, if it is to be)."""
 
-    def __init__(self, model: nn.Module, workers: int = 1, agree: Agree | None = None) -> None:
-        residuals = residuals_of(model)
-        super().__init__({name: residual.parameters() for name, residual in residuals.items()}, workers, agree)
+    def __init__(self, model: nn.Module, workers: int = 1, all_reduce_min: AllReduceMin | None = None) -> None:
+        residuals = named_residuals(model)
+        super().__init__({name: residual.parameters() for name, residual in residuals.items()}, workers, all_reduce_min)
         for residual, scale in zip(residuals.values(), self._scale.unbind(), strict=True):
             residual.scale = scale  # a view: an update in place reaches it
 
@@ -148,20 +149,20 @@ class ResblockScales(GradientScales):
 class LossScale(GradientScales):
     """One scale for the loss and all parameters: ordinary mixed precision, as the paper trains its dVAE."""
 
-    def __init__(self, model: nn.Module, workers: int = 1, agree: Agree | None = None) -> None:
-        super().__init__({"loss": list(model.parameters())}, workers, agree)
+    def __init__(self, model: nn.Module, workers: int = 1, all_reduce_min: AllReduceMin | None = None) -> None:
+        super().__init__({"loss": list(model.parameters())}, workers, all_reduce_min)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         return loss * self._scale[0]
 
 
-def gradient_scales(model: nn.Module, workers: int = 1, agree: Agree | None = None) -> GradientScales:
+def gradient_scales(model: nn.Module, workers: int = 1, all_reduce_min: AllReduceMin | None = None) -> GradientScales:
     """Scales of the kind that suits the model: by block where it is made of :class:`Residual`, else of the loss."""
-    kind = ResblockScales if residuals_of(model) else LossScale
-    return kind(model, workers, agree)
+    kind = ResblockScales if named_residuals(model) else LossScale
+    return kind(model, workers, all_reduce_min)
 
 
-def residuals_of(model: nn.Module) -> dict[str, Residual]:
+def named_residuals(model: nn.Module) -> dict[str, Residual]:
     """By name, in the order of the modules that have them."""
     return {
         f"{name}.{attribute}": value

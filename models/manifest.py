@@ -46,7 +46,7 @@ def is_manifest(name: str) -> bool:
     return name == MANIFEST or _PART.fullmatch(name) is not None
 
 
-def whole_set(names: Iterable[str], directory: str | Path) -> list[str]:
+def complete_manifests(names: Iterable[str], directory: str | Path) -> list[str]:
     """Of all file names in ``directory``, the manifests that make it whole: the one, or all of one W.
 
     Raises:
@@ -66,7 +66,7 @@ def whole_set(names: Iterable[str], directory: str | Path) -> list[str]:
     return whole[0]
 
 
-def named_hashes(directory: Path) -> dict[str, str]:
+def manifest_hashes(directory: Path) -> dict[str, str]:
     """File name -> SHA-256, as all manifests that are in ``directory`` say.
 
     Raises:
@@ -98,7 +98,7 @@ def verify(directory: str | Path) -> dict[str, str]:
     directory = Path(directory)
     names = [file.name for file in directory.iterdir()] if directory.is_dir() else []
     files: dict[str, str] = {}
-    for manifest in whole_set(names, directory):
+    for manifest in complete_manifests(names, directory):
         for name, expected in _read(directory / manifest).items():
             if not (directory / name).is_file() or file_hash(directory / name) != expected:
                 raise CheckpointError(f"{directory / name} is missing or damaged: its hash is not {manifest}'s.")

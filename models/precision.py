@@ -12,7 +12,7 @@ from models.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PRIOR_DTYPES = DTYPES | {"int8": torch.int8}
-"""The prior can also have its weights rounded to 8 bits, beside bfloat16 everything else (models.prior.packed)."""
+"""The prior's weights can also be int8, with everything else in bfloat16 (see models.prior.decoding.packed)."""
 
 DTYPE_MEANING = "float32, or bfloat16: faster on GPUs and on CPUs with AVX512-BF16 or AMX, slightly other results"
 """What the help of every ``dtype`` setting says."""
@@ -35,7 +35,7 @@ def check_dtype(dtype: str, known: Collection[str] = DTYPES) -> None:
         raise UserError(f"dtype is {dtype!r}: use {' or '.join(known)}.")
 
 
-def beside(dtype: str) -> str:
+def companion_dtype(dtype: str) -> str:
     """What dVAE and CLIP compute in where the prior has ``dtype``."""
     return dtype if dtype in DTYPES else "bfloat16"
 

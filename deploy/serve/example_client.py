@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from t2i.serve.client import Client, GeneratedImage, Progress, Summary
+from t2i.serve.client import Client, GeneratedImage, GenerationProgress, Summary
 
 with Client("127.0.0.1:50051") as client:
     rank = 0
     for event in client.generate_stream("a taco, 3D render", candidates=8, keep=2, seed=1):
         match event:
-            case Progress():
+            case GenerationProgress():
                 print(f"{event.stage}: {event.tokens_done} of {event.tokens_total} image tokens")
             case GeneratedImage():
                 rank += 1

@@ -15,12 +15,12 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from models.prior.masks import Kind, image_mask, stream_mask
 
-WORTHWHILE = 512
+SPARSE_MIN_LENGTH = 512
 """Stream length from which sparse attention is the faster one; the tiny preset stays dense."""
 
-FEW = 1 / 8
+LOCAL_MAX_SHARE = 1 / 8
 """Share of a stream up to which reading the keys of whole lines beats torch's fused dense attention (measured by
-jobs/bench_attention.py: 1.7 and 1.9 times for row and column, 0.9 for conv at 32 x 32 tokens)."""
+jobs/benchmarks/bench_attention.py: 1.7 and 1.9 times for row and column, 0.9 for conv at 32 x 32 tokens)."""
 
 
 class DenseAttention(nn.Module):
@@ -62,9 +62,9 @@ class LocalAttention(nn.Module):
         self.register_buffer("mask", mask, persistent=False)  # [G, W, M]
 
     @property
-    def pays(self) -> bool:
+    def is_faster_than_dense(self) -> bool:
         """Whether it is faster than the dense one on a CPU."""
-        return self.mask.shape[-1] <= FEW * (self.prefix_length + self.grid[0] * self.grid[1])
+        return self.mask.shape[-1] <= LOCAL_MAX_SHARE * (self.prefix_length + self.grid[0] * self.grid[1])
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         end = self.prefix_length

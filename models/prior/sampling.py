@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.prior.kernels import kernels
+from models.prior.decoding.kernels import kernels
 
 GROUP = 64
 """Tokens that are weighed together first."""
 
-COLDEST = 1e-6
+MIN_TEMPERATURE = 1e-6
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer: splitmix64's increment
 
 
@@ -26,26 +26,26 @@ def sample(logits: Tensor, keys: Tensor, positions: Tensor, temperatures: Tensor
     instead of K, and without a sort. t = 0 is the most likely token. ``keys`` are :func:`noise_keys`.
     """
     logits = F.pad(logits, (0, -logits.shape[-1] % GROUP), value=-torch.inf).unflatten(-1, (-1, GROUP))
-    sharpness = temperatures.clamp(min=COLDEST).reciprocal()
+    sharpness = temperatures.clamp(min=MIN_TEMPERATURE).reciprocal()
     noise = gumbel_noise(keys, positions, logits.shape[1] + GROUP) * (temperatures > 0)[:, None]
     of_groups, within = noise.split([logits.shape[1], GROUP], dim=-1)
-    group = (group_log_sums(logits, sharpness) + of_groups).argmax(dim=-1)
+    group = (group_logsumexp(logits, sharpness) + of_groups).argmax(dim=-1)
     scores = logits.gather(1, group[:, None, None].expand(-1, 1, GROUP))[:, 0] * sharpness[:, None]
     return group * GROUP + (scores + within).argmax(dim=-1)
 
 
-def group_log_sums(logits: Tensor, sharpness: Tensor) -> Tensor:
+def group_logsumexp(logits: Tensor, sharpness: Tensor) -> Tensor:
     """Log-sum-exp of ``logits * sharpness`` within each group: [S, G, 64] and float32 [S] -> float32 [S, G]."""
     library = kernels(logits.dtype) if logits.device.type == "cpu" else None
     if library is None:
         return (logits * sharpness[:, None, None]).logsumexp(dim=-1)
     logits, out = logits.contiguous(), logits.new_empty(logits.shape[:2], dtype=torch.float32)
     pointers = (x.data_ptr() for x in (logits, sharpness, out))
-    library.group_log_sums(*pointers, *logits.shape, torch.get_num_threads())
+    library.group_logsumexp(*pointers, *logits.shape, torch.get_num_threads())
     return out
 
 
-def restrict(logits: Tensor, temperatures: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+def apply_top_k_top_p(logits: Tensor, temperatures: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
     """Rule tokens out: logits [S, K] -> the same with -inf but for each row's most likely tokens.
 
     Of softmax(logits / t) they are the ``top_k`` int64 [S] first (0: all), and of those the fewest whose probability

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from models.errors import UserError
 from models.gradient_scaling import Residual, fp16_forbidden
 from models.precision import PRIOR_DTYPES
-from models.prior.attention import WORTHWHILE, DenseAttention, FlexAttention, LocalAttention
-from models.prior.kv_cache import Attend, KVCache
+from models.prior.attention import SPARSE_MIN_LENGTH, DenseAttention, FlexAttention, LocalAttention
+from models.prior.decoding.kv_cache import AttentionFn, KVCache
+from models.prior.decoding.packed import Int8Linear, PackedLinear, pack
+from models.prior.decoding.shared_text import Caption
 from models.prior.masks import layer_kind
-from models.prior.packed import Int8Linear, PackedLinear, pack
-from models.prior.shared_text import Caption
 from models.prior.stream import StreamLayout
 from models.settings import setting
 
@@ -60,7 +60,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, attend: AttentionFn) -> Tensor:
         """[B, P, D] -> [B, P, D]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
@@ -79,7 +79,7 @@ class Block(nn.Module):
         self.add_attention = Residual(self.attention_norm, self.attention)
         self.add_mlp = Residual(self.mlp_norm, self.mlp)
 
-    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, attend: AttentionFn) -> Tensor:
         x = self.add_attention(x, lambda x: self.attention(self.attention_norm(x), attend))
         return self.add_mlp(x, lambda x: self.mlp(self.mlp_norm(x)))
 
@@ -102,7 +102,7 @@ class Prior(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.text_head = nn.Linear(config.width, config.text_vocabulary + config.text_length, bias=False)
         self.image_head = nn.Linear(config.width, config.codebook_size, bias=False)
-        self.sparse = layout.length >= WORTHWHILE
+        self.sparse = layout.length >= SPARSE_MIN_LENGTH
         kinds = list(dict.fromkeys(self.kinds))  # in one order in every process: DDP pairs buffers by their order
         with torch.device("cpu"):  # the tables have to be real even where the weights are not (yet)
             self.dense, self.local, self.flex = (
@@ -121,7 +121,7 @@ class Prior(nn.Module):
                 module.get_parameter(residual).data.div_(math.sqrt(2 * self.config.layers))
 
     def forward(
-        self, stream: Tensor, positions: Tensor | None = None, attends: Sequence[Attend] | None = None
+        self, stream: Tensor, positions: Tensor | None = None, attends: Sequence[AttentionFn] | None = None
     ) -> Tensor:
         """Stream ids int64 [B, P] -> hidden states [B, P, D] for the two heads.
 
@@ -135,13 +135,13 @@ class Prior(nn.Module):
             x = block(x, attend)
         return self.norm(x)
 
-    def read_caption(self, prefix: Tensor, cache: KVCache, caption: Caption) -> Tensor:
+    def prefill_text(self, prefix: Tensor, cache: KVCache, caption: Caption) -> Tensor:
         """Keep a prefix int64 [1, P] in ``cache`` as the text of ``caption``; hidden state [D] after its last input."""
-        return self(prefix, attends=cache.write_text(caption, self._masks()))[0, -1]
+        return self(prefix, attends=cache.prefill_text(caption, self._masks()))[0, -1]
 
-    def read_image(self, stream: Tensor, cache: KVCache, slots: Sequence[int]) -> Tensor:
+    def prefill_image(self, stream: Tensor, cache: KVCache, slots: Sequence[int]) -> Tensor:
         """Keep the image tokens that end a stream [1, P] in ``slots``; hidden state [D] after its last input."""
-        return self(stream, attends=cache.write_image(slots, self._masks()))[0, -1]
+        return self(stream, attends=cache.prefill_image(slots, self._masks()))[0, -1]
 
     def decode(self, image_tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
         """Feed the image token int64 [S] at raster ``positions`` int64 [S] of every slot; hidden states [S, D]."""
@@ -193,10 +193,10 @@ class Prior(nn.Module):
         of_prefix = self.prefix_positions(positions.clamp(max=prefix - 1))
         return torch.where((positions < prefix)[..., None], of_prefix, of_image)
 
-    def _whole_stream(self, stream: Tensor) -> list[Attend]:
+    def _whole_stream(self, stream: Tensor) -> list[AttentionFn]:
         """Each layer's attention in training: block-sparse where streams are whole and long, else dense."""
         if not self.sparse or stream.shape[1] != self.layout.length:
             return [self.dense[kind] for kind in self.kinds]
         if stream.is_cuda:
             return [self.flex[kind] for kind in self.kinds]
-        return [self.local[kind] if self.local[kind].pays else self.dense[kind] for kind in self.kinds]
+        return [self.local[kind] if self.local[kind].is_faster_than_dense else self.dense[kind] for kind in self.kinds]

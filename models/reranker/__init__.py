@@ -4,4 +4,10 @@ from models.reranker.accounting import clip_training_flops
 from models.reranker.clip import CLIPConfig, CLIPReranker
 from models.reranker.rank import Ranking, rank
 
-__all__ = ["CLIPConfig", "CLIPReranker", "Ranking", "clip_training_flops", "rank"]
+__all__ = [
+    "CLIPConfig",
+    "CLIPReranker",
+    "Ranking",
+    "clip_training_flops",
+    "rank",
+]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.manifest import CheckpointError
-from models.reranker.packaged import TOWERS, packaged_parts, tower_hashes
+from models.reranker.packaged import TOWERS, packaged_components, tower_hashes
 from models.settings import setting
 
 MAX_LOGIT_SCALE = 100.0
@@ -54,14 +54,14 @@ class CLIPReranker(nn.Module):
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
-        self.locked = config.architecture is None
+        self.frozen = config.architecture is None
         if config.architecture:
-            from models.reranker.named import named_parts  # imports open_clip, which takes seconds
+            from models.reranker.named import named_components  # imports open_clip, which takes seconds
 
-            parts = named_parts(config.architecture, config.pretrained)
+            parts = named_components(config.architecture, config.pretrained)
         else:
             config = _with_tower_hashes(config)
-            parts = packaged_parts(config.image_size, config.width, config.hidden, config.dropout)
+            parts = packaged_components(config.image_size, config.width, config.hidden, config.dropout)
             self.register_state_dict_post_hook(_omit_towers)
             self.register_load_state_dict_post_hook(_expect_no_towers)
         self.config = config
@@ -88,7 +88,7 @@ class CLIPReranker(nn.Module):
 
     def forward(self, images: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W] in [0, 1] and ids [B, T] (of a locked CLIP: its towers' outputs) -> unit [B, E] each."""
-        if self.locked:
+        if self.frozen:
             features = self.clip.visual.head(images), self.clip.text.proj(text)
         else:
             features = self.clip.encode_image(self.prepare(images)), self.clip.encode_text(text)
@@ -147,7 +147,7 @@ class CLIPReranker(nn.Module):
     def train(self, mode: bool = True) -> CLIPReranker:
         """Locked towers stay in eval mode: their outputs are constants."""
         super().train(mode)
-        if self.locked:
+        if self.frozen:
             for name in TOWERS:
                 self.clip.get_submodule(name).eval()
         return self

@@ -10,10 +10,10 @@ from open_clip.pretrained import download_pretrained
 from torch import nn
 
 from models.errors import UserError
-from models.reranker.parts import Parts
+from models.reranker.components import CLIPComponents
 
 
-def named_parts(architecture: str, tag: str | None) -> Parts:
+def named_components(architecture: str, tag: str | None) -> CLIPComponents:
     """The architecture with random weights, and with the activation and preprocessing that ``tag`` was trained with.
 
     Reads no file but those of the package, hence not the CLIPs whose text tower is defined on a hub.
@@ -28,7 +28,9 @@ def named_parts(architecture: str, tag: str | None) -> Parts:
     clip = model(**sizes)
     tokenize = open_clip.get_tokenizer(architecture)
     side, interpolation = clip.visual.image_size[0], known.get("interpolation", "bicubic")
-    return Parts(clip, lambda captions: tokenize(list(captions)), side, known["mean"], known["std"], interpolation)
+    return CLIPComponents(
+        clip, lambda captions: tokenize(list(captions)), side, known["mean"], known["std"], interpolation
+    )
 
 
 def load_named(clip: nn.Module, architecture: str, tag: str | None, weights: str | None) -> None:

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from models.features import EFFICIENTNET_MEAN_STD, efficientnet_lite0_file, packaged_efficientnet_lite0
 from models.manifest import file_hash
-from models.reranker.parts import Parts
+from models.reranker.components import CLIPComponents
 
 TEXT_LENGTH = 64
 TOWERS = ("visual.trunk", "text.transformer")
 """The locked modules' names within the open_clip model."""
 
 
-def packaged_parts(side: int, width: int, hidden: int, dropout: float) -> Parts:
+def packaged_components(side: int, width: int, hidden: int, dropout: float) -> CLIPComponents:
     """Both towers under fresh heads that map to embeddings of ``width`` through ``hidden`` units."""
     from open_clip import CustomTextCLIP  # takes seconds, which not every worker has to spend
 
@@ -38,7 +38,7 @@ def packaged_parts(side: int, width: int, hidden: int, dropout: float) -> Parts:
         clip.get_submodule(name).requires_grad_(False)
     clip.visual.head = projection_head(clip.visual.trunk.num_features, hidden, width, dropout)
     clip.text.proj = projection_head(clip.text.config.hidden_size, hidden, width, dropout)
-    return Parts(clip, _tokenizer(), side, *EFFICIENTNET_MEAN_STD)
+    return CLIPComponents(clip, _tokenizer(), side, *EFFICIENTNET_MEAN_STD)
 
 
 class PooledStages(nn.Module):

@@ -12,7 +12,7 @@ from coco_eval import CocoEval, check, main
 from models.errors import UserError
 from t2i.config import ConfigError, load_config
 from t2i.data import SourceConfig
-from t2i.engine import Pruning
+from t2i.engine import PruningParams
 from t2i.evaluate import CaptionSet
 from t2i.evaluate.config import Pool
 
@@ -119,9 +119,9 @@ def test_the_tiny_configuration_is_whole():
 
 
 def test_pruning_that_does_not_fit_the_prior_is_refused_before_any_work(tiny_run):
-    check(CocoEval(run=str(tiny_run), pruning=Pruning(rows=7)))
+    check(CocoEval(run=str(tiny_run), pruning=PruningParams(rows=7)))
     with pytest.raises(UserError, match=r"pruning\.rows is 8 of 8: use 1 to 7"):
-        check(CocoEval(run=str(tiny_run), pruning=Pruning(rows=8)))
+        check(CocoEval(run=str(tiny_run), pruning=PruningParams(rows=8)))
 
 
 def test_a_bad_value_is_refused_before_any_work():

@@ -18,9 +18,9 @@ from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.manifest import CheckpointError, model_hash
 from models.presets import get_preset
-from t2i.data import DataError, SourceConfig, read_token_shards, to_columns
+from t2i.data import PairSources, SourceConfig, read_token_shards, to_columns
 from t2i.data.transforms import decode_image
-from t2i.train import PairSources
+from t2i.storage import DataError
 
 ROOT = Path(__file__).parents[2]
 PRESET = get_preset("tiny")

@@ -8,7 +8,7 @@ from generate import GenerateConfig, main
 from models.errors import UserError
 from t2i.config import ConfigError, load_config
 from t2i.data.transforms import decode_image
-from t2i.engine import Pruning, TextToImage
+from t2i.engine import PruningParams, TextToImage
 
 
 def test_the_best_are_saved_beside_a_sheet_of_all(tiny_run, tmp_path, capsys):
@@ -38,10 +38,10 @@ def test_refuses_to_keep_more_than_pruning_leaves():
 
 def test_what_pruning_leaves_is_saved(tiny_run, tmp_path, capsys):
     settings = {"captions": ["a circle"], "candidates": 4, "keep": 2, "slots": 4, "out": str(tmp_path)}
-    main(GenerateConfig(run=str(tiny_run), pruning=Pruning(rows=2), **settings))
+    main(GenerateConfig(run=str(tiny_run), pruning=PruningParams(rows=2), **settings))
     assert "pruning saved 96 image tokens" in capsys.readouterr().out
     (expected,) = TextToImage.load(tiny_run, slots=4).generate(
-        ["a circle"], candidates=4, seed=0, pruning=Pruning(rows=2)
+        ["a circle"], candidates=4, seed=0, pruning=PruningParams(rows=2)
     )
     best = np.asarray(Image.open(tmp_path / "000-a-circle_1.png"))
     assert np.array_equal(best, expected.images[expected.order[0]])

@@ -16,8 +16,9 @@ import prepare_pairs
 from models.manifest import CheckpointError
 from prepare_pairs import PreparePairsConfig
 from t2i.config import run_job
-from t2i.data import DataError, SourceConfig, read_pairs
-from t2i.data.curation import CaptionRules, CLIPUse, DuplicateRules, EvaluationSet, OverlapRules
+from t2i.curate import CaptionRules, CLIPUse, DuplicateRules, EvaluationSet, OverlapRules
+from t2i.data import SourceConfig, read_pairs
+from t2i.storage import DataError
 
 Row = dict[str, Any]
 

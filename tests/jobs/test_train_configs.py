@@ -9,7 +9,7 @@ import pytest
 
 from models.presets import get_preset
 from t2i.config import ConfigError, load_config
-from t2i.data import DataError
+from t2i.storage import DataError
 from train_clip import TrainCLIP
 from train_dvae import TrainDVAE
 from train_prior import TrainPrior, main

@@ -11,7 +11,7 @@ import torch
 from models.dvae.loss import kl_to_uniform
 from models.prior import Prior, PriorConfig, text_tensor
 from models.prior.masks import image_mask, layer_kind
-from t2i.engine import Engine, Request, Sampling
+from t2i.engine import Engine, Request, SamplingParams
 
 CONFIG = PriorConfig(
     layers=3, heads=2, head_width=8, text_length=5, text_vocabulary=40, grid_height=4, grid_width=4, codebook_size=16
@@ -53,7 +53,7 @@ def test_2_the_cache_is_used_with_and_without_guidance(
     monkeypatch.setattr(
         prior, "forward", lambda stream, *rest, **more: fed.append(stream.shape[1]) or forward(stream, *rest, **more)
     )
-    draw(prior, Request("a", (1, 2), 2, seed=0, sampling=Sampling(guidance=guidance)))
+    draw(prior, Request("a", (1, 2), 2, seed=0, sampling=SamplingParams(guidance=guidance)))
     prefills = 1 if guidance == 1 else 2
     assert fed[:prefills] == [prior.layout.prefix_length] * prefills
     assert set(fed[prefills:]) == {1}
@@ -62,7 +62,7 @@ def test_2_the_cache_is_used_with_and_without_guidance(
 def test_3_guidance_reads_a_cache_of_its_own(prior: Prior) -> None:
     """Reusing the captioned keys and values for the uncaptioned pass makes guided output equal to unguided."""
     plain, guided = (
-        draw(prior, Request("a", (1, 2, 3), 4, seed=0, sampling=Sampling(guidance=guidance)))
+        draw(prior, Request("a", (1, 2, 3), 4, seed=0, sampling=SamplingParams(guidance=guidance)))
         for guidance in (1.0, 50.0)
     )
     assert plain != guided
@@ -72,7 +72,7 @@ def test_4_the_callers_text_is_left_alone(prior: Prior) -> None:
     text = text_tensor([[1, 2, 3]], prior.layout)
     before = text.clone()
     prior(prior.layout.inputs(text, torch.zeros(1, 16, dtype=torch.long)))
-    request = Request("a", (1, 2, 3), 1, seed=0, sampling=Sampling(guidance=2.0))
+    request = Request("a", (1, 2, 3), 1, seed=0, sampling=SamplingParams(guidance=2.0))
     draw(prior, request)
     assert torch.equal(text, before)
     assert request.text == (1, 2, 3)

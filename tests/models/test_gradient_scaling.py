@@ -205,7 +205,7 @@ def test_unscaling_divides_by_the_scale_and_passes_over_missing_gradients():
 def test_a_group_is_skipped_if_any_worker_says_so():
     parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
     scales = GradientScales(
-        {str(i): [p] for i, p in enumerate(parameters)}, agree=lambda flags: flags * torch.tensor([1.0, 0.0])
+        {str(i): [p] for i, p in enumerate(parameters)}, all_reduce_min=lambda flags: flags * torch.tensor([1.0, 0.0])
     )
     for parameter in parameters:
         parameter.grad = torch.ones(2)
@@ -214,19 +214,19 @@ def test_a_group_is_skipped_if_any_worker_says_so():
 
 
 def test_training_goes_on_bit_for_bit_from_saved_scales(tmp_path):
-    whole = Trainee()
-    scales, optimizer = ResblockScales(whole), adamw(whole)
+    full_tensor = Trainee()
+    scales, optimizer = ResblockScales(full_tensor), adamw(full_tensor)
     for step in range(4):
-        whole.overflows = step == 1
-        update(whole, scales, optimizer, seed=step)
-    resumed, moments = copy.deepcopy(whole), copy.deepcopy(optimizer.state_dict())
+        full_tensor.overflows = step == 1
+        update(full_tensor, scales, optimizer, seed=step)
+    resumed, moments = copy.deepcopy(full_tensor), copy.deepcopy(optimizer.state_dict())
     save_tensors(tmp_path / "scales.safetensors", scales.state_dict())
     scales_too, optimizer_too = ResblockScales(resumed), adamw(resumed)
     scales_too.load_state_dict(load_tensors(tmp_path / "scales.safetensors"))
     optimizer_too.load_state_dict(moments)
     for step in range(4, 8):
-        whole.overflows = resumed.overflows = step == 5
-        assert update(whole, scales, optimizer, step) == update(resumed, scales_too, optimizer_too, step)
+        full_tensor.overflows = resumed.overflows = step == 5
+        assert update(full_tensor, scales, optimizer, step) == update(resumed, scales_too, optimizer_too, step)
     ours, theirs = scales.state_dict(), scales_too.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ("scale", "since"))
     assert ours["since"].tolist() == [125 + 8 if scale > 2**13 else 7 for scale in ours["scale"].tolist()]
@@ -305,7 +305,7 @@ def two_workers(rank: int, store: str, kind: str) -> None:
         for block in trainee.prior.blocks:
             fully_shard(block)
         objective = fully_shard(trainee)
-    scales = ResblockScales(trainee, agree=all_workers if kind == "fsdp" else None)
+    scales = ResblockScales(trainee, all_reduce_min=all_workers if kind == "fsdp" else None)
     single = ResblockScales(reference)
     if rank == 1:  # its activation gradient, in one row of the output layer's weight
         flood = torch.ones(CONFIG.width).index_fill(0, torch.tensor(0), math.inf)

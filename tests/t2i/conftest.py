@@ -8,7 +8,7 @@ import pyarrow.fs as pafs
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.t2i.faulty_store import FaultyStore
+from tests.t2i.storage.faulty_store import FaultyStore
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +32,11 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 @pytest.fixture
 def store(s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
     """What stands between ``bucket`` and whoever uses it; only our own retries are at work, and they hurry."""
-    from t2i.data import patience
+    from t2i.storage import retry
 
     store = FaultyStore(s3_server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
-    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(60, 0.01, 0.05, library_attempts=1))
+    monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(60, 0.01, 0.05, library_attempts=1))
     yield store
     store.closing.set()
     store.close()

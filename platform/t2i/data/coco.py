@@ -10,9 +10,8 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from t2i.data.errors import DataError
 from t2i.data.source import SourceConfig
-from t2i.data.storage import filesystem_for, read_file
+from t2i.storage import DataError, filesystem_for, read_file
 
 
 @dataclass(frozen=True)

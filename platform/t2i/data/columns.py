@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from ray.data import DataIterator, Dataset
 
-from t2i.data.encoded import packed
-from t2i.data.errors import DataError
+from t2i.data.packed_images import pack_images
+from t2i.storage import DataError
 
 
 def to_columns(dataset: Dataset | DataIterator) -> dict[str, np.ndarray]:
     """Gather all rows as column name -> array over rows, sorted by ``id`` so that scheduling does not matter.
 
     ``captions`` becomes an object array of lists of str; tensors keep their shape ([rows, ...]) and dtype; ``image``,
-    encoded images, is packed (:mod:`t2i.data.encoded`).
+    encoded images, is packed (:mod:`t2i.data.packed_images`).
 
     Raises:
         DataError: there is no row, or an id comes twice.
@@ -29,7 +29,7 @@ def to_columns(dataset: Dataset | DataIterator) -> dict[str, np.ndarray]:
     columns = {name: np.concatenate([batch.pop(name) for batch in batches])[order] for name in list(batches[0])}
     columns["id"] = ids[order]
     columns["captions"] = caption_lists(columns["captions"])
-    return {**columns, **packed(columns["image"].tolist())} if "image" in columns else columns
+    return {**columns, **pack_images(columns["image"].tolist())} if "image" in columns else columns
 
 
 def _check_unique(ids: np.ndarray) -> None:

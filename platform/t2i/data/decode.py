@@ -14,10 +14,10 @@ from ray.data import Dataset
 
 from t2i.data.augment import prior_view
 from t2i.data.resume import view_ids
-from t2i.data.storage import absolute, delete_folder, filesystem_for, refusing, write_file
 from t2i.data.tensors import tensor_column
 from t2i.data.transforms import ImageError, centre_square, decode_rgb
 from t2i.logs import get_logger
+from t2i.storage import absolute, as_data_error, delete_folder, filesystem_for, write_file
 
 ROWS_PER_BATCH = 128
 
@@ -53,7 +53,7 @@ def empty_folder(folder: str | None) -> str | None:
     if folder is None:
         return None
     filesystem, path = filesystem_for(folder)
-    with refusing(folder):
+    with as_data_error(folder):
         delete_folder(filesystem, path)
     return absolute(folder)
 

@@ -11,8 +11,8 @@ import torch
 from models.checkpoint import CONFIG, load_config_file, load_model
 from models.dvae import DVAE, DVAEConfig
 from models.manifest import model_hash
-from t2i.data.storage import fetch_directory
 from t2i.data.tensors import column_array, tensor_column
+from t2i.storage import fetch_directory
 
 
 class TokenizeImages:

@@ -16,10 +16,8 @@ import ray
 from ray.data import Dataset
 
 from t2i.data.coco import find_images, parse_coco
-from t2i.data.errors import DataError
-from t2i.data.patience import calmly, is_transient
 from t2i.data.source import SourceConfig, resolve_format
-from t2i.data.storage import list_files, read_path, refusing
+from t2i.storage import DataError, as_data_error, is_transient, list_files, read_path, with_retries
 
 PAIRS = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
 ID_COLUMNS = ("id", "key")
@@ -63,7 +61,7 @@ def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
 
     def read() -> Dataset:
         dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(columns)
-        return dataset.map_batches(partial(pairs_of, columns=columns), batch_format="pyarrow")
+        return dataset.map_batches(partial(to_pairs, columns=columns), batch_format="pyarrow")
 
     return read
 
@@ -97,7 +95,7 @@ def parquet_columns(filesystem: pafs.FileSystem, files: list[str]) -> list[str]:
 
 def _footer_columns(filesystem: pafs.FileSystem, file: str) -> list[str]:
     try:
-        return calmly(lambda: pq.read_schema(file, filesystem=filesystem).names)
+        return with_retries(lambda: pq.read_schema(file, filesystem=filesystem).names)
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and is_transient(error):
             raise DataError(f"path is {file!r}: it cannot be read now ({error}).") from error
@@ -116,7 +114,7 @@ def caption_column(path: str, names: list[str]) -> str:
     return found
 
 
-def pairs_of(table: pa.Table, columns: list[str]) -> pa.Table:
+def to_pairs(table: pa.Table, columns: list[str]) -> pa.Table:
     """Columns of ids, images (bytes, or structs with ``bytes``) and captions (lists or strings) -> pairs."""
     ids, images, captions = (table[column].to_pylist() for column in columns)
     images = [image["bytes"] if isinstance(image, dict) else image for image in images]
@@ -185,8 +183,8 @@ def _open_webdataset(source: SourceConfig) -> Callable[[], Dataset]:
 
 def _check_tar(filesystem: pafs.FileSystem, file: str) -> None:
     """A whole tar ends in two zero blocks; one cut short does not."""
-    with refusing(file):
-        end = calmly(partial(_last_bytes, filesystem, file))
+    with as_data_error(file):
+        end = with_retries(partial(_last_bytes, filesystem, file))
     if end != TAR_END:
         raise DataError(f"path is {file!r}: it is truncated or not a tar, so copy it again.")
 

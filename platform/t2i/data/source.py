@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.settings import setting
-from t2i.data.errors import DataError
-from t2i.data.storage import list_files
+from t2i.storage import DataError, list_files
 
 SUFFIXES = {
     "parquet": (".parquet",),

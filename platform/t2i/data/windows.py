@@ -16,18 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t2i.data.columns import caption_lists
-from t2i.data.encoded import packed
-from t2i.data.patience import calmly
-from t2i.data.readers import find_parquet, pairs_of
-from t2i.data.shards import token_array, verify_shards
+from t2i.data.packed_images import pack_images
+from t2i.data.readers import find_parquet, to_pairs
 from t2i.data.source import SourceConfig
-from t2i.data.storage import filesystem_for, read_path
+from t2i.data.token_shards import token_array, verify_shards
+from t2i.storage import filesystem_for, read_path, with_retries
 
 READERS = 8
 """Parts that are read at once."""
 
 
-class Parts(Protocol):
+class Shards(Protocol):
     """A training set in parts of known sizes."""
 
     @property
@@ -39,7 +38,7 @@ class Parts(Protocol):
 
 
 @dataclass(frozen=True)
-class TokenParts:
+class TokenShards:
     """A complete set of image-token shards: its files below ``directory``, and the number of rows in each."""
 
     directory: str
@@ -47,7 +46,7 @@ class TokenParts:
     rows: list[int]
 
     @classmethod
-    def of(cls, directory: str) -> TokenParts:
+    def of(cls, directory: str) -> TokenShards:
         """Look a set up.
 
         Raises:
@@ -74,7 +73,7 @@ class TokenParts:
 
 
 @dataclass(frozen=True)
-class ImageParts:
+class ImageShards:
     """Captioned images in Parquet files, a part being a row group: the least of such a file that can be read."""
 
     path: str
@@ -83,7 +82,7 @@ class ImageParts:
     rows: list[int]
 
     @classmethod
-    def of(cls, source: SourceConfig) -> ImageParts:
+    def of(cls, source: SourceConfig) -> ImageShards:
         """Look a set up by the files' footers.
 
         Raises:
@@ -92,7 +91,7 @@ class ImageParts:
         filesystem, files, columns = find_parquet(source)
 
         def sizes(file: str) -> list[int]:
-            footer = calmly(partial(pq.read_metadata, file, filesystem=filesystem))
+            footer = with_retries(partial(pq.read_metadata, file, filesystem=filesystem))
             return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
 
         with ThreadPoolExecutor(READERS) as pool:
@@ -111,10 +110,10 @@ class ImageParts:
                 with filesystem.open_input_file(file) as opened:
                     return pq.ParquetFile(opened).read_row_group(group, self.columns)
 
-            return pairs_of(calmly(read_group), self.columns)
+            return to_pairs(with_retries(read_group), self.columns)
 
         table = _together(read, parts)
-        return {**_described(table), **packed(table["image"].to_pylist())}
+        return {**_described(table), **pack_images(table["image"].to_pylist())}
 
 
 def _together(read: Callable[[int], pa.Table], parts: Sequence[int]) -> pa.Table:

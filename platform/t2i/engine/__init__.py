@@ -1,34 +1,34 @@
 """From captions to ranked images: requests, slots, one token per step for everybody (no Ray in here)."""
 
-from t2i.engine.drawing import Drawing, Drawn
 from t2i.engine.engine import Engine
-from t2i.engine.pipeline import Generation, TextToImage
-from t2i.engine.pruning import Pruner, Pruning
+from t2i.engine.offline import OfflineRun, SampledCandidates
+from t2i.engine.pipeline import GenerationResult, TextToImage
+from t2i.engine.pruning import Pruner, PruningParams
 from t2i.engine.request import (
     CompletedRows,
     FinishedCandidate,
-    Progress,
     Request,
     RequestError,
-    Sampling,
+    SamplingParams,
     StepResult,
+    TokenProgress,
     rows_to_keep,
 )
 
 __all__ = [
     "CompletedRows",
-    "Drawing",
-    "Drawn",
     "Engine",
     "FinishedCandidate",
-    "Generation",
-    "Progress",
+    "GenerationResult",
+    "OfflineRun",
     "Pruner",
-    "Pruning",
+    "PruningParams",
     "Request",
     "RequestError",
-    "Sampling",
+    "SampledCandidates",
+    "SamplingParams",
     "StepResult",
     "TextToImage",
+    "TokenProgress",
     "rows_to_keep",
 ]

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from typing import TypeVar
 
 from models.prior import Prior
-from t2i.engine.request import CompletedRows, FinishedCandidate, Progress, Request, RequestError, StepResult
+from t2i.engine.request import CompletedRows, FinishedCandidate, Request, RequestError, StepResult, TokenProgress
 from t2i.engine.runner import Runner
-from t2i.engine.scheduler import Running, Scheduler
+from t2i.engine.scheduler import RunningCandidate, Scheduler
 
 MadeT = TypeVar("MadeT", FinishedCandidate, CompletedRows)
 
@@ -74,11 +74,11 @@ class Engine:
         """Stop some candidates of a request; returns the image tokens that will not be made."""
         return self._scheduler.drop(request_id, candidates)
 
-    def progress(self, request_id: str) -> Progress:
+    def progress(self, request_id: str) -> TokenProgress:
         """Image tokens done and to do for a request that is waiting or running."""
         return self._scheduler.progress(request_id)
 
-    def candidate_progress(self, request_id: str) -> list[Progress]:
+    def candidate_progress(self, request_id: str) -> list[TokenProgress]:
         """The same for each of its candidates."""
         return self._scheduler.candidate_progress(request_id)
 
@@ -89,14 +89,14 @@ class Engine:
         running = list(self._scheduler.running.values())
         if not running:
             return StepResult([], [], {}, expired)
-        self._runner.hold(admitted, running)
+        self._runner.assign(admitted, running)
         self._runner.decode()
         whole = self._scheduler.advance()
         rows = [r for r in running if r.request.progressive and r.tokens % self.layout.grid[1] == 0 and not r.is_whole]
         progress = {r.request.id: r.entry.progress for r in running}
         return StepResult(self._made(FinishedCandidate, whole), self._made(CompletedRows, rows), progress, expired)
 
-    def _made(self, kind: type[MadeT], running: list[Running]) -> list[MadeT]:
+    def _made(self, kind: type[MadeT], running: list[RunningCandidate]) -> list[MadeT]:
         """What is there of each of ``running``."""
         tokens = self._runner.image_tokens(running)
         return [kind(r.request.id, r.candidate, row) for r, row in zip(running, tokens, strict=True)]

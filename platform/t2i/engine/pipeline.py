@@ -14,21 +14,21 @@ from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.dvae.dvae import NEUTRAL
 from models.images import to_float, to_uint8
-from models.precision import beside
+from models.precision import companion_dtype
 from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker, Ranking, rank
 from models.tokenizer import CaptionTokenizer
-from t2i.engine.drawing import Drawing, Drawn
 from t2i.engine.engine import Engine
-from t2i.engine.pruning import Pruner, Pruning
-from t2i.engine.request import Progress, Request, Sampling
+from t2i.engine.offline import OfflineRun, SampledCandidates
+from t2i.engine.pruning import Pruner, PruningParams
+from t2i.engine.request import Request, SamplingParams, TokenProgress
 
 RANK_BATCH = 64
 """Images that CLIP encodes at once."""
 
 
 @dataclass(frozen=True)
-class Generation:
+class GenerationResult:
     """All n candidates of one caption, or those that pruning left.
 
     ``candidates`` int64 [n] says which they are, ``image_tokens`` int32 [n, N], ``images`` uint8 [n, H, W, 3],
@@ -80,9 +80,9 @@ class TextToImage:
         run = Path(run)
         tokenizer = CaptionTokenizer.load(run / "tokenizer")
         prior = load_model(Prior, PriorConfig, run / "prior" / "model", device, dtype)
-        dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device, beside(dtype))
+        dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device, companion_dtype(dtype))
         clip = run / "clip" / "model"
-        reranker = load_model(CLIPReranker, CLIPConfig, clip, device, beside(dtype)) if rerank else None
+        reranker = load_model(CLIPReranker, CLIPConfig, clip, device, companion_dtype(dtype)) if rerank else None
         made = cls(tokenizer, prior, dvae, reranker, slots)
         if compile:
             made.engine.compile()
@@ -104,11 +104,11 @@ class TextToImage:
         *,
         candidates: int,
         seed: int,
-        sampling: Sampling | None = None,
+        sampling: SamplingParams | None = None,
         prefix: Sequence[int] = (),
-        pruning: Pruning | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> list[Generation]:
+        pruning: PruningParams | None = None,
+        on_progress: Callable[[TokenProgress], None] | None = None,
+    ) -> list[GenerationResult]:
         """``candidates`` images for each caption, ranked by CLIP; each begins with the image tokens ``prefix``.
 
         With ``pruning`` only those are finished, and are here, whose beginnings CLIP finds best.
@@ -119,7 +119,7 @@ class TextToImage:
         """
         encoded = self.tokenizer.encode_batch(captions, self.engine.layout.text_length)
         requests = [
-            Request(str(index), tuple(caption.ids), candidates, seed, sampling or Sampling(), tuple(prefix))
+            Request(str(index), tuple(caption.ids), candidates, seed, sampling or SamplingParams(), tuple(prefix))
             for index, caption in enumerate(encoded)
         ]
         drawn = self.sample(requests, on_progress, pruning=pruning, captions=captions)
@@ -131,11 +131,11 @@ class TextToImage:
     def sample(
         self,
         requests: Sequence[Request],
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[TokenProgress], None] | None = None,
         *,
-        pruning: Pruning | None = None,
+        pruning: PruningParams | None = None,
         captions: Sequence[str] = (),
-    ) -> dict[str, Drawn]:
+    ) -> dict[str, SampledCandidates]:
         """Run the engine until every request is done: request id -> what came of it.
 
         ``captions``, one of each request, are what CLIP judges by; only ``pruning`` needs them.
@@ -144,7 +144,7 @@ class TextToImage:
             RequestError: a request does not fit the prior, or pruning the grid.
         """
         pruner = self._pruner(pruning, requests, captions) if pruning and pruning.prunes else None
-        return Drawing(self.engine, self.slots, requests, pruner).run(on_progress)
+        return OfflineRun(self.engine, self.slots, requests, pruner).run(on_progress)
 
     @torch.inference_mode()
     def encode_rows(self, image: np.ndarray, rows: int) -> list[int]:
@@ -171,7 +171,8 @@ class TextToImage:
 
         Grey below those rows as a preview is, but decoded above repetitions of the last: a decoder that sees the grid
         end there spoils the rows near the cut. From half of the rows on, this ranks candidates most as their finished
-        images do of what was tried (jobs/bench_pruning.py); before, showing the repetitions does by a little.
+        images do of what was tried (jobs/benchmarks/bench_pruning.py); before, showing the repetitions is a little
+        better.
         """
         (height, width), shown = self.grid, image_tokens.shape[1] // self.grid[1]
         repeated = np.tile(image_tokens[:, -width:], height - shown)
@@ -191,7 +192,7 @@ class TextToImage:
         assert self.reranker is not None
         return self.reranker.encode_captions([caption])[0]
 
-    def _pruner(self, pruning: Pruning, requests: Sequence[Request], captions: Sequence[str]) -> Pruner:
+    def _pruner(self, pruning: PruningParams, requests: Sequence[Request], captions: Sequence[str]) -> Pruner:
         for request in requests:
             pruning.check(self.grid, len(request.prefix))
         caption_of = {request.id: caption for request, caption in zip(requests, captions, strict=True)}
@@ -204,9 +205,9 @@ class TextToImage:
     def _on_device(self, image_tokens: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(image_tokens.astype(np.int64)).to(next(self.dvae.parameters()).device)
 
-    def _generation(self, caption: str, truncated: bool, drawn: Drawn) -> Generation:
+    def _generation(self, caption: str, truncated: bool, drawn: SampledCandidates) -> GenerationResult:
         images = self.decode(drawn.image_tokens)
         ranking = self.rank(images, caption)
         scores, order = ranking.scores.cpu().numpy(), ranking.order.cpu().numpy()
         tokens = drawn.image_tokens
-        return Generation(caption, truncated, drawn.candidates, tokens, images, scores, order, drawn.tokens_saved)
+        return GenerationResult(caption, truncated, drawn.candidates, tokens, images, scores, order, drawn.tokens_saved)

@@ -17,7 +17,7 @@ Judge = Callable[[str, np.ndarray], np.ndarray]
 
 
 @dataclass
-class Pruning:
+class PruningParams:
     """When candidates are judged, and how many go on; by default none is ever stopped.
 
     Candidates [g * group, (g + 1) * group) of a caption are judged together, when the last of them has its first
@@ -76,7 +76,7 @@ class Pruning:
 class Pruner:
     """Gathers the groups of some requests, id -> candidates, and says whom to drop."""
 
-    def __init__(self, pruning: Pruning, candidates: Mapping[str, int], width: int, judge: Judge) -> None:
+    def __init__(self, pruning: PruningParams, candidates: Mapping[str, int], width: int, judge: Judge) -> None:
         assert pruning.rows is not None
         self.pruning, self._judge = pruning, judge
         self._candidates = candidates

@@ -26,7 +26,7 @@ class RequestError(UserError):
 
 
 @dataclass
-class Sampling:
+class SamplingParams:
     """How a token is drawn from the prior's logits; the defaults are the paper's.
 
     ``guidance`` s other than 1 draws from uncaptioned + s (captioned - uncaptioned) logits (Ho and Salimans 2022) and
@@ -52,12 +52,12 @@ class Sampling:
             raise RequestError("guidance", f"guidance is {self.guidance}: use 0 to 100; 1 is none.")
 
     @property
-    def restricts(self) -> bool:
+    def uses_top_k_top_p(self) -> bool:
         """Whether some tokens are ruled out."""
         return self.top_k > 0 or self.top_p < 1
 
     @property
-    def guides(self) -> bool:
+    def uses_guidance(self) -> bool:
         """Whether the uncaptioned logits are needed."""
         return self.guidance != 1
 
@@ -75,7 +75,7 @@ class Request:
     text: tuple[int, ...]
     candidates: int
     seed: int
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     prefix: tuple[int, ...] = ()
     deadline: float = math.inf
     progressive: bool = False
@@ -119,7 +119,7 @@ class CompletedRows:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TokenProgress:
     """New image tokens, over all candidates of a request or of one."""
 
     tokens_done: int
@@ -136,5 +136,5 @@ class StepResult:
 
     finished: list[FinishedCandidate]
     rows: list[CompletedRows]
-    progress: dict[str, Progress]
+    progress: dict[str, TokenProgress]
     expired: dict[str, int]

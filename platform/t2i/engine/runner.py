@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from models.prior import Prior, text_tensor
-from models.prior.sampling import noise_keys, restrict, sample
-from models.prior.shared_text import Caption
-from t2i.engine.scheduler import UNCAPTIONED, Running
+from models.prior.decoding.shared_text import Caption
+from models.prior.sampling import apply_top_k_top_p, noise_keys, sample
+from t2i.engine.scheduler import UNCONDITIONAL, RunningCandidate
 from t2i.logs import get_logger
 
 logger = get_logger("engine")
@@ -40,8 +40,8 @@ class Runner:
         self._prefilled = torch.zeros(slots, prior.config.width, device=device, dtype=self.cache.dtype)
         self._keys = torch.zeros(slots, dtype=torch.long, device=device)
         self._temperatures = torch.ones(slots, device=device)
-        self._guided: list[Running] = []  # those whose logits a twin's guide,
-        self._restricted: list[Running] = []  # and those some of whose tokens are ruled out
+        self._guided: list[RunningCandidate] = []  # those whose logits a twin's guide,
+        self._restricted: list[RunningCandidate] = []  # and those some of whose tokens are ruled out
 
     @torch.inference_mode()
     def compile(self) -> None:
@@ -51,7 +51,7 @@ class Runner:
         Where it cannot, for want of a C++ compiler say, the step stays as it is, with a warning.
         """
         begin, mode = time.perf_counter(), "reduce-overhead" if self.cache.device.type == "cuda" else "default"
-        self.cache.fix_shapes()
+        self.cache.make_static()
         self._decode = torch.compile(self.prior.decode, mode=mode, dynamic=False)
         try:
             for _ in range(3):  # compile, record, replay
@@ -63,22 +63,22 @@ class Runner:
             self._decode = self.prior.decode
 
     @torch.inference_mode()
-    def hold(self, admitted: Sequence[Running], running: Sequence[Running]) -> None:
+    def assign(self, admitted: Sequence[RunningCandidate], running: Sequence[RunningCandidate]) -> None:
         """From now on the slots in use are those of ``running``, of which ``admitted`` begin.
 
         A caption is read once for all its candidates, and forgotten when none is left.
         """
         members = _members(running)
-        self.cache.text.forget(members)
+        self.cache.text.evict(members)
         for caption in members:
             if caption not in self.cache.text:
-                self._after_text[caption] = self.prior.read_caption(self._prefix(caption), self.cache, caption)
+                self._after_text[caption] = self.prior.prefill_text(self._prefix(caption), self.cache, caption)
         self._after_text = {caption: self._after_text[caption] for caption in members}
         for _, group in groupby(sorted(admitted, key=_request_id), key=_request_id):
             self._start(list(group))
-        self.cache.text.hold(members)
-        self._guided = [r for r in running if r.request.sampling.guides]
-        self._restricted = [r for r in running if r.request.sampling.restricts]
+        self.cache.text.assign(members)
+        self._guided = [r for r in running if r.request.sampling.uses_guidance]
+        self._restricted = [r for r in running if r.request.sampling.uses_top_k_top_p]
 
     @torch.inference_mode()
     def decode(self) -> None:
@@ -96,20 +96,20 @@ class Runner:
         self._fresh.fill_(False)
         self._next = (self._next + 1).clamp(max=self.layout.image_length - 1)
 
-    def image_tokens(self, running: Sequence[Running]) -> list[np.ndarray]:
+    def image_tokens(self, running: Sequence[RunningCandidate]) -> list[np.ndarray]:
         """The image tokens int32 of each of ``running`` that are there."""
         if not running:  # as at most steps
             return []
         tokens = self._image_tokens[_slots(running)].to("cpu", torch.int32).numpy()
         return [row[: r.tokens] for row, r in zip(tokens, running, strict=True)]
 
-    def _start(self, admitted: Sequence[Running]) -> None:
+    def _start(self, admitted: Sequence[RunningCandidate]) -> None:
         """Begin the streams of some candidates of one request."""
         request, device = admitted[0].request, self.cache.device
         slots, twins = _slots(admitted), _twins(admitted)
         self._begin(slots, request.text, request.prefix)
         if twins:
-            self._begin(twins, UNCAPTIONED, request.prefix)
+            self._begin(twins, UNCONDITIONAL, request.prefix)
         seeds = torch.full((len(slots),), request.seed, device=device)
         self._keys[slots] = noise_keys(seeds, torch.tensor([r.candidate for r in admitted], device=device))
         self._temperatures[slots] = request.sampling.temperature
@@ -120,7 +120,7 @@ class Runner:
         if prefix:
             image_tokens = torch.tensor(list(prefix), device=self.cache.device)
             stream = torch.cat([self._prefix(text), image_tokens[None] + self.layout.image_offset], dim=1)
-            hidden = self.prior.read_image(stream, self.cache, slots)
+            hidden = self.prior.prefill_image(stream, self.cache, slots)
             self._image_tokens[slots, : len(prefix)] = image_tokens
         self._prefilled[slots] = hidden
         self._next[slots], self._fresh[slots] = len(prefix), True
@@ -148,27 +148,27 @@ class Runner:
         top_k = torch.tensor([sampling.top_k for sampling in settings], device=logits.device)
         top_p = torch.tensor([sampling.top_p for sampling in settings], device=logits.device)
         logits = logits.float()
-        logits[slots] = restrict(logits[slots], self._temperatures[slots], top_k, top_p)
+        logits[slots] = apply_top_k_top_p(logits[slots], self._temperatures[slots], top_k, top_p)
         return logits
 
 
-def _members(running: Iterable[Running]) -> dict[Caption, list[int]]:
+def _members(running: Iterable[RunningCandidate]) -> dict[Caption, list[int]]:
     """The slots that read each caption, both in order."""
     members: dict[Caption, list[int]] = defaultdict(list)
     for candidate in sorted(running, key=lambda candidate: candidate.slot):
         members[candidate.request.text].append(candidate.slot)
         if candidate.twin is not None:
-            members[UNCAPTIONED].append(candidate.twin)
+            members[UNCONDITIONAL].append(candidate.twin)
     return dict(members)
 
 
-def _slots(running: Iterable[Running]) -> list[int]:
+def _slots(running: Iterable[RunningCandidate]) -> list[int]:
     return [r.slot for r in running]
 
 
-def _twins(running: Iterable[Running]) -> list[int]:
+def _twins(running: Iterable[RunningCandidate]) -> list[int]:
     return [r.twin for r in running if r.twin is not None]
 
 
-def _request_id(running: Running) -> str:
+def _request_id(running: RunningCandidate) -> str:
     return running.request.id

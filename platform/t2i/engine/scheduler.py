@@ -10,9 +10,9 @@ from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from t2i.engine.request import Progress, Request, RequestError
+from t2i.engine.request import Request, RequestError, TokenProgress
 
-UNCAPTIONED: tuple[int, ...] = ()
+UNCONDITIONAL: tuple[int, ...] = ()
 """The text that guides: none."""
 
 
@@ -33,12 +33,12 @@ class Entry:
         self.tokens_total = self.request.candidates * self.to_make
 
     @property
-    def progress(self) -> Progress:
-        return Progress(self.tokens_done, self.tokens_total)
+    def progress(self) -> TokenProgress:
+        return TokenProgress(self.tokens_done, self.tokens_total)
 
 
 @dataclass(eq=False)
-class Running:
+class RunningCandidate:
     """One candidate in its slot; a guided one has an uncaptioned ``twin`` in another."""
 
     entry: Entry
@@ -70,7 +70,7 @@ class Scheduler:
     def __init__(self, slots: int, captions: int, image_length: int) -> None:
         self.slots, self.captions = slots, captions
         self.image_length = image_length
-        self.running: dict[int, Running] = {}
+        self.running: dict[int, RunningCandidate] = {}
         self._free = list(reversed(range(slots)))
         self._turns: deque[Entry] = deque()
         self._entries: dict[str, Entry] = {}
@@ -88,7 +88,7 @@ class Scheduler:
         """
         if request.id in self._entries:
             raise RequestError("id", f"request id {request.id!r} is in use: choose another.")
-        if request.sampling.guides and min(self.slots, self.captions) < 2:
+        if request.sampling.uses_guidance and min(self.slots, self.captions) < 2:
             raise RequestError(
                 "guidance", "guidance takes two slots and captions but the engine has one: give it more, or use 1."
             )
@@ -101,13 +101,13 @@ class Scheduler:
         late = [entry.request.id for entry in self._entries.values() if entry.request.deadline <= now]
         return {request_id: self.cancel(request_id) for request_id in late}
 
-    def admit(self) -> list[Running]:
+    def admit(self) -> list[RunningCandidate]:
         """Fill free slots; requests take turns, so that one of 512 candidates does not shut out one of 1."""
-        admitted: list[Running] = []
+        admitted: list[RunningCandidate] = []
         while self._turns and self._fits(self._turns[0].request):
             entry = self._turns.popleft()
-            slot, twin = self._free.pop(), self._free.pop() if entry.request.sampling.guides else None
-            admitted.append(Running(entry, entry.waiting.popleft(), slot, twin))
+            slot, twin = self._free.pop(), self._free.pop() if entry.request.sampling.uses_guidance else None
+            admitted.append(RunningCandidate(entry, entry.waiting.popleft(), slot, twin))
             self._texts.update(_texts(entry.request))
             if entry.waiting:
                 self._turns.append(entry)
@@ -115,7 +115,7 @@ class Scheduler:
         self.running |= {running.slot: running for running in admitted}
         return admitted
 
-    def advance(self) -> list[Running]:
+    def advance(self) -> list[RunningCandidate]:
         """Count one token for every running candidate; free the slots of those that are whole and return them."""
         for running in self.running.values():
             running.entry.made[running.candidate] += 1
@@ -151,24 +151,24 @@ class Scheduler:
         self._forget_if_done(entry)
         return sum(left)
 
-    def progress(self, request_id: str) -> Progress:
+    def progress(self, request_id: str) -> TokenProgress:
         """Tokens made and to make for a request that is still here."""
         return self._entries[request_id].progress
 
-    def candidate_progress(self, request_id: str) -> list[Progress]:
+    def candidate_progress(self, request_id: str) -> list[TokenProgress]:
         """The same for each of its candidates."""
         entry = self._entries[request_id]
-        return [Progress(made, entry.to_make) for made in entry.made]
+        return [TokenProgress(made, entry.to_make) for made in entry.made]
 
     def _fits(self, request: Request) -> bool:
         more = sum(text not in self._texts for text in _texts(request))
-        return len(self._free) > request.sampling.guides and len(self._texts) + more <= self.captions
+        return len(self._free) > request.sampling.uses_guidance and len(self._texts) + more <= self.captions
 
     def _forget_if_done(self, entry: Entry) -> None:
         if entry.tokens_done == entry.tokens_total:
             self._entries.pop(entry.request.id, None)
 
-    def _release(self, running: Running) -> None:
+    def _release(self, running: RunningCandidate) -> None:
         del self.running[running.slot]
         self._free.append(running.slot)
         if running.twin is not None:
@@ -176,7 +176,7 @@ class Scheduler:
         self._texts -= Counter(_texts(running.request))  # drops what nobody reads any more
 
 
-def _place_side_by_side(admitted: list[Running]) -> None:
+def _place_side_by_side(admitted: list[RunningCandidate]) -> None:
     """Deal the slots out anew so that candidates of one caption are neighbours, which saves the cache a sorting."""
     slots = sorted(running.slot for running in admitted)
     for running, slot in zip(sorted(admitted, key=lambda running: running.request.text), slots, strict=True):
@@ -185,4 +185,4 @@ def _place_side_by_side(admitted: list[Running]) -> None:
 
 def _texts(request: Request) -> set[tuple[int, ...]]:
     """The texts that a candidate of ``request`` reads."""
-    return {request.text, UNCAPTIONED} if request.sampling.guides else {request.text}
+    return {request.text, UNCONDITIONAL} if request.sampling.uses_guidance else {request.text}

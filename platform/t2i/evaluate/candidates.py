@@ -14,8 +14,8 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from PIL import Image
 
-from t2i.data.storage import filesystem_for, write_file
-from t2i.evaluate.manifest import Manifest, require_complete
+from t2i.evaluate.work_list import WorkList, require_complete
+from t2i.storage import filesystem_for, write_file
 
 SCHEMA = pa.schema(
     {
@@ -79,20 +79,20 @@ def finished_ids(directory: str | Path) -> set[str]:
     return set(open_candidates(directory).to_table(["id"])["id"].to_pylist())
 
 
-def read_candidates(directory: str | Path, manifest: Manifest) -> Candidates:
+def read_candidates(directory: str | Path, work_list: WorkList) -> Candidates:
     """Gather what the figures need.
 
     Raises:
         IncompleteEvaluation: a caption of the manifest has no candidates.
     """
     directory = Path(directory)
-    require_complete(manifest, finished_ids(directory), directory)
+    require_complete(work_list, finished_ids(directory), directory)
     columns = ["id", "truncated", "caption_feature"]
     best = {row["id"]: row for row in _rows(directory, columns, pads.field("rank") == 0)}
     scores: dict[str, list[float]] = {id: [] for id in best}
     for row in _rows(directory, ["id", "score"], None):
         scores[row["id"]].append(row["score"])
-    ids = [item.id for item in manifest.items]
+    ids = [item.id for item in work_list.items]
     return Candidates(
         ids=ids,
         scores=-np.sort(-np.array([scores[id] for id in ids], np.float32), axis=1),

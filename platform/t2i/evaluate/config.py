@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 from t2i.data import SourceConfig
-from t2i.engine import Pruning, Sampling
+from t2i.engine import PruningParams, SamplingParams
 from t2i.metrics.features import ExtractorConfig
 
 EMOJI = "jobs/datasets/emoji64"
-FEWEST = 20
+MIN_IMAGES = 20
 """Images that a distance needs on each side."""
 
 
@@ -53,8 +53,8 @@ class EvaluateConfig:
     sets: list[CaptionSet] = setting(emoji_sets, "caption sets, one section of the report each")
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all")
     candidates: int = setting(8, "images drawn per caption; CLIP picks the best")
-    sampling: Sampling = setting(Sampling, "how tokens are drawn")
-    pruning: Pruning = setting(Pruning, "whether hopeless candidates are stopped half-way")
+    sampling: SamplingParams = setting(SamplingParams, "how tokens are drawn")
+    pruning: PruningParams = setting(PruningParams, "whether hopeless candidates are stopped half-way")
     seed: int = setting(0, "decides captions, image tokens, controls and subsets")
     dtype: str = setting("float32", f"{PRIOR_DTYPE_MEANING}; the extractor and the bound stay in float32")
     compile: bool = setting(False, COMPILE_MEANING)
@@ -74,8 +74,8 @@ class EvaluateConfig:
         check_dtype(self.dtype, PRIOR_DTYPES)
         if self.candidates < 1:
             raise ValueError(f"candidates is {self.candidates}: draw at least 1 image per caption.")
-        if self.floor_images < FEWEST:
-            raise ValueError(f"floor_images is {self.floor_images}: use at least {FEWEST}, or floor=null.")
+        if self.floor_images < MIN_IMAGES:
+            raise ValueError(f"floor_images is {self.floor_images}: use at least {MIN_IMAGES}, or floor=null.")
         if not self.blur_radii or self.blur_radii[0] != 0 or min(self.blur_radii) < 0:
             raise ValueError(f"blur_radii is {self.blur_radii}: begin with 0, then radii above it.")
         if len({caption_set.name for caption_set in self.sets}) < len(self.sets) or not self.sets:

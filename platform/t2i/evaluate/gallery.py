@@ -11,7 +11,7 @@ import numpy as np
 from t2i.contact_sheet import SheetRow
 from t2i.evaluate.candidates import Candidates, to_png
 from t2i.evaluate.feature_sets import FeatureSet
-from t2i.evaluate.manifest import Manifest
+from t2i.evaluate.work_list import WorkList
 
 TILES = 8
 
@@ -48,10 +48,10 @@ def choose(candidates: Candidates, count: int, seed: int) -> Choice:
 
 
 def cards(
-    choice: Choice, manifest: Manifest, candidates: Candidates, sets: Mapping[str, FeatureSet]
+    choice: Choice, work_list: WorkList, candidates: Candidates, sets: Mapping[str, FeatureSet]
 ) -> dict[str, Card]:
     """A card for every chosen id."""
-    captions = {item.id: item.caption for item in manifest.items}
+    captions = {item.id: item.caption for item in work_list.items}
     scores = dict(zip(candidates.ids, candidates.scores.tolist(), strict=True))
     drawn = candidates.images(choice.all)
     return {
@@ -65,9 +65,9 @@ def cards(
     }
 
 
-def sheet_rows(ids: Sequence[str], manifest: Manifest, candidates: Candidates) -> list[SheetRow]:
+def sheet_rows(ids: Sequence[str], work_list: WorkList, candidates: Candidates) -> list[SheetRow]:
     """Ranked candidates of some captions, for a contact sheet."""
-    captions = {item.id: item.caption for item in manifest.items}
+    captions = {item.id: item.caption for item in work_list.items}
     scores = dict(zip(candidates.ids, candidates.scores, strict=True))
     drawn = candidates.images(ids)
     return [SheetRow.ranked(captions[id], drawn[id][:TILES], scores[id][:TILES]) for id in ids]

@@ -17,8 +17,8 @@ from models.prior import Prior, PriorConfig, text_tensor
 from models.tokenizer import CaptionTokenizer
 from t2i.data.tensors import column_array
 from t2i.evaluate.figures import Figure
-from t2i.evaluate.manifest import MODELS, derived_seed
 from t2i.evaluate.stages import device
+from t2i.evaluate.work_list import MODELS, derived_seed
 
 TERMS = ("total", "reconstruction", "image_tokens", "text_tokens", "entropy")
 

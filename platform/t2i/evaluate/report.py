@@ -12,12 +12,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from t2i.data.storage import filesystem_for, write_file
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.figures import SUBJECTS, Figure
 from t2i.evaluate.gallery import Card, Choice
-from t2i.evaluate.manifest import Manifest
+from t2i.evaluate.work_list import WorkList
 from t2i.metrics.features import extractor_protocol
+from t2i.storage import filesystem_for, write_file
 
 PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
 
@@ -68,20 +68,20 @@ class Section:
         return sorted(shown, key=lambda metric: next(i for i, name in enumerate(COLUMNS) if metric.startswith(name)))
 
 
-def protocol(config: EvaluateConfig, caption_set: CaptionSet, manifest: Manifest, truncated: int) -> dict[str, Any]:
+def protocol(config: EvaluateConfig, caption_set: CaptionSet, work_list: WorkList, truncated: int) -> dict[str, Any]:
     """Everything another evaluation must share before their figures may be compared."""
     return {
         "source": caption_set.source.path,
-        "captions": len(manifest.items),
-        "caption_hash": manifest.caption_hash,
+        "captions": len(work_list.items),
+        "caption_hash": work_list.caption_hash,
         "captions_truncated": truncated,
-        "candidates": manifest.candidates,
-        "pruning": manifest.pruning and manifest.pruning | {"finished": config.pruning.count(manifest.candidates)},
+        "candidates": work_list.candidates,
+        "pruning": work_list.pruning and work_list.pruning | {"finished": config.pruning.count(work_list.candidates)},
         "selection": "best by CLIP cosine",
-        "sampling": manifest.sampling,
-        "seed": manifest.seed,
-        "dtype": manifest.dtype + (", compiled" if manifest.compiled else ""),
-        "models": manifest.models,
+        "sampling": work_list.sampling,
+        "seed": work_list.seed,
+        "dtype": work_list.dtype + (", compiled" if work_list.compiled else ""),
+        "models": work_list.models,
         "extractor": asdict(extractor_protocol(config.extractor)),
         "real_images": "centre crop, area averaging, white behind transparency",
         "blur": "PIL GaussianBlur, both sides",

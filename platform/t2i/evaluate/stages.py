@@ -15,9 +15,9 @@ from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
 from models.reranker import CLIPConfig, CLIPReranker, rank
 from t2i.data.tensors import column_array, tensor_column
-from t2i.engine import Pruning, Request, Sampling, TextToImage
+from t2i.engine import PruningParams, Request, SamplingParams, TextToImage
 from t2i.evaluate.candidates import SCHEMA, from_png, store_candidates, to_png
-from t2i.evaluate.manifest import MODELS, derived_seed
+from t2i.evaluate.work_list import MODELS, derived_seed
 from t2i.metrics.blur import gaussian_blur
 from t2i.metrics.features import ExtractorConfig, load_extractor
 
@@ -32,10 +32,10 @@ class Generate:
         self,
         run: str,
         candidates: int,
-        sampling: Sampling,
+        sampling: SamplingParams,
         slots: int,
         dtype: str = "float32",
-        pruning: Pruning | None = None,
+        pruning: PruningParams | None = None,
         compile: bool = False,
     ) -> None:
         self.candidates, self.sampling, self.pruning = candidates, sampling, pruning

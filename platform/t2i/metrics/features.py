@@ -60,7 +60,7 @@ class ExtractorProtocol:
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ImageFeatures:
     """Features float32 [B, D] and class logits float32 [B, classes] of the same images."""
 
     features: np.ndarray
@@ -68,7 +68,7 @@ class Extracted:
 
 
 class FeatureExtractor:
-    """Images uint8 [B, H, W, 3] -> :class:`Extracted`, under a protocol."""
+    """Images uint8 [B, H, W, 3] -> :class:`ImageFeatures`, under a protocol."""
 
     def __init__(self, protocol: ExtractorProtocol, network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
         self.protocol = protocol
@@ -76,11 +76,11 @@ class FeatureExtractor:
         self._prepare = prepare
 
     @torch.inference_mode()
-    def __call__(self, images: np.ndarray) -> Extracted:
+    def __call__(self, images: np.ndarray) -> ImageFeatures:
         device = next(self._network.parameters()).device
         prepared = self._prepare(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
         features, logits = self._network(prepared)
-        return Extracted(features.float().cpu().numpy(), logits.float().cpu().numpy())
+        return ImageFeatures(features.float().cpu().numpy(), logits.float().cpu().numpy())
 
 
 def extractor_protocol(config: ExtractorConfig) -> ExtractorProtocol:

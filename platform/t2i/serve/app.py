@@ -11,10 +11,10 @@ from ray.serve import Application
 
 from t2i.config import ConfigError
 from t2i.serve.config import ServeConfig, check_run
-from t2i.serve.decoder import DecoderReplica
 from t2i.serve.gateway import Gateway
-from t2i.serve.prior import PriorReplica
-from t2i.serve.reranker import RerankerReplica
+from t2i.serve.replicas.decoder import DecoderReplica
+from t2i.serve.replicas.prior import PriorReplica
+from t2i.serve.replicas.reranker import RerankerReplica
 
 
 def build_app(config: ServeConfig) -> Application:

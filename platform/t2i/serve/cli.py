@@ -18,7 +18,7 @@ from models.errors import UserError
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
-from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, Progress, Summary, Wanted
+from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, GenerateOptions, GenerationProgress, Summary
 from t2i.serve.config import ServeConfig, check_run
 
 
@@ -104,7 +104,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _ask(client: Client, options: argparse.Namespace) -> Answer:
-    wanted: Wanted = {
+    wanted: GenerateOptions = {
         "candidates": options.candidates,
         "keep": options.keep,
         "seed": options.seed,
@@ -122,7 +122,7 @@ def _ask(client: Client, options: argparse.Namespace) -> Answer:
     with tqdm(unit="token", file=sys.stderr) as bar:
         for event in client.generate_stream(options.caption, **wanted):
             match event:
-                case Progress():
+                case GenerationProgress():
                     bar.total = event.tokens_total
                     bar.update(event.tokens_done - bar.n)
                 case GeneratedImage():

@@ -58,7 +58,7 @@ class InvalidRequest(ServiceError):
 
 
 @dataclass(frozen=True)
-class Progress:
+class GenerationProgress:
     """Image tokens made so far; ``stage`` is sample, decode or rank."""
 
     stage: str
@@ -98,7 +98,7 @@ class Answer:
     summary: Summary
 
 
-class Wanted(TypedDict, total=False):
+class GenerateOptions(TypedDict, total=False):
     """What may be asked of a service beside the caption; see ``GenerateRequest`` for the defaults.
 
     ``image`` is an encoded image whose top ``image_rows`` rows of tokens every drawing continues; ``format`` is png,
@@ -132,8 +132,8 @@ class Client:
         self._generation = GenerationStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
-    def generate(self, caption: str, *, timeout: float = 600.0, **wanted: Unpack[Wanted]) -> Answer:
-        """The best images for a caption; ``wanted`` are the fields of :class:`Wanted`.
+    def generate(self, caption: str, *, timeout: float = 600.0, **wanted: Unpack[GenerateOptions]) -> Answer:
+        """The best images for a caption; ``wanted`` are the fields of :class:`GenerateOptions`.
 
         Raises:
             InvalidRequest: a field is out of range.
@@ -146,8 +146,8 @@ class Client:
         return Answer([_image(image) for image in response.images], _summary(response.summary))
 
     def generate_stream(
-        self, caption: str, *, timeout: float = 600.0, **wanted: Unpack[Wanted]
-    ) -> Iterator[Progress | GeneratedImage | Summary]:
+        self, caption: str, *, timeout: float = 600.0, **wanted: Unpack[GenerateOptions]
+    ) -> Iterator[GenerationProgress | GeneratedImage | Summary]:
         """The same as :meth:`generate` as it happens: progress, then the images best first, then the summary.
 
         Closing the iterator early stops the work on the server.
@@ -189,7 +189,7 @@ class Client:
             raise _plain_error(error, self.address) from error
 
 
-def _request(caption: str, wanted: Wanted) -> pb.GenerateRequest:
+def _request(caption: str, wanted: GenerateOptions) -> pb.GenerateRequest:
     """The message; what protobuf could not even carry is refused here."""
     fields = {name: value for name, value in wanted.items() if value is not None}
     format = fields.pop("format", "png")
@@ -204,11 +204,11 @@ def _request(caption: str, wanted: Wanted) -> pb.GenerateRequest:
     return request
 
 
-def _event(event: pb.GenerateStreamResponse) -> Progress | GeneratedImage | Summary:
+def _event(event: pb.GenerateStreamResponse) -> GenerationProgress | GeneratedImage | Summary:
     match event.WhichOneof("event"):
         case "progress":
             stage = pb.Stage.Name(event.progress.stage).removeprefix("STAGE_").lower()
-            return Progress(stage, event.progress.tokens_done, event.progress.tokens_total)
+            return GenerationProgress(stage, event.progress.tokens_done, event.progress.tokens_total)
         case "image":
             return _image(event.image)
         case _:

@@ -18,8 +18,8 @@ from ray.serve.schema import ReplicaState
 from t2i.logs import get_logger
 from t2i.protos.v1 import decoder_pb2_grpc, generation_pb2_grpc, prior_pb2_grpc, reranker_pb2_grpc
 from t2i.serve.config import ServeConfig
-from t2i.serve.generation import Generation, Limits, Stages
-from t2i.serve.stages import Decoder, Prior, Reranker
+from t2i.serve.servicers.generation import GenerationServicer_, Limits, StageHandles
+from t2i.serve.servicers.stages import Decoder, Prior, Reranker
 
 HEALTH_PERIOD_S = 2.0
 NEEDS = {
@@ -50,7 +50,7 @@ class Gateway:
     ) -> None:
         self._drain_s = config.drain_s
         self._health = health.aio.HealthServicer()
-        self._server, port = make_server(Stages(prior, decoder, reranker), self._health, config)
+        self._server, port = make_server(StageHandles(prior, decoder, reranker), self._health, config)
         self._address = f"{config.host}:{port}"
         self._task = asyncio.create_task(self._run())
 
@@ -80,7 +80,7 @@ class Gateway:
 
 
 def make_server(
-    stages: Stages, health_servicer: health.aio.HealthServicer, config: ServeConfig
+    stages: StageHandles, health_servicer: health.aio.HealthServicer, config: ServeConfig
 ) -> tuple[grpc.aio.Server, int]:
     """A server with all services, bound but not started, and its port.
 
@@ -89,7 +89,7 @@ def make_server(
     """
     limits = Limits(config.max_candidates, config.time_limit_s)
     server = grpc.aio.server(options=server_options(config.max_message_mb))
-    generation_pb2_grpc.add_GenerationServicer_to_server(Generation(stages, limits), server)
+    generation_pb2_grpc.add_GenerationServicer_to_server(GenerationServicer_(stages, limits), server)
     prior_pb2_grpc.add_PriorServicer_to_server(Prior(stages.prior, limits), server)
     decoder_pb2_grpc.add_DecoderServicer_to_server(Decoder(stages.decoder, limits), server)
     reranker_pb2_grpc.add_RerankerServicer_to_server(Reranker(stages.reranker, limits), server)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.settings import setting
-from t2i.train.plateau import PlateauConfig
-from t2i.train.trackers import TrackerConfig
+from t2i.train.monitor.trackers import TrackerConfig
+from t2i.train.optim.plateau import PlateauConfig
 
 PRECISIONS = ("bf16", "fp16", "fp32")
 PARALLEL = ("ddp", "fsdp", "hybrid")

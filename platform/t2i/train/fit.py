@@ -16,13 +16,14 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2.api.callback import RayTrainCallback
 
 from models.errors import UserError
-from t2i.data import Parts, absolute, to_columns
+from t2i.data import Shards, to_columns
 from t2i.logs import get_logger
+from t2i.storage import absolute
+from t2i.train.checkpoint.run_directory import CHECKPOINTS, RunDirectory
 from t2i.train.config import TrainConfig
+from t2i.train.loader.ray_sources import source_of
 from t2i.train.loop import describe
-from t2i.train.progress import shown
-from t2i.train.ray_sources import source_of
-from t2i.train.run_directory import CHECKPOINTS, RunDirectory
+from t2i.train.monitor.progress import shown
 from t2i.train.tasks.base import Task
 from t2i.train.worker import Assignment, train_worker
 
@@ -35,9 +36,16 @@ class FitResult:
     model: str
 
 
+def print_result(result: FitResult) -> None:
+    """The final metrics, one a line, and where the model is."""
+    for name, value in result.metrics.items():
+        print(f"{name:<28} {value:.6g}" if isinstance(value, float) else f"{name:<28} {value}")
+    print(result.model, flush=True)
+
+
 def fit(
     task: Task,
-    read: Callable[[], tuple[Dataset | Parts, Dataset]],
+    read: Callable[[], tuple[Dataset | Shards, Dataset]],
     config: TrainConfig,
     directory: str,
     inputs: Mapping[str, Any] | None = None,
@@ -66,7 +74,7 @@ def fit(
 
 
 def _train(
-    task: Task, datasets: tuple[Dataset | Parts, Dataset], config: TrainConfig, run: RunDirectory
+    task: Task, datasets: tuple[Dataset | Shards, Dataset], config: TrainConfig, run: RunDirectory
 ) -> dict[str, Any]:
     train, validation = source_of(datasets[0]), ray.put(to_columns(datasets[1]))
     cpus = config.cpus_per_worker or cpus_per_worker(config.workers)

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from models.checkpoint import start_from
 from models.errors import UserError
 from models.gradient_scaling import gradient_scales
-from t2i.data import fetch_directory
-from t2i.train.checkpoints import Snapshot, TrainState, read_checkpoint
+from t2i.storage import fetch_directory
+from t2i.train.checkpoint.state import Snapshot, TrainState, read_checkpoint
 from t2i.train.config import TrainConfig
-from t2i.train.ema import EMA
-from t2i.train.feed import Feed, Share, Source
+from t2i.train.loader.feed import Feed, Share, Source
 from t2i.train.noise import Noise
-from t2i.train.optim import build_optimizer, clip_gradients, set_lr, trainable
-from t2i.train.parallel import Worker, mean_over_workers, recompute, strategy
-from t2i.train.plateau import Plateau
+from t2i.train.optim.adamw import build_optimizer, clip_gradients, set_lr, trainable
+from t2i.train.optim.ema import EMA
+from t2i.train.optim.plateau import Plateau
+from t2i.train.parallel import Worker, all_reduce_mean, recompute, strategy
 from t2i.train.tasks.base import Batch, Columns, Task
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -98,7 +98,9 @@ class TrainLoop:
         self.objective = self.strategy.place(Objective(task, model, config.precision), blocks)
         ema = EMA(model, task.optimizer.ema_decay, task.optimizer.ema_every)
         optimizer = build_optimizer(model, task.optimizer)
-        scales = gradient_scales(model, agree=self.strategy.agree) if config.precision == "fp16" else None
+        scales = (
+            gradient_scales(model, all_reduce_min=self.strategy.all_reduce_min) if config.precision == "fp16" else None
+        )
         self.state = TrainState(model, ema, optimizer, Plateau(config.plateau), scales, self.strategy.compression)
 
     def run(self) -> dict[str, float]:
@@ -129,7 +131,7 @@ class TrainLoop:
         scalars["gradient_norm"] = self.update()
         state.step += 1
         if self.config.plateau.enabled:
-            state.plateau.observe(mean_over_workers({"loss": scalars["loss"]})["loss"].item())
+            state.plateau.observe(all_reduce_mean({"loss": scalars["loss"]})["loss"].item())
         return scalars
 
     def backward(self, share: Share) -> dict[str, Tensor]:
@@ -167,7 +169,7 @@ class TrainLoop:
     def after_step(self, scalars: dict[str, Tensor], begun: float) -> None:
         """What is due: the log, a validation, a checkpoint (never of weights whose loss has not been looked at)."""
         saving = self._due(self.config.checkpoint_every)
-        values = self.look_at(scalars) if saving or self._due(self.config.log_every) else None
+        values = self.read_scalars(scalars) if saving or self._due(self.config.log_every) else None
         seconds = time.monotonic() - begun
         self.state.seconds += seconds
         self.reporter.step(self.state.step, seconds, self.feed.waited)
@@ -178,13 +180,13 @@ class TrainLoop:
         if saving:
             self.save()
 
-    def look_at(self, scalars: dict[str, Tensor]) -> dict[str, float]:
+    def read_scalars(self, scalars: dict[str, Tensor]) -> dict[str, float]:
         """The scalars of the step just done, means over all workers; waits for the device.
 
         Raises:
             NonFiniteLoss: the loss or the gradient has no value.
         """
-        values = {name: value.item() for name, value in mean_over_workers(scalars).items()}
+        values = {name: value.item() for name, value in all_reduce_mean(scalars).items()}
         step = self.state.step
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise NonFiniteLoss(f"the loss is {values['loss']} at step {step}: lower the learning rate.")
@@ -209,13 +211,13 @@ class TrainLoop:
 
     def _averaged(self) -> nn.Module | None:
         """The EMA model in one piece on the first worker."""
-        return self.strategy.whole(self.state.ema, self.task.build)
+        return self.strategy.full_tensor(self.state.ema, self.task.build)
 
     def _on_device(self, batches: list[Batch]) -> list[Batch]:
         """The micro-batches on the device, each with what the task divides by: its mean over all parts and workers."""
         counts = [self.task.normalisers(batch) for batch in batches]
         sums = {name: torch.tensor(np.mean([count[name] for count in counts])) for name in counts[0]}
-        shared = mean_over_workers({name: value.to(self.worker.device) for name, value in sums.items()})
+        shared = all_reduce_mean({name: value.to(self.worker.device) for name, value in sums.items()})
         return [
             {name: tensor.to(self.worker.device, non_blocking=True) for name, tensor in batch.items()} | shared
             for batch in batches

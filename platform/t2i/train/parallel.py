@@ -21,11 +21,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from models.errors import UserError
-from models.gradient_scaling import Agree
-from models.sharded import whole
+from models.gradient_scaling import AllReduceMin
+from models.sharded import full_tensor
 from t2i.train.config import TrainConfig
-from t2i.train.ema import EMA
-from t2i.train.powersgd import PowerSGD
+from t2i.train.optim.ema import EMA
+from t2i.train.optim.powersgd import PowerSGD
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Worker:
     device: torch.device = torch.device("cpu")
 
 
-class Replicated:
+class ReplicatedStrategy:
     """Every worker has the whole model; alone, it needs nobody."""
 
     writers = 1
@@ -47,7 +47,7 @@ class Replicated:
     def __init__(self, config: TrainConfig, worker: Worker) -> None:
         self._config, self._worker = config, worker
         self.compression: PowerSGD | None = None
-        self.agree: Agree | None = None
+        self.all_reduce_min: AllReduceMin | None = None
 
     def place(self, objective: nn.Module, blocks: Iterable[nn.Module]) -> nn.Module:
         """``objective`` made to train together; ``blocks`` are its residual blocks."""
@@ -72,26 +72,26 @@ class Replicated:
             with module.no_sync():
                 yield
 
-    def whole(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
+    def full_tensor(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
         """The averaged model in one piece on the first worker's device; all workers have to call this."""
         if self._worker.rank:
             return None
         return ema.model if self._worker.device.type == "cpu" else copy.deepcopy(ema.model).to(self._worker.device)
 
 
-class Sharded:
+class ShardedStrategy:
     """Every worker has a slice of every parameter (FSDP2) and gathers a residual block's when it computes there."""
 
     compression: PowerSGD | None = None
 
     def __init__(self, config: TrainConfig, worker: Worker) -> None:
         self._worker = worker
-        self.agree: Agree | None = least_over_workers
+        self.all_reduce_min: AllReduceMin | None = all_reduce_min
         self.writers = worker.per_node if config.parallel == "hybrid" else worker.world
         self._mesh = _mesh(worker, self.writers)
 
     def place(self, objective: nn.Module, blocks: Iterable[nn.Module]) -> nn.Module:
-        """See :meth:`Replicated.place`."""
+        """See :meth:`ReplicatedStrategy.place`."""
         for block in blocks:
             fully_shard(block, mesh=self._mesh)
         fully_shard(objective, mesh=self._mesh)
@@ -99,14 +99,14 @@ class Sharded:
 
     @contextmanager
     def gradients(self, module: nn.Module, last: bool) -> Iterator[None]:
-        """See :meth:`Replicated.gradients`."""
+        """See :meth:`ReplicatedStrategy.gradients`."""
         assert isinstance(module, FSDPModule)
         module.set_requires_gradient_sync(last)
         yield
 
-    def whole(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
-        """See :meth:`Replicated.whole`; ``build`` makes the module that the slices are gathered into."""
-        state = {name: whole(tensor).cpu() for name, tensor in ema.state_dict().items()}
+    def full_tensor(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
+        """See :meth:`ReplicatedStrategy.full_tensor`; ``build`` makes the module that the slices are gathered into."""
+        state = {name: full_tensor(tensor).cpu() for name, tensor in ema.state_dict().items()}
         if self._worker.rank:
             return None
         model = build().eval().requires_grad_(False)
@@ -114,7 +114,7 @@ class Sharded:
         return model.to(self._worker.device)
 
 
-Strategy = Replicated | Sharded
+Strategy = ReplicatedStrategy | ShardedStrategy
 
 
 def strategy(config: TrainConfig, worker: Worker) -> Strategy:
@@ -123,7 +123,7 @@ def strategy(config: TrainConfig, worker: Worker) -> Strategy:
     Raises:
         UserError: nodes have different numbers of workers, so that each cannot hold a whole model.
     """
-    return Replicated(config, worker) if config.parallel == "ddp" else Sharded(config, worker)
+    return ReplicatedStrategy(config, worker) if config.parallel == "ddp" else ShardedStrategy(config, worker)
 
 
 def recompute(blocks: Iterable[nn.Module]) -> None:
@@ -132,7 +132,7 @@ def recompute(blocks: Iterable[nn.Module]) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def mean_over_workers(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def all_reduce_mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Each 0-d value's mean over the workers, in one message."""
     if not values or not dist.is_initialized():
         return dict(values)
@@ -141,7 +141,7 @@ def mean_over_workers(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(values, stacked / dist.get_world_size(), strict=True))
 
 
-def least_over_workers(values: Tensor) -> Tensor:
+def all_reduce_min(values: Tensor) -> Tensor:
     """The elementwise minimum over the workers."""
     dist.all_reduce(values, dist.ReduceOp.MIN)
     return values

@@ -22,19 +22,19 @@ from torch import Tensor, nn
 
 from models.checkpoint import save_model
 from models.errors import UserError
-from models.gradient_scaling import LEAST
+from models.gradient_scaling import MIN_SCALE
 from t2i.logs import get_logger
-from t2i.train.checkpoint_folder import CheckpointNotSaved, saving
+from t2i.train.checkpoint.folder import CheckpointNotSaved, saving
+from t2i.train.checkpoint.run_directory import RunDirectory, checkpoint_name
 from t2i.train.config import TrainConfig
-from t2i.train.feed import Source
+from t2i.train.loader.feed import Source
 from t2i.train.loop import TrainLoop
-from t2i.train.parallel import Worker, mean_over_workers
-from t2i.train.peaks import peak_flops
-from t2i.train.progress import Progress, poll_seconds
-from t2i.train.run_directory import RunDirectory, checkpoint_name
+from t2i.train.monitor.peak_flops import peak_flops
+from t2i.train.monitor.progress import StepProgress, poll_seconds
+from t2i.train.monitor.watch import Watch
+from t2i.train.parallel import Worker, all_reduce_mean
 from t2i.train.tasks.base import Task
-from t2i.train.watch import Watch
-from t2i.train.work import work_of_step
+from t2i.train.tasks.work import work_of_step
 
 Write = Callable[[Path], None]
 
@@ -95,7 +95,7 @@ class RayReporter:
             config, task = self._config, self._assignment.task
             work = work_of_step(task.config, config.batch_size)
             peak = peak_flops(self._worker.device, config.precision) * self._worker.world
-            floor = LEAST if config.precision == "fp16" else None
+            floor = MIN_SCALE if config.precision == "fp16" else None
             self._watch = Watch(self._run, step, type(task).__name__, work, peak, config, floor)
 
     def step(self, step: int, seconds: float, waited: float) -> None:
@@ -104,7 +104,7 @@ class RayReporter:
         now = time.monotonic()
         if self._progress and now >= self._next_progress:
             self._next_progress = now + poll_seconds(self._run)
-            self._progress.put(asdict(Progress(step, self._loss)))
+            self._progress.put(asdict(StepProgress(step, self._loss)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._loss = values["loss"]
@@ -143,7 +143,7 @@ class RayReporter:
 
     def _all_have_saved(self) -> bool:
         saved = torch.tensor(float(self._saved.is_set()), device=self._worker.device)
-        return mean_over_workers({"saved": saved})["saved"].item() == 1.0
+        return all_reduce_mean({"saved": saved})["saved"].item() == 1.0
 
     def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
         if self._watch and self._progress and model is not None:
@@ -151,7 +151,7 @@ class RayReporter:
             with tempfile.TemporaryDirectory() as directory:
                 self._run.put(save_model(directory, model), "model")
             self._run.finish(metrics)
-            self._progress.put(asdict(Progress(int(metrics["step"]), self._loss)))
+            self._progress.put(asdict(StepProgress(int(metrics["step"]), self._loss)))
             self._progress.close()
 
     def _save(self, writers: int, write: Write, metric: float | None, checkpoint: Checkpoint, name: str) -> Checkpoint:

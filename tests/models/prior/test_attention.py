@@ -69,7 +69,7 @@ def test_local_reads_few_image_keys_at_the_papers_grid(kind, keys: int) -> None:
 
 
 def test_a_prior_trains_alike_on_sparse_and_dense_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "FEW", 1)  # on a grid as small as this one, too
+    monkeypatch.setattr(attention, "LOCAL_MAX_SHARE", 1)  # on a grid as small as this one, too
     config = PriorConfig(
         layers=5, heads=2, head_width=8, text_length=6, text_vocabulary=50, grid_height=6, grid_width=7, codebook_size=9
     )

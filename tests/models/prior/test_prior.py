@@ -62,8 +62,8 @@ def test_cached_hidden_states_equal_the_full_forward(prior: Prior) -> None:
     captions = [(1, 2, 3), (4,)]
     stream = streams(prior, [list(caption) for caption in captions])
     full, cache, prefix = prior(stream), prior.new_cache(2, 2), prior.layout.prefix_length
-    hidden = [torch.stack([prior.read_caption(stream[i : i + 1, :prefix], cache, captions[i]) for i in range(2)])]
-    cache.text.hold({captions[0]: [0], captions[1]: [1]})
+    hidden = [torch.stack([prior.prefill_text(stream[i : i + 1, :prefix], cache, captions[i]) for i in range(2)])]
+    cache.text.assign({captions[0]: [0], captions[1]: [1]})
     for position in range(prior.layout.image_length - 1):
         tokens = stream[:, prefix + position] - prior.layout.image_offset
         hidden.append(prior.decode(tokens, torch.full((2,), position), cache))
@@ -88,9 +88,9 @@ def test_slots_at_different_positions_share_a_step(grid: tuple[int, int]) -> Non
         for i, slot in enumerate(slots):
             stream = prior.layout.inputs(text_tensor([captions[i]], prior.layout), image_tokens[i : i + 1])
             if captions[i] not in cache.text:
-                prior.read_caption(stream[:, :length], cache, captions[i])
-            prior.read_image(stream[:, : length + begun[i]], cache, [slot])
-        cache.text.hold({(1, 2): [slots[0], slots[1]], (3,): [slots[2]]})
+                prior.prefill_text(stream[:, :length], cache, captions[i])
+            prior.prefill_image(stream[:, : length + begun[i]], cache, [slot])
+        cache.text.assign({(1, 2): [slots[0], slots[1]], (3,): [slots[2]]})
         for step in range(2):
             positions = torch.zeros(5, dtype=torch.long)
             fed = torch.zeros(5, dtype=torch.long)
@@ -107,7 +107,7 @@ def test_the_cache_is_a_quarter_of_a_dense_one_at_the_papers_grid() -> None:
     config = PriorConfig(layers=12, heads=2, head_width=4, text_vocabulary=50, codebook_size=32)
     prior = Prior(config)
     cache = prior.new_cache(64, 64)
-    prior.read_caption(prior.layout.prefix(text_tensor([[1]], prior.layout)), cache, (1,))
+    prior.prefill_text(prior.layout.prefix(text_tensor([[1]], prior.layout)), cache, (1,))
     dense = 2 * 12 * 64 * prior.layout.length * config.width * 4
     assert cache.bytes <= 0.25 * dense
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from models.prior.sampling import gumbel_noise, noise_keys, restrict, sample
+from models.prior.sampling import apply_top_k_top_p, gumbel_noise, noise_keys, sample
 
 
 def keys(count: int, **fixed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,7 +52,9 @@ def test_temperature_zero_is_greedy() -> None:
 
 
 def kept(logits: torch.Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> list[int]:
-    restricted = restrict(logits[None], torch.tensor([temperature]), torch.tensor([top_k]), torch.tensor([top_p]))
+    restricted = apply_top_k_top_p(
+        logits[None], torch.tensor([temperature]), torch.tensor([top_k]), torch.tensor([top_p])
+    )
     return restricted[0].isfinite().nonzero()[:, 0].tolist()
 
 
@@ -75,7 +77,7 @@ def test_top_p_keeps_the_fewest_that_reach_p_of_the_tempered_distribution() -> N
 
 def test_rows_are_restricted_each_by_its_own_limits() -> None:
     logits = torch.randn(3, 50)
-    together = restrict(logits, torch.ones(3), torch.tensor([5, 0, 0]), torch.tensor([1.0, 0.3, 1.0]))
+    together = apply_top_k_top_p(logits, torch.ones(3), torch.tensor([5, 0, 0]), torch.tensor([1.0, 0.3, 1.0]))
     assert together[0].isfinite().sum() == 5
     assert torch.equal(together[2], logits[2])
     assert together[1].isfinite().nonzero()[:, 0].tolist() == kept(logits[1], top_p=0.3)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from t2i.data import DataError, SourceConfig
+from t2i.data import SourceConfig
 from t2i.data.coco import find_images, parse_coco
+from t2i.storage import DataError
 
 
 def source(folder: Path, document: Any, **settings: Any) -> SourceConfig:

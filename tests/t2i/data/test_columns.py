@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 import ray
 
-from t2i.data import DataError, to_columns
+from t2i.data import to_columns
 from t2i.data.tensors import tensor_column
+from t2i.storage import DataError
 
 pytestmark = pytest.mark.ray
 

@@ -25,10 +25,10 @@ def test_bad_rows_are_named_and_the_rest_survive(
     rows[4]["captions"] = ["  "]
     source = SourceConfig(path=str(write["parquet"](rows, tmp_path / "set")))
     report = tmp_path / "unreadable"
-    decoded = decode_pairs(read_pairs(source), 16, str(report)).take_all()
-    assert [row["id"] for row in decoded] == list(expected)
-    assert all(np.array_equal(row["pixels"], expected[row["id"]]) for row in decoded)
-    assert [list(row["captions"]) for row in decoded] == [row["captions"] for row in good]
+    decode_rows = decode_pairs(read_pairs(source), 16, str(report)).take_all()
+    assert [row["id"] for row in decode_rows] == list(expected)
+    assert all(np.array_equal(row["pixels"], expected[row["id"]]) for row in decode_rows)
+    assert [list(row["captions"]) for row in decode_rows] == [row["captions"] for row in good]
     (part,) = report.iterdir()
     written = json.loads(part.read_text())
     assert written["count"] == 3

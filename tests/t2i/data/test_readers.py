@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from t2i.data import DataError, SourceConfig, check_pairs, put_directory, read_pairs
+from t2i.data import SourceConfig, check_pairs, read_pairs
+from t2i.storage import DataError, put_directory
 
 Row = dict[str, Any]
 Writers = dict[str, Callable[[list[Row], Path], Path]]
@@ -129,3 +130,12 @@ def test_a_json_without_captions_is_refused(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"it holds nothing that ends in \.parquet"):
         check_pairs(SourceConfig(path=str(tmp_path), format="parquet"))
+
+
+def test_sources_on_s3_are_checked_without_ray(
+    bucket: str, tmp_path: Path, rows: list[dict[str, Any]], write: dict[str, Callable[..., Path]]
+) -> None:
+    put_directory(write["parquet"](rows, tmp_path), f"{bucket}/set")
+    check_pairs(SourceConfig(path=f"{bucket}/set"))
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        check_pairs(SourceConfig(path=f"{bucket}/missing.parquet"))

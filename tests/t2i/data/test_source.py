@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from t2i.config import ConfigError, load_config
-from t2i.data import DataError, SourceConfig
+from t2i.data import SourceConfig
 from t2i.data.source import resolve_format
+from t2i.storage import DataError
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,10 @@ def test_transparency_becomes_white() -> None:
     pixels = np.zeros((4, 4, 4), np.uint8)
     pixels[0, 0] = (10, 20, 30, 255)
     pixels[1, 1] = (0, 0, 0, 51)
-    decoded = decode_image(encode(Image.fromarray(pixels)), 4)
-    assert decoded[0, 0].tolist() == [10, 20, 30]
-    assert decoded[1, 1].tolist() == [204, 204, 204]
-    assert (decoded[2:] == 255).all()
+    decode_rows = decode_image(encode(Image.fromarray(pixels)), 4)
+    assert decode_rows[0, 0].tolist() == [10, 20, 30]
+    assert decode_rows[1, 1].tolist() == [204, 204, 204]
+    assert (decode_rows[2:] == 255).all()
 
 
 def test_a_palette_with_a_transparent_entry_becomes_white() -> None:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from t2i.data import DataError, ImageParts, SourceConfig, put_directory
+from t2i.data import ImageShards, SourceConfig
+from t2i.storage import DataError, put_directory
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -26,7 +27,7 @@ def folder(request: pytest.FixtureRequest, rows: list[dict[str, Any]], tmp_path:
 
 
 def test_every_part_holds_the_rows_of_its_group(folder: str, rows: list[dict[str, Any]]) -> None:
-    parts = ImageParts.of(SourceConfig(path=folder))
+    parts = ImageShards.of(SourceConfig(path=folder))
     assert parts.rows == [2, 1, 2, 1]
     columns = parts.read([3, 0])
     expected = [rows[5], rows[0], rows[1]]
@@ -40,4 +41,4 @@ def test_every_part_holds_the_rows_of_its_group(folder: str, rows: list[dict[str
 def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match=r"a\.parquet.*truncated or not Parquet"):
-        ImageParts.of(SourceConfig(path=str(tmp_path)))
+        ImageShards.of(SourceConfig(path=str(tmp_path)))

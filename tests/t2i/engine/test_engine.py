@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from models.prior import Prior, text_tensor
-from models.prior.sampling import noise_keys, restrict, sample
-from t2i.engine import Engine, Progress, Request, RequestError, Sampling, rows_to_keep
+from models.prior.sampling import apply_top_k_top_p, noise_keys, sample
+from t2i.engine import Engine, Request, RequestError, SamplingParams, TokenProgress, rows_to_keep
 
 from .conftest import CONFIG, run
 
@@ -26,13 +26,17 @@ def naive(prior: Prior, request: Request, candidate: int) -> list[int]:
     tokens[0, : len(request.prefix)] = torch.tensor(request.prefix)
     temperature = torch.tensor([sampling.temperature])
     for position in range(len(request.prefix), N):
-        captioned, uncaptioned = (
+        captioned, unconditional = (
             prior.image_logits(prior(layout.inputs(text_tensor([text], layout), tokens)))[:, position - N]
             for text in (request.text, ())
         )
-        logits = uncaptioned + sampling.guidance * (captioned - uncaptioned) if sampling.guides else captioned
-        if sampling.restricts:
-            logits = restrict(logits, temperature, torch.tensor([sampling.top_k]), torch.tensor([sampling.top_p]))
+        logits = (
+            unconditional + sampling.guidance * (captioned - unconditional) if sampling.uses_guidance else captioned
+        )
+        if sampling.uses_top_k_top_p:
+            logits = apply_top_k_top_p(
+                logits, temperature, torch.tensor([sampling.top_k]), torch.tensor([sampling.top_p])
+            )
         key = noise_keys(torch.tensor([request.seed]), torch.tensor([candidate]))
         tokens[0, position] = sample(logits, key, torch.tensor([position]), temperature)[0]
     return tokens[0].tolist()
@@ -40,7 +44,7 @@ def naive(prior: Prior, request: Request, candidate: int) -> list[int]:
 
 def test_tokens_equal_sampling_without_cache_or_batch(prior: Prior) -> None:
     engine = Engine(prior, slots=3)
-    requests = [Request("a", (1, 2), 2, seed=7), Request("b", (3,), 3, seed=8, sampling=Sampling(0.5))]
+    requests = [Request("a", (1, 2), 2, seed=7), Request("b", (3,), 3, seed=8, sampling=SamplingParams(0.5))]
     for request in requests:
         engine.add(request)
     expected = {(r.id, c): naive(prior, r, c) for r in requests for c in range(r.candidates)}
@@ -72,7 +76,7 @@ def test_cancel_frees_the_slots_and_says_what_was_spent(prior: Prior) -> None:
     engine.add(Request("a", (1,), 3, seed=1))
     for _ in range(5):
         engine.step()
-    assert engine.progress("a") == Progress(10, 36)
+    assert engine.progress("a") == TokenProgress(10, 36)
     assert engine.cancel("a") == 10
     assert not engine.has_work
     assert engine.step().progress == {}
@@ -82,7 +86,7 @@ def test_cancel_frees_the_slots_and_says_what_was_spent(prior: Prior) -> None:
 def test_candidates_differ_and_temperature_zero_does_not(prior: Prior) -> None:
     engine = Engine(prior, slots=8)
     engine.add(Request("warm", (1,), 4, seed=1))
-    engine.add(Request("cold", (1,), 4, seed=1, sampling=Sampling(0)))
+    engine.add(Request("cold", (1,), 4, seed=1, sampling=SamplingParams(0)))
     tokens = run(engine)
     assert len({tuple(tokens["warm", c]) for c in range(4)}) == 4
     assert len({tuple(tokens["cold", c]) for c in range(4)}) == 1
@@ -93,10 +97,10 @@ def test_candidates_differ_and_temperature_zero_does_not(prior: Prior) -> None:
     [
         (lambda: Request("a", (1,), 0, seed=0), "candidates"),
         (lambda: Request("a", (1,), 1, seed=-1), "seed"),
-        (lambda: Sampling(temperature=-0.1), "temperature"),
-        (lambda: Sampling(top_k=-1), "top_k"),
-        (lambda: Sampling(top_p=0), "top_p"),
-        (lambda: Sampling(guidance=float("nan")), "guidance"),
+        (lambda: SamplingParams(temperature=-0.1), "temperature"),
+        (lambda: SamplingParams(top_k=-1), "top_k"),
+        (lambda: SamplingParams(top_p=0), "top_p"),
+        (lambda: SamplingParams(guidance=float("nan")), "guidance"),
         (lambda: rows_to_keep(0, 8), "image_rows"),
         (lambda: rows_to_keep(8, 8), "image_rows"),
     ],
@@ -118,16 +122,16 @@ def test_a_prefix_that_does_not_fit_is_refused(prior: Prior) -> None:
     with pytest.raises(RequestError, match="outside of the codebook"):
         engine.add(Request("a", (1,), 1, seed=0, prefix=(32,)))
     with pytest.raises(RequestError, match="guidance takes two slots"):
-        engine.add(Request("a", (1,), 1, seed=0, sampling=Sampling(guidance=2)))
+        engine.add(Request("a", (1,), 1, seed=0, sampling=SamplingParams(guidance=2)))
 
 
 SETTINGS = {
     "prefix": Request("prefix", (1, 2), 2, seed=3, prefix=(5, 6, 7, 8, 9)),
-    "guided": Request("guided", (4,), 3, seed=4, sampling=Sampling(guidance=2.5)),
+    "guided": Request("guided", (4,), 3, seed=4, sampling=SamplingParams(guidance=2.5)),
     "unguided": Request("unguided", (4,), 2, seed=4),
-    "top_k": Request("top_k", (4, 5), 2, seed=5, sampling=Sampling(top_k=3)),
-    "top_p": Request("top_p", (6,), 2, seed=6, sampling=Sampling(temperature=0.7, top_p=0.6)),
-    "all": Request("all", (7, 8), 2, seed=7, sampling=Sampling(0.9, 8, 0.9, 1.5), prefix=(1, 2)),
+    "top_k": Request("top_k", (4, 5), 2, seed=5, sampling=SamplingParams(top_k=3)),
+    "top_p": Request("top_p", (6,), 2, seed=6, sampling=SamplingParams(temperature=0.7, top_p=0.6)),
+    "all": Request("all", (7, 8), 2, seed=7, sampling=SamplingParams(0.9, 8, 0.9, 1.5), prefix=(1, 2)),
 }
 
 
@@ -145,7 +149,7 @@ def test_guidance_draws_towards_the_caption(prior: Prior) -> None:
     drawn = []
     for guidance in (1, 1 + 1e-9, 30):
         engine = Engine(prior, slots=4)
-        engine.add(Request("a", (4,), 2, seed=4, sampling=Sampling(guidance=guidance)))
+        engine.add(Request("a", (4,), 2, seed=4, sampling=SamplingParams(guidance=guidance)))
         drawn.append(run(engine))
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]
@@ -154,9 +158,9 @@ def test_guidance_draws_towards_the_caption(prior: Prior) -> None:
 def test_a_prefix_is_no_progress(prior: Prior) -> None:
     engine = Engine(prior, slots=2)
     engine.add(SETTINGS["prefix"])
-    assert engine.progress("prefix") == Progress(0, 2 * (N - 5))
+    assert engine.progress("prefix") == TokenProgress(0, 2 * (N - 5))
     engine.step()
-    assert engine.progress("prefix") == Progress(2, 2 * (N - 5))
+    assert engine.progress("prefix") == TokenProgress(2, 2 * (N - 5))
 
 
 def test_text_the_prior_cannot_take_is_refused(prior: Prior) -> None:
@@ -188,7 +192,7 @@ def test_progress_of_each_candidate_is_exact(prior: Prior) -> None:
     engine.add(Request("a", (1,), 3, seed=1, prefix=(1, 2)))
     for _ in range(12):
         engine.step()
-    assert engine.candidate_progress("a") == [Progress(10, 10), Progress(10, 10), Progress(2, 10)]
+    assert engine.candidate_progress("a") == [TokenProgress(10, 10), TokenProgress(10, 10), TokenProgress(2, 10)]
 
 
 def test_completed_rows_come_as_they_are_made(prior: Prior) -> None:
@@ -242,7 +246,7 @@ def test_dropped_candidates_are_not_finished_and_progress_shrinks(prior: Prior) 
     for _ in range(5):
         engine.step()
     assert engine.drop("a", {1, 3}) == (N - 5) + N
-    assert engine.progress("a") == Progress(10, 2 * N + 5)
+    assert engine.progress("a") == TokenProgress(10, 2 * N + 5)
     assert sorted(candidate for _, candidate in run(engine)) == [0, 2]
     assert engine.drop("a", {0}) == 0
 
@@ -266,7 +270,7 @@ def test_captions_in_turn_where_only_one_fits(prior: Prior) -> None:
         alone |= run(other)
     assert run(engine) == alone
     with pytest.raises(RequestError, match="two slots and captions"):
-        engine.add(Request("d", (1,), 1, seed=0, sampling=Sampling(guidance=2)))
+        engine.add(Request("d", (1,), 1, seed=0, sampling=SamplingParams(guidance=2)))
 
 
 def test_the_cache_holds_a_caption_only_while_it_is_read(prior: Prior) -> None:

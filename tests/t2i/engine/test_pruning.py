@@ -11,16 +11,27 @@ import pytest
 
 from models.errors import UserError
 from models.prior import Prior
-from t2i.engine import CompletedRows, Drawing, Drawn, Engine, Progress, Pruner, Pruning, Request, Sampling, TextToImage
+from t2i.engine import (
+    CompletedRows,
+    Engine,
+    OfflineRun,
+    Pruner,
+    PruningParams,
+    Request,
+    SampledCandidates,
+    SamplingParams,
+    TextToImage,
+    TokenProgress,
+)
 
 N, WIDTH = 12, 4
 REQUESTS = [
     Request("a", (1, 2), 10, seed=1),
-    Request("b", (3,), 7, seed=2, sampling=Sampling(guidance=2.0)),
+    Request("b", (3,), 7, seed=2, sampling=SamplingParams(guidance=2.0)),
     Request("c", (4,), 4, seed=3, prefix=(5, 6)),
     Request("d", (1, 2), 1, seed=4),
 ]
-PRUNING = Pruning(rows=1, keep=0.5, group=4)
+PRUNING = PruningParams(rows=1, keep=0.5, group=4)
 
 
 def by_tokens(request_id: str, image_tokens: np.ndarray) -> np.ndarray:
@@ -29,19 +40,19 @@ def by_tokens(request_id: str, image_tokens: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    prior: Prior, requests: list[Request], slots: int, pruning: Pruning | None = None, **how: Callable
-) -> dict[str, Drawn]:
+    prior: Prior, requests: list[Request], slots: int, pruning: PruningParams | None = None, **how: Callable
+) -> dict[str, SampledCandidates]:
     candidates = {request.id: request.candidates for request in requests}
     pruner = Pruner(pruning, candidates, WIDTH, by_tokens) if pruning else None
-    return Drawing(Engine(prior, slots), slots, requests, pruner).run(**how)
+    return OfflineRun(Engine(prior, slots), slots, requests, pruner).run(**how)
 
 
 @pytest.fixture(scope="module")
-def full(prior: Prior) -> dict[str, Drawn]:
+def full(prior: Prior) -> dict[str, SampledCandidates]:
     return draw(prior, REQUESTS, slots=8)
 
 
-def test_without_pruning_everything_is_drawn(full: dict[str, Drawn]) -> None:
+def test_without_pruning_everything_is_drawn(full: dict[str, SampledCandidates]) -> None:
     for request in REQUESTS:
         assert full[request.id].candidates.tolist() == list(range(request.candidates))
         assert full[request.id].image_tokens.shape == (request.candidates, N)
@@ -50,7 +61,7 @@ def test_without_pruning_everything_is_drawn(full: dict[str, Drawn]) -> None:
 
 @pytest.mark.parametrize("slots", [2, 3, 8, 40])
 def test_survivors_are_the_best_of_each_group_with_the_tokens_of_the_full_run(
-    prior: Prior, full: dict[str, Drawn], slots: int
+    prior: Prior, full: dict[str, SampledCandidates], slots: int
 ) -> None:
     pruned = draw(prior, REQUESTS, slots, PRUNING)
     for request in REQUESTS:
@@ -71,12 +82,12 @@ def test_survivors_do_not_depend_on_company(prior: Prior) -> None:
 
 @pytest.mark.parametrize("slots", [2, 8, 40])
 def test_tokens_saved_are_those_not_made_and_progress_ends_at_its_total(prior: Prior, slots: int) -> None:
-    seen: list[Progress] = []
+    seen: list[TokenProgress] = []
     pruned = draw(prior, REQUESTS, slots, PRUNING, on_progress=seen.append)
     everything = sum(request.candidates * (N - len(request.prefix)) for request in REQUESTS)
     saved = sum(drawn.tokens_saved for drawn in pruned.values())
     assert saved > 0
-    assert seen[-1] == Progress(everything - saved, everything - saved)
+    assert seen[-1] == TokenProgress(everything - saved, everything - saved)
     assert all(before.tokens_done < after.tokens_done for before, after in pairwise(seen))
     assert all(before.tokens_total >= after.tokens_total for before, after in pairwise(seen))
 
@@ -90,7 +101,7 @@ def test_where_a_group_has_slots_together_all_that_follows_its_rows_is_saved(pri
 def test_requests_enter_in_order_as_slots_fall_free(prior: Prior) -> None:
     engine = Engine(prior, 4)
     seen: list[int] = []
-    drawing = Drawing(engine, 4, [Request(str(i), (i + 1,), 2, seed=0) for i in range(6)])
+    drawing = OfflineRun(engine, 4, [Request(str(i), (i + 1,), 2, seed=0) for i in range(6)])
     drawing.run(on_progress=lambda _: seen.append(sum(str(i) in drawing._open for i in range(6))))
     assert max(seen) == 2
 
@@ -98,18 +109,18 @@ def test_requests_enter_in_order_as_slots_fall_free(prior: Prior) -> None:
 def test_requests_that_cannot_all_be_drawn_leave_nothing_behind(prior: Prior) -> None:
     engine, good = Engine(prior, 8), Request("a", (1,), 2, seed=1)
     with pytest.raises(UserError, match="does not know"):
-        Drawing(engine, 8, [good, Request("b", (99,), 1, seed=1)]).run()
+        OfflineRun(engine, 8, [good, Request("b", (99,), 1, seed=1)]).run()
     assert not engine.has_work
     with pytest.raises(UserError, match="same id"):
-        Drawing(engine, 8, [good, good])
+        OfflineRun(engine, 8, [good, good])
 
 
 def test_of_equals_the_earlier_goes_on_and_a_share_is_rounded_up() -> None:
-    assert Pruning(rows=1, keep=0.5).best(np.array([1.0, 3.0, 1.0, 1.0])).tolist() == [0, 1]
-    assert Pruning(rows=1, keep=0.01).best(np.array([1.0, 3.0, 2.0])).tolist() == [1]
-    assert [Pruning(rows=1, keep=keep, group=10).count(10) for keep in (0.05, 0.25, 0.7, 1)] == [1, 3, 7, 10]
-    assert [Pruning(rows=1, keep=0.5, group=16).count(n) for n in (1, 3, 16, 20, 32)] == [1, 2, 8, 10, 16]
-    assert Pruning().count(20) == 20
+    assert PruningParams(rows=1, keep=0.5).best(np.array([1.0, 3.0, 1.0, 1.0])).tolist() == [0, 1]
+    assert PruningParams(rows=1, keep=0.01).best(np.array([1.0, 3.0, 2.0])).tolist() == [1]
+    assert [PruningParams(rows=1, keep=keep, group=10).count(10) for keep in (0.05, 0.25, 0.7, 1)] == [1, 3, 7, 10]
+    assert [PruningParams(rows=1, keep=0.5, group=16).count(n) for n in (1, 3, 16, 20, 32)] == [1, 2, 8, 10, 16]
+    assert PruningParams().count(20) == 20
 
 
 def test_a_group_is_judged_by_its_first_rows_only_and_in_its_own_order() -> None:
@@ -119,7 +130,7 @@ def test_a_group_is_judged_by_its_first_rows_only_and_in_its_own_order() -> None
         calls.append((request_id, image_tokens.tolist()))
         return np.array([0.0, 1.0, 2.0])[: len(image_tokens)]
 
-    pruner = Pruner(Pruning(rows=2, keep=0.3, group=3), {"a": 5}, 2, judge)
+    pruner = Pruner(PruningParams(rows=2, keep=0.3, group=3), {"a": 5}, 2, judge)
 
     def rows(candidate: int, length: int = 4) -> CompletedRows:
         return CompletedRows("a", candidate, np.full(length, candidate, np.int32))
@@ -141,7 +152,7 @@ def test_a_group_is_judged_by_its_first_rows_only_and_in_its_own_order() -> None
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Pruning(**settings)
+        PruningParams(**settings)
 
 
 @pytest.mark.parametrize(
@@ -153,13 +164,13 @@ def test_settings_out_of_range_are_refused(settings: dict[str, float], message: 
     ],
 )
 def test_rows_must_lie_between_the_given_ones_and_the_last(rows: int, prefix: int, message: str) -> None:
-    Pruning(rows=3).check((8, 8), prefix_length=23)
-    Pruning().check((8, 8), prefix_length=63)
+    PruningParams(rows=3).check((8, 8), prefix_length=23)
+    PruningParams().check((8, 8), prefix_length=63)
     with pytest.raises(UserError, match=message):
-        Pruning(rows=rows).check((8, 8), prefix)
+        PruningParams(rows=rows).check((8, 8), prefix)
 
 
-PICTURES = Pruning(rows=3, keep=0.4, group=4)
+PICTURES = PruningParams(rows=3, keep=0.4, group=4)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from models.prior import Prior, PriorConfig
-from models.prior.packed import PackedLinear
-from t2i.engine import Engine, Request, Sampling
+from models.prior.decoding.packed import PackedLinear
+from t2i.engine import Engine, Request, SamplingParams
 
 from .conftest import CONFIG, random_prior, run
 
@@ -20,13 +20,13 @@ WIDE = replace(CONFIG, heads=4, head_width=64, grid_height=4, grid_width=5, code
 
 REQUESTS = [
     Request("plain", (1, 2), 4, seed=1),
-    Request("again", (1, 2), 3, seed=2, sampling=Sampling(0.7)),
+    Request("again", (1, 2), 3, seed=2, sampling=SamplingParams(0.7)),
     Request("alone", (3,), 1, seed=3),
-    Request("greedy", (4, 5, 6), 2, seed=4, sampling=Sampling(0)),
-    Request("guided", (7,), 3, seed=5, sampling=Sampling(guidance=2.0)),
+    Request("greedy", (4, 5, 6), 2, seed=4, sampling=SamplingParams(0)),
+    Request("guided", (7,), 3, seed=5, sampling=SamplingParams(guidance=2.0)),
     Request("prefix", (1, 2), 2, seed=6, prefix=(5, 6, 7, 8, 9)),
-    Request("top", (8, 9), 3, seed=7, sampling=Sampling(0.9, top_k=5, top_p=0.8)),
-    Request("all", (7,), 2, seed=8, sampling=Sampling(1.1, 20, 0.9, 1.5), prefix=(1, 2)),
+    Request("top", (8, 9), 3, seed=7, sampling=SamplingParams(0.9, top_k=5, top_p=0.8)),
+    Request("all", (7,), 2, seed=8, sampling=SamplingParams(1.1, 20, 0.9, 1.5), prefix=(1, 2)),
     Request("many", (10,), 12, seed=9),
     Request("rows", (11, 12), 2, seed=10, progressive=True),
 ]

@@ -7,7 +7,7 @@ import pytest
 from t2i.data import Caption
 from t2i.evaluate.candidates import SCHEMA, finished_ids, from_png, read_candidates, store_candidates, to_png
 from t2i.evaluate.config import EvaluateConfig
-from t2i.evaluate.manifest import IncompleteEvaluation, make_manifest
+from t2i.evaluate.work_list import IncompleteEvaluation, make_work_list
 
 
 def rows(id: str, scores: list[float]) -> list[dict]:
@@ -31,27 +31,27 @@ def rows(id: str, scores: list[float]) -> list[dict]:
 
 
 @pytest.fixture
-def manifest():
-    return make_manifest([Caption("b", "x"), Caption("a", "y")], EvaluateConfig(candidates=3), {})
+def work_list():
+    return make_work_list([Caption("b", "x"), Caption("a", "y")], EvaluateConfig(candidates=3), {})
 
 
-def test_what_is_stored_comes_back_in_the_manifests_order_best_first(tmp_path, manifest):
+def test_what_is_stored_comes_back_in_the_manifests_order_best_first(tmp_path, work_list):
     for id, scores in (("a", [0.1, 0.3, 0.2]), ("b", [0.5, 0.4, 0.6])):
         store_candidates(pa.Table.from_pylist(rows(id, scores), SCHEMA), tmp_path)
-    candidates = read_candidates(tmp_path, manifest)
+    candidates = read_candidates(tmp_path, work_list)
     assert candidates.ids == ["b", "a"]
     np.testing.assert_allclose(candidates.scores, [[0.6, 0.5, 0.4], [0.3, 0.2, 0.1]])
     assert candidates.truncated == 1
     assert candidates.images(["a"])["a"][:, 0, 0, 0].tolist() == [1, 2, 0]
 
 
-def test_a_caption_without_results_is_never_summarised(tmp_path, manifest):
+def test_a_caption_without_results_is_never_summarised(tmp_path, work_list):
     store_candidates(pa.Table.from_pylist(rows("a", [0.1, 0.2, 0.3]), SCHEMA), tmp_path)
     with pytest.raises(IncompleteEvaluation, match="first: b"):
-        read_candidates(tmp_path, manifest)
+        read_candidates(tmp_path, work_list)
 
 
-def test_a_retried_batch_is_not_counted_twice_and_a_partial_file_not_at_all(tmp_path, manifest):
+def test_a_retried_batch_is_not_counted_twice_and_a_partial_file_not_at_all(tmp_path, work_list):
     table = pa.Table.from_pylist(rows("a", [0.1, 0.2, 0.3]), SCHEMA)
     store_candidates(table, tmp_path)
     store_candidates(table, tmp_path)

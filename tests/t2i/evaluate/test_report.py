@@ -5,40 +5,40 @@ from __future__ import annotations
 import pytest
 
 from t2i.data import Caption
-from t2i.engine import Pruning
+from t2i.engine import PruningParams
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.figures import Figure
 from t2i.evaluate.gallery import Card, Choice
-from t2i.evaluate.manifest import make_manifest
 from t2i.evaluate.report import Section, protocol, render
+from t2i.evaluate.work_list import make_work_list
 
 
 def section(config: EvaluateConfig, subjects: list[str]) -> Section:
-    manifest = make_manifest([Caption("a", "a red circle")], config, {"prior": "0123456789ab"})
+    work_list = make_work_list([Caption("a", "a red circle")], config, {"prior": "0123456789ab"})
     figures = [Figure("clip_score", subject, "captions", 0.5, 0.1, 1, 1) for subject in subjects]
     card = Card("a", "a red circle", [("data:image/png;base64,", 0.2)], {})
-    stated = protocol(config, CaptionSet(images=False), manifest, truncated=0)
+    stated = protocol(config, CaptionSet(images=False), work_list, truncated=0)
     return Section("val", stated, figures, [], Choice(["a"], ["a"], ["a"]), {"a": card})
 
 
 @pytest.mark.parametrize(
     ("pruning", "subjects", "sentences"),
     [
-        (Pruning(), ["best", "first"], ["8 images drawn for each", "is the first candidate of every caption"]),
+        (PruningParams(), ["best", "first"], ["8 images drawn for each", "is the first candidate of every caption"]),
         (
-            Pruning(rows=3, keep=0.25),
+            PruningParams(rows=3, keep=0.25),
             ["best"],
             ["8 images begun for each", "after 3 rows of image tokens CLIP stopped all but 2"],
         ),
     ],
 )
-def test_the_page_says_what_pruning_left(pruning: Pruning, subjects: list[str], sentences: list[str]) -> None:
+def test_the_page_says_what_pruning_left(pruning: PruningParams, subjects: list[str], sentences: list[str]) -> None:
     page = " ".join(render("runs/x", "now", [section(EvaluateConfig(pruning=pruning), subjects)]).split())
     assert all(sentence in page for sentence in sentences)
     assert ("first candidate of every caption" in page) == (pruning.rows is None)
 
 
 def test_the_protocol_has_the_settings_and_how_many_are_left() -> None:
-    pruned = section(EvaluateConfig(candidates=20, pruning=Pruning(rows=3)), ["best"]).protocol
+    pruned = section(EvaluateConfig(candidates=20, pruning=PruningParams(rows=3)), ["best"]).protocol
     assert pruned["pruning"] == {"rows": 3, "keep": 0.5, "group": 16, "finished": 10}
     assert section(EvaluateConfig(), ["best"]).protocol["pruning"] is None

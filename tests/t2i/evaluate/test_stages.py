@@ -11,10 +11,9 @@ from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
 from t2i.data import Caption
 from t2i.data.tensors import column_array
-from t2i.engine import Pruning, Sampling, TextToImage
+from t2i.engine import PruningParams, SamplingParams, TextToImage
 from t2i.evaluate.candidates import from_png, read_candidates
 from t2i.evaluate.config import EvaluateConfig
-from t2i.evaluate.manifest import make_manifest
 from t2i.evaluate.stages import (
     ExtractFeatures,
     Generate,
@@ -24,6 +23,7 @@ from t2i.evaluate.stages import (
     image_rows,
     keep_ids,
 )
+from t2i.evaluate.work_list import make_work_list
 from t2i.metrics.blur import gaussian_blur
 from t2i.metrics.features import ExtractorConfig, load_extractor
 
@@ -32,7 +32,7 @@ WORK = pa.table({"id": ["a", "b"], "caption": ["a red circle", "a blue square"],
 
 @pytest.fixture(scope="module")
 def drawn(tiny_run) -> pa.Table:
-    return Generate(str(tiny_run), 3, Sampling(), slots=4)(WORK)
+    return Generate(str(tiny_run), 3, SamplingParams(), slots=4)(WORK)
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +60,17 @@ def test_the_job_draws_what_the_server_would(tiny_run, stored):
 
 
 def test_tokens_do_not_depend_on_the_batch(tiny_run, drawn):
-    alone = Generate(str(tiny_run), 3, Sampling(), slots=4)(WORK.slice(1))
+    alone = Generate(str(tiny_run), 3, SamplingParams(), slots=4)(WORK.slice(1))
     assert np.array_equal(column_array(alone["image_tokens"])[0], column_array(drawn["image_tokens"])[1])
 
 
-PRUNING = Pruning(rows=3, keep=0.5, group=4)
+PRUNING = PruningParams(rows=3, keep=0.5, group=4)
 
 
 @pytest.fixture(scope="module")
 def pruned(tiny_run, tmp_path_factory):
     directory = tmp_path_factory.mktemp("pruned")
-    Score(str(tiny_run), str(directory))(Generate(str(tiny_run), 6, Sampling(), slots=8, pruning=PRUNING)(WORK))
+    Score(str(tiny_run), str(directory))(Generate(str(tiny_run), 6, SamplingParams(), slots=8, pruning=PRUNING)(WORK))
     return directory
 
 
@@ -89,14 +89,14 @@ def test_pruned_candidates_are_stored_under_their_own_numbers(tiny_run, pruned):
 
 def test_of_pruned_candidates_none_is_shown_as_unselected(pruned):
     config = EvaluateConfig(candidates=6, pruning=PRUNING)
-    manifest = make_manifest([Caption("a", "a red circle"), Caption("b", "a blue square")], config, {})
-    assert read_candidates(pruned, manifest).scores.shape == (2, PRUNING.count(6)) == (2, 3)
+    work_list = make_work_list([Caption("a", "a red circle"), Caption("b", "a blue square")], config, {})
+    assert read_candidates(pruned, work_list).scores.shape == (2, PRUNING.count(6)) == (2, 3)
     images = candidate_rows(pq.read_table(pruned), pruned=True)
     assert list(zip(images["set"].to_pylist(), images["id"].to_pylist(), strict=True)) == [("best", "a"), ("best", "b")]
 
 
 def test_the_reranker_is_loaded_only_to_prune(tiny_run):
-    kept = [Generate(str(tiny_run), 1, Sampling(), 4, pruning=pruning) for pruning in (Pruning(), PRUNING)]
+    kept = [Generate(str(tiny_run), 1, SamplingParams(), 4, pruning=pruning) for pruning in (PruningParams(), PRUNING)]
     assert [stage.text_to_image.reranker is None for stage in kept] == [True, False]
 
 
@@ -143,7 +143,7 @@ def test_features_are_the_extractors_on_blurred_pixels(tiny_run, pixels):
 
 def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run, tmp_path):
     run, radii = str(tiny_run), (0.0,)
-    generate = Generate(run, 1, Sampling(), slots=4, dtype="bfloat16")
+    generate = Generate(run, 1, SamplingParams(), slots=4, dtype="bfloat16")
     controls = MakeControls(run, seed=0, dtype="bfloat16")
     score = Score(run, str(tmp_path), dtype="bfloat16")
     extract = ExtractFeatures(run, ExtractorConfig(), radii, frozenset(), dtype="bfloat16")

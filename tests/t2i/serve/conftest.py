@@ -23,11 +23,11 @@ from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker
 from models.tokenizer import CaptionTokenizer
 from t2i.serve.config import PriorReplicaConfig, ServeConfig
-from t2i.serve.decoder import DecoderReplica
 from t2i.serve.gateway import make_server, set_health
-from t2i.serve.generation import Stages
-from t2i.serve.prior import PriorReplica
-from t2i.serve.reranker import RerankerReplica
+from t2i.serve.replicas.decoder import DecoderReplica
+from t2i.serve.replicas.prior import PriorReplica
+from t2i.serve.replicas.reranker import RerankerReplica
+from t2i.serve.servicers.generation import StageHandles
 
 CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("taco", "cat", "house")]
 
@@ -101,10 +101,10 @@ class LocalMethod:
         return LocalResponse(getattr(self._handle.replica, self._name)(*arguments), lose_after)
 
 
-def make_stages(config: ServeConfig) -> Stages:
+def make_stages(config: ServeConfig) -> StageHandles:
     """Replicas in this process; has to be called inside an event loop."""
     replicas = (PriorReplica(config), DecoderReplica(config), RerankerReplica(config))
-    return Stages(*map(LocalHandle, replicas))
+    return StageHandles(*map(LocalHandle, replicas))
 
 
 class LocalService:
@@ -156,7 +156,7 @@ def service_config(run_directory: Path) -> ServeConfig:
 
 
 @pytest.fixture(scope="session")
-def stages_factory(replica_context: None) -> Callable[[ServeConfig], Stages]:
+def stages_factory(replica_context: None) -> Callable[[ServeConfig], StageHandles]:
     return make_stages
 
 

@@ -16,13 +16,13 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.serve import gateway as module
 from t2i.serve.config import ServeConfig
 from t2i.serve.gateway import Gateway, make_server
-from t2i.serve.generation import Stages
+from t2i.serve.servicers.generation import StageHandles
 
-StagesFactory = Callable[[ServeConfig], Stages]
-NO_STAGES = Stages(None, None, None)
+StagesFactory = Callable[[ServeConfig], StageHandles]
+NO_STAGES = StageHandles(None, None, None)
 
 
-def start(config: ServeConfig, stages: Stages) -> Gateway:
+def start(config: ServeConfig, stages: StageHandles) -> Gateway:
     return Gateway(config, stages.prior, stages.decoder, stages.reranker)
 
 

@@ -21,7 +21,7 @@ from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.serve.app import build_app
-from t2i.serve.client import Client, GeneratedImage, Progress, ServiceError
+from t2i.serve.client import Client, GeneratedImage, GenerationProgress, ServiceError
 from t2i.serve.config import PriorReplicaConfig, ServeConfig
 
 pytestmark = pytest.mark.ray
@@ -66,7 +66,7 @@ def test_answers_a_client_in_another_process(address: str, client: Client, tmp_p
 
 def test_streams_progress_and_the_same_images(client: Client) -> None:
     events = list(client.generate_stream("a red taco", candidates=4, keep=2, seed=7))
-    done = [event.tokens_done for event in events if isinstance(event, Progress)]
+    done = [event.tokens_done for event in events if isinstance(event, GenerationProgress)]
     assert done == sorted(done)
     assert done[-1] == 4 * 64
     assert [e for e in events if isinstance(e, GeneratedImage)] == client.generate(
@@ -136,7 +136,7 @@ def test_a_killed_replica_is_not_noticed(client: Client) -> None:
     seen: list[Any] = [next(event for event in events if event.tokens_done > 100)]
     os.kill(activity()["process"], signal.SIGKILL)
     seen.extend(events)
-    done = [event.tokens_done for event in seen if isinstance(event, Progress) and event.stage == "sample"]
+    done = [event.tokens_done for event in seen if isinstance(event, GenerationProgress) and event.stage == "sample"]
     assert [event for event in seen if isinstance(event, GeneratedImage)] == expected.images
     assert done == sorted(set(done))
     assert seen[-1].tokens_spent > expected.summary.tokens_spent

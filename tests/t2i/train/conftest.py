@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from t2i.train.optim import OptimizerConfig
-from t2i.train.run_directory import RunDirectory, checkpoint_name
+from t2i.train.checkpoint.run_directory import RunDirectory, checkpoint_name
+from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.tasks.base import Task
 
 

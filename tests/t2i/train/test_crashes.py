@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from models.manifest import file_hash
-from t2i.train.run_directory import RunDirectory
-from t2i.train.sampler import EpochSampler
+from t2i.train.checkpoint.run_directory import RunDirectory
+from t2i.train.loader.sampler import EpochSampler
 from tests.t2i.train.witnessed import BATCH, ROWS
 
 SCRIPT = Path(__file__).with_name("witnessed.py")
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 300
 KILLS = 20
-PATIENCE = 300
+RETRY_POLICY = 300
 
 
 class Run:
@@ -54,7 +54,7 @@ class Run:
 
     def wait_for_steps(self, number: int) -> bool:
         """Until ``number`` more lines are there; False if the run came to its end before."""
-        until, deadline = self.taken() + number, time.monotonic() + PATIENCE
+        until, deadline = self.taken() + number, time.monotonic() + RETRY_POLICY
         while self.taken() < until:
             if self.driver.poll() is not None:
                 assert self.driver.returncode == 0, (self.directory / "log").read_text()[-3000:]

@@ -9,7 +9,7 @@ import ray.data
 from models.errors import UserError
 from models.manifest import is_complete
 from t2i.train import RunChanged, RunDirectory, TrainConfig, fit
-from t2i.train.feed import InMemory
+from t2i.train.loader.feed import InMemorySource
 from t2i.train.loop import TrainLoop
 from t2i.train.parallel import Worker
 
@@ -32,7 +32,7 @@ def sorted_columns(columns):
 def expected(line_task, line_columns, recording) -> float:
     """The final error of the same run in one process, uninterrupted and without Ray."""
     columns = sorted_columns(line_columns)
-    return TrainLoop(line_task, config(), InMemory(columns), columns, recording(), Worker()).run()["mse"]
+    return TrainLoop(line_task, config(), InMemorySource(columns), columns, recording(), Worker()).run()["mse"]
 
 
 @pytest.mark.ray

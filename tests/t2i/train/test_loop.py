@@ -7,7 +7,7 @@ import torch
 
 from models.checkpoint import save_model
 from t2i.train.config import TrainConfig
-from t2i.train.feed import InMemory
+from t2i.train.loader.feed import InMemorySource
 from t2i.train.loop import NonFiniteLoss, TrainLoop, describe
 from t2i.train.parallel import Worker
 
@@ -15,7 +15,7 @@ from t2i.train.parallel import Worker
 def run(task, columns, reporter, steps=12, **settings):
     settings = {"batch_size": 16, "log_every": 1, "checkpoint_every": 4, "validate_every": 5} | settings
     config = TrainConfig(steps=steps, **{"precision": "fp32"} | settings)
-    loop = TrainLoop(task, config, InMemory(columns), columns, reporter, Worker())
+    loop = TrainLoop(task, config, InMemorySource(columns), columns, reporter, Worker())
     loop.run()
     return loop
 
@@ -31,8 +31,8 @@ def test_the_loss_falls_and_the_run_ends_with_its_metrics(line_task, line_column
 
 def test_a_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(line_task, line_columns, recording, tmp_path):
     line_task.config.noise = 0.1
-    whole = recording()
-    reference = run(line_task, line_columns, whole)
+    full_tensor = recording()
+    reference = run(line_task, line_columns, full_tensor)
     (tmp_path / "run").rename(tmp_path / "reference")
 
     def killed(step: int) -> None:
@@ -47,7 +47,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(line_task, line
     resumed = run(line_task, line_columns, second)
 
     assert second.begun_at == 8
-    assert first.losses | second.losses == whole.losses
+    assert first.losses | second.losses == full_tensor.losses
     for ours, theirs in (
         (resumed.state.model, reference.state.model),
         (resumed.state.ema.model, reference.state.ema.model),

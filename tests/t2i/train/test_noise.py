@@ -7,12 +7,12 @@ from t2i.train.noise import Noise
 
 
 def test_a_row_has_its_noise_whoever_takes_it():
-    whole = Noise.of_step(0, 3, 8)
+    full_tensor = Noise.of_step(0, 3, 8)
     half = Noise.of_step(0, 3, 8)[4:]
-    assert np.array_equal(whole.uniform(1)[4:], half.uniform(1))
-    assert [random.random() for random in whole.numpy(0)][4:] == [random.random() for random in half.numpy(0)]
+    assert np.array_equal(full_tensor.uniform(1)[4:], half.uniform(1))
+    assert [random.random() for random in full_tensor.numpy(0)][4:] == [random.random() for random in half.numpy(0)]
     cpu = torch.device("cpu")
-    drawn = [[torch.rand(2, generator=g) for g in noise.torch(2, cpu)] for noise in (whole[4:], half)]
+    drawn = [[torch.rand(2, generator=g) for g in noise.torch(2, cpu)] for noise in (full_tensor[4:], half)]
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
 
 

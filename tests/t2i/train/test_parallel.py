@@ -19,9 +19,9 @@ from models.errors import UserError
 from models.prior import PriorConfig
 from models.tokenizer import CaptionTokenizer
 from t2i.train.config import TrainConfig
-from t2i.train.feed import InMemory
+from t2i.train.loader.feed import InMemorySource
 from t2i.train.loop import TrainLoop
-from t2i.train.optim import OptimizerConfig
+from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.parallel import Worker
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
@@ -101,7 +101,7 @@ def run(rank: int, world: int, per_node: int, config: TrainConfig, models: Path,
     )
     task = PriorTask(settings, str(models / "tokenizer"), str(models / "dvae"))
     worker = Worker(rank, world, per_node)
-    TrainLoop(task, config, InMemory(columns()), columns(), Files(path, worker), worker).run()
+    TrainLoop(task, config, InMemorySource(columns()), columns(), Files(path, worker), worker).run()
     if world > 1:
         dist.destroy_process_group()
 
@@ -178,15 +178,15 @@ def test_a_checkpoint_of_shards_is_taken_up_by_other_workers_in_other_ways(model
 @pytest.mark.slow
 def test_compressed_gradients_go_on_with_their_errors(models, tmp_path):
     settings = replace(ALONE, workers=2, powersgd_rank=1)
-    whole = spawn(2, 2, settings, models, tmp_path)
+    full_tensor = spawn(2, 2, settings, models, tmp_path)
     errors = {n: e for n, e in saved(tmp_path / "step_3").items() if n.startswith("error/")}
     assert errors
     assert all(error.any() for error in errors.values())
     (tmp_path / "step_6").rename(tmp_path / "unused")
     resumed = spawn(2, 2, settings, models, tmp_path)
     assert resumed["begun"] == 3
-    assert resumed["weights"] == whole["weights"]
-    assert resumed["losses"] == {step: loss for step, loss in whole["losses"].items() if int(step) > 3}
+    assert resumed["weights"] == full_tensor["weights"]
+    assert resumed["losses"] == {step: loss for step, loss in full_tensor["losses"].items() if int(step) > 3}
 
 
 def saved(checkpoint: Path) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ from torch import nn
 
 from t2i.cluster import RayConfig, start_ray
 from t2i.train import TrainConfig, fit
-from t2i.train.optim import OptimizerConfig
+from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.tasks.base import Task
 
 ROWS = 50

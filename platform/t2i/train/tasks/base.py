@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.errors import UserError
 from t2i.train.config import TrainConfig
 from t2i.train.noise import Noise
-from t2i.train.optim import OptimizerConfig
+from t2i.train.optim.adamw import OptimizerConfig
 
 Columns = dict[str, np.ndarray]
 """A whole data set in memory: column name -> array over its rows."""
@@ -102,6 +102,6 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def splits(n: int, batch_size: int) -> list[np.ndarray]:
+def row_batches(n: int, batch_size: int) -> list[np.ndarray]:
     """Rows 0 .. n - 1 in order, in parts of at most ``batch_size``."""
     return np.split(np.arange(n), range(batch_size, n, batch_size))

@@ -18,11 +18,11 @@ from models.reranker import CLIPConfig, CLIPReranker
 from models.settings import setting
 from t2i.contact_sheet import SheetRow
 from t2i.train.noise import Noise
-from t2i.train.optim import OptimizerConfig
-from t2i.train.schedules import cosine_anneal, linear_warmup
-from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
-from t2i.train.tasks.captions import choose_captions, flatten_captions
-from t2i.train.tasks.images import squares
+from t2i.train.optim.adamw import OptimizerConfig
+from t2i.train.optim.schedules import cosine_anneal, linear_warmup
+from t2i.train.tasks.base import Batch, Columns, Task, device_of, row_batches
+from t2i.train.tasks.caption_choice import choose_captions, flatten_captions
+from t2i.train.tasks.images import centre_squares
 from t2i.train.tasks.pictures import SHOWN, captioned, evenly
 
 TOWER_BATCH = 16
@@ -82,7 +82,7 @@ class CLIPTask(Task):
     def prepare(self, columns: Columns, model: nn.Module) -> Columns:
         assert isinstance(model, CLIPReranker)
         captions, added = flatten_captions(columns["captions"])
-        if not model.locked:
+        if not model.frozen:
             return {**columns, **added, "text": model.tokenize(captions).numpy()}
         added["text"] = text_outputs(model, captions)
         added["images"] = image_outputs(model, columns["pixels"])
@@ -101,7 +101,7 @@ class CLIPTask(Task):
         if "images" in columns:
             images = pick_outputs(columns, rows, mirrored)
         else:
-            rows, pixels = squares(columns, rows, self._image_size)
+            rows, pixels = centre_squares(columns, rows, self._image_size)
             images = to_float(np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels))
         chosen = columns["first"][rows]
         if noise is not None:
@@ -111,7 +111,7 @@ class CLIPTask(Task):
     def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, CLIPReranker)
         model.limit_logit_scale()
-        images, text = (gathered(features) for features in model(batch["images"], batch["text"]))
+        images, text = (all_gather_features(features) for features in model(batch["images"], batch["text"]))
         logits = model.logit_scale * images @ text.T
         own = torch.arange(len(logits), device=logits.device)
         accuracy = (logits.argmax(dim=1) == own).float().mean()
@@ -144,7 +144,7 @@ class CLIPTask(Task):
     def _embed(self, model: CLIPReranker, columns: Columns, n: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """The first ``n`` images and their first captions -> unit-norm float32 [n, E] x 2."""
         device = device_of(model)
-        batches = [self.batch(columns, rows) for rows in splits(n, batch_size)]
+        batches = [self.batch(columns, rows) for rows in row_batches(n, batch_size)]
         embedded = [model(batch["images"].to(device), batch["text"].to(device)) for batch in batches]
         images, text = (torch.cat(features).float().cpu().numpy() for features in zip(*embedded, strict=True))
         return images, text
@@ -156,7 +156,7 @@ def contrastive_loss(logits: Tensor) -> Tensor:
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-def gathered(features: Tensor) -> Tensor:
+def all_gather_features(features: Tensor) -> Tensor:
     """[B, E] of every worker -> [workers * B, E], the same on all.
 
     Its backward sums the gradients that all workers' equal losses send; the mean that data-parallel training takes over
@@ -167,7 +167,7 @@ def gathered(features: Tensor) -> Tensor:
 
 def image_outputs(model: CLIPReranker, pixels: np.ndarray) -> np.ndarray:
     """uint8 [n, S, S, 3] -> the locked image tower's outputs float32 [n, F]."""
-    parts = (to_float(pixels[rows]) for rows in splits(len(pixels), TOWER_BATCH))
+    parts = (to_float(pixels[rows]) for rows in row_batches(len(pixels), TOWER_BATCH))
     return torch.cat([model.image_tower(part).float().cpu() for part in parts]).numpy()
 
 
@@ -177,7 +177,9 @@ def text_outputs(model: CLIPReranker, captions: list[str]) -> np.ndarray:
     They go by length, so that there is little padding.
     """
     distinct = sorted(set(captions), key=len)
-    parts = [model.text_tower([distinct[i] for i in rows]).float().cpu() for rows in splits(len(distinct), TOWER_BATCH)]
+    parts = [
+        model.text_tower([distinct[i] for i in rows]).float().cpu() for rows in row_batches(len(distinct), TOWER_BATCH)
+    ]
     place = {caption: index for index, caption in enumerate(distinct)}
     return torch.cat(parts).numpy()[[place[caption] for caption in captions]]
 

@@ -17,12 +17,12 @@ from models.errors import UserError
 from models.images import to_float
 from models.settings import setting
 from t2i.data.augment import dvae_view
-from t2i.data.encoded import decoded
+from t2i.data.packed_images import decode_rows
 from t2i.train.noise import Noise
-from t2i.train.optim import OptimizerConfig
-from t2i.train.schedules import cosine_anneal, linear_warmup
-from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
-from t2i.train.tasks.images import squares
+from t2i.train.optim.adamw import OptimizerConfig
+from t2i.train.optim.schedules import cosine_anneal, linear_warmup
+from t2i.train.tasks.base import Batch, Columns, Task, device_of, row_batches
+from t2i.train.tasks.images import centre_squares
 from t2i.train.tasks.pictures import evenly, grid
 
 CROP, GUMBEL = 0, 1
@@ -99,10 +99,10 @@ class DVAETask(Task):
 
     def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
         if noise is not None and self.config.augment:
-            images = zip(decoded(columns, rows)[1], noise.numpy(CROP), strict=True)
+            images = zip(decode_rows(columns, rows)[1], noise.numpy(CROP), strict=True)
             views = [dvae_view(image, self.config.image_size, random) for image, random in images]
             return {"images": to_float(np.stack(views))}
-        return {"images": to_float(squares(columns, rows, self.config.image_size)[1])}
+        return {"images": to_float(centre_squares(columns, rows, self.config.image_size)[1])}
 
     def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         images = batch["images"].contiguous(memory_format=torch.channels_last)
@@ -138,7 +138,7 @@ class DVAETask(Task):
         return {"reconstructions": grid(torch.cat([images, model.decode(model.encode(images))]), columns=len(images))}
 
     def _images(self, model: nn.Module, columns: Columns, rows: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        for part in splits(len(rows), batch_size):
+        for part in row_batches(len(rows), batch_size):
             yield self.batch(columns, rows[part])["images"].to(device_of(model))
 
     def _validate_batch(self, model: DVAE, images: Tensor, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

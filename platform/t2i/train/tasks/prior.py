@@ -18,14 +18,14 @@ from models.prior.loss import IGNORED, text_targets
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.contact_sheet import SheetRow
-from t2i.data.storage import fetch_directory
 from t2i.engine import Engine, Request
 from t2i.logs import get_logger
+from t2i.storage import fetch_directory
 from t2i.train.noise import Noise
-from t2i.train.optim import OptimizerConfig
-from t2i.train.schedules import cosine_anneal, linear_warmup
-from t2i.train.tasks.base import Batch, Columns, Task, device_of, splits
-from t2i.train.tasks.captions import choose_captions, flatten_captions
+from t2i.train.optim.adamw import OptimizerConfig
+from t2i.train.optim.schedules import cosine_anneal, linear_warmup
+from t2i.train.tasks.base import Batch, Columns, Task, device_of, row_batches
+from t2i.train.tasks.caption_choice import choose_captions, flatten_captions
 from t2i.train.tasks.pictures import SHOWN, captioned, evenly
 
 SAMPLES_PER_CAPTION = 4
@@ -157,7 +157,7 @@ class PriorTask(Task):
         """Nats per image token and per text token, and what knowing nothing but the codes' frequencies would cost."""
         assert isinstance(model, Prior)
         image_nats, text_nats, targets = 0.0, 0.0, 0
-        for rows in splits(len(columns["image_tokens"]), batch_size):
+        for rows in row_batches(len(columns["image_tokens"]), batch_size):
             batch = self.batch(columns, rows)
             text, image_tokens = (batch[name].to(device_of(model)) for name in ("text", "image_tokens"))
             nats = token_nats(model, text, image_tokens)

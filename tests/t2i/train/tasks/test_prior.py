@@ -71,12 +71,12 @@ def test_weights_choose_among_captions():
 def test_metrics_are_means_over_tokens_whatever_the_batch_size(task, columns):
     model = task.build().eval()
     prepared = task.prepare(columns, model)
-    whole, parts = task.validate(model, prepared, 3), task.validate(model, prepared, 2)
+    full_tensor, parts = task.validate(model, prepared, 3), task.validate(model, prepared, 2)
     batch = task.batch(prepared, np.arange(3))
     expected = prior_loss(model, batch["text"], batch["image_tokens"])
-    assert whole["nats_per_image_token"] == pytest.approx(expected.image.item(), rel=1e-5)
-    assert whole["nats_per_text_token"] == pytest.approx(expected.text.item(), rel=1e-5)
-    assert parts == pytest.approx(whole, rel=1e-5)
+    assert full_tensor["nats_per_image_token"] == pytest.approx(expected.image.item(), rel=1e-5)
+    assert full_tensor["nats_per_text_token"] == pytest.approx(expected.text.item(), rel=1e-5)
+    assert parts == pytest.approx(full_tensor, rel=1e-5)
 
 
 def test_unigram_entropy():
@@ -158,8 +158,8 @@ def test_the_mean_loss_of_parts_is_the_loss_of_the_batch(task, columns):
     prepared = task.prepare(columns, model)
     noise = Noise.of_step(0, 0, 2)
     batches = [task.batch(prepared, rows, noise) for rows in (np.array([0, 1]), np.array([2, 2]))]
-    whole = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    count = task.normalisers(whole)["text_targets"]
-    expected = task.loss(model, whole | {"text_targets": torch.tensor(count)}, 0, noise)[0]
+    full_tensor = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    count = task.normalisers(full_tensor)["text_targets"]
+    expected = task.loss(model, full_tensor | {"text_targets": torch.tensor(count)}, 0, noise)[0]
     parts = [task.loss(model, batch | {"text_targets": torch.tensor(count / 2)}, 0, noise)[0] for batch in batches]
     torch.testing.assert_close(torch.stack(parts).mean(), expected)

@@ -1,0 +1,70 @@
+"""Time one layer's attention over whole streams, sparse beside dense, forward and backward, in one run.
+
+    python jobs/benchmarks/bench_attention.py heads=8 batch=2
+
+Each kind of mask at the paper's stream (256 text positions, 32 x 32 image tokens) unless told otherwise. Figures and
+machine belong in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+import torch
+from torch import nn
+
+from harness import machine, timed
+from models.prior.attention import DenseAttention, FlexAttention, LocalAttention
+from models.prior.masks import Kind
+from models.settings import setting
+from t2i.config import run_job
+
+
+@dataclass
+class BenchAttention:
+    """The shape, and how often."""
+
+    batch: int = setting(2, "streams")
+    heads: int = setting(8, "attention heads")
+    head_width: int = setting(64, "width of one head")
+    text_length: int = setting(256, "text positions")
+    grid: int = setting(32, "rows and columns of image tokens")
+    repeats: int = setting(7, "timed runs of each, in turn; the median counts")
+    threads: int = setting(2, "CPU threads")
+    device: str = setting("cpu", "cpu or cuda; on cuda FlexAttention is the sparse one")
+
+
+def main(config: BenchAttention) -> None:
+    torch.set_num_threads(config.threads)
+    sparse = LocalAttention if config.device == "cpu" else FlexAttention
+    prefix, grid = config.text_length + 2, (config.grid, config.grid)
+    print(machine())
+    for kind in get_args(Kind):
+        attentions = {"dense": DenseAttention(kind, prefix, grid), "sparse": sparse(kind, prefix, grid)}
+        runs = {name: step(attention.to(config.device), config) for name, attention in attentions.items()}
+        seconds = timed(runs, config.repeats)
+        times = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
+        print(f"{kind:<8} {times}: {seconds['dense'] / seconds['sparse']:.2f} x")
+
+
+def step(attention: nn.Module, config: BenchAttention) -> Callable[[], None]:
+    """A forward and a backward on fixed inputs."""
+    length = config.text_length + 2 + config.grid**2 - 1
+    shape = (3, config.batch, config.heads, length, config.head_width)
+    qkv = torch.randn(shape, device=config.device, requires_grad=True)
+    return partial(forward_and_backward, attention, qkv)
+
+
+def forward_and_backward(attention: nn.Module, qkv: torch.Tensor) -> None:
+    """One training step's worth of a layer's attention."""
+    qkv.grad = None
+    attention(*qkv).sum().backward()
+    if qkv.is_cuda:
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    run_job(main, BenchAttention, "bench_attention")

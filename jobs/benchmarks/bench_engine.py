@@ -1,0 +1,165 @@
+"""Time the sampling engine beside its bounds and beside other implementations, in one run: ratios, not absolutes.
+
+    python jobs/benchmarks/bench_engine.py                    ours alone       (make bench)
+    python jobs/benchmarks/bench_engine.py peers=true         and the others   (make bench-peers)
+
+Every figure is the median time of one step, one image token for each candidate, halfway down the image, on random
+weights of one shape; the candidates of a table take turns. Figures and machine belong in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from compared_prior import ComparedPrior
+from harness import gemm_flops, machine, medians, read_bandwidth, seconds
+from models.prior import PriorConfig, prior_cost
+from models.prior.accounting import mean_image_keys
+from models.prior.decoding.packed import PackedLinear
+from models.settings import setting
+from peers import dalle_pytorch, hf_static_cache
+from samplers import DenseSampler, busy_engine, feed_whole_streams, new_prior, time_engine, time_parts
+from t2i.config import run_job
+
+Measures = dict[str, Callable[[], float]]
+
+
+@dataclass
+class BenchEngine(ComparedPrior):
+    """The shape, and what to compare."""
+
+    batches: list[int] = setting(lambda: [1, 16, 64], "candidates that are sampled together, a table each")
+    curve: list[int] = setting(lambda: [1, 4, 16, 64, 128, 256, 512], "candidates of one caption, for the cost curve")
+    steps: int = setting(16, "steps of one timing")
+    repeats: int = setting(5, "timings of each, in turn; the median counts")
+    threads: int = setting(2, "CPU threads")
+    peers: bool = setting(False, "also time transformers and dalle-pytorch")
+
+
+def main(config: BenchEngine) -> None:
+    torch.set_num_threads(config.threads)
+    print(machine())
+    print(f"{prior_cost(config.shape).parameters / 1e6:.0f} M parameters, {config.shape}")
+    for batch in config.batches:
+        bounds(config, batch)
+        compare(config, batch)
+    cost_of_candidates(config)
+    cost_of_captions(config, max(config.batches))
+    shares(config, max(config.batches))
+
+
+def bounds(config: BenchEngine, batch: int) -> None:
+    """What a step cannot be faster than: its arithmetic, and the bytes that it has to read once."""
+    shape, products = config.shape, weights(config.shape)
+    keys = sum(mean_image_keys(shape, layer) for layer in range(shape.layers))
+    text = shape.layers * shape.layout.prefix_length
+    read, bandwidth = 2 * (products + 2 * shape.width * (batch * keys + text)), read_bandwidth()
+    flops, speed = 2 * batch * products, gemm_flops(torch.bfloat16)
+    print(f"\n## {batch} candidates of one caption\n")
+    arithmetic = f"{flops / 1e9:.2f} GFLOP at a large product's {speed / 1e9:.0f} GFLOP/s: {1e3 * flops / speed:.2f} ms"
+    print(f"bf16 bounds: {arithmetic};")
+    print(f"{read / 1e6:.0f} MB at {bandwidth / 1e9:.0f} GB/s: {1e3 * read / bandwidth:.2f} ms\n")
+
+
+def compare(config: BenchEngine, batch: int) -> None:
+    """Everybody at one batch size."""
+    shape, steps = config.shape, config.steps
+    priors = {dtype: new_prior(shape, dtype) for dtype in ("bfloat16", "float32", "int8")}
+    engines = {f"engine, {dtype}": busy_engine(prior, batch) for dtype, prior in priors.items()}
+    if batch == 1:
+        engines |= {
+            f"engine, {dtype}, compiled": busy_engine(priors[dtype], batch, compiled=True)
+            for dtype in ("bfloat16", "int8")
+        }
+    measures: Measures = {name: time_engine(engine, steps) for name, engine in engines.items()}
+    measures |= {
+        "matrix products alone, bfloat16": products_alone(shape, batch, packed=False),
+        "matrix products alone, packed weights": products_alone(shape, batch, packed=True),
+        "dense static cache, bfloat16": partial(DenseSampler(priors["bfloat16"], batch).measure, steps),
+        "whole stream again, bfloat16": partial(feed_whole_streams, priors["bfloat16"], batch, 1),
+    }
+    if config.peers:
+        measures |= others(shape, batch, steps)
+    table(medians(measures, config.repeats), "engine, bfloat16", batch)
+    dense = 2 * shape.layers * batch * shape.layout.length * shape.width * 2
+    held = engines["engine, bfloat16"].cache_bytes
+    print(f"\nkeys and values in bf16: {held / 1e6:.0f} MB, {held / dense:.3f} of a dense cache's {dense / 1e6:.0f} MB")
+
+
+def others(shape: PriorConfig, batch: int, steps: int) -> Measures:
+    """Other people's samplers; dalle-pytorch takes minutes a step beyond 16."""
+    made = [hf_static_cache(shape, batch, dtype, steps) for dtype in ("bfloat16", "float32")]
+    made += [dalle_pytorch(shape, batch, 1)] if batch <= 16 else []
+    return {peer.name: peer.seconds_per_step for peer in made}
+
+
+def products_alone(shape: PriorConfig, batch: int, packed: bool) -> Callable[[], float]:
+    """The matrix products of a step and nothing else."""
+    width = shape.width
+    block = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
+    layers = [nn.Linear(*size).bfloat16() for size in [*block * shape.layers, (width, shape.codebook_size)]]
+    calls = [PackedLinear(layer) for layer in layers] if packed else layers
+    inputs = [torch.randn(batch, layer.in_features).bfloat16() for layer in layers]
+
+    @torch.inference_mode()
+    def run() -> None:
+        for call, x in zip(calls, inputs, strict=True):
+            call(x)
+
+    return seconds(run, times=4)
+
+
+def cost_of_candidates(config: BenchEngine) -> None:
+    """A step against N, one engine at a time: the largest takes gigabytes."""
+    print("\n## One caption, N candidates, bf16\n")
+    prior, steps = new_prior(config.shape, "bfloat16"), {}
+    for n in config.curve:
+        steps[n] = medians({"": time_engine(busy_engine(prior, n), config.steps)}, config.repeats)[""]
+    first = steps[config.curve[0]]
+    for n, step in steps.items():
+        print(f"N = {n:<4} {1e3 * step:7.2f} ms a step, {step / first:5.2f} of the first, {n / step:6.0f} tokens/s")
+
+
+def cost_of_captions(config: BenchEngine, batch: int) -> None:
+    """The same number of candidates, of more and more captions."""
+    print(f"\n## {batch} candidates of C captions, bf16\n")
+    prior = new_prior(config.shape, "bfloat16")
+    captions = [c for c in (1, 4, 16, 64) if c <= batch]
+    measures = {str(c): time_engine(busy_engine(prior, batch, c), config.steps) for c in captions}
+    steps = medians(measures, config.repeats)
+    for c, step in steps.items():
+        print(f"C = {c:<4} {1e3 * step:7.2f} ms a step, {steps['1'] / step:.3f} of the speed of one caption")
+
+
+def shares(config: BenchEngine, batch: int) -> None:
+    """What a step's time is spent on."""
+    print(f"\n## Where {batch} candidates of one caption spend a step, bf16\n")
+    engine = busy_engine(new_prior(config.shape, "bfloat16"), batch)
+    spent = time_parts(engine, config.steps * config.repeats)
+    step = spent.pop("step")
+    for name, part in spent.items():
+        print(f"{name:<28} {1e3 * part:7.2f} ms {part / step:6.1%}")
+    print(f"{'the rest':<28} {1e3 * (step - sum(spent.values())):7.2f} ms {1 - sum(spent.values()) / step:6.1%}")
+    print(f"{'a step':<28} {1e3 * step:7.2f} ms")
+
+
+def table(steps: dict[str, float], ours: str, batch: int) -> None:
+    """Milliseconds, tokens per second, and how many times as fast ours is."""
+    print(f"| | ms a step | tokens/s | {ours} is |")
+    print("|---|---|---|---|")
+    for name, step in steps.items():
+        print(f"| {name} | {1e3 * step:.2f} | {batch / step:.1f} | {step / steps[ours]:.2f} x |")
+
+
+def weights(shape: PriorConfig) -> int:
+    """Numbers that a step multiplies by."""
+    return prior_cost(shape).blocks + shape.codebook_size * shape.width
+
+
+if __name__ == "__main__":
+    run_job(main, BenchEngine, "bench_engine")

@@ -1,0 +1,221 @@
+"""Time the dVAE's encoder and decoder and the reranker beside their bounds and other implementations, in one run.
+
+    python jobs/benchmarks/bench_stages.py                        ours and open_clip
+    python jobs/benchmarks/bench_stages.py peers=true             and the package dall-e           (make bench-peers)
+    python jobs/benchmarks/bench_stages.py run=runs/tiny          and what bfloat16 changes in a trained run
+
+All candidates of a table have the same random weights and take turns; times are medians, per image, and ratios are to
+the first of the table. Figures and machine belong in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness import gemm_flops, machine, timed
+from memory import peak_memory
+from models.dvae import DVAE, DVAEConfig
+from models.dvae.released import rename
+from models.errors import UserError
+from models.images import to_float
+from models.precision import DTYPES, cast_for_inference
+from models.reranker import CLIPConfig, CLIPReranker
+from models.settings import setting
+from rounding import agreement, compare_dvaes, compare_scores, trained_models
+from t2i.config import run_job
+
+CAPTION = "an armchair in the shape of an avocado"
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+Runs = dict[str, Callable[[], Tensor]]
+
+
+@dataclass
+class BenchStages:
+    """The shapes, and what to compare."""
+
+    batch: int = setting(4, "images that the dVAE encodes or decodes")
+    size: int = setting(256, "their side in pixels")
+    candidates: int = setting(64, "images that the reranker scores for one caption")
+    rank_batch: int = setting(64, "images that it encodes at once")
+    architecture: str = setting("ViT-B-32", "its open_clip architecture")
+    repeats: int = setting(5, "timed runs of each, in turn; the median counts")
+    threads: int = setting(2, "CPU threads")
+    peers: bool = setting(False, "also time dall-e, and take the weights from it")
+    run: str | None = setting(None, "run directory whose dVAE and CLIP say what bfloat16 changes; empty: none")
+    preset: str = setting("tiny", "of that run")
+
+
+@torch.no_grad()
+def main(config: BenchStages) -> None:
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(0)
+    rates = {name: gemm_flops(dtype, size=2048) for name, dtype in DTYPES.items()}
+    print(f"{machine()}, open_clip {open_clip.__version__}")
+    print("large matrix products: " + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()))
+    dalle = Dalle() if config.peers else None
+    dvae = DVAE(DVAEConfig(code_std=1.0)).eval()  # codes that matter: with the paper's 1/sqrt(K), all images are grey
+    if dalle:
+        dvae.load_state_dict(dalle.our_weights())
+    dvaes = in_each_format(dvae)
+    encode(config, dvaes, dalle, rates)
+    decode(config, dvaes, dalle, rates)
+    rank(config, rates)
+    if config.run:
+        trained_models(config.run, config.preset, count=256)
+
+
+def encode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, rates: Mapping[str, float]) -> None:
+    """Images to image tokens."""
+    images = pictures(config.batch, config.size)
+    runs: Runs = {dalle.name: partial(dalle.encode, images)} if dalle else {}
+    runs |= {f"ours, {dtype}": partial(dvae.encode, images) for dtype, dvae in dvaes.items()}
+    dvae = dvaes["float32"]
+    logits = 2 * dvae.encoder.logits.weight.numel() * (config.size // dvae.config.downsample) ** 2
+    work = Work(flops(lambda: dvae.encode_logits(images[:1])), in_float32=logits)
+    print(f"\n## Encode {config.batch} images of {config.size} px")
+    table(runs, work, rates, config.batch, config.repeats)
+    if dalle:
+        print(f"float32: {agreement(dvae.encode(images), dalle.encode(images))} of the image tokens are dall-e's")
+    compare_dvaes(dvaes, images)
+
+
+def decode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, rates: Mapping[str, float]) -> None:
+    """Image tokens to images."""
+    dvae = dvaes["float32"]
+    side = config.size // dvae.config.downsample
+    tokens = torch.randint(dvae.config.codebook_size, (config.batch, side * side))
+    grids = tokens.unflatten(1, (side, side))
+    runs: Runs = {dalle.name: partial(dalle.decode, grids)} if dalle else {}
+    runs |= {f"ours, {dtype}": partial(model.decode, tokens) for dtype, model in dvaes.items()}
+    work = Work(flops(lambda: dvae.decoder.from_tokens(grids[:1])))
+    print(f"\n## Decode {config.batch} images of {config.size} px")
+    table(runs, work, rates, config.batch, config.repeats)
+    if dalle:
+        apart = (runs["ours, float32"]() - runs[dalle.name]()).abs().max()
+        print(f"float32: pixels in [0, 1] differ from dall-e's by {apart:.1e} at most")
+
+
+def rank(config: BenchStages, rates: Mapping[str, float]) -> None:
+    """Images uint8 and one caption to scores."""
+    peer, _, preprocess = open_clip.create_model_and_transforms(config.architecture)
+    tokenize = open_clip.get_tokenizer(config.architecture)
+    clip = CLIPReranker(CLIPConfig(architecture=config.architecture)).eval()
+    clip.clip.load_state_dict(peer.eval().state_dict())
+    clips = in_each_format(clip)
+    images = pictures(config.candidates, config.size).mul(255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    name = f"open_clip {open_clip.__version__}, float32, caption encoded per image"
+    runs: Runs = {name: partial(score_by_open_clip, peer, preprocess, tokenize, images)}
+    runs |= {f"ours, {dtype}": partial(score, model, images, config.rank_batch) for dtype, model in clips.items()}
+    one = to_float(images[:1])
+    caption = flops(lambda: clip.clip.encode_text(clip.tokenize([CAPTION]))) / config.candidates
+    work = Work(flops(lambda: clip.clip.encode_image(clip.prepare(one))) + caption)
+    print(f"\n## Score {config.candidates} images of {config.size} px for one caption by {config.architecture}")
+    table(runs, work, rates, config.candidates, config.repeats)
+    exact, rounded, theirs = (runs[key]() for key in ("ours, float32", "ours, bfloat16", name))
+    print(f"float32: cosines differ from open_clip's by {(exact - theirs).abs().max():.1e} at most (PIL rounds pixels)")
+    print(f"bfloat16: {compare_scores(exact, rounded)}")
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOP of one image, and how many of them are done in float32 whatever the model's format."""
+
+    flops: float
+    in_float32: float = 0
+
+    def bound(self, dtype: str, rates: Mapping[str, float]) -> float:
+        """Seconds of an image at the speed of a large matrix product."""
+        return self.in_float32 / rates["float32"] + (self.flops - self.in_float32) / rates[dtype]
+
+
+def table(runs: Runs, work: Work, rates: Mapping[str, float], images: int, repeats: int) -> None:
+    """Print the bounds, then each candidate's time, share of its bound, peak memory and speed over the first's."""
+    bounds = {dtype: work.bound(dtype, rates) for dtype in DTYPES}
+    seconds = {name: value / images for name, value in timed(runs, repeats).items()}
+    first = next(iter(seconds.values()))
+    print(f"{work.flops / 1e9:.1f} GFLOP an image")
+    for dtype, bound in bounds.items():
+        print(f"{f'bound, {dtype}':<60}{1e3 * bound:>9.1f} ms an image")
+    for name, value in seconds.items():
+        bound = bounds["bfloat16" if "bfloat16" in name else "float32"]
+        memory = f"{peak_memory(runs[name]) / 1e6:>6.0f} MB"
+        print(
+            f"{name:<60}{1e3 * value:>9.1f} ms an image {bound / value:>5.0%} of bound {memory} {first / value:>6.2f} x"
+        )
+
+
+def in_each_format(model: ModelT) -> dict[str, ModelT]:
+    """Copies of a model as it is loaded for use."""
+    return {name: cast_for_inference(copy.deepcopy(model), dtype) for name, dtype in DTYPES.items()}
+
+
+def pictures(count: int, side: int) -> Tensor:
+    """Images float32 [count, 3, side, side] in [0, 1]: noise of a coarse and of a fine grain."""
+    coarse, fine = (torch.rand(count, 3, grain, grain) for grain in (8, side))
+    return F.interpolate(coarse, size=(side, side), mode="bilinear").mul(0.8).add(0.2 * fine)
+
+
+@torch.enable_grad()
+def flops(run: Callable[[], object]) -> int:
+    """FLOP of what ``run`` does; with gradients, since the fused inference kernels are not counted."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def score(clip: CLIPReranker, images: np.ndarray, batch: int) -> Tensor:
+    """Images uint8 [n, H, W, 3] -> cosines float32 [n]: the caption is encoded once."""
+    features = torch.cat([clip.encode_images(part) for part in to_float(images).split(batch)])
+    return features @ clip.encode_captions([CAPTION])[0]
+
+
+def score_by_open_clip(clip: Any, preprocess: Any, tokenize: Any, images: np.ndarray) -> Tensor:
+    """The same by open_clip, in one batch, with a caption beside every image."""
+    features = clip.encode_image(torch.stack([preprocess(Image.fromarray(image)) for image in images]), normalize=True)
+    return (features * clip.encode_text(tokenize([CAPTION] * len(images)), normalize=True)).sum(dim=1)
+
+
+class Dalle:
+    """OpenAI's package ``dall-e``, used as its notebook does, on random weights."""
+
+    def __init__(self) -> None:
+        try:
+            import dall_e
+        except ModuleNotFoundError as error:
+            raise UserError(f"{error.name} is not installed here: run this by `make bench-peers`.") from error
+        self.package, self.encoder, self.decoder = dall_e, dall_e.Encoder().eval(), dall_e.Decoder().eval()
+        self.decoder.blocks.input.w.normal_(std=1.0)
+        self.name = f"dall-e {version('dall-e')}, float32"
+
+    def our_weights(self) -> dict[str, Tensor]:
+        """Its weights under our names."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        named = {f"{part}.{name}": tensor for part, net in parts.items() for name, tensor in net.named_parameters()}
+        return {rename(name, DVAEConfig().blocks_per_group): tensor for name, tensor in named.items()}
+
+    def encode(self, images: Tensor) -> Tensor:
+        """As :meth:`DVAE.encode`."""
+        return self.encoder(self.package.map_pixels(images)).argmax(dim=1).flatten(1)
+
+    def decode(self, image_tokens: Tensor) -> Tensor:
+        """Image tokens int64 [B, h, w] -> images float32 [B, 3, H, W]."""
+        one_hot = F.one_hot(image_tokens, num_classes=self.encoder.vocab_size).permute(0, 3, 1, 2).float()
+        return self.package.unmap_pixels(torch.sigmoid(self.decoder(one_hot).float()[:, :3]))
+
+
+if __name__ == "__main__":
+    run_job(main, BenchStages, "bench_stages")

@@ -1,0 +1,89 @@
+"""What computing in fewer bits changes in image tokens, images, scores and likelihoods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from models.checkpoint import load_model
+from models.dvae import DVAE, DVAEConfig
+from models.images import to_float
+from models.precision import DTYPES, PRIOR_DTYPES
+from models.presets import get_preset
+from models.prior import Prior, PriorConfig, text_tensor
+from models.reranker import CLIPConfig, CLIPReranker
+from models.tokenizer import CaptionTokenizer
+from t2i.data.transforms import decode_image
+
+HELD_OUT = Path(__file__).parents[1] / "datasets" / "emoji64" / "val.parquet"
+
+
+def agreement(tokens: Tensor, others: Tensor) -> str:
+    """The share of equal image tokens."""
+    return f"{(tokens == others).float().mean():.2%}"
+
+
+def psnr(images: Tensor, others: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images in [0, 1]."""
+    return float(-10 * (images - others).square().mean().log10())
+
+
+def compare_scores(exact: Tensor, rounded: Tensor) -> str:
+    """One caption's scores of many images, or a row of them for each caption."""
+    pairs = list(zip(exact.view(-1, exact.shape[-1]), rounded.view(-1, exact.shape[-1]), strict=True))
+    ranks = np.mean([spearmanr(*pair).statistic for pair in pairs])
+    best = np.mean([bool(a.argmax() == b.argmax()) for a, b in pairs])
+    error, spread = (rounded - exact).abs(), exact.std(dim=-1).mean()
+    return (
+        f"rank correlation {ranks:.4f}, same best image {best:.0%}, "
+        f"cosines differ by {error.mean():.5f} on average, {error.max():.5f} at most, where they spread by {spread:.5f}"
+    )
+
+
+def trained_models(run: str, preset: str, count: int) -> None:
+    """Print the same of a run's own dVAE and CLIP, on the first ``count`` held-out images of the embedded data."""
+    rows = pq.read_table(HELD_OUT).slice(0, count)
+    side = get_preset(preset).image_size
+    images = to_float(np.stack([decode_image(data, side) for data in rows["image"].to_pylist()]))
+    captions = [captions[0] for captions in rows["captions"].to_pylist()]
+    directory = Path(run)
+    dvaes = {d: load_model(DVAE, DVAEConfig, directory / "dvae" / "model", dtype=d) for d in DTYPES}
+    clips = {d: load_model(CLIPReranker, CLIPConfig, directory / "clip" / "model", dtype=d) for d in DTYPES}
+    print(f"\n## What bfloat16 changes in the trained run {directory.name}: {len(images)} held-out images of {side} px")
+    compare_dvaes(dvaes, images)
+    scores = {d: clip.encode_captions(captions) @ clip.encode_images(images).T for d, clip in clips.items()}
+    print(f"scores: {compare_scores(scores['float32'], scores['bfloat16'])}")
+    compare_priors(directory, captions, dvaes["float32"].encode(images))
+
+
+@torch.inference_mode()
+def compare_priors(run: Path, captions: Sequence[str], image_tokens: Tensor) -> None:
+    """Print what a run's prior thinks of image tokens int64 [B, N] of some captions in each dtype."""
+    tokenizer, exact = CaptionTokenizer.load(run / "tokenizer"), None
+    for dtype in PRIOR_DTYPES:
+        prior = load_model(Prior, PriorConfig, run / "prior" / "model", dtype=dtype)
+        text = text_tensor([tokenizer.encode(c, prior.layout.text_length).ids for c in captions], prior.layout)
+        hidden = prior(prior.layout.inputs(text, image_tokens))[:, prior.layout.prefix_length - 1 :]
+        log_p = prior.image_logits(hidden).float().log_softmax(dim=-1)
+        exact = log_p if exact is None else exact
+        nats = -log_p.gather(-1, image_tokens[..., None]).mean()
+        divergence = (exact.exp() * (exact - log_p)).sum(dim=-1).mean()
+        print(f"prior in {dtype}: {nats:.4f} nats per image token, {divergence:.6f} nats from float32's distribution")
+
+
+def compare_dvaes(dvaes: Mapping[str, DVAE], images: Tensor) -> None:
+    """Print how far tokens and reconstructions of images float32 [B, 3, H, W] in [0, 1] go apart."""
+    exact, rounded = (dvaes[dtype] for dtype in ("float32", "bfloat16"))
+    tokens = exact.encode(images)
+    print(f"image tokens: {agreement(tokens, rounded.encode(images))} are float32's")
+    decoded = {name: dvae.decode(tokens) for name, dvae in {"float32": exact, "bfloat16": rounded}.items()}
+    apart = psnr(decoded["float32"], decoded["bfloat16"])
+    near = {name: psnr(images, pictures) for name, pictures in decoded.items()}
+    to_originals = f"{near['float32']:.3f} and {near['bfloat16']:.3f} dB"
+    print(f"images: PSNR {apart:.1f} dB between both; to the originals {to_originals}")

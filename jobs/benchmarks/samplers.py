@@ -1,0 +1,150 @@
+"""Our samplers as the benchmarks time them: the engine, and the same prior over a dense static cache."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.prior import Prior, PriorConfig, text_tensor
+from models.prior.decoding import kv_cache
+from models.prior.decoding.kv_cache import AttentionFn
+from models.prior.decoding.packed import PackedLinear
+from models.prior.decoding.shared_text import SharedText
+from models.prior.masks import Kind, stream_mask
+from models.prior.sampling import noise_keys, sample
+from t2i.engine import Engine, Request, runner
+
+CAPTION = tuple(range(1, 17))
+PARTS: dict[str, tuple[Any, str]] = {
+    "matrix products": (PackedLinear, "forward"),
+    "attention to text": (SharedText, "attend"),
+    "attention to image tokens": (kv_cache, "decode_attention"),
+    "sampling": (runner, "sample"),
+    "captions and slots": (runner.Runner, "hold"),
+    "runner": (runner.Runner, "decode"),
+}
+"""What :func:`time_parts` looks at, and where it is called by."""
+
+
+def new_prior(shape: PriorConfig, dtype: str) -> Prior:
+    """Random weights, laid out for decoding."""
+    return Prior(shape).for_inference(getattr(torch, dtype))
+
+
+def busy_engine(prior: Prior, batch: int, captions: int = 1, compiled: bool = False) -> Engine:
+    """``batch`` candidates of ``captions`` captions in as many slots, halfway down their images."""
+    engine = Engine(prior, batch, captions)
+    if compiled:
+        engine.compile()
+    prefix = tuple(i % prior.layout.codebook_size for i in range(prior.layout.image_length // 2))
+    for caption in range(captions):
+        text = (caption, *CAPTION)[: prior.layout.text_length]
+        engine.add(Request(str(caption), text, batch // captions, seed=caption, prefix=prefix))
+    engine.step()
+    return engine
+
+
+def time_engine(engine: Engine, steps: int) -> Callable[[], float]:
+    """Seconds per step over the next ``steps``; a row's end or the image's makes no difference to their cost."""
+
+    def measure() -> float:
+        begin = time.perf_counter()
+        for _ in range(steps):
+            assert engine.step().progress, "the images are finished: take fewer steps or repeats"
+        return (time.perf_counter() - begin) / steps
+
+    return measure
+
+
+def time_parts(engine: Engine, steps: int) -> dict[str, float]:
+    """Seconds per step in each part of it, and in the ``step`` itself; timing them adds a percent or two."""
+    spent: dict[str, float] = defaultdict(float)
+
+    def timing(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            begin = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                spent[name] += (time.perf_counter() - begin) / steps
+
+        return timed
+
+    with ExitStack() as patches:
+        for name, (owner, attribute) in PARTS.items():
+            patches.enter_context(patch.object(owner, attribute, timing(name, getattr(owner, attribute))))
+        begin = time.perf_counter()
+        for _ in range(steps):
+            engine.step()
+        spent["step"] = (time.perf_counter() - begin) / steps
+    spent["scheduler, requests, results"] = spent["step"] - spent.pop("runner") - spent["captions and slots"]
+    return dict(spent)
+
+
+class DenseSampler:
+    """What there is without the masks' help: each candidate keeps its whole stream and attends to all of it.
+
+    The same weights in the same layout, the same sampling; places that a layer's mask hides, and those that are still
+    empty, are masked, as any static cache does.
+    """
+
+    def __init__(self, prior: Prior, batch: int) -> None:
+        self.prior, self.batch, layout = prior, batch, prior.layout
+        device, dtype = prior.tokens.weight.device, prior.tokens.weight.dtype
+        shape = (batch, prior.config.heads, layout.length, prior.config.head_width)
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in prior.kinds]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in prior.kinds]
+        masks = {kind: stream_mask(kind, layout.prefix_length, layout.grid) for kind in set(prior.kinds)}
+        zeros = torch.zeros(layout.length, layout.length, dtype=dtype)
+        self.bias = {kind: zeros.masked_fill(~mask, -torch.inf) for kind, mask in masks.items()}
+        self.noise = noise_keys(torch.zeros(batch, dtype=torch.long), torch.arange(batch))
+
+    @torch.inference_mode()
+    def measure(self, steps: int) -> float:
+        """Seconds per step over ``steps`` tokens from the middle of the image on."""
+        half, token = self.prior.layout.image_length // 2, torch.zeros(self.batch, dtype=torch.long)
+        begin = time.perf_counter()
+        for position in range(half, half + steps):
+            token = self.step(token, position)
+        return (time.perf_counter() - begin) / steps
+
+    def step(self, token: Tensor, position: int) -> Tensor:
+        """The image tokens int64 [B] after ``token`` at a raster position."""
+        layout = self.prior.layout
+        place = layout.prefix_length + position
+        places = torch.full((self.batch, 1), place)
+        attends: list[AttentionFn] = [
+            partial(self._attend, layer, place, kind) for layer, kind in enumerate(self.prior.kinds)
+        ]
+        hidden = self.prior((token + layout.image_offset)[:, None], places, attends)[:, 0]
+        positions = torch.full((self.batch,), position + 1)
+        return sample(self.prior.image_logits(hidden), self.noise, positions, torch.ones(self.batch))
+
+    def _attend(self, layer: int, place: int, kind: Kind, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, place], values[:, :, place] = k[:, :, 0], v[:, :, 0]
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=self.bias[kind][place : place + 1])
+
+
+@torch.inference_mode()
+def feed_whole_streams(prior: Prior, batch: int, steps: int) -> float:
+    """Seconds per step without any cache: the whole stream again, halfway down the image."""
+    layout = prior.layout
+    text, half = text_tensor([CAPTION[: layout.text_length]] * batch, layout), layout.image_length // 2
+    tokens = torch.zeros(batch, layout.image_length, dtype=torch.long)
+    keys = noise_keys(torch.zeros(batch, dtype=torch.long), torch.arange(batch))
+    begin = time.perf_counter()
+    for position in range(half, half + steps):
+        hidden = prior(layout.inputs(text, tokens)[:, : layout.prefix_length + position])[:, -1]
+        drawn = sample(prior.image_logits(hidden), keys, torch.full((batch,), position), torch.ones(batch))
+        tokens[:, position] = drawn
+    return (time.perf_counter() - begin) / steps

@@ -1,0 +1,130 @@
+/* The two parts of a decoding step that torch can only do by passing over their input several times: attention to the
+ * image tokens in a ring, and the weights of the groups of tokens to draw from. Here each is read once, where it lies.
+ *
+ * Built for one type of elements at a time: -DBFLOAT16, or nothing for float. Compiled and called by kernels.py.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef BFLOAT16
+typedef uint16_t element;
+
+static inline float widen(element x) {
+    union { uint32_t bits; float value; } u = {(uint32_t)x << 16};
+    return u.value;
+}
+
+static inline element narrow(float x) { /* to nearest, ties to even */
+    union { float value; uint32_t bits; } u = {x};
+    return (element)((u.bits + 0x7FFF + ((u.bits >> 16) & 1)) >> 16);
+}
+#else
+typedef float element;
+
+static inline float widen(element x) { return x; }
+
+static inline element narrow(float x) { return x; }
+#endif
+
+/* e^x for x <= 0, within 2e-7 of it: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes). */
+static inline float exp_negative(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    float n = __builtin_rintf(x * 1.44269504f);
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    union { int32_t bits; float value; } power = {((int32_t)n + 127) << 23};
+    return (p * r * r + r + 1.0f) * power.value;
+}
+
+static inline float dot(const float *a, const element *b, int64_t count) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) sum += a[i] * widen(b[i]);
+    return sum;
+}
+
+/* One slot: heads x width queries, ring [size, heads, width], `seen` places of it. */
+static inline __attribute__((always_inline)) void attend(
+    const element *q, const element *keys, const element *values, const int64_t *seen, int64_t count,
+    const element *text, const float *text_lse, element *out, int64_t heads, int64_t width, float scale) {
+    float query[heads * width], acc[heads * width], weights[heads * (count + 1)];
+    for (int64_t i = 0; i < heads * width; i++) query[i] = widen(q[i]) * scale;
+    for (int64_t m = 0; m < count; m++)
+        for (int64_t a = 0; a < heads; a++)
+            weights[a * (count + 1) + m] = dot(query + a * width, keys + (seen[m] * heads + a) * width, width);
+    for (int64_t a = 0; a < heads; a++) { /* a softmax in which the whole text is one more key, with that score */
+        float *w = weights + a * (count + 1), largest = text_lse[a], sum = 0;
+        w[count] = largest;
+        for (int64_t m = 0; m < count; m++) largest = w[m] > largest ? w[m] : largest;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t m = 0; m <= count; m++) sum += w[m] = exp_negative(w[m] - largest);
+        for (int64_t m = 0; m <= count; m++) w[m] /= sum;
+        for (int64_t e = 0; e < width; e++) acc[a * width + e] = w[count] * widen(text[a * width + e]);
+    }
+    for (int64_t m = 0; m < count; m++)
+        for (int64_t a = 0; a < heads; a++) {
+            const element *value = values + (seen[m] * heads + a) * width;
+            float weight = weights[a * (count + 1) + m];
+            for (int64_t e = 0; e < width; e++) acc[a * width + e] += weight * widen(value[e]);
+        }
+    for (int64_t i = 0; i < heads * width; i++) out[i] = narrow(acc[i]);
+}
+
+/* Every slot writes its new key and value into its ring, then attends to the image tokens that its mask sees, and to
+ * the text, of which it is given the output and the log-sum-exp of the scores.
+ *
+ * q, k, v: row s begins at s * stride; keys, values [slots, size, heads, width]; write [slots]; places [slots, reach],
+ * negative where there is nothing to see; text [rows, heads, width] and text_lse [rows, heads], of which slot s has
+ * row text_row[s]; out [slots, heads, width]. */
+void decode_attention(const element *q, const element *k, const element *v, int64_t stride, element *keys,
+                      element *values, const int64_t *write, const int64_t *places, const element *text,
+                      const float *text_lse, const int64_t *text_row, element *out, int64_t slots, int64_t size,
+                      int64_t reach, int64_t heads, int64_t width, float scale, int64_t threads) {
+    const int64_t row = heads * width;
+#pragma omp parallel for num_threads(threads) schedule(static) if (slots > 1)
+    for (int64_t s = 0; s < slots; s++) {
+        element *own_keys = keys + s * size * row, *own_values = values + s * size * row;
+        memcpy(own_keys + write[s] * row, k + s * stride, row * sizeof(element));
+        memcpy(own_values + write[s] * row, v + s * stride, row * sizeof(element));
+        int64_t seen[reach], count = 0;
+        for (int64_t m = 0; m < reach; m++)
+            if (places[s * reach + m] >= 0) seen[count++] = places[s * reach + m];
+        const element *own_text = text + text_row[s] * row;
+        const float *own_lse = text_lse + text_row[s] * heads;
+        if (width == 64) /* the paper's; a constant makes whole vectors of it */
+            attend(q + s * stride, own_keys, own_values, seen, count, own_text, own_lse, out + s * row, heads, 64,
+                   scale);
+        else
+            attend(q + s * stride, own_keys, own_values, seen, count, own_text, own_lse, out + s * row, heads,
+                   width, scale);
+    }
+}
+
+/* logits [rows, groups, group] -> log of the sum of e^(logit * sharpness of the row) in each group, [rows, groups]. */
+void group_logsumexp(const element *logits, const float *sharpness, float *out, int64_t rows, int64_t groups,
+                    int64_t group, int64_t threads) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (rows > 1)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t g = 0; g < groups; g++) {
+            const element *x = logits + (r * groups + g) * group;
+            float scores[group], largest = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : largest)
+            for (int64_t i = 0; i < group; i++) {
+                scores[i] = widen(x[i]) * sharpness[r];
+                largest = scores[i] > largest ? scores[i] : largest;
+            }
+            if (largest == -INFINITY) { /* all of them ruled out */
+                out[r * groups + g] = -INFINITY;
+                continue;
+            }
+#pragma omp simd reduction(+ : sum)
+            for (int64_t i = 0; i < group; i++) sum += exp_negative(scores[i] - largest);
+            out[r * groups + g] = largest + logf(sum);
+        }
+}

@@ -1,0 +1,78 @@
+"""Linear layers for decoding on a CPU, where reading the weights costs more than multiplying by them.
+
+A plain bf16 layer has its weight re-ordered at every call, which for a few dozen rows takes a third of a decoding step;
+:class:`PackedLinear` does that once, and gives the same numbers to the bit. :class:`Int8Linear` halves the bytes, which
+pays up to about four rows (docs/benchmarks.md), and rounds the weights.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@torch.library.custom_op("t2i::packed_linear", mutates_args=())
+def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None, after: str, algorithm: str) -> Tensor:
+    """oneDNN's product as torch.compile can take it, which cannot look into a packed weight."""
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], algorithm)
+
+
+@packed_linear.register_fake
+def _(x: Tensor, packed: Tensor, bias: Tensor | None, after: str, algorithm: str) -> Tensor:
+    return x.new_empty(*x.shape[:-1], packed.shape[0])
+
+
+class PackedLinear(nn.Module):
+    """A bf16 ``nn.Linear`` whose weight is in oneDNN's own layout; with ``gelu`` the tanh GELU follows."""
+
+    def __init__(self, linear: nn.Linear, gelu: bool = False) -> None:
+        super().__init__()
+        self.bias = linear.bias
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.after = ("gelu", "tanh") if gelu else ("none", "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return packed_linear(x, self.packed, self.bias, *self.after)
+        after, algorithm = self.after
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], algorithm)
+
+    @staticmethod
+    def is_supported() -> bool:
+        """Whether this CPU multiplies bf16."""
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class Int8Linear(nn.Module):
+    """A bf16 ``nn.Linear`` whose weight is int8 [O, I] with one scale for each output."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, linear: nn.Linear, gelu: bool = False) -> None:
+        super().__init__()
+        exact = linear.weight.detach().float()
+        scale = exact.abs().amax(dim=1).clamp(min=1e-12) / 127
+        self.register_buffer("weight", (exact / scale[:, None]).round().to(torch.int8))
+        self.register_buffer("scale", scale.to(linear.weight.dtype))
+        self.bias, self.gelu = linear.bias, gelu
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.ops.aten._weight_int8pack_mm(x.flatten(0, -2), self.weight, self.scale)
+        y = y if self.bias is None else y + self.bias
+        return (F.gelu(y, approximate="tanh") if self.gelu else y).unflatten(0, x.shape[:-1])
+
+
+def pack(module: nn.Module, layer: type[PackedLinear | Int8Linear]) -> None:
+    """Replace every ``nn.Linear`` below ``module``, and the GELU after it, by ``layer``."""
+    for (name, child), (next_name, following) in pairwise([*module.named_children(), ("", None)]):
+        if isinstance(child, nn.Linear):
+            gelu = isinstance(following, nn.GELU)
+            setattr(module, name, layer(child, gelu))
+            if gelu:
+                setattr(module, next_name, nn.Identity())
+        elif child is not None:
+            pack(child, layer)

@@ -1,0 +1,33 @@
+"""Views of images -> CLIP embeddings, as a step of a Ray Data pipeline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from models.checkpoint import load_model
+from models.images import to_float
+from models.reranker import CLIPConfig, CLIPReranker
+from t2i.data.tensors import column_array, tensor_column
+from t2i.storage import fetch_directory
+
+
+class EmbedImages:
+    """Replace ``view`` by ``embedding``, a unit float16 [E], with the CLIP of a model directory (local or s3://).
+
+    For ``map_batches`` with ``batch_format="pyarrow"``; an actor loads the model once, onto its GPU if any. An
+    embedding depends on its batch by rounding, in its fourth decimal at most.
+    """
+
+    def __init__(self, model_dir: str) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.clip = load_model(CLIPReranker, CLIPConfig, fetch_directory(model_dir), self.device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        embeddings = tensor_column(self.embed(column_array(table["view"])))
+        return table.drop_columns("view").append_column("embedding", embeddings)
+
+    def embed(self, views: np.ndarray) -> np.ndarray:
+        """uint8 [B, H, W, 3] -> float16 [B, E]."""
+        return self.clip.encode_images(to_float(views).to(self.device)).cpu().numpy().astype(np.float16)

@@ -1,0 +1,176 @@
+"""The report: what each filter took, with examples, as JSON and as a page; and lists of what was dropped."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from t2i.curate.caption_filters import CAPTION_FILTERS
+from t2i.curate.config import Rules
+from t2i.curate.decisions import FILTERS, Decisions
+from t2i.curate.examples import Album, Example, caption_examples, closest_pairs, image_examples
+from t2i.curate.gather import KEPT, Captions, Images
+from t2i.data.part_files import parquet_bytes
+from t2i.storage import filesystem_for, write_file
+
+LETTERS = (5, 10, 20, 30, 50, 80, 120, 200)
+ASPECTS = (0.5, 0.67, 0.9, 1.11, 1.5, 2.0)
+LANGUAGES = 12
+SHEET = 48
+MATCHES = pa.schema(
+    {
+        "eval_set": pa.string(),
+        "eval_id": pa.string(),
+        "train_id": pa.string(),
+        "method": pa.string(),
+        "similarity": pa.float32(),
+        "dropped": pa.bool_(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Rows (label, before, after): of all that could be measured, and of what is kept."""
+
+    title: str
+    rows: list[tuple[str, int, int]]
+
+    @property
+    def most(self) -> int:
+        """The longest bar."""
+        return max(1, *(before for _, before, _ in self.rows))
+
+
+@dataclass(frozen=True)
+class Report:
+    """All the report says. ``protocol`` names source, rules and CLIP; dictionaries are filter -> count."""
+
+    protocol: dict[str, Any]
+    images: int
+    dropped: dict[str, int]
+    kept: int
+    captions: dict[str, int]
+    recall: float | None
+    evaluation: dict[str, dict[str, int]]
+    histograms: list[Histogram]
+    image_examples: dict[str, list[Example]]
+    caption_examples: dict[str, list[str]]
+    sheet: list[Example]
+
+    def steps(self) -> list[tuple[str, str, int, int]]:
+        """The funnel: (filter, meaning, dropped, left)."""
+        left, steps = self.images, []
+        for name, count in self.dropped.items():
+            left -= count
+            steps.append((name, FILTERS[name], count, left))
+        return steps
+
+
+def make_report(
+    images: Images,
+    captions: Captions,
+    decisions: Decisions,
+    rules: Rules,
+    album: Album,
+    *,
+    protocol: dict[str, Any],
+    evaluation_sizes: Mapping[str, int],
+    shown: int,
+) -> Report:
+    """Count, and look up the examples."""
+    return Report(
+        protocol=protocol,
+        images=len(images),
+        dropped=decisions.counts(),
+        kept=len(decisions.kept),
+        captions=decisions.captions,
+        recall=decisions.recall,
+        evaluation={name: _overlap(name, size, decisions) for name, size in evaluation_sizes.items()},
+        histograms=_histograms(images, captions, decisions),
+        image_examples=image_examples(images, decisions, album, shown),
+        caption_examples=caption_examples(images, captions, decisions, rules.captions, album, shown),
+        sheet=closest_pairs(decisions, album, rules.overlap.cosine, SHEET),
+    )
+
+
+def _overlap(name: str, size: int, decisions: Decisions) -> dict[str, int]:
+    """Images of the set, those that have a copy in the source, and the copies that were dropped by each method."""
+    dropped = [m for m in decisions.matches if m.dropped and m.eval_id.startswith(f"{name}/")]
+    methods = Counter(match.method for match in dropped)
+    found = len({match.eval_id for match in dropped})
+    return {"images": size, "found": found} | {method: methods[method] for method in ("identical", "alike", "clip")}
+
+
+def _histograms(images: Images, captions: Captions, decisions: Decisions) -> list[Histogram]:
+    left = np.zeros(len(images), bool)
+    left[decisions.kept] = True
+    frequent = np.isin(captions.key, decisions.frequent)
+    stays = left[captions.image] & (captions.code == KEPT) & ~frequent
+    readable = images.problem == ""
+    aspect = images.width / np.maximum(1, images.height)
+    return [
+        Histogram("Letters of a caption", _bins(captions.letters, stays, LETTERS)),
+        Histogram("Width over height", _bins(aspect[readable], left[readable], ASPECTS)),
+        Histogram("Language of a caption", _most_common(captions.language, stays)),
+    ]
+
+
+def _bins(values: np.ndarray, kept: np.ndarray, edges: tuple[float, ...]) -> list[tuple[str, int, int]]:
+    labels = [f"below {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in itertools.pairwise(edges))]
+    place = np.digitize(values, edges)
+    before, after = (np.bincount(p, minlength=len(edges) + 1).tolist() for p in (place, place[kept]))
+    return list(zip([*labels, f"{edges[-1]:g} and above"], before, after, strict=True))
+
+
+def _most_common(values: np.ndarray, kept: np.ndarray) -> list[tuple[str, int, int]]:
+    """``?`` is what was too short to tell, or dropped before it was asked."""
+    before, after = Counter(values.tolist()), Counter(values[kept].tolist())
+    return [(name, count, after[name]) for name, count in before.most_common(LANGUAGES)] or [("?", 0, 0)]
+
+
+def write_report(directory: str, report: Report, images: Images, decisions: Decisions) -> None:
+    """Write ``report.json``, ``report.html``, ``dropped.parquet`` and ``overlap.parquet``."""
+    document = asdict(report)
+    for shown in ("image_examples", "sheet"):
+        document.pop(shown)
+    files = {
+        "report.json": json.dumps(document, indent=1, ensure_ascii=False).encode(),
+        "report.html": render(report).encode(),
+        "dropped.parquet": parquet_bytes(_dropped(images, decisions)),
+        "overlap.parquet": parquet_bytes(_matches(decisions)),
+    }
+    for name, data in files.items():
+        write_file(*filesystem_for(f"{directory}/{name}"), data)
+
+
+def render(report: Report) -> str:
+    """The page as HTML."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.get_template("report.html.j2")
+    return template.render(report=report, filters=FILTERS, caption_filters=CAPTION_FILTERS)
+
+
+def _dropped(images: Images, decisions: Decisions) -> pa.Table:
+    places = np.flatnonzero(decisions.reason != "")
+    columns = {"id": images.id, "filter": decisions.reason, "detail": decisions.detail, "partner": decisions.partner}
+    return pa.table({name: pa.array(column[places].tolist(), pa.string()) for name, column in columns.items()})
+
+
+def _matches(decisions: Decisions) -> pa.Table:
+    rows = []
+    for match in decisions.matches:
+        name, _, id = match.eval_id.partition("/")
+        pair = {"eval_set": name, "eval_id": id, "train_id": match.train_id}
+        rows.append(pair | {"method": match.method, "similarity": match.similarity, "dropped": match.dropped})
+    return pa.Table.from_pylist(rows, MATCHES)

@@ -1,0 +1,95 @@
+"""Image-token shards: complete sets of Parquet parts with rows ``{"id", "captions", "image_tokens"}``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import Dataset
+
+from t2i.data.part_files import (
+    PartSetKind,
+    PartSetManifest,
+    is_whole,
+    parquet_bytes,
+    part_files,
+    verify_parts,
+    write_parts,
+)
+from t2i.data.resume import FinishedParts
+from t2i.data.tensors import column_array, tensor_column
+
+ROWS_PER_PART = 1024
+TOKENS = PartSetKind("set of image tokens", "jobs/encode_images.py")
+
+
+def write_token_shards(
+    dataset: Dataset,
+    directory: str,
+    *,
+    metadata: Mapping[str, Any],
+    finished: FinishedParts | None = None,
+    rows_per_part: int = ROWS_PER_PART,
+    progress: Callable[[int], None] | None = None,
+) -> PartSetManifest:
+    """Write rows ``{"id", "captions", "image_tokens"}`` that are not ``finished``, and name all in the manifest.
+
+    Raises:
+        DataError: the dataset is empty, which would train nothing.
+    """
+    return write_parts(
+        dataset,
+        directory,
+        _encode,
+        ".parquet",
+        rows_per_part=rows_per_part,
+        metadata=metadata,
+        finished=finished,
+        progress=progress,
+    )
+
+
+def _encode(table: pa.Table) -> bytes:
+    """Parquet with image tokens as fixed-size lists, which any Parquet reader knows."""
+    tokens = column_array(table["image_tokens"]).astype("int32")
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), tokens.shape[1])
+    return parquet_bytes(table.select(["id", "captions"]).append_column("image_tokens", lists))
+
+
+def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
+    """Return rows ``{"id", "captions", "image_tokens": int32 [N]}`` and the metadata the writer gave.
+
+    Raises:
+        DataError: there is no complete set, or a part is missing or damaged.
+    """
+    manifest = verify_shards(directory)
+    filesystem, files = part_files(directory, manifest)
+    dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None)
+    return dataset.map_batches(_as_tensors, batch_format="pyarrow"), manifest.metadata
+
+
+def _as_tensors(table: pa.Table) -> pa.Table:
+    return table.drop_columns("image_tokens").append_column("image_tokens", tensor_column(token_array(table)))
+
+
+def token_array(table: pa.Table) -> np.ndarray:
+    """The image tokens of a table of a shard, int32 [rows, N]."""
+    lists = table["image_tokens"].combine_chunks()
+    return lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
+
+
+def verify_shards(directory: str) -> PartSetManifest:
+    """Read the manifest and compare every part with its hash.
+
+    Raises:
+        DataError: there is no manifest, or a part is missing or damaged.
+    """
+    return verify_parts(directory, TOKENS)
+
+
+def is_complete(directory: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether ``directory`` holds an undamaged set that was written with the same metadata."""
+    return is_whole(directory, TOKENS, metadata)

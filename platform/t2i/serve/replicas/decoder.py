@@ -1,0 +1,74 @@
+"""One replica of the decoder: image tokens in, images out; and the way back, for images to continue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ray import serve
+
+from models.checkpoint import CONFIG, load_config_file, load_model
+from models.dvae import DVAE, DVAEConfig
+from models.images import to_float, to_uint8
+from models.manifest import model_hash
+from models.prior import PriorConfig
+from t2i.data.transforms import centre_square
+from t2i.engine import RequestError
+from t2i.serve.config import ServeConfig
+from t2i.serve.replicas.messages import DecodedImages, EncodedImages
+
+
+class DecoderReplica:
+    """Owns the dVAE; decodes the images of concurrent requests together."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        torch.set_num_threads(config.decoder.threads)
+        directory = Path(config.run) / "dvae" / "model"
+        self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)
+        self._model = model_hash(directory)
+        prior: PriorConfig = load_config_file(Path(config.run) / "prior" / "model" / CONFIG, PriorConfig)
+        self._image_size = prior.grid_height * self._dvae.config.downsample
+        self._batch = config.decode_batch
+        # Made here, not as a decorator: that would be one queue, tied to one event loop, for all instances.
+        self._decode_one = serve.batch(max_batch_size=self._batch, batch_wait_timeout_s=0.005)(self._decode_many)
+
+    async def decode(self, grids: Sequence[np.ndarray]) -> DecodedImages:
+        """Image tokens int [h, w], all of one shape -> images.
+
+        Raises:
+            RequestError: a token is not in the codebook.
+        """
+        codebook = self._dvae.config.codebook_size
+        if any(grid.min() < 0 or grid.max() >= codebook for grid in grids):
+            raise RequestError("grids", f"grids has tokens outside of the codebook: use 0 to {codebook - 1}.")
+        images = await asyncio.gather(*(self._decode_one(grid) for grid in grids))
+        return DecodedImages(np.stack(images), self._model)
+
+    async def encode(self, images: Sequence[np.ndarray]) -> EncodedImages:
+        """Images uint8 [H, W, 3] of any size -> the image tokens of their centre squares."""
+        return EncodedImages(await asyncio.to_thread(self._encode_all, images), self._model)
+
+    @torch.inference_mode()
+    def _encode_all(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = np.stack([centre_square(image, self._image_size) for image in images])
+        image_tokens = self._dvae.encode(to_float(pixels).to(next(self._dvae.parameters()).device))
+        side = self._image_size // self._dvae.config.downsample
+        return image_tokens.unflatten(1, (side, side)).cpu().numpy()
+
+    async def _decode_many(self, grids: list[np.ndarray]) -> list[np.ndarray]:
+        return await asyncio.to_thread(self._decode_batch, grids)
+
+    @torch.inference_mode()
+    def _decode_batch(self, grids: list[np.ndarray]) -> list[np.ndarray]:
+        """Any mix of shapes; batches are filled up, so that an image does not depend on its neighbours."""
+        images: dict[int, np.ndarray] = {}
+        for shape in {grid.shape for grid in grids}:
+            rows = [row for row, grid in enumerate(grids) if grid.shape == shape]
+            tokens = np.zeros((self._batch, *shape), np.int64)
+            tokens[: len(rows)] = [grids[row] for row in rows]
+            batch = torch.from_numpy(tokens).flatten(1).to(next(self._dvae.parameters()).device)
+            images.update(zip(rows, to_uint8(self._dvae.decode(batch, shape)), strict=False))
+        return [images[row] for row in range(len(grids))]

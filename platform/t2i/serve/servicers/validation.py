@@ -1,0 +1,90 @@
+"""Requests checked at the border: what passes here, the stages can do."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+
+from models.captions import CaptionError, check_caption
+from t2i.engine import Request, RequestError, SamplingParams
+from t2i.engine.request import MAX_SEED
+from t2i.protos.v1.generation_pb2 import GenerateRequest
+from t2i.protos.v1.prior_pb2 import SampleRequest, TokenGrid
+from t2i.serve.replicas.messages import SampleOrder
+
+MAX_GRID_SIDE = 64
+
+
+def sample_order(
+    request: GenerateRequest | SampleRequest, prefix: Sequence[int], max_candidates: int, deadline: float
+) -> SampleOrder:
+    """What to ask of the prior; a seed is drawn where the client sent none.
+
+    Raises:
+        RequestError: caption, candidates, seed or a setting of the sampling cannot be served.
+    """
+    candidates = request.candidates if request.HasField("candidates") else 1
+    seed = request.seed if request.HasField("seed") else secrets.randbelow(MAX_SEED)
+    caption = checked_caption(request.caption)
+    check_count("candidates", candidates, max_candidates)
+    given = {field.name: value for field, value in request.ListFields()}
+    sampling = SamplingParams(
+        **{field.name: given[field.name] for field in fields(SamplingParams) if field.name in given}
+    )
+    Request("", (), candidates, seed, sampling)
+    return SampleOrder(caption, candidates, seed, sampling, tuple(prefix), deadline)
+
+
+def images_to_keep(request: GenerateRequest, candidates: int) -> int:
+    """How many images to return.
+
+    Raises:
+        RequestError: none, or more than are sampled.
+    """
+    keep = request.keep if request.HasField("keep") else 1
+    if not 1 <= keep <= candidates:
+        raise RequestError("keep", f"keep is {keep} of {candidates} candidates: use 1 to {candidates}.")
+    return keep
+
+
+def token_grids(grids: Sequence[TokenGrid], max_images: int) -> list[np.ndarray]:
+    """Image tokens int32 [h, w] of each image.
+
+    Raises:
+        RequestError: none or too many, of different shapes, or not height x width tokens in one of them.
+    """
+    check_count("grids", len(grids), max_images)
+    height, width = grids[0].height, grids[0].width
+    if not (1 <= height <= MAX_GRID_SIDE and 1 <= width <= MAX_GRID_SIDE):
+        raise RequestError("grids", f"grids[0] is {height} x {width}: use 1 to {MAX_GRID_SIDE} rows and columns.")
+    for index, grid in enumerate(grids):
+        shape = f"grids[{index}] is {grid.height} x {grid.width} with {len(grid.image_tokens)} image tokens"
+        if (grid.height, grid.width) != (height, width) or len(grid.image_tokens) != height * width:
+            raise RequestError("grids", f"{shape}: send {height} x {width} = {height * width} for each image.")
+    return [np.array(grid.image_tokens, np.int32).reshape(height, width) for grid in grids]
+
+
+def checked_caption(caption: str) -> str:
+    """The caption itself.
+
+    Raises:
+        RequestError: it is empty or too long.
+    """
+    try:
+        check_caption(caption)
+    except CaptionError as error:
+        raise RequestError("caption", str(error)) from error
+    return caption
+
+
+def check_count(field: str, count: int, limit: int) -> None:
+    """Refuse a number of images that is zero or over the server's limit.
+
+    Raises:
+        RequestError: ``count`` is not in 1 to ``limit``.
+    """
+    if not 1 <= count <= limit:
+        raise RequestError(field, f"{field} is {count}: use 1 to {limit}.")

@@ -1,0 +1,29 @@
+"""Files and directories on a local disk or in a store: read, written whole, copied, and asked for again."""
+
+from t2i.storage.background import BackgroundWriter
+from t2i.storage.directories import fetch_directory, put_directory
+from t2i.storage.errors import DataError, as_data_error
+from t2i.storage.files import delete_file, delete_folder, file_info, list_folder, read_file, read_path, write_file
+from t2i.storage.listing import list_files
+from t2i.storage.paths import absolute, filesystem_for
+from t2i.storage.retry import is_transient, with_retries
+
+__all__ = [
+    "BackgroundWriter",
+    "DataError",
+    "absolute",
+    "as_data_error",
+    "delete_file",
+    "delete_folder",
+    "fetch_directory",
+    "file_info",
+    "filesystem_for",
+    "is_transient",
+    "list_files",
+    "list_folder",
+    "put_directory",
+    "read_file",
+    "read_path",
+    "with_retries",
+    "write_file",
+]

@@ -1,0 +1,65 @@
+"""TensorBoard scalars and pictures, and the pictures once more as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+
+class TensorBoardTracker:
+    """Writes ``logs/`` and ``pictures/`` under a local directory: the Tracker that is always there."""
+
+    def __init__(self, directory: Path, step: int) -> None:
+        """Go on after ``step``: what a killed process logged beyond it is hidden."""
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds, which only the first worker has to spend
+
+        self._pictures = directory / "pictures"
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        self._writer = SummaryWriter(directory / "logs", purge_step=step + 1)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Add scalars by their whole names."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def scales(self, step: int, scales: Mapping[str, float]) -> None:
+        """Add the gradient scale of every block, ``scale/blocks.7.add_mlp``, and a histogram of log2 of them all.
+
+        The paper's prior has 128 of them: too many for every line of the log, so ask for it at validations.
+        """
+        if scales:
+            self.log(step, scales)
+            self._writer.add_histogram("scale_log2", np.log2(list(scales.values())), step, bins=24)
+
+    def note(self, step: int, sentence: str) -> None:
+        """Add a sentence of advice."""
+        self._writer.add_text("advice", sentence, step)
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Add pictures float [3, H, W] in [0, 1]."""
+        for name, picture in pictures.items():
+            pixels = to_pixels(picture)
+            self._writer.add_image(name, pixels, step, dataformats="HWC")
+            Image.fromarray(pixels).save(self._pictures / picture_file(name, step))
+
+    def flush(self) -> None:
+        """Have everything on disk."""
+        self._writer.flush()
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        self._writer.close()
+
+
+def to_pixels(picture: Tensor) -> np.ndarray:
+    """Float [3, H, W] in [0, 1] -> uint8 [H, W, 3]."""
+    return picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def picture_file(name: str, step: int) -> str:
+    """Names of one picture sort as their steps do."""
+    return f"{name}_{step:07d}.png"

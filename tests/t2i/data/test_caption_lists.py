@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2i.data import Caption, SourceConfig, read_captions
+from t2i.storage import DataError
+
+EXPECTED = [Caption("7", "a red bird"), Caption("8", "two cats")]
+
+
+def captions(folder: Path, name: str, text: str, **settings: Any) -> list[Caption]:
+    (folder / name).write_text(text)
+    return read_captions(SourceConfig(path=str(folder / name), **settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "uid,caption\n7,a red bird\n8,two cats\n"),
+        ("a.tsv", "filename\ttext\n7.jpg\ta red bird\n8.jpg\ttwo cats\n"),
+        ("a.csv", '\ufeffid,prompt,other\n7," a red bird ",x\n8,two cats,y\n'),
+        ("a.json", json.dumps({"7": "a red bird", "8": "two cats"})),
+        (
+            "a.json",
+            json.dumps(
+                {
+                    "images": [{"id": 1, "file_name": "7.jpg"}, {"id": 2, "file_name": "8.jpg"}],
+                    "annotations": [
+                        {"image_id": 2, "caption": "two cats"},
+                        {"image_id": 1, "caption": "a red bird"},
+                        {"image_id": 1, "caption": "another"},
+                    ],
+                }
+            ),
+        ),
+        ("a.txt", "\n" * 6 + "a red bird\n two cats \n"),
+    ],
+    ids=["csv", "tsv", "csv with a BOM", "id to caption", "coco", "text"],
+)
+def test_lists_people_have(tmp_path: Path, name: str, text: str) -> None:
+    assert captions(tmp_path, name, text) == EXPECTED
+
+
+def test_the_limit_keeps_the_first(tmp_path: Path) -> None:
+    assert captions(tmp_path, "a.txt", "one\ntwo\nthree", limit=2) == [Caption("1", "one"), Caption("2", "two")]
+
+
+def test_the_first_caption_of_parquet_rows(
+    tmp_path: Path, rows: list[dict[str, Any]], write: dict[str, Callable[..., Path]]
+) -> None:
+    path = write["parquet"](rows, tmp_path)
+    assert read_captions(SourceConfig(path=str(path))) == [Caption(row["id"], row["captions"][0]) for row in rows]
+
+
+@pytest.mark.ray
+def test_the_first_caption_of_webdataset_samples(
+    ray_cluster: None, tmp_path: Path, rows: list[dict[str, Any]], write: dict[str, Callable[..., Path]]
+) -> None:
+    path = write["webdataset"](rows, tmp_path / "shards")
+    assert read_captions(SourceConfig(path=str(path))) == [Caption(row["id"], row["captions"][0]) for row in rows]
+
+
+def test_the_embedded_set_has_unique_ids() -> None:
+    path = Path(__file__).parents[3] / "jobs" / "datasets" / "emoji64"
+    read = read_captions(SourceConfig(path=str(path / "captions_test.json")))
+    assert read == read_captions(SourceConfig(path=str(path / "test.parquet")))
+    assert len(read) == 560
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("a.txt", "\n\n", "it holds no caption"),
+        ("a.csv", "a,b\n1,2\n", "its header needs an id and a caption, and has a, b"),
+        ("a.csv", "", "its header needs an id and a caption"),
+        ("a.csv", "id,caption\n7,\n", "row 7: caption is empty"),
+        ("a.csv", "id,caption\n7,x\n7,y\n", "id 7 comes twice"),
+        ("a.txt", "x" * 5000, "row 1: caption has 5000 characters"),
+    ],
+    ids=["blank", "other columns", "empty file", "empty caption", "repeated id", "endless"],
+)
+def test_bad_lists_are_refused(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        captions(tmp_path, name, text)
+
+
+def test_other_encodings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("h\u00e9".encode("latin-1"))
+    with pytest.raises(DataError, match="it is not UTF-8 at byte 1, so convert it"):
+        read_captions(SourceConfig(path=str(tmp_path / "a.txt")))
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^path is 'nowhere/list.txt': it cannot be used \("):
+        read_captions(SourceConfig(path="nowhere/list.txt"))

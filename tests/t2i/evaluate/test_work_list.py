@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from t2i.data import Caption, SourceConfig
+from t2i.engine import PruningParams, SamplingParams
+from t2i.evaluate.config import CaptionSet, EvaluateConfig
+from t2i.evaluate.work_list import (
+    IncompleteEvaluation,
+    TooFewCaptions,
+    choose_captions,
+    derived_seed,
+    make_work_list,
+    require_complete,
+    sample_captions,
+    write_work_list,
+)
+
+CAPTIONS = [Caption("a", "a red circle"), Caption("b", "a blue square"), Caption("c", "a red circle")]
+MODELS = {"prior": "0123456789ab"}
+
+
+def test_equal_captions_get_different_noise_and_a_repeat_the_same():
+    work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
+    assert len({item.seed for item in work_list.items}) == 3
+    assert work_list == make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
+    assert all(0 <= item.seed < 2**63 for item in work_list.items)
+
+
+def test_caption_hash_names_the_list_and_nothing_else():
+    work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
+    assert make_work_list(CAPTIONS, EvaluateConfig(candidates=2), MODELS).caption_hash == work_list.caption_hash
+    changed = [*CAPTIONS[:2], Caption("c", "a red circle.")]
+    assert make_work_list(changed, EvaluateConfig(), MODELS).caption_hash != work_list.caption_hash
+
+
+@pytest.mark.parametrize(
+    ("config", "models"),
+    [
+        (EvaluateConfig(seed=1), MODELS),
+        (EvaluateConfig(sampling=SamplingParams(temperature=0.5)), MODELS),
+        (EvaluateConfig(dtype="bfloat16"), MODELS),
+        (EvaluateConfig(pruning=PruningParams(rows=3)), MODELS),
+        (EvaluateConfig(), {"prior": "f" * 12}),
+    ],
+)
+def test_whatever_changes_the_images_gets_a_directory_of_its_own(tmp_path, config, models):
+    first = write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
+    assert write_work_list(make_work_list(CAPTIONS, config, models), tmp_path) != first
+    assert write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path) == first
+
+
+def test_how_nothing_is_pruned_makes_no_difference():
+    off = make_work_list(CAPTIONS, EvaluateConfig(pruning=PruningParams(keep=0.3)), MODELS)
+    assert off == make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
+    hashes = {
+        make_work_list(CAPTIONS, EvaluateConfig(pruning=pruning), MODELS).hash
+        for pruning in (
+            PruningParams(),
+            PruningParams(rows=3),
+            PruningParams(rows=4),
+            PruningParams(rows=3, keep=0.3),
+            PruningParams(3, group=8),
+        )
+    }
+    assert len(hashes) == 5
+
+
+def test_the_file_lists_every_caption(tmp_path):
+    directory = write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
+    items = json.loads((directory / "manifest.json").read_text())["items"]
+    assert [(item["id"], item["caption"]) for item in items] == [(c.id, c.text) for c in CAPTIONS]
+
+
+def test_what_died_half_way_is_named_and_not_summarised(tmp_path):
+    work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
+    with pytest.raises(IncompleteEvaluation, match=r"lacks 2 of 3 captions \(first: b\)"):
+        require_complete(work_list, {"a"}, tmp_path)
+    require_complete(work_list, {"a", "b", "c", "another"}, tmp_path)
+
+
+def test_samples_are_drawn_by_the_seed_and_keep_their_order():
+    captions = [Caption(str(i), "x") for i in range(100)]
+    drawn = sample_captions(captions, 10, seed=3)
+    assert drawn == sample_captions(captions, 10, seed=3) != sample_captions(captions, 10, seed=4)
+    assert [int(c.id) for c in drawn] == sorted(int(c.id) for c in drawn)
+    assert sample_captions(captions, None, 0) == sample_captions(captions, 1000, 0) == captions
+
+
+def test_too_few_captions_for_a_distance_are_refused_before_drawing(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
+    source = SourceConfig(str(tmp_path / "prompts.txt"))
+    with pytest.raises(TooFewCaptions, match="x has 2 captions"):
+        choose_captions(CaptionSet("x", source), EvaluateConfig())
+    assert len(choose_captions(CaptionSet("x", source, images=False), EvaluateConfig())) == 2
+
+
+def test_derived_seeds_are_fixed_for_ever():
+    assert derived_seed(0, "noto/2139") == 0xB582ABD5E6DEF856 >> 1  # printf 0/noto/2139 | sha256sum

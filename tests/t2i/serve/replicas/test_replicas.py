@@ -1,0 +1,74 @@
+"""The replicas of decoder and reranker on their own, without Ray: what comes of a batch's neighbours and its size."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoint import load_model
+from models.dvae import DVAE, DVAEConfig
+from models.images import to_float
+from t2i.serve.config import ReplicaConfig, ServeConfig
+from t2i.serve.replicas.decoder import DecoderReplica
+from t2i.serve.replicas.reranker import RerankerReplica
+
+SIZES = [(32, 32), (40, 24), (96, 96), (32, 32), (8, 8)]
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """Replicas set the process's threads."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
+
+
+def rank(reranker: RerankerReplica, images: list[np.ndarray]) -> list[float]:
+    return asyncio.run(reranker.rank("a red taco", images)).scores
+
+
+def test_a_score_depends_neither_on_neighbours_nor_on_the_place_in_a_batch(run_directory: Path, images) -> None:
+    reranker = RerankerReplica(ServeConfig(str(run_directory), rank_batch=4))
+    together = rank(reranker, images)
+    assert len(together) == len(images)
+    assert [rank(reranker, [image])[0] for image in images] == pytest.approx(together, abs=1e-6)
+    assert rank(reranker, images[::-1])[::-1] == pytest.approx(together, abs=1e-6)
+
+
+def test_the_best_image_comes_first(run_directory: Path, images) -> None:
+    reranker = RerankerReplica(ServeConfig(str(run_directory)))
+    ranked = asyncio.run(reranker.rank("a red taco", images))
+    assert ranked.order == sorted(range(len(images)), key=lambda index: -ranked.scores[index])
+
+
+def test_a_reranker_in_bfloat16_stays_near_float32(run_directory: Path, images) -> None:
+    exact = rank(RerankerReplica(ServeConfig(str(run_directory))), images)
+    config = ServeConfig(str(run_directory), reranker=ReplicaConfig(dtype="bfloat16"))
+    assert rank(RerankerReplica(config), images) == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.usefixtures("replica_context")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_decoder_encodes_grids_and_decodes_them(run_directory: Path, images, dtype: str) -> None:
+    replica = DecoderReplica(ServeConfig(str(run_directory), decoder=ReplicaConfig(dtype=dtype)))
+    dvae = load_model(DVAE, DVAEConfig, run_directory / "dvae" / "model", dtype=dtype)
+
+    async def main() -> tuple[np.ndarray, np.ndarray]:
+        grids = (await replica.encode(images)).grids
+        return grids, (await replica.decode(list(grids))).images
+
+    grids, decoded = asyncio.run(main())
+    assert grids.shape == (5, 8, 8)
+    assert grids[0].flatten().tolist() == dvae.encode(to_float(images[0][None]))[0].tolist()
+    expected = dvae.decode(torch.from_numpy(grids).flatten(1)).mul(255).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(decoded, expected, atol=0.6 if dtype == "float32" else 3)

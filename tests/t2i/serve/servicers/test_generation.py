@@ -1,0 +1,273 @@
+"""The four services over gRPC, with the replicas in this process."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from t2i.protos.v1 import decoder_pb2, generation_pb2, prior_pb2, reranker_pb2
+from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
+from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+from t2i.protos.v1.prior_pb2_grpc import PriorStub
+from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
+from t2i.serve.client import Client, GeneratedImage, GenerationProgress, ServiceError, Summary
+
+
+def test_returns_the_best_images_first(service: Any) -> None:
+    with Client(service.address) as client:
+        answer = client.generate("a red taco", candidates=5, keep=3, seed=7)
+    scores = [image.score for image in answer.images]
+    assert scores == sorted(scores, reverse=True)
+    assert len({image.candidate for image in answer.images}) == 3
+    assert answer.images[0].pil().size == (32, 32)
+    assert answer.summary.seed == 7
+    assert answer.summary.tokens_spent == 5 * 64
+    assert not answer.summary.caption_truncated
+    assert all(len(answer.summary.models[name]) == 12 for name in ("prior", "decoder", "reranker"))
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_encodes_as_asked(service: Any, format: str) -> None:
+    with Client(service.address) as client:
+        (image,) = client.generate("a red taco", seed=7, format=format).images
+    assert image.format == format
+    assert image.pil().format == format.upper()
+
+
+def test_same_seed_same_images_in_other_company(service: Any) -> None:
+    with Client(service.address) as client:
+        alone = client.generate("a red taco", candidates=2, keep=2, seed=7)
+        neighbour = client.generate_stream("a blue cat", candidates=9, seed=1)
+        next(neighbour)
+        together = client.generate("a red taco", candidates=2, keep=2, seed=7)
+        neighbour.close()
+        other = client.generate("a red taco", candidates=2, keep=2, seed=8)
+    assert [image.data for image in alone.images] == [image.data for image in together.images]
+    assert [image.data for image in alone.images] != [image.data for image in other.images]
+
+
+def test_a_drawn_seed_can_be_repeated(service: Any) -> None:
+    with Client(service.address) as client:
+        drawn = client.generate("a red taco")
+        repeated = client.generate("a red taco", seed=drawn.summary.seed)
+    assert drawn.images == repeated.images
+
+
+def test_stream_tells_progress_then_images_then_summary(service: Any) -> None:
+    with Client(service.address) as client:
+        events = list(client.generate_stream("a red taco", candidates=6, keep=2, seed=7))
+        answer = client.generate("a red taco", candidates=6, keep=2, seed=7)
+    progress = [event for event in events if isinstance(event, GenerationProgress)]
+    done = [event.tokens_done for event in progress]
+    assert done == sorted(done)
+    assert done[-1] == progress[-1].tokens_total == 6 * 64
+    assert [event.stage for event in progress[-2:]] == ["decode", "rank"]
+    assert [type(event) for event in events[len(progress) :]] == [GeneratedImage, GeneratedImage, Summary]
+    assert events[len(progress) :] == [*answer.images, answer.summary]
+
+
+def test_says_when_the_caption_was_cut(service: Any) -> None:
+    with Client(service.address) as client:
+        assert client.generate("a red taco, " * 30, seed=7).summary.caption_truncated
+
+
+def test_cancelling_frees_the_engine(service: Any) -> None:
+    before = service.activity()["steps"]
+    with Client(service.address) as client:
+        events = client.generate_stream("a red taco", candidates=64, seed=7)
+        next(events)
+        events.close()
+        wait_until(lambda: service.activity()["requests"] == 0)
+        left = service.activity()["steps"]
+        client.generate("a red taco", seed=7)
+    assert left - before < 64 * 64 / 4
+    assert service.activity()["steps"] - left <= 64 + 1
+
+
+def test_lost_replicas_are_asked_for_again(service: Any) -> None:
+    with Client(service.address) as client:
+        expected = client.generate("a red taco", candidates=6, keep=6, seed=7)
+        service.prior.losses = [40, 20]
+        events = list(client.generate_stream("a red taco", candidates=6, keep=6, seed=7))
+    images = [event for event in events if isinstance(event, GeneratedImage)]
+    done = [event.tokens_done for event in events if isinstance(event, GenerationProgress) and event.stage == "sample"]
+    assert images == expected.images
+    assert done == sorted(set(done))
+    assert events[-1].tokens_spent > 6 * 64
+
+
+def test_gives_up_after_three_losses(service: Any) -> None:
+    service.prior.losses = [5, 5, 5]
+    stub = GenerationStub(grpc.insecure_channel(service.address))
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Generate(generation_pb2.GenerateRequest(caption="a red taco"))
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "replica was lost" in caught.value.details()
+    assert int(dict(caught.value.trailing_metadata())["t2i-tokens-spent"]) > 0
+
+
+def test_deadline_ends_the_work(service: Any) -> None:
+    with Client(service.address) as client, pytest.raises(ServiceError) as caught:
+        client.generate("a red taco", candidates=64, timeout=0.2)
+    assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    wait_until(lambda: service.activity()["requests"] == 0)
+
+
+def test_unforeseen_errors_are_logged_not_sent(service: Any, caplog: pytest.LogCaptureFixture) -> None:
+    real, service.reranker.replica = service.reranker.replica, object()
+    try:
+        with Client(service.address) as client, pytest.raises(ServiceError) as caught:
+            client.generate("a red taco")
+    finally:
+        service.reranker.replica = real
+    assert caught.value.code == grpc.StatusCode.INTERNAL
+    assert "object" not in str(caught.value)
+    assert "incident" in str(caught.value)
+
+
+def test_health_follows_the_deployments(service: Any) -> None:
+    with Client(service.address) as client:
+        service.set_running({"prior", "decoder"})
+        assert [client.is_serving(name) for name in ("", "t2i.v1.Generation", "t2i.v1.Prior")] == [False, False, True]
+        service.set_running({"prior", "decoder", "reranker"})
+        assert client.is_serving()
+
+
+def test_the_stages_make_what_generation_makes(service: Any) -> None:
+    channel = grpc.insecure_channel(service.address)
+    with Client(service.address) as client:
+        expected = client.generate("a red taco", candidates=3, keep=3, seed=7)
+
+    request = prior_pb2.SampleRequest(caption="a red taco", candidates=3, seed=7)
+    events = list(PriorStub(channel).Sample(request))
+    assert events[0].start.seed == 7
+    candidates = sorted((e.candidate for e in events if e.HasField("candidate")), key=lambda c: c.index)
+    assert [candidate.index for candidate in candidates] == [0, 1, 2]
+    assert events[-1].progress.tokens_done == 3 * 64
+
+    grids = [candidate.grid for candidate in candidates]
+    decoded = DecoderStub(channel).Decode(decoder_pb2.DecodeRequest(grids=grids))
+    ranking = RerankerStub(channel).Rank(reranker_pb2.RankRequest(caption="a red taco", images=decoded.images))
+    assert list(ranking.order) == [image.candidate for image in expected.images]
+    assert [decoded.images[i] for i in ranking.order] == [image.data for image in expected.images]
+    assert np.allclose([ranking.scores[i] for i in ranking.order], [image.score for image in expected.images])
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"caption": ""}, "caption"),
+        ({"caption": "  \n"}, "caption"),
+        ({"caption": "x" * 10_000}, "caption"),
+        ({"candidates": 0}, "candidates"),
+        ({"candidates": -1}, "candidates"),
+        ({"candidates": 65}, "candidates"),
+        ({"candidates": 2, "keep": 3}, "keep"),
+        ({"keep": 0}, "keep"),
+        ({"seed": -1}, "seed"),
+        ({"temperature": -0.5}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"format": 9}, "format"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"guidance": -1.0}, "guidance"),
+        ({"image": b"no image"}, "image"),
+    ],
+)
+def test_bad_requests_name_the_field(service: Any, fields: dict[str, Any], field: str) -> None:
+    request = generation_pb2.GenerateRequest(**{"caption": "a red taco", **fields})
+    with pytest.raises(grpc.RpcError) as caught:
+        GenerationStub(grpc.insecure_channel(service.address)).Generate(request)
+    assert_names(caught.value, field)
+
+
+def test_drawings_continue_the_top_of_an_image(service: Any) -> None:
+    channel = grpc.insecure_channel(service.address)
+    with Client(service.address) as client:
+        image = client.generate("a red taco", seed=1).images[0].data
+        for rows, kept in ((2, 2), (None, 4)):
+            encoded = DecoderStub(channel).Encode(decoder_pb2.EncodeRequest(images=[image])).grids[0]
+            prefix = list(encoded.image_tokens)[: kept * 8]
+            wanted = prior_pb2.SampleRequest(caption="a blue cat", candidates=2, seed=3, prefix=prefix)
+            events = PriorStub(channel).Sample(wanted)
+            grids = {e.candidate.index: e.candidate.grid for e in events if e.HasField("candidate")}
+            assert all(list(grid.image_tokens)[: kept * 8] == prefix for grid in grids.values())
+            decoded = DecoderStub(channel).Decode(decoder_pb2.DecodeRequest(grids=[grids[0], grids[1]]))
+            answer = client.generate("a blue cat", candidates=2, keep=2, seed=3, image=image, image_rows=rows)
+            assert {drawn.candidate: drawn.data for drawn in answer.images} == dict(enumerate(decoded.images))
+            assert answer.summary.tokens_spent == 2 * (8 - kept) * 8
+
+
+def test_rows_to_keep_are_checked_against_the_grid(service: Any) -> None:
+    with Client(service.address) as client:
+        image = client.generate("a red taco", seed=1).images[0].data
+        with pytest.raises(ServiceError, match="image_rows is 8 of 8: use 1 to 7"):
+            client.generate("a blue cat", image=image, image_rows=8)
+
+
+def test_guidance_changes_the_images(service: Any) -> None:
+    with Client(service.address) as client:
+        plain, guided, limited = (
+            client.generate("a red taco", seed=1, **wanted).images[0].data
+            for wanted in ({}, {"guidance": 100.0}, {"top_k": 1})
+        )
+    assert len({plain, guided, limited}) == 3
+
+
+GRID = prior_pb2.TokenGrid(height=2, width=2, image_tokens=[0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "grids",
+    [
+        [],
+        [GRID] * 65,
+        [prior_pb2.TokenGrid(height=2, width=2, image_tokens=[0, 1, 2])],
+        [prior_pb2.TokenGrid(height=2, width=2, image_tokens=[0, 1, 2, 32])],
+        [prior_pb2.TokenGrid(height=2, width=2, image_tokens=[0, 1, 2, -1])],
+        [prior_pb2.TokenGrid(height=0, width=4)],
+        [prior_pb2.TokenGrid(height=1, width=1000, image_tokens=[0] * 1000)],
+        [GRID, prior_pb2.TokenGrid(height=1, width=4, image_tokens=[0, 1, 2, 3])],
+    ],
+)
+def test_bad_grids_are_refused(service: Any, grids: list[prior_pb2.TokenGrid]) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        DecoderStub(grpc.insecure_channel(service.address)).Decode(decoder_pb2.DecodeRequest(grids=grids))
+    assert_names(caught.value, "grids")
+
+
+@pytest.mark.parametrize(
+    ("caption", "images", "field"),
+    [("a taco", [], "images"), ("a taco", [b"no image"], "images[0]"), ("", [b"no image"], "caption")],
+)
+def test_bad_rankings_are_refused(service: Any, caption: str, images: list[bytes], field: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        RerankerStub(grpc.insecure_channel(service.address)).Rank(
+            reranker_pb2.RankRequest(caption=caption, images=images)
+        )
+    assert_names(caught.value, field)
+
+
+def assert_names(error: grpc.RpcError, field: str) -> None:
+    """INVALID_ARGUMENT, one sentence, and a BadRequest detail for ``field``."""
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details().startswith(field)
+    assert "\n" not in error.details()
+    detail = error_details_pb2.BadRequest()
+    assert rpc_status.from_call(error).details[0].Unpack(detail)
+    assert [violation.field for violation in detail.field_violations] == [field]
+
+
+def wait_until(condition: Any, limit_s: float = 30.0) -> None:
+    """Poll; the limit only turns a hang into a failure."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,189 @@
+"""Storage on an S3 server that is busy, cut off, gone, or says no."""
+
+from __future__ import annotations
+
+import pickle  # noqa: TID251
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.fs as pafs
+import pytest
+
+from models.manifest import CheckpointError, verify, write_manifest
+from t2i.storage import (
+    DataError,
+    delete_file,
+    fetch_directory,
+    filesystem_for,
+    list_files,
+    list_folder,
+    put_directory,
+    read_file,
+    retry,
+    transfer,
+    write_file,
+)
+from tests.t2i.storage.faulty_store import FaultyStore
+
+FAULTS = ["busy", "reset", "cut", "lost"]
+
+
+def put_text(uri: str, text: str) -> None:
+    write_file(*filesystem_for(uri), text.encode())
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model directory of files of several pieces, and a cache of this test alone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 7_000_000)
+    directory = tmp_path / "model"
+    directory.mkdir()
+    (directory / "weights").write_bytes(bytes(range(256)) * 80_000)  # 20 MB: an upload of two parts
+    (directory / "config").write_text("config")
+    write_manifest(directory)
+    return directory
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_files_survive_ten_faults_in_a_row(bucket: str, store: FaultyStore, fault: str) -> None:
+    put_text(f"{bucket}/a", "old")
+    store.fail(*[fault] * 10)
+    put_text(f"{bucket}/a", "new")
+    store.fail(*[fault] * 10)
+    assert read_file(f"{bucket}/a") == b"new"
+    store.fail(*[fault] * 10)
+    assert len(list_files(bucket, "")[1]) == 1
+    store.fail(*[fault] * 10)
+    delete_file(*filesystem_for(f"{bucket}/a"))
+    assert list_folder(*filesystem_for(bucket)) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_directories_survive_ten_faults_in_a_row(bucket: str, store: FaultyStore, model: Path, fault: str) -> None:
+    store.fail(*[fault] * 10)
+    put_directory(model, f"{bucket}/model")
+    store.fail(*[fault] * 10)
+    assert verify(fetch_directory(f"{bucket}/model")) == verify(model)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_in_the_middle_of_a_large_file_are_survived(
+    bucket: str, store: FaultyStore, model: Path, fault: str
+) -> None:
+    store.fail(*[fault] * 3, only="partNumber")
+    put_directory(model, f"{bucket}/model")
+    assert not store.faults
+    store.fail(*[fault] * 10, only="GET /" + bucket.removeprefix("s3://") + "/model/weights")
+    assert verify(fetch_directory(f"{bucket}/model")) == verify(model)
+    assert not store.faults
+
+
+def test_a_store_that_is_gone_for_a_while_is_waited_for(bucket: str, store: FaultyStore, model: Path) -> None:
+    back = threading.Event()
+    with store.away():
+        working = threading.Thread(target=lambda: (put_directory(model, f"{bucket}/model"), back.set()))
+        working.start()
+        assert not back.wait(0.5)
+    working.join()
+    assert back.is_set()
+    assert verify(fetch_directory(f"{bucket}/model")) == verify(model)
+
+
+def test_an_answer_that_never_comes_is_not_waited_for(bucket: str, store: FaultyStore) -> None:
+    put_text(f"{bucket}/a", "a")
+    store.fail("stall")
+    assert read_file(f"{bucket}/a") == b"a"
+
+
+def test_patience_ends(bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0.1, 0.01, 0.02, library_attempts=1))
+    store.fail(*["busy"] * 1000)
+    with pytest.raises(DataError, match=r"^path is 's3://.*': it cannot be used \(.*503"):
+        read_file(f"{bucket}/a")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [read_file, lambda uri: put_text(uri, "x"), lambda uri: list_files(uri, ""), fetch_directory],
+)
+def test_a_refusal_is_final(bucket: str, store: FaultyStore, use: Callable[[str], object]) -> None:
+    store.fail(*["denied"] * 100)
+    with pytest.raises((DataError, OSError), match="ACCESS_DENIED"):
+        use(f"{bucket}/a")
+    assert len(store.requests) == 1
+
+
+def test_what_is_not_there_is_not_waited_for(bucket: str, store: FaultyStore) -> None:
+    store.fail()
+    for missing in (f"{bucket}/missing", "s3://no-such-bucket/a"):
+        with pytest.raises(DataError, match=r"^path is .*: it cannot be used \(.*Path does not exist"):
+            read_file(missing)
+    with pytest.raises(DataError, match=r"^path is 's3://no-such-bucket/a': there is no such file or folder\.$"):
+        list_files("s3://no-such-bucket/a", ".tar")
+    assert len(store.requests) == 4  # a HEAD for each of three, and a LIST for what might be a folder
+
+
+def test_an_upload_cut_short_never_looks_whole(
+    bucket: str, store: FaultyStore, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_directory(model, f"{bucket}/model")
+    monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
+    store.fail("reset", "reset", "reset", "reset", only="partNumber=2")
+    with pytest.raises(DataError, match="NETWORK_CONNECTION"):
+        put_directory(model, f"{bucket}/model")
+    store.fail()
+    with pytest.raises(CheckpointError, match=r"model is not a complete checkpoint: it has no manifest\.json"):
+        fetch_directory(f"{bucket}/model")
+
+
+def test_a_writer_interrupted_in_the_middle_leaves_no_half_file(bucket: str, store: FaultyStore) -> None:
+    filesystem, path = filesystem_for(f"{bucket}/large")
+
+    def interrupted() -> None:
+        with transfer.replacing(filesystem, path) as stream:
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert filesystem.get_file_info(path).type == pafs.FileType.NotFound
+
+
+def test_a_failed_upload_leaves_the_old_file(bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_text(f"{bucket}/a", "old")
+    monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
+    store.fail("busy", only="partNumber")
+    with pytest.raises(OSError, match="SLOW_DOWN"):
+        put_text(f"{bucket}/a", "new")
+    assert read_file(f"{bucket}/a") == b"old"
+
+
+def test_what_was_damaged_on_the_way_is_refused(bucket: str, model: Path) -> None:
+    put_directory(model, f"{bucket}/model")
+    put_text(f"{bucket}/model/config", "c0nfig")
+    with pytest.raises(CheckpointError, match="config is missing or damaged"):
+        fetch_directory(f"{bucket}/model")
+    delete_file(*filesystem_for(f"{bucket}/model/config"))
+    with pytest.raises(CheckpointError, match="config is missing or damaged"):
+        fetch_directory(f"{bucket}/model")
+
+
+def test_what_changed_after_its_manifest_is_not_put_as_whole(bucket: str, model: Path) -> None:
+    (model / "config").write_text("c0nfig")
+    with pytest.raises(DataError, match="config was changed or damaged after its manifest was written"):
+        put_directory(model, f"{bucket}/model")
+    with pytest.raises(CheckpointError, match=r"it has no manifest\.json"):
+        fetch_directory(f"{bucket}/model")
+
+
+def test_workers_get_a_file_system_that_tries_as_often(bucket: str, store: FaultyStore) -> None:
+    put_text(f"{bucket}/a", "a")
+    retry.RETRY_POLICY = retry.RetryPolicy(library_attempts=4)  # the fixture's monkeypatch puts the old one back
+    filesystem, path = filesystem_for(f"{bucket}/a")
+    sent = pickle.loads(pickle.dumps(filesystem))
+    store.fail("busy", "busy", "busy")  # one more than pyarrow's own default survives
+    with sent.open_input_file(path) as file:
+        assert file.read() == b"a"

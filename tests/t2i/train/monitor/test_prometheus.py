@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import ray
+
+from t2i.train.monitor.prometheus import LABELS, TRAINING, VALIDATION, PrometheusExporter
+
+DASHBOARD = Path(__file__).resolve().parents[4] / "deploy/monitoring/grafana/training.json"
+
+
+@pytest.fixture(scope="module")
+def worker(ray_cluster: None):
+    """An actor that exports as a training worker does."""
+
+    @ray.remote(num_cpus=0)
+    class Exporting:
+        def export(self) -> None:
+            self.export = PrometheusExporter("tiny/prior", "PriorTask")
+            self.export.training(7, {"loss": 1.25, "nats_per_text_token": 2.5, "mfu": 0.3, "not_in_the_list": 1.0})
+            self.export.training(8, {"loss": 1.0})
+            self.export.validation({"perplexity": 53.0, "neither": 1.0})
+            self.export.warning()
+            self.export.checkpoint()
+
+    actor = Exporting.remote()
+    ray.get(actor.export.remote())
+    return actor  # Ray forgets the metrics of a worker that is gone
+
+
+def scrape(until: str, seconds: float = 60) -> dict[str, float]:
+    """What Prometheus reads of our metrics, as ``name`` -> value, once ``until`` is among them."""
+    node = ray.nodes()[0]
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    end, ours = time.monotonic() + seconds, {}
+    while until not in ours and time.monotonic() < end:
+        time.sleep(0.5)
+        text = urlopen(url, timeout=10).read().decode()
+        ours = {
+            match["name"]: float(match["value"])
+            for match in re.finditer(r"^ray_(?P<name>t2i_\w+)\{(?P<labels>.*)\} (?P<value>\S+)$", text, re.MULTILINE)
+            if 'run="tiny/prior"' in match["labels"] and 'task="PriorTask"' in match["labels"]
+        }
+    return ours
+
+
+@pytest.mark.ray
+def test_prometheus_reads_the_newest_values_from_ray(worker) -> None:
+    found = scrape(until="t2i_train_checkpoint_timestamp_seconds")
+    assert time.time() - found.pop("t2i_train_checkpoint_timestamp_seconds") < 120
+    assert found == {
+        "t2i_train_step": 8.0,
+        "t2i_train_loss": 1.0,
+        "t2i_train_nats_per_text_token": 2.5,
+        "t2i_train_mfu": 0.3,
+        "t2i_validation_perplexity": 53.0,
+        "t2i_train_warnings_total": 1.0,
+    }
+
+
+def test_the_dashboard_asks_for_what_is_exported() -> None:
+    known = {f"ray_t2i_train_{name}" for name in TRAINING} | {f"ray_t2i_validation_{name}" for name in VALIDATION}
+    known |= {f"ray_t2i_train_{name}" for name in ("step", "checkpoint_timestamp_seconds", "warnings_total")}
+    dashboard = json.loads(DASHBOARD.read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = {name for query in queries for name in re.findall(r"\bray_t2i_\w+", query)}
+    assert asked <= known
+    assert {f"ray_t2i_train_{name}" for name in ("loss", "gradient_norm", "mfu", "scale_min", "scale_max")} <= asked
+    assert all('run=~"$run"' in query for query in queries)
+    assert {variable["name"] for variable in dashboard["templating"]["list"]} == {"datasource", *LABELS}
+
+
+def test_the_dashboard_s_panels_stand_side_by_side() -> None:
+    cells = [
+        (x, y)
+        for panel in json.loads(DASHBOARD.read_text())["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
