@@ -18,6 +18,7 @@ from pathlib import Path
 
 from models.checkpoint import CONFIG, load_config_file
 from models.prior import PriorConfig
+from models.run_layout import RunLayout
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
@@ -29,7 +30,7 @@ from t2i.evaluate.figures import all_figures
 from t2i.evaluate.gallery import cards, choose, sheet_rows
 from t2i.evaluate.pipeline import extract_features, generate_candidates, measure_joint_elb
 from t2i.evaluate.report import protocol
-from t2i.evaluate.work_list import MODELS, choose_captions, make_work_list, run_models, write_work_list
+from t2i.evaluate.work_list import choose_captions, make_work_list, run_models, write_work_list
 from t2i.metrics.clip_score import expected_best_of
 from t2i.metrics.features import extractor_protocol
 
@@ -51,7 +52,7 @@ def main(config: CocoEval) -> None:
 def check(config: CocoEval) -> None:
     """Refuse what would fail after hours of drawing."""
     if config.pruning.prunes:
-        prior: PriorConfig = load_config_file(Path(config.run) / MODELS["prior"] / CONFIG, PriorConfig)
+        prior: PriorConfig = load_config_file(Path(RunLayout(config.run).prior) / CONFIG, PriorConfig)
         config.pruning.check((prior.grid_height, prior.grid_width))
     extractor_protocol(config.extractor)
     for source in [s.source for s in config.sets if s.images] + ([config.floor] if config.floor else []):

@@ -18,6 +18,7 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from models.precision import DTYPE_MEANING, check_dtype
 from models.presets import get_preset
+from models.run_layout import RunLayout
 from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
@@ -48,7 +49,7 @@ class EncodeImagesConfig:
 def main(config: EncodeImagesConfig) -> None:
     check_dtype(dtype(config))
     config.data.check()
-    model_dir = absolute(f"{config.run}/dvae/model")
+    model_dir = absolute(RunLayout(config.run).dvae)
     dvae = describe_dvae(model_dir, get_preset(config.preset).image_size) | {"dtype": dtype(config)}
     start_ray(config.ray)
     for split, source in {"train": config.data.train, "val": config.data.val}.items():

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from models.checkpoint import copy_model
 from models.precision import DTYPES, check_dtype
+from models.run_layout import RunLayout
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.config import run_job
 from t2i.storage import fetch_directory
-
-MODELS = ("dvae/model", "prior/model", "clip/model")
 
 
 @dataclass
@@ -37,9 +36,10 @@ class ExportModels:
 
 def main(config: ExportModels) -> None:
     out = Path(config.out)
-    CaptionTokenizer.load(fetch_directory(f"{config.run}/tokenizer")).save(out / "tokenizer")
-    for name in MODELS:
-        copy_model(fetch_directory(f"{config.run}/{name}"), out / name, DTYPES[config.dtype])
+    source, target = RunLayout(config.run).models, RunLayout(out).models
+    CaptionTokenizer.load(fetch_directory(source.pop("tokenizer"))).save(target["tokenizer"])
+    for name, directory in source.items():
+        copy_model(fetch_directory(directory), Path(target[name]), DTYPES[config.dtype])
     sizes = {str(file.relative_to(out)): file.stat().st_size for file in sorted(out.rglob("*")) if file.is_file()}
     for name, size in sizes.items():
         print(f"{size / 1e6:8.2f} MB  {name}")

@@ -22,7 +22,8 @@ from models.settings import setting
 from t2i.config import run_job
 from t2i.contact_sheet import SheetRow, contact_sheet
 from t2i.data.transforms import ImageError, decode_image
-from t2i.engine import GenerationResult, PruningParams, SamplingParams, TextToImage, TokenProgress, rows_to_keep
+from t2i.engine import GenerationResult, PruningParams, TextToImage, TokenProgress, rows_to_keep
+from t2i.sampling import SamplingParams
 
 
 @dataclass

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from models.checkpoint import save_model
 from models.dvae.released import from_released
+from models.run_layout import RunLayout
 from models.settings import setting
 from t2i.config import run_job
 
@@ -29,7 +30,7 @@ class ImportDVAE:
 
 def main(config: ImportDVAE) -> None:
     model = from_released(Path(config.encoder), Path(config.decoder))
-    print(save_model(f"{config.run}/dvae/model", model))
+    print(save_model(RunLayout(config.run).dvae, model))
 
 
 if __name__ == "__main__":

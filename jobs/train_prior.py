@@ -16,6 +16,7 @@ from ray.data import Dataset
 
 from models.manifest import model_hash
 from models.presets import get_preset
+from models.run_layout import RunLayout
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
@@ -43,14 +44,15 @@ class TrainPrior:
 
 def main(config: TrainPrior) -> None:
     run = absolute(config.run)
-    task = PriorTask(config.task, f"{run}/tokenizer", f"{run}/dvae/model")
+    layout = RunLayout(run)
+    task = PriorTask(config.task, layout.tokenizer, layout.dvae)
     print_result(fit(task, lambda: read(config), config.train, f"{run}/prior", inputs(run)))
 
 
 def inputs(run: str) -> dict[str, Any]:
     """What the image tokens were made of, and which tokenizer reads the captions."""
     tokens = {split: verify_shards(f"{run}/tokens/{split}").metadata for split in ("train", "val")}
-    return {"tokens": tokens, "tokenizer": model_hash(fetch_directory(f"{run}/tokenizer"))}
+    return {"tokens": tokens, "tokenizer": model_hash(fetch_directory(RunLayout(run).tokenizer))}
 
 
 def read(config: TrainPrior) -> tuple[TokenShards, Dataset]:

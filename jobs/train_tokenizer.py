@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models.presets import get_preset
+from models.run_layout import RunLayout
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.cluster import RayConfig, start_ray
@@ -44,7 +45,7 @@ class TrainTokenizer:
 
 def main(config: TrainTokenizer) -> None:
     check_pairs(config.source)
-    directory = RunDirectory(f"{config.run}/tokenizer")
+    directory = RunDirectory(RunLayout(config.run).tokenizer)
     directory.claim({"source": asdict(config.source), "vocabulary": config.vocabulary})
     if directory.begun:
         print(f"{directory.uri}: already complete", flush=True)

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from models.errors import UserError
+from models.files import TEMPORARY, write_whole
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -34,11 +35,9 @@ def write_manifest(directory: Path, rank: int = 0, world: int = 1) -> None:
     files = {
         file.name: file_hash(file)
         for file in sorted(directory.iterdir())
-        if file.is_file() and not is_manifest(file.name.removeprefix("."))
+        if file.is_file() and not is_manifest(file.name) and file.suffix != TEMPORARY
     }
-    temporary = directory / f".{manifest}"
-    temporary.write_text(json.dumps({"files": files}, indent=2))
-    temporary.rename(directory / manifest)
+    write_whole(directory / manifest, json.dumps({"files": files}, indent=2).encode())
 
 
 def is_manifest(name: str) -> bool:

@@ -18,6 +18,7 @@ from models.precision import DTYPES, PRIOR_DTYPES
 from models.presets import get_preset
 from models.prior import Prior, PriorConfig, text_tensor
 from models.reranker import CLIPConfig, CLIPReranker
+from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.data.transforms import decode_image
 
@@ -53,8 +54,8 @@ def trained_models(run: str, preset: str, count: int) -> None:
     images = to_float(np.stack([decode_image(data, side) for data in rows["image"].to_pylist()]))
     captions = [captions[0] for captions in rows["captions"].to_pylist()]
     directory = Path(run)
-    dvaes = {d: load_model(DVAE, DVAEConfig, directory / "dvae" / "model", dtype=d) for d in DTYPES}
-    clips = {d: load_model(CLIPReranker, CLIPConfig, directory / "clip" / "model", dtype=d) for d in DTYPES}
+    dvaes = {d: load_model(DVAE, DVAEConfig, RunLayout(directory).dvae, dtype=d) for d in DTYPES}
+    clips = {d: load_model(CLIPReranker, CLIPConfig, RunLayout(directory).clip, dtype=d) for d in DTYPES}
     print(f"\n## What bfloat16 changes in the trained run {directory.name}: {len(images)} held-out images of {side} px")
     compare_dvaes(dvaes, images)
     scores = {d: clip.encode_captions(captions) @ clip.encode_images(images).T for d, clip in clips.items()}

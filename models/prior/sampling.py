@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.hashing import GOLDEN, splitmix64
 from models.prior.decoding.kernels import kernels
 
 GROUP = 64
 """Tokens that are weighed together first."""
 
 MIN_TEMPERATURE = 1e-6
-_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer: splitmix64's increment
 
 
 def sample(logits: Tensor, keys: Tensor, positions: Tensor, temperatures: Tensor) -> Tensor:
@@ -63,24 +63,12 @@ def apply_top_k_top_p(logits: Tensor, temperatures: Tensor, top_k: Tensor, top_p
 
 def noise_keys(seeds: Tensor, candidates: Tensor) -> Tensor:
     """What the noise of each candidate's whole stream is known by: int64 [S] x 2 -> int64 [S]."""
-    return _mix(_mix(seeds) + candidates)
+    return splitmix64(splitmix64(seeds) + candidates)
 
 
 def gumbel_noise(keys: Tensor, positions: Tensor, size: int) -> Tensor:
     """Counter-based standard Gumbel noise of each key at a position, float32 [S, size]."""
     counter = torch.arange(1, size + 1, device=keys.device)
-    bits = _mix(_mix(keys + positions)[:, None] + counter * _GOLDEN)
+    bits = splitmix64(splitmix64(keys + positions)[:, None] + counter * GOLDEN)
     uniform = ((bits >> 41) & 0x7FFFFF).float().add(0.5).mul(2**-23)  # exact, and never 0 or 1
     return -torch.log(-torch.log1p(-uniform))
-
-
-def _mix(x: Tensor) -> Tensor:
-    """splitmix64's finaliser on int64 (wrapping); a bijection that flips about half of the bits."""
-    x = (x ^ _shift(x, 30)) * -4658895280553007687
-    x = (x ^ _shift(x, 27)) * -7723592293110705685
-    return x ^ _shift(x, 31)
-
-
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical (zero-filling) right shift of int64."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -11,7 +11,8 @@ import torch
 from models.dvae.loss import kl_to_uniform
 from models.prior import Prior, PriorConfig, text_tensor
 from models.prior.masks import image_mask, layer_kind
-from t2i.engine import Engine, Request, SamplingParams
+from t2i.engine import Engine, Request
+from t2i.sampling import SamplingParams
 
 CONFIG = PriorConfig(
     layers=3, heads=2, head_width=8, text_length=5, text_vocabulary=40, grid_height=4, grid_width=4, codebook_size=16

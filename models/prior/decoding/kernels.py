@@ -6,11 +6,12 @@ import ctypes
 import hashlib
 import os
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from models.files import replacing
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ["-O3", "-march=native", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
@@ -42,11 +43,8 @@ def kernels(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 def build(command: list[str], path: Path) -> None:
     """Compile the source into ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        made = Path(scratch) / path.name
-        subprocess.run([*command, "-o", str(made), str(SOURCE), "-lm"], check=True, capture_output=True)
-        made.replace(path)
+    with replacing(path) as temporary:
+        subprocess.run([*command, "-o", str(temporary), str(SOURCE), "-lm"], check=True, capture_output=True)
 
 
 def declare(library: ctypes.CDLL) -> None:

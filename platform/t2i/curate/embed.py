@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from models.checkpoint import load_model
+from models.devices import default_device
 from models.images import to_float
 from models.reranker import CLIPConfig, CLIPReranker
 from t2i.data.tensors import column_array, tensor_column
@@ -21,7 +21,7 @@ class EmbedImages:
     """
 
     def __init__(self, model_dir: str) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = default_device()
         self.clip = load_model(CLIPReranker, CLIPConfig, fetch_directory(model_dir), self.device)
 
     def __call__(self, table: pa.Table) -> pa.Table:

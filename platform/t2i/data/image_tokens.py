@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from models.checkpoint import CONFIG, load_config_file, load_model
+from models.devices import default_device
 from models.dvae import DVAE, DVAEConfig
 from models.manifest import model_hash
 from t2i.data.tensors import column_array, tensor_column
@@ -22,7 +23,7 @@ class TokenizeImages:
     """
 
     def __init__(self, model_dir: str, dtype: str = "float32") -> None:
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = default_device()
         self._dvae = load_model(DVAE, DVAEConfig, fetch_directory(model_dir), self._device, dtype)
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -8,8 +8,6 @@ from t2i.engine.request import (
     CompletedRows,
     FinishedCandidate,
     Request,
-    RequestError,
-    SamplingParams,
     StepResult,
     TokenProgress,
     rows_to_keep,

@@ -7,9 +7,10 @@ from collections.abc import Collection
 from typing import TypeVar
 
 from models.prior import Prior
-from t2i.engine.request import CompletedRows, FinishedCandidate, Request, RequestError, StepResult, TokenProgress
+from t2i.engine.request import CompletedRows, FinishedCandidate, Request, StepResult, TokenProgress
 from t2i.engine.runner import Runner
 from t2i.engine.scheduler import RunningCandidate, Scheduler
+from t2i.sampling import RequestError
 
 MadeT = TypeVar("MadeT", FinishedCandidate, CompletedRows)
 

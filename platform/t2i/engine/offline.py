@@ -10,7 +10,8 @@ import numpy as np
 
 from t2i.engine.engine import Engine
 from t2i.engine.pruning import Pruner
-from t2i.engine.request import Request, RequestError, StepResult, TokenProgress
+from t2i.engine.request import Request, StepResult, TokenProgress
+from t2i.sampling import RequestError
 
 
 @dataclass(frozen=True)

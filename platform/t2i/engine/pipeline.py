@@ -11,17 +11,20 @@ import numpy as np
 import torch
 
 from models.checkpoint import load_model
+from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
 from models.dvae.dvae import NEUTRAL
 from models.images import to_float, to_uint8
 from models.precision import companion_dtype
 from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker, Ranking, rank
+from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.engine.engine import Engine
 from t2i.engine.offline import OfflineRun, SampledCandidates
 from t2i.engine.pruning import Pruner, PruningParams
-from t2i.engine.request import Request, SamplingParams, TokenProgress
+from t2i.engine.request import Request, TokenProgress
+from t2i.sampling import SamplingParams
 
 RANK_BATCH = 64
 """Images that CLIP encodes at once."""
@@ -69,7 +72,7 @@ class TextToImage:
         dtype: str = "float32",
         compile: bool = False,
     ) -> TextToImage:
-        """Load the models under ``run`` (``tokenizer``, ``prior/model``, ``dvae/model``, ``clip/model``).
+        """Load the models of a run directory (see models.run_layout).
 
         With ``compile`` the prior's decoding step is compiled before this returns.
 
@@ -77,12 +80,11 @@ class TextToImage:
             CheckpointError: one is missing, incomplete or damaged.
             UserError: there is no such ``dtype`` (see models.precision).
         """
-        run = Path(run)
-        tokenizer = CaptionTokenizer.load(run / "tokenizer")
-        prior = load_model(Prior, PriorConfig, run / "prior" / "model", device, dtype)
-        dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model", device, companion_dtype(dtype))
-        clip = run / "clip" / "model"
-        reranker = load_model(CLIPReranker, CLIPConfig, clip, device, companion_dtype(dtype)) if rerank else None
+        layout, other = RunLayout(run), companion_dtype(dtype)
+        tokenizer = CaptionTokenizer.load(layout.tokenizer)
+        prior = load_model(Prior, PriorConfig, layout.prior, device, dtype)
+        dvae = load_model(DVAE, DVAEConfig, layout.dvae, device, other)
+        reranker = load_model(CLIPReranker, CLIPConfig, layout.clip, device, other) if rerank else None
         made = cls(tokenizer, prior, dvae, reranker, slots)
         if compile:
             made.engine.compile()
@@ -149,7 +151,7 @@ class TextToImage:
     @torch.inference_mode()
     def encode_rows(self, image: np.ndarray, rows: int) -> list[int]:
         """The top ``rows`` rows of image tokens of uint8 [H, W, 3], of the dVAE's image size, to continue from."""
-        device = next(self.dvae.parameters()).device
+        device = device_of(self.dvae)
         return self.dvae.encode(to_float(image[None]).to(device))[0, : rows * self.grid[1]].tolist()
 
     @torch.inference_mode()
@@ -203,7 +205,7 @@ class TextToImage:
         return Pruner(pruning, {request.id: request.candidates for request in requests}, self.grid[1], judge)
 
     def _on_device(self, image_tokens: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(image_tokens.astype(np.int64)).to(next(self.dvae.parameters()).device)
+        return torch.from_numpy(image_tokens.astype(np.int64)).to(device_of(self.dvae))
 
     def _generation(self, caption: str, truncated: bool, drawn: SampledCandidates) -> GenerationResult:
         images = self.decode(drawn.image_tokens)

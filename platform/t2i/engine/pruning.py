@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.settings import setting
-from t2i.engine.request import CompletedRows, RequestError
+from t2i.engine.request import CompletedRows
+from t2i.sampling import RequestError
 
 Judge = Callable[[str, np.ndarray], np.ndarray]
 """(request id, image tokens int32 [n, r * w] of the first r rows) -> scores [n], the higher the better."""

@@ -10,7 +10,8 @@ from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from t2i.engine.request import Request, RequestError, TokenProgress
+from t2i.engine.request import Request, TokenProgress
+from t2i.sampling import RequestError
 
 UNCONDITIONAL: tuple[int, ...] = ()
 """The text that guides: none."""

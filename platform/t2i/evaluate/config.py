@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 from t2i.data import SourceConfig
-from t2i.engine import PruningParams, SamplingParams
+from t2i.engine import PruningParams
 from t2i.metrics.features import ExtractorConfig
+from t2i.sampling import SamplingParams
 
 EMOJI = "jobs/datasets/emoji64"
 MIN_IMAGES = 20

@@ -9,12 +9,13 @@ import numpy as np
 
 from t2i.evaluate.candidates import Candidates
 from t2i.evaluate.feature_sets import FeatureSet
-from t2i.metrics.clip_score import clip_score, cosine, retrieval_recall
+from t2i.metrics.clip_score import clip_score, cosine
 from t2i.metrics.features import ExtractorProtocol
 from t2i.metrics.fid import frechet_distance
 from t2i.metrics.inception_score import inception_score
 from t2i.metrics.kid import kernel_distance
 from t2i.metrics.precision_recall import precision_recall
+from t2i.metrics.retrieval import recall_at, retrieval_ranks
 
 SUBJECTS = {
     "best": "Drawn: best by CLIP",
@@ -114,8 +115,9 @@ def _caption_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> 
     for metric, values in {"clip_score": scores, "clip_cosine": similarity}.items():
         error = float(values.std() / n**0.5)
         yield Figure(metric, subject, "captions", float(values.mean()), error, n, n)
+    ranks = retrieval_ranks(images, captions)
     for k in (1, 10):
-        recall = retrieval_recall(images, captions, k)
+        recall = recall_at(ranks, k)
         yield Figure(f"clip_r@{k}", subject, "captions", recall, None, n, n, details={"chance": min(1.0, k / n)})
 
 

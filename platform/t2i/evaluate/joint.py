@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from models.checkpoint import load_model
+from models.devices import default_device
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float
 from models.joint import bits_per_dimension, joint_elb
 from models.prior import Prior, PriorConfig, text_tensor
+from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.data.tensors import column_array
 from t2i.evaluate.figures import Figure
-from t2i.evaluate.stages import device
-from t2i.evaluate.work_list import MODELS, derived_seed
+from t2i.evaluate.work_list import derived_seed
 
 TERMS = ("total", "reconstruction", "image_tokens", "text_tokens", "entropy")
 
@@ -28,18 +28,18 @@ class MeasureJointELB:
 
     def __init__(self, run: str, seed: int) -> None:
         self.seed = seed
-        self.tokenizer = CaptionTokenizer.load(Path(run) / MODELS["tokenizer"])
-        self.dvae = load_model(DVAE, DVAEConfig, Path(run) / MODELS["dvae"], device())
-        self.prior = load_model(Prior, PriorConfig, Path(run) / MODELS["prior"], device())
+        self.tokenizer = CaptionTokenizer.load(RunLayout(run).tokenizer)
+        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(run).dvae, default_device())
+        self.prior = load_model(Prior, PriorConfig, RunLayout(run).prior, default_device())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
         layout = self.prior.layout
         captions = [captions[0] for captions in table["captions"].to_pylist()]
         encoded = self.tokenizer.encode_batch(captions, layout.text_length)
-        text = text_tensor([caption.ids for caption in encoded], layout).to(device())
-        noise = torch.Generator(device()).manual_seed(derived_seed(self.seed, "\n".join(ids)))
-        bound = joint_elb(self.dvae, self.prior, to_float(pixels).to(device()), text, noise)
+        text = text_tensor([caption.ids for caption in encoded], layout).to(default_device())
+        noise = torch.Generator(default_device()).manual_seed(derived_seed(self.seed, "\n".join(ids)))
+        bound = joint_elb(self.dvae, self.prior, to_float(pixels).to(default_device()), text, noise)
         bits = {term: bits_per_dimension(getattr(bound, term), pixels[0].size).cpu().numpy() for term in TERMS}
         return pa.table({"id": ids} | bits)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,15 +10,18 @@ import pyarrow.compute as pc
 import torch
 
 from models.checkpoint import load_model
+from models.devices import default_device
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
 from models.reranker import CLIPConfig, CLIPReranker, rank
+from models.run_layout import RunLayout
 from t2i.data.tensors import column_array, tensor_column
-from t2i.engine import PruningParams, Request, SamplingParams, TextToImage
+from t2i.engine import PruningParams, Request, TextToImage
 from t2i.evaluate.candidates import SCHEMA, from_png, store_candidates, to_png
-from t2i.evaluate.work_list import MODELS, derived_seed
+from t2i.evaluate.work_list import derived_seed
 from t2i.metrics.blur import gaussian_blur
 from t2i.metrics.features import ExtractorConfig, load_extractor
+from t2i.sampling import SamplingParams
 
 
 class Generate:
@@ -40,7 +42,7 @@ class Generate:
     ) -> None:
         self.candidates, self.sampling, self.pruning = candidates, sampling, pruning
         rerank = pruning is not None and pruning.prunes
-        self.text_to_image = TextToImage.load(run, slots, device(), rerank, dtype, compile)
+        self.text_to_image = TextToImage.load(run, slots, default_device(), rerank, dtype, compile)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         model = self.text_to_image
@@ -99,15 +101,15 @@ class MakeControls:
 
     def __init__(self, run: str, seed: int, dtype: str = "float32") -> None:
         self.seed = seed
-        self.dvae = load_model(DVAE, DVAEConfig, Path(run) / MODELS["dvae"], device(), dtype)
+        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(run).dvae, default_device(), dtype)
 
     @torch.inference_mode()
     def __call__(self, table: pa.Table) -> pa.Table:
         pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
-        image_tokens = self.dvae.encode(to_float(pixels).to(device()))
+        image_tokens = self.dvae.encode(to_float(pixels).to(default_device()))
         random_tokens = np.stack([self._random_tokens(id, image_tokens.shape[1]) for id in ids])
         reconstructions = to_uint8(self.dvae.decode(image_tokens))
-        noise = to_uint8(self.dvae.decode(torch.from_numpy(random_tokens).to(device())))
+        noise = to_uint8(self.dvae.decode(torch.from_numpy(random_tokens).to(default_device())))
         sets = {"real": pixels, "reconstruction": reconstructions, "random_tokens": noise}
         return pa.concat_tables([image_rows(name, ids, images) for name, images in sets.items()])
 
@@ -131,7 +133,7 @@ class ExtractFeatures:
         dtype: str = "float32",
     ) -> None:
         self.radii, self.shown = radii, shown
-        self.extractor = load_extractor(extractor, device())
+        self.extractor = load_extractor(extractor, default_device())
         self.reranker = _load_reranker(run, dtype)
 
     @torch.inference_mode()
@@ -139,7 +141,7 @@ class ExtractFeatures:
         pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
         extracted = [self.extractor(gaussian_blur(pixels, radius)) for radius in self.radii]
         tensors = {
-            "clip": self.reranker.encode_images(to_float(pixels).to(device())).float().cpu().numpy(),
+            "clip": self.reranker.encode_images(to_float(pixels).to(default_device())).float().cpu().numpy(),
             "features": np.stack([part.features for part in extracted], axis=1),
             "logits": np.stack([part.logits for part in extracted], axis=1),
         }
@@ -180,9 +182,4 @@ def image_rows(name: str, ids: Sequence[str], pixels: np.ndarray) -> pa.Table:
 
 
 def _load_reranker(run: str, dtype: str) -> CLIPReranker:
-    return load_model(CLIPReranker, CLIPConfig, Path(run) / MODELS["clip"], device(), dtype)
-
-
-def device() -> str:
-    """The GPU of this actor, or its CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return load_model(CLIPReranker, CLIPConfig, RunLayout(run).clip, default_device(), dtype)

@@ -12,12 +12,12 @@ import numpy as np
 
 from models.errors import UserError
 from models.manifest import model_hash
+from models.run_layout import RunLayout
 from t2i.data import Caption, read_captions
 from t2i.evaluate.config import MIN_IMAGES, CaptionSet, EvaluateConfig
 from t2i.storage import filesystem_for, write_file
 
 FILE = "manifest.json"
-MODELS = {"tokenizer": "tokenizer", "dvae": "dvae/model", "prior": "prior/model", "clip": "clip/model"}
 
 
 class TooFewCaptions(UserError):
@@ -101,7 +101,7 @@ def run_models(run: str | Path) -> dict[str, str]:
     Raises:
         CheckpointError: one is missing, incomplete or damaged.
     """
-    return {name: model_hash(Path(run) / directory) for name, directory in MODELS.items()}
+    return {name: model_hash(directory) for name, directory in RunLayout(run).models.items()}
 
 
 def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Caption]:

@@ -19,13 +19,6 @@ def clip_score(image_features: np.ndarray, caption_features: np.ndarray) -> np.n
     return 2.5 * cosine(image_features, caption_features).clip(min=0)
 
 
-def retrieval_recall(image_features: np.ndarray, caption_features: np.ndarray, k: int) -> float:
-    """Fraction of images whose own caption (same row) is among the k best of all n; chance is k / n."""
-    similarity = image_features @ caption_features.T
-    better = (similarity > np.diag(similarity)[:, None]).sum(axis=1)
-    return float((better < k).mean())
-
-
 def expected_best_of(scores: np.ndarray) -> np.ndarray:
     """Scores [captions, n] -> the mean best score of k random candidates of a caption, k = 1..n: [n].
 

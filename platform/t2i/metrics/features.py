@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.devices import device_of
 from models.features import EFFICIENTNET_MEAN_STD, efficientnet_lite0_file, packaged_efficientnet_lite0
 from models.manifest import file_hash
 from models.settings import setting
@@ -77,7 +78,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> ImageFeatures:
-        device = next(self._network.parameters()).device
+        device = device_of(self._network)
         prepared = self._prepare(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
         features, logits = self._network(prepared)
         return ImageFeatures(features.float().cpu().numpy(), logits.float().cpu().numpy())

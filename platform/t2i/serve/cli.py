@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tqdm import tqdm
 
 from models.errors import UserError
+from models.files import write_whole
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
+from t2i.sampling import SamplingParams
 from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, GenerateOptions, GenerationProgress, Summary
 from t2i.serve.config import ServeConfig, check_run
 
@@ -57,10 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-k", "--keep", type=int, default=1, help="best ones to keep")
     command.add_argument("--out", type=Path, default=Path("."), help="directory for the images")
     command.add_argument("--seed", type=int, help="repeat the images of this seed")
-    command.add_argument("--temperature", type=float, default=1.0, help="0 always takes the likeliest token")
-    command.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest tokens; 0: from all")
-    command.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens that reach p")
-    command.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance; 1: none")
+    for field in fields(SamplingParams):
+        option = f"--{field.name.replace('_', '-')}"
+        command.add_argument(option, type=type(field.default), default=field.default, help=field.metadata["help"])
     command.add_argument("--image", type=Path, help="an image whose top the drawings continue")
     command.add_argument("--image-rows", type=int, help="rows of its tokens to keep; by default 15 of 32")
     command.add_argument("--format", choices=FORMATS, default="png")
@@ -87,7 +87,7 @@ def _serve(options: argparse.Namespace) -> None:
 
     start_ray(config.ray)
     with running_service(config) as address:
-        _write_whole(Path(config.run) / "serve" / "address", address.encode())
+        _write(Path(config.run) / "serve" / "address", address.encode())
         print(f"serving {config.run} on {address}", flush=True)
         _wait_for_signal()
 
@@ -97,7 +97,7 @@ def _generate(options: argparse.Namespace) -> None:
         answer = _ask(client, options)
     for rank, image in enumerate(answer.images):
         path = options.out / f"{rank:03d}.{image.format}"
-        _write_whole(path, image.data)
+        _write(path, image.data)
         print(f"{path}  score {image.score:.3f}  candidate {image.candidate}")
     note = ", the caption's end was cut off" if answer.summary.caption_truncated else ""
     print(f"seed {answer.summary.seed}, {answer.summary.tokens_spent} image tokens{note}")
@@ -108,14 +108,11 @@ def _ask(client: Client, options: argparse.Namespace) -> Answer:
         "candidates": options.candidates,
         "keep": options.keep,
         "seed": options.seed,
-        "temperature": options.temperature,
-        "top_k": options.top_k,
-        "top_p": options.top_p,
-        "guidance": options.guidance,
         "image": _read(options.image) if options.image else None,
         "image_rows": options.image_rows,
         "format": options.format,
     }
+    wanted.update({field.name: getattr(options, field.name) for field in fields(SamplingParams)})  # type: ignore[typeddict-item]
     if not options.stream:
         return client.generate(options.caption, **wanted)
     images = []
@@ -153,13 +150,9 @@ def _check_port(host: str, port: int) -> None:
         raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port, or 0.") from error
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is never seen half-written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _write(path: Path, data: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): choose another --out.") from error
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import grpc
 from google.rpc import error_details_pb2
@@ -19,6 +19,7 @@ from PIL import Image
 from models.errors import UserError
 from t2i.protos.v1 import generation_pb2 as pb
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+from t2i.sampling import SamplingOptions
 
 FORMATS = {"png": pb.IMAGE_FORMAT_PNG, "jpeg": pb.IMAGE_FORMAT_JPEG, "webp": pb.IMAGE_FORMAT_WEBP}
 RETRIES = {
@@ -98,7 +99,7 @@ class Answer:
     summary: Summary
 
 
-class GenerateOptions(TypedDict, total=False):
+class GenerateOptions(SamplingOptions, total=False):
     """What may be asked of a service beside the caption; see ``GenerateRequest`` for the defaults.
 
     ``image`` is an encoded image whose top ``image_rows`` rows of tokens every drawing continues; ``format`` is png,
@@ -108,10 +109,6 @@ class GenerateOptions(TypedDict, total=False):
     candidates: int
     keep: int
     seed: int | None
-    temperature: float
-    top_k: int
-    top_p: float
-    guidance: float
     image: bytes | None
     image_rows: int | None
     format: str

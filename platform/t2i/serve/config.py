@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 from models.errors import UserError
 from models.manifest import MANIFEST
 from models.precision import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
+from models.run_layout import RunLayout
 from models.settings import setting
-
-MODELS = ("tokenizer", "prior/model", "dvae/model", "clip/model")
 
 
 @dataclass
@@ -110,6 +109,6 @@ def check_run(run: str) -> None:
     Raises:
         UserError: one sentence that names it.
     """
-    missing = [name for name in MODELS if not (Path(run) / name / MANIFEST).is_file()]
-    if missing:
-        raise UserError(f"{run} has no {missing[0]}: train it, or name another run directory.")
+    for name, directory in RunLayout(run).models.items():
+        if not Path(directory, MANIFEST).is_file():
+            raise UserError(f"{run} has no {name}: train it, or name another run directory.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from models.files import replacing as replacing_file
 from t2i.storage.retry import TruncatedRead, with_retries
 
 CHUNK_BYTES = 16 << 20
@@ -47,14 +47,8 @@ def replacing(filesystem: pafs.FileSystem, path: str) -> Iterator[pa.NativeFile]
 
 @contextmanager
 def _writing_locally(filesystem: pafs.LocalFileSystem, path: str) -> Iterator[pa.NativeFile]:
-    part = Path(f"{path}.{uuid.uuid4().hex[:8]}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with filesystem.open_output_stream(str(part)) as file:
-            yield file
-        filesystem.move(str(part), path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing_file(Path(path)) as temporary, filesystem.open_output_stream(str(temporary)) as file:
+        yield file
 
 
 def upload(file: Path, filesystem: pafs.FileSystem, path: str) -> str:

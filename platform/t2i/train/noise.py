@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-GOLDEN = 0x9E3779B97F4A7C15
+from models.hashing import GOLDEN, splitmix64
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,6 @@ class Noise:
         return [torch.Generator(device).manual_seed(int(seed >> np.uint64(1))) for seed in self._mixed(stream)]
 
     def _mixed(self, stream: int) -> np.ndarray:
-        """The seeds of a stream, by one round of splitmix64 (Steele et al. 2014)."""
-        x = self.seeds + np.uint64(GOLDEN * (stream + 1) % 2**64)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+        """The seeds of a stream, uint64 [B]."""
+        offset = (GOLDEN * (stream + 1) + 2**63) % 2**64 - 2**63  # wrapped to int64
+        return splitmix64(self.seeds.view(np.int64) + np.int64(offset)).view(np.uint64)

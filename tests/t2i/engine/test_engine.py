@@ -12,7 +12,8 @@ import torch
 
 from models.prior import Prior, text_tensor
 from models.prior.sampling import apply_top_k_top_p, noise_keys, sample
-from t2i.engine import Engine, Request, RequestError, SamplingParams, TokenProgress, rows_to_keep
+from t2i.engine import Engine, Request, TokenProgress, rows_to_keep
+from t2i.sampling import RequestError, SamplingParams
 
 from .conftest import CONFIG, run
 

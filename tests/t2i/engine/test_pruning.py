@@ -19,10 +19,10 @@ from t2i.engine import (
     PruningParams,
     Request,
     SampledCandidates,
-    SamplingParams,
     TextToImage,
     TokenProgress,
 )
+from t2i.sampling import SamplingParams
 
 N, WIDTH = 12, 4
 REQUESTS = [

@@ -10,7 +10,8 @@ import torch
 
 from models.prior import Prior, PriorConfig
 from models.prior.decoding.packed import PackedLinear
-from t2i.engine import Engine, Request, SamplingParams
+from t2i.engine import Engine, Request
+from t2i.sampling import SamplingParams
 
 from .conftest import CONFIG, random_prior, run
 

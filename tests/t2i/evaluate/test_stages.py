@@ -11,7 +11,7 @@ from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
 from t2i.data import Caption
 from t2i.data.tensors import column_array
-from t2i.engine import PruningParams, SamplingParams, TextToImage
+from t2i.engine import PruningParams, TextToImage
 from t2i.evaluate.candidates import from_png, read_candidates
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.stages import (
@@ -26,6 +26,7 @@ from t2i.evaluate.stages import (
 from t2i.evaluate.work_list import make_work_list
 from t2i.metrics.blur import gaussian_blur
 from t2i.metrics.features import ExtractorConfig, load_extractor
+from t2i.sampling import SamplingParams
 
 WORK = pa.table({"id": ["a", "b"], "caption": ["a red circle", "a blue square"], "seed": [7, 7]})
 

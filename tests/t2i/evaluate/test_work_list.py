@@ -5,7 +5,7 @@ import json
 import pytest
 
 from t2i.data import Caption, SourceConfig
-from t2i.engine import PruningParams, SamplingParams
+from t2i.engine import PruningParams
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.work_list import (
     IncompleteEvaluation,
@@ -17,6 +17,7 @@ from t2i.evaluate.work_list import (
     sample_captions,
     write_work_list,
 )
+from t2i.sampling import SamplingParams
 
 CAPTIONS = [Caption("a", "a red circle"), Caption("b", "a blue square"), Caption("c", "a red circle")]
 MODELS = {"prior": "0123456789ab"}

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from t2i.metrics.clip_score import clip_score, cosine, expected_best_of, retrieval_recall
+from t2i.metrics.clip_score import clip_score, cosine, expected_best_of
 
 
 def test_negative_cosines_are_clipped_sample_by_sample():
@@ -13,12 +13,6 @@ def test_negative_cosines_are_clipped_sample_by_sample():
     captions = np.array([[0.6, 0.8], [-1.0, 0.0]])
     np.testing.assert_allclose(cosine(images, captions), [0.6, -1.0])
     np.testing.assert_allclose(clip_score(images, captions), [1.5, 0.0])
-
-
-def test_retrieval_counts_captions_that_fit_better():
-    captions = np.eye(4)
-    images = np.array([[1, 0, 0, 0], [0.9, 0.1, 0, 0], [0.4, 0.3, 0.2, 0.1], [0, 0, 0, 1.0]])
-    assert [retrieval_recall(images, captions, k) for k in (1, 2, 3)] == [0.5, 0.75, 1.0]
 
 
 def test_expected_best_of_is_the_mean_over_all_subsets():

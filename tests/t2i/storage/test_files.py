@@ -93,12 +93,13 @@ def test_unknown_schemes_and_buckets_are_refused(bucket: str) -> None:
         list_files("s3://no-such-bucket/x", ".tar")
 
 
-def test_a_cut_local_write_leaves_the_old_file(tmp_path: Path) -> None:
-    class Breaking(pafs.LocalFileSystem):  # stands for a writer that dies between writing and renaming
-        def move(self, source: str, target: str) -> None:
-            raise KeyboardInterrupt
+def test_a_cut_local_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(source: Path, target: Path) -> None:  # between writing and renaming
+        raise KeyboardInterrupt
 
     write_file(pafs.LocalFileSystem(), str(tmp_path / "a"), b"old")
+    monkeypatch.setattr(Path, "replace", die)
     with pytest.raises(KeyboardInterrupt):
-        write_file(Breaking(), str(tmp_path / "a"), b"new")
+        write_file(pafs.LocalFileSystem(), str(tmp_path / "a"), b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]

@@ -11,12 +11,14 @@ import torch
 from ray import serve
 
 from models.checkpoint import CONFIG, load_config_file, load_model
+from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
 from models.manifest import model_hash
 from models.prior import PriorConfig
+from models.run_layout import RunLayout
 from t2i.data.transforms import centre_square
-from t2i.engine import RequestError
+from t2i.sampling import RequestError
 from t2i.serve.config import ServeConfig
 from t2i.serve.replicas.messages import DecodedImages, EncodedImages
 
@@ -26,10 +28,10 @@ class DecoderReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         torch.set_num_threads(config.decoder.threads)
-        directory = Path(config.run) / "dvae" / "model"
+        directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)
         self._model = model_hash(directory)
-        prior: PriorConfig = load_config_file(Path(config.run) / "prior" / "model" / CONFIG, PriorConfig)
+        prior: PriorConfig = load_config_file(Path(RunLayout(config.run).prior) / CONFIG, PriorConfig)
         self._image_size = prior.grid_height * self._dvae.config.downsample
         self._batch = config.decode_batch
         # Made here, not as a decorator: that would be one queue, tied to one event loop, for all instances.
@@ -54,7 +56,7 @@ class DecoderReplica:
     @torch.inference_mode()
     def _encode_all(self, images: Sequence[np.ndarray]) -> np.ndarray:
         pixels = np.stack([centre_square(image, self._image_size) for image in images])
-        image_tokens = self._dvae.encode(to_float(pixels).to(next(self._dvae.parameters()).device))
+        image_tokens = self._dvae.encode(to_float(pixels).to(device_of(self._dvae)))
         side = self._image_size // self._dvae.config.downsample
         return image_tokens.unflatten(1, (side, side)).cpu().numpy()
 
@@ -69,6 +71,6 @@ class DecoderReplica:
             rows = [row for row, grid in enumerate(grids) if grid.shape == shape]
             tokens = np.zeros((self._batch, *shape), np.int64)
             tokens[: len(rows)] = [grids[row] for row in rows]
-            batch = torch.from_numpy(tokens).flatten(1).to(next(self._dvae.parameters()).device)
+            batch = torch.from_numpy(tokens).flatten(1).to(device_of(self._dvae))
             images.update(zip(rows, to_uint8(self._dvae.decode(batch, shape)), strict=False))
         return [images[row] for row in range(len(grids))]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t2i.engine import SamplingParams
+from t2i.sampling import SamplingParams
 
 
 @dataclass(frozen=True)

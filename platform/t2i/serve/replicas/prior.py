@@ -6,13 +6,13 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 
 import torch
 
 from models.checkpoint import load_model
 from models.manifest import model_hash
 from models.prior import Prior, PriorConfig
+from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.engine import Engine, Request
 from t2i.serve.config import ServeConfig
@@ -25,9 +25,9 @@ class PriorReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         torch.set_num_threads(config.prior.threads)
-        directory = Path(config.run) / "prior" / "model"
+        directory = RunLayout(config.run).prior
         prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)
-        self._tokenizer = CaptionTokenizer.load(Path(config.run) / "tokenizer")
+        self._tokenizer = CaptionTokenizer.load(RunLayout(config.run).tokenizer)
         self._model = model_hash(directory)
         self._layout = prior.layout
         engine = Engine(prior, config.prior.slots, config.prior.captions)

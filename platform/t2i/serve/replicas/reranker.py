@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from models.checkpoint import load_model
 from models.images import to_float
 from models.manifest import model_hash
 from models.reranker import CLIPConfig, CLIPReranker, rank
+from models.run_layout import RunLayout
 from t2i.serve.config import ServeConfig
 from t2i.serve.replicas.messages import RankedImages
 
@@ -22,7 +22,7 @@ class RerankerReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         torch.set_num_threads(config.reranker.threads)
-        directory = Path(config.run) / "clip" / "model"
+        directory = RunLayout(config.run).clip
         self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)
         self._model = model_hash(directory)
         self._batch = config.rank_batch

@@ -10,8 +10,8 @@ from google.rpc.status_pb2 import Status
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
-from t2i.engine import RequestError
 from t2i.logs import get_logger
+from t2i.sampling import RequestError
 
 logger = get_logger("serve.gateway")
 

@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from t2i.engine import RequestError
 from t2i.protos.v1.generation_pb2 import IMAGE_FORMAT_JPEG, IMAGE_FORMAT_PNG, IMAGE_FORMAT_WEBP, ImageFormat
+from t2i.sampling import RequestError
 
 MAX_PIXELS = 16_000_000
 ENCODINGS = {IMAGE_FORMAT_PNG: "PNG", IMAGE_FORMAT_JPEG: "JPEG", IMAGE_FORMAT_WEBP: "WEBP"}

@@ -9,10 +9,10 @@ from dataclasses import fields
 import numpy as np
 
 from models.captions import CaptionError, check_caption
-from t2i.engine import Request, RequestError, SamplingParams
-from t2i.engine.request import MAX_SEED
+from t2i.engine import Request
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.prior_pb2 import SampleRequest, TokenGrid
+from t2i.sampling import MAX_SEED, RequestError, SamplingParams
 from t2i.serve.replicas.messages import SampleOrder
 
 MAX_GRID_SIDE = 64

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from models.images import to_uint8
+
 
 class TensorBoardTracker:
     """Writes ``logs/`` and ``pictures/`` under a local directory: the Tracker that is always there."""
@@ -57,7 +59,7 @@ class TensorBoardTracker:
 
 def to_pixels(picture: Tensor) -> np.ndarray:
     """Float [3, H, W] in [0, 1] -> uint8 [H, W, 3]."""
-    return picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return to_uint8(picture[None])[0]
 
 
 def picture_file(name: str, step: int) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from models.errors import UserError
@@ -95,11 +94,6 @@ class Task(ABC):
     def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
         """Name -> picture float [3, H, W] in [0, 1], made of the prepared validation columns."""
         return {}
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's weights are."""
-    return next(model.parameters()).device
 
 
 def row_batches(n: int, batch_size: int) -> list[np.ndarray]:

@@ -13,14 +13,16 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.distributed._functional_collectives import all_gather_single
 
+from models.devices import device_of
 from models.images import to_float
 from models.reranker import CLIPConfig, CLIPReranker
 from models.settings import setting
 from t2i.contact_sheet import SheetRow
+from t2i.metrics.retrieval import recall_at, retrieval_ranks
 from t2i.train.noise import Noise
 from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.optim.schedules import cosine_anneal, linear_warmup
-from t2i.train.tasks.base import Batch, Columns, Task, device_of, row_batches
+from t2i.train.tasks.base import Batch, Columns, Task, row_batches
 from t2i.train.tasks.caption_choice import choose_captions, flatten_captions
 from t2i.train.tasks.images import centre_squares
 from t2i.train.tasks.pictures import SHOWN, captioned, evenly
@@ -193,8 +195,7 @@ def pick_outputs(columns: Columns, rows: np.ndarray, mirrored: np.ndarray) -> Te
 
 
 def retrieval(name: str, queries: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Unit-norm [n, E] x 2, pairs in equal rows -> recall at 1 and at 10, and the median rank."""
-    similarity = queries @ targets.T
-    ranks = 1 + (similarity > similarity.diagonal()[:, None]).sum(axis=1)
-    recall = {f"{name}_r{k}": float((ranks <= k).mean()) for k in (1, 10)}
+    """Recall at 1 and at 10, and the median rank, under names that begin with ``name``: unit-norm [n, E] x 2."""
+    ranks = retrieval_ranks(queries, targets)
+    recall = {f"{name}_r{k}": recall_at(ranks, k) for k in (1, 10)}
     return {**recall, f"{name}_median_rank": float(np.median(ranks))}

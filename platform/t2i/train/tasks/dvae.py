@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig, evidence_lower_bound
 from models.dvae.blocks import ResidualBlock
 from models.dvae.dvae import gumbel_softmax, reconstruction
@@ -21,7 +22,7 @@ from t2i.data.packed_images import decode_rows
 from t2i.train.noise import Noise
 from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.optim.schedules import cosine_anneal, linear_warmup
-from t2i.train.tasks.base import Batch, Columns, Task, device_of, row_batches
+from t2i.train.tasks.base import Batch, Columns, Task, row_batches
 from t2i.train.tasks.images import centre_squares
 from t2i.train.tasks.pictures import evenly, grid
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import load_model
+from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.images import to_uint8
@@ -24,7 +25,7 @@ from t2i.storage import fetch_directory
 from t2i.train.noise import Noise
 from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.optim.schedules import cosine_anneal, linear_warmup
-from t2i.train.tasks.base import Batch, Columns, Task, device_of, row_batches
+from t2i.train.tasks.base import Batch, Columns, Task, row_batches
 from t2i.train.tasks.caption_choice import choose_captions, flatten_captions
 from t2i.train.tasks.pictures import SHOWN, captioned, evenly
 

@@ -11,7 +11,8 @@ import pytest
 
 from models.checkpoint import load_model
 from models.prior import Prior, PriorConfig
-from t2i.engine import CompletedRows, Engine, FinishedCandidate, Request, RequestError, TokenProgress
+from t2i.engine import CompletedRows, Engine, FinishedCandidate, Request, TokenProgress
+from t2i.sampling import RequestError
 from t2i.serve.replicas.engine_loop import EngineLoop, EngineStopped
 
 
