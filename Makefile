@@ -8,7 +8,7 @@ RUN ?= models/trained/small
 PORT ?= 50051
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-peers lint type proto bench bench-peers serve clean
+.PHONY: help install demo test test-fast test-peers soak lint type proto bench bench-peers serve clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +24,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 13 minutes)
 	$(BIN)/python jobs/demo.py
 
-test: $(STAMP) ## every test that needs no GPU
-	$(BIN)/pytest -m 'not gpu'
+test: $(STAMP) ## every test that needs no GPU, but the long ones (15 minutes on two cores)
+	$(BIN)/pytest -m 'not gpu and not soak'
 
 test-fast: $(STAMP) ## models, engine, metrics, configuration: seconds
-	$(BIN)/pytest -m 'not gpu and not ray and not slow'
+	$(BIN)/pytest -m 'not gpu and not soak and not ray and not slow'
+
+soak: $(STAMP) ## long crash tests: twenty kills, a lost node
+	$(BIN)/pytest -m 'soak and not gpu'
 
 test-peers: $(PEERS)/.installed ## figures against other implementations (the extra `peers`, in an environment of its own)
 	$(PEERS)/bin/pytest tests/peers
@@ -52,15 +55,15 @@ proto: $(STAMP) ## generate the gRPC code from platform/t2i/protos
 		--grpc_python_out=platform --mypy_out=platform --mypy_grpc_out=platform platform/t2i/protos/v1/*.proto
 
 bench: $(STAMP) ## time the parts side by side on this machine
-	$(BIN)/python jobs/bench_engine.py
-	$(BIN)/python jobs/bench_attention.py
-	$(BIN)/python jobs/bench_stages.py
-	$(BIN)/python jobs/bench_train.py
+	$(BIN)/python jobs/benchmarks/bench_engine.py
+	$(BIN)/python jobs/benchmarks/bench_attention.py
+	$(BIN)/python jobs/benchmarks/bench_stages.py
+	$(BIN)/python jobs/benchmarks/bench_train.py
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
-	$(PEERS)/bin/python jobs/bench_engine.py peers=true
-	$(PEERS)/bin/python jobs/bench_stages.py peers=true
-	$(PEERS)/bin/python jobs/bench_train.py peers=true
+	$(PEERS)/bin/python jobs/benchmarks/bench_engine.py peers=true
+	$(PEERS)/bin/python jobs/benchmarks/bench_stages.py peers=true
+	$(PEERS)/bin/python jobs/benchmarks/bench_train.py peers=true
 
 serve: $(STAMP) ## serve the models of RUN (default: those that come with the code) on 127.0.0.1:PORT (default 50051)
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT)
