@@ -1,4 +1,4 @@
-"""The whole system on the embedded data: train briefly, draw, measure; then serve the models that come with the code.
+"""The whole system: draw with the models that come with the code; train tiny ones, measure them; serve the former.
 
 Run again, it reuses what is finished.
 
@@ -22,6 +22,7 @@ from typing import Any
 
 import coco_eval
 import encode_images
+import generate
 import train_clip
 import train_dvae
 import train_prior
@@ -29,6 +30,7 @@ import train_tokenizer
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config, run_job
+from t2i.sampling import SamplingParams
 from t2i.serve.config import ServeConfig
 from t2i.serve.running import running_service
 
@@ -54,23 +56,38 @@ class Demo:
     preset: str = setting("tiny", "model sizes, and the YAML files of all stages")
     run: str = setting("runs/${preset}", "run directory for everything that is made")
     trained: str = setting("models/trained/small", "models that come with the code, trained for longer, to be served")
-    caption: str = setting("a red heart, flat", "what the service is asked to draw")
+    captions: list[str] = setting(
+        lambda: ["a red heart, flat", "smiling face, Noto emoji style", "a blue circle"],
+        "what the shipped models draw; the service is asked for the first of them",
+    )
     ray: RayConfig = setting(RayConfig, "where to run")
 
 
 def main(config: Demo) -> None:
     begin = time.monotonic()
+    announce(1, f"Draw with {config.trained}, the models that come with the code", begin)
+    drawn = draw(config)
     start_ray(config.ray)
-    for number, (title, job, config_cls, name) in enumerate(STAGES, start=1):
+    for number, (title, job, config_cls, name) in enumerate(STAGES, start=2):
         announce(number, title, begin)
         job(load_config(config_cls, name, [f"preset={config.preset}", f"run={config.run}"]))
-    announce(len(STAGES) + 1, f"Serve {config.trained} over gRPC and ask for images", begin)
+    announce(len(STAGES) + 2, f"Serve {config.trained} over gRPC and ask for images", begin)
     images = ask_a_service(config)
     print(f"\nDone in {clock(begin)}. Look at:")
-    for path in (f"{config.run}/eval/val/contact_sheet.png", f"{config.run}/eval/report.html", f"{images}/"):
+    for path in (drawn, f"{config.run}/eval/val/contact_sheet.png", f"{config.run}/eval/report.html", f"{images}/"):
         print(f"  {path}")
     print(f"Serve it yourself: make serve RUN={config.trained}, then, in another terminal:")
-    print(f"  .venv/bin/t2i {shlex.join(asking(config.caption))}")
+    print(f"  .venv/bin/t2i {shlex.join(asking(config.captions[0]))}")
+
+
+def draw(config: Demo) -> Path:
+    """Draw the captions before anything is trained: pictures within a minute. Returns the sheet that shows them."""
+    out = Path(config.run) / "shipped"
+    tidy = SamplingParams(temperature=0.9, top_p=0.95)
+    generate.main(
+        generate.GenerateConfig(run=config.trained, captions=config.captions, candidates=8, sampling=tidy, out=str(out))
+    )
+    return out / "contact_sheet.png"
 
 
 def ask_a_service(config: Demo) -> Path:
@@ -78,7 +95,7 @@ def ask_a_service(config: Demo) -> Path:
     images = Path(config.run) / "served"
     with running_service(ServeConfig(run=config.trained, port=0)) as address:
         print(f"serving on {address}", flush=True)
-        client = [str(Path(sys.executable).with_name("t2i")), *asking(config.caption)]
+        client = [str(Path(sys.executable).with_name("t2i")), *asking(config.captions[0])]
         subprocess.run([*client, "--out", str(images), "--server", address], check=True)
     return images
 
@@ -90,7 +107,7 @@ def asking(caption: str) -> list[str]:
 
 def announce(number: int, title: str, begin: float) -> None:
     """One line that says what comes now."""
-    print(f"\n[{clock(begin)}] {number}/{len(STAGES) + 1}  {title}", flush=True)
+    print(f"\n[{clock(begin)}] {number}/{len(STAGES) + 2}  {title}", flush=True)
 
 
 def clock(begin: float) -> str:
