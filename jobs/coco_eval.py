@@ -2,8 +2,8 @@ r"""Draw whole caption sets with a trained run, measure the images against contr
 
     python jobs/coco_eval.py run=runs/tiny captions=200 candidates=8
 
-Writes <out>/report.html and report.json, and for each set a folder with every candidate and its score; started
-again, it draws only what is missing. Other captions, the FID Inception and the paper's blur:
+Writes <out>/report.html and report.json, and for each set a folder <out>/<set> with all candidates and their scores;
+started again, it draws only what is missing. With COCO's captions, the FID Inception and the paper's radii of blur:
 
     python jobs/coco_eval.py blur_radii=[0,1,2,4,8] extractor.weights=pt_inception-2015-12-05-6726825d.pth \
         'sets=[{name: coco, source: {path: annotations/captions_val2014.json, images: val2014}}]'
@@ -27,7 +27,7 @@ from t2i.data import check_pairs
 from t2i.evaluate import CaptionSet, EvaluateConfig, Section, write_report
 from t2i.evaluate.candidates import Candidates
 from t2i.evaluate.figures import all_figures
-from t2i.evaluate.gallery import cards, choose, sheet_rows
+from t2i.evaluate.gallery import choose_galleries, make_cards, sheet_rows
 from t2i.evaluate.pipeline import extract_features, generate_candidates, measure_joint_elb
 from t2i.evaluate.report import protocol
 from t2i.evaluate.work_list import choose_captions, make_work_list, run_models, write_work_list
@@ -43,6 +43,7 @@ class CocoEval(EvaluateConfig):
 
 
 def main(config: CocoEval) -> None:
+    """Evaluate every caption set and print the path of the report."""
     check(config)
     start_ray(config.ray)
     sections = [evaluate(caption_set, config) for caption_set in config.sets]
@@ -50,37 +51,38 @@ def main(config: CocoEval) -> None:
 
 
 def check(config: CocoEval) -> None:
-    """Refuse what would fail after hours of drawing."""
+    """Raise a UserError now for settings and files that would otherwise fail after hours of drawing."""
     if config.pruning.prunes:
         prior: PriorConfig = load_config_file(Path(RunLayout(config.run).prior) / CONFIG, PriorConfig)
         config.pruning.check((prior.grid_height, prior.grid_width))
     extractor_protocol(config.extractor)
-    for source in [s.source for s in config.sets if s.images] + ([config.floor] if config.floor else []):
+    sources = [caption_set.source for caption_set in config.sets if caption_set.images]
+    for source in sources + ([config.training_source] if config.training_source else []):
         check_pairs(source)
 
 
 def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
-    """One caption set: draw, rank and keep; then describe and measure."""
+    """Draw, rank and store the candidates of one caption set, then measure them: its section of the report."""
     work_list = make_work_list(choose_captions(caption_set, config), config, run_models(config.run))
     directory = write_work_list(work_list, f"{config.out}/{caption_set.name}")
     candidates = generate_candidates(work_list, directory, config)
-    choice = choose(candidates, config.shown, config.seed)
-    sets = extract_features(caption_set, candidates, choice.all, config)
+    galleries = choose_galleries(candidates, config.shown, config.seed)
+    sets = extract_features(caption_set, candidates, galleries.ids, config)
     extractor = extractor_protocol(config.extractor)
     figures = all_figures(sets, candidates, extractor, config.blur_radii, config.seed)
-    contact_sheet(sheet_rows(choice.sample, work_list, candidates)).save(directory.parent / "contact_sheet.png")
+    contact_sheet(sheet_rows(galleries.sample, work_list, candidates)).save(directory.parent / "contact_sheet.png")
     return Section(
         name=caption_set.name,
         protocol=protocol(config, caption_set, work_list, candidates.truncated),
         figures=figures + measure_joint_elb(caption_set, candidates, config),
         best_of_n=best_of_n(candidates, config),
-        choice=choice,
-        cards=cards(choice, work_list, candidates, sets),
+        galleries=galleries,
+        cards=make_cards(galleries.ids, work_list, candidates, sets),
     )
 
 
 def best_of_n(candidates: Candidates, config: CocoEval) -> list[float]:
-    """Mean best cosine of n random candidates; where all but the better ones were stopped none are random."""
+    """Expected cosine of the best of 1, 2, ... random candidates; empty if pruned, as the survivors are not random."""
     return [] if config.pruning.prunes else expected_best_of(candidates.scores).tolist()
 
 

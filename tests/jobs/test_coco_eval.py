@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -14,7 +16,7 @@ from t2i.config import ConfigError, load_config
 from t2i.data import SourceConfig
 from t2i.engine import PruningParams
 from t2i.evaluate import CaptionSet
-from t2i.evaluate.config import Pool
+from t2i.evaluate.config import ActorPool
 
 VAL = "jobs/datasets/emoji64/val.parquet"
 
@@ -26,17 +28,21 @@ def config(run: Path, prompts: Path) -> CocoEval:
         sets=[CaptionSet("val", SourceConfig(VAL)), CaptionSet("prompts", SourceConfig(str(prompts)), images=False)],
         captions=24,
         candidates=2,
-        floor_images=20,
+        training_images=20,
         blur_radii=[0.0, 2.0],
         elb=True,
         shown=3,
         slots=16,
-        generate=Pool(batch=8),
+        generate=ActorPool(batch=8),
     )
 
 
 @pytest.fixture(scope="module")
-def evaluated(tiny_run, ray_cluster, tmp_path_factory) -> CocoEval:
+def evaluated(
+    tiny_run: Path,
+    ray_cluster: None,  # noqa: ARG001 (started, not used)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> CocoEval:
     run = tmp_path_factory.mktemp("evaluated") / "run"
     shutil.copytree(tiny_run, run)
     prompts = run / "prompts.txt"
@@ -46,12 +52,13 @@ def evaluated(tiny_run, ray_cluster, tmp_path_factory) -> CocoEval:
 
 
 @pytest.fixture
-def report(evaluated) -> dict:
-    return json.loads((Path(evaluated.run) / "eval" / "report.json").read_text())
+def report(evaluated: CocoEval) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((Path(evaluated.run) / "eval" / "report.json").read_text())
+    return document
 
 
 @pytest.mark.ray
-def test_every_figure_stands_beside_its_protocol(report):
+def test_every_figure_stands_beside_its_protocol(report: dict[str, Any]) -> None:
     val, prompts = report["sets"]
     protocol = val["protocol"]
     assert protocol["extractor"]["name"] == "efficientnet_lite0"
@@ -76,7 +83,7 @@ def test_every_figure_stands_beside_its_protocol(report):
 
 
 @pytest.mark.ray
-def test_the_page_needs_nothing_else_and_prints_captions_as_text(evaluated):
+def test_the_page_needs_nothing_else_and_prints_captions_as_text(evaluated: CocoEval) -> None:
     page = (Path(evaluated.run) / "eval" / "report.html").read_text()
     assert "&lt;b&gt;a blue &amp; bold square&lt;/b&gt;" in page
     assert "<b>a blue" not in page
@@ -85,13 +92,13 @@ def test_the_page_needs_nothing_else_and_prints_captions_as_text(evaluated):
     assert page.count("data:image/png;base64,") > 20
 
 
-def stored(directory):
+def stored(directory: Path) -> pa.Table:
     files = [str(file) for file in directory.glob("*.parquet")]
     return pq.ParquetDataset(files).read().sort_by([("id", "ascending"), ("rank", "ascending")])
 
 
 @pytest.mark.ray
-def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(evaluated):
+def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(evaluated: CocoEval) -> None:
     (directory,) = (Path(evaluated.run) / "eval" / "val").glob("*/")
     before = stored(directory)
     assert len(before) == 48
@@ -107,24 +114,25 @@ def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(
 
 
 @pytest.mark.ray
-def test_each_set_has_a_contact_sheet(evaluated):
-    (sheet,) = (Path(evaluated.run) / "eval").glob("val/contact_sheet.png")
-    assert Image.open(sheet).height > 3 * 144
+def test_each_set_has_a_contact_sheet(evaluated: CocoEval) -> None:
+    for name, captions in (("val", 3), ("prompts", 2)):
+        sheet = Image.open(Path(evaluated.run) / "eval" / name / "contact_sheet.png")
+        assert sheet.height > captions * 230  # a row is 234 px high, or 286 px if its caption takes three lines
 
 
-def test_the_tiny_configuration_is_whole():
+def test_the_tiny_configuration_is_whole() -> None:
     config = load_config(CocoEval, "coco_eval", ["run=runs/x", "captions=5"])
     assert (config.preset, config.captions) == ("tiny", 5)
     assert [s.name for s in config.sets] == ["val", "test"]
 
 
-def test_pruning_that_does_not_fit_the_prior_is_refused_before_any_work(tiny_run):
+def test_pruning_that_does_not_fit_the_prior_is_refused_before_any_work(tiny_run: Path) -> None:
     check(CocoEval(run=str(tiny_run), pruning=PruningParams(rows=7)))
     with pytest.raises(UserError, match=r"pruning\.rows is 8 of 8: use 1 to 7"):
         check(CocoEval(run=str(tiny_run), pruning=PruningParams(rows=8)))
 
 
-def test_a_bad_value_is_refused_before_any_work():
+def test_a_bad_value_is_refused_before_any_work() -> None:
     with pytest.raises(ConfigError, match="candidates is 0"):
         load_config(CocoEval, "coco_eval", ["candidates=0"])
     with pytest.raises(ConfigError, match="preset is 'clean'"):

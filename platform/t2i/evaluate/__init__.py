@@ -1,4 +1,4 @@
-"""Whole caption sets drawn, ranked, measured against controls, and reported with their protocol."""
+"""Evaluation of a run: draw whole caption sets, rank and measure the images beside controls, write a report."""
 
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.report import Section, write_report

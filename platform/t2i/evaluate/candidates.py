@@ -1,12 +1,14 @@
-"""Every candidate that was drawn is kept: one row each in Parquet files, all of a caption in the same file."""
+"""The drawn candidates on disk: Parquet files with one row per candidate, all of a caption in the same file."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +21,11 @@ from t2i.storage import filesystem_for, write_file
 
 SCHEMA = pa.schema(
     {
-        "id": pa.string(),
+        "id": pa.string(),  # of the caption
         "caption": pa.string(),
-        "candidate": pa.int32(),
+        "candidate": pa.int32(),  # 0 is the first that was drawn
         "seed": pa.int64(),
-        "truncated": pa.bool_(),
+        "truncated": pa.bool_(),  # the caption was too long for the prior
         "image_tokens": pa.list_(pa.int32()),
         "image": pa.binary(),  # PNG
         "score": pa.float32(),  # CLIP cosine
@@ -35,9 +37,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Candidates:
-    """The stored candidates of a whole manifest, captions in its order and the best first.
+    """What the metrics need of a whole work list's candidates; captions in its order, images stay on disk.
 
-    ``scores`` float32 [captions, n], ``caption_features`` float32 [captions, E]; images stay on disk.
+    ``scores`` float32 [captions, n] has each caption's CLIP cosines, the best first; ``caption_features`` is float32
+    [captions, F]; ``truncated`` counts captions that were too long for the prior.
     """
 
     ids: list[str]
@@ -47,17 +50,20 @@ class Candidates:
     directory: Path
 
     def images(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """Decode all candidates of some captions: id -> uint8 [n, H, W, 3], best first."""
+        """Decode all candidates of some captions: id -> uint8 [n, H, W, 3], the best first."""
         wanted = pads.field("id").isin(list(ids))
         table = open_candidates(self.directory).to_table(["id", "image", "rank"], wanted).sort_by("rank")
-        images: dict[str, list[np.ndarray]] = {id: [] for id in ids}
-        for id, image in zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True):
-            images[id].append(from_png(image))
-        return {id: np.stack(ranked) for id, ranked in images.items()}
+        images: dict[str, list[np.ndarray]] = defaultdict(list)
+        for caption_id, png in zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True):
+            images[caption_id].append(from_png(png))
+        return {caption_id: np.stack(images[caption_id]) for caption_id in ids}
 
 
 def store_candidates(table: pa.Table, directory: str | Path) -> None:
-    """Write one file, whole or not at all; a retried batch writes the same file again."""
+    """Write rows of :data:`SCHEMA` as one Parquet file, which appears whole or not at all.
+
+    The file is named after the ids in it, so a retried batch replaces its own file instead of adding a second one.
+    """
     name = hashlib.sha256("\n".join(table["id"].to_pylist()).encode()).hexdigest()[:16]
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
@@ -65,54 +71,58 @@ def store_candidates(table: pa.Table, directory: str | Path) -> None:
 
 
 def candidate_files(directory: str | Path) -> list[str]:
-    """The Parquet files of a manifest's directory."""
+    """Paths of a directory's Parquet files, sorted."""
     return sorted(str(file) for file in Path(directory).glob("*.parquet"))
 
 
 def open_candidates(directory: str | Path) -> pads.Dataset:
-    """The stored rows, lazily."""
+    """Open the stored candidates as a dataset, which reads only what is asked of it."""
     return pads.dataset(candidate_files(directory), schema=SCHEMA, format="parquet")
 
 
 def finished_ids(directory: str | Path) -> set[str]:
-    """Captions whose candidates are all stored."""
+    """Ids of the captions whose candidates are all stored."""
     return set(open_candidates(directory).to_table(["id"])["id"].to_pylist())
 
 
 def read_candidates(directory: str | Path, work_list: WorkList) -> Candidates:
-    """Gather what the figures need.
+    """Read what the metrics need of all candidates.
 
     Raises:
-        IncompleteEvaluation: a caption of the manifest has no candidates.
+        IncompleteEvaluationError: a caption of the work list has no candidates.
     """
     directory = Path(directory)
     require_complete(work_list, finished_ids(directory), directory)
     columns = ["id", "truncated", "caption_feature"]
     best = {row["id"]: row for row in _rows(directory, columns, pads.field("rank") == 0)}
-    scores: dict[str, list[float]] = {id: [] for id in best}
+    scores: dict[str, list[float]] = defaultdict(list)
     for row in _rows(directory, ["id", "score"], None):
         scores[row["id"]].append(row["score"])
     ids = [item.id for item in work_list.items]
     return Candidates(
         ids=ids,
-        scores=-np.sort(-np.array([scores[id] for id in ids], np.float32), axis=1),
-        caption_features=np.array([best[id]["caption_feature"] for id in ids], np.float32),
-        truncated=sum(best[id]["truncated"] for id in ids),
+        scores=-np.sort(-np.array([scores[caption_id] for caption_id in ids], np.float32), axis=1),
+        caption_features=np.array([best[caption_id]["caption_feature"] for caption_id in ids], np.float32),
+        truncated=sum(best[caption_id]["truncated"] for caption_id in ids),
         directory=directory,
     )
 
 
 def to_png(image: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] -> PNG, which keeps every value (a JPEG on one side shifts a distance by tens of points)."""
+    """Encode an image uint8 [H, W, 3] as PNG.
+
+    PNG keeps every value; JPEG on one side of a comparison shifts a Fréchet distance by tens of points.
+    """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def from_png(data: bytes) -> np.ndarray:
-    """PNG -> uint8 [H, W, 3]."""
+    """Decode a PNG to uint8 [H, W, 3]."""
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def _rows(directory: Path, columns: list[str], wanted: pads.Expression | None) -> list[dict]:
-    return open_candidates(directory).to_table(columns, wanted).to_pylist()
+def _rows(directory: Path, columns: list[str], wanted: pads.Expression | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = open_candidates(directory).to_table(columns, wanted).to_pylist()
+    return rows

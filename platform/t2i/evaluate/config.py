@@ -1,4 +1,4 @@
-"""What an evaluation is told."""
+"""Settings of an evaluation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from t2i.sampling import SamplingParams
 
 EMOJI = "jobs/datasets/emoji64"
 MIN_IMAGES = 20
-"""Images that a distance needs on each side."""
+"""Fewest images on either side of a distance."""
 
 
 @dataclass
@@ -30,53 +30,65 @@ class CaptionSet:
 
 
 @dataclass
-class Pool:
-    """Actors of one stage."""
+class ActorPool:
+    """Ray actors that run one stage: how many, with which share of the machine, on how much at a time."""
 
     actors: int = setting(1, "actors, each with its own copy of the models")
-    cpus: float = setting(0.25, "logical CPUs of each; below two, each computes on one thread")
-    gpus: float = setting(0.0, "GPUs of each")
+    cpus: float = setting(0.25, "logical CPUs per actor; below 2 an actor computes on one thread")
+    gpus: float = setting(0.0, "GPUs per actor")
     batch: int = setting(32, "captions or images per call")
 
 
 def emoji_sets() -> list[CaptionSet]:
-    """Unseen (concept, style) cells, and concepts never seen in training."""
+    """The embedded emoji that no model was trained on.
+
+    ``val`` has concepts that training shows in other styles only, ``test`` concepts that it never shows.
+    """
     return [CaptionSet(name, SourceConfig(f"{EMOJI}/{name}.parquet")) for name in ("val", "test")]
 
 
 @dataclass
 class EvaluateConfig:
-    """Which captions to draw, how, and what to compare the images with. The pools together fit two cores."""
+    """Which captions to draw, how, and what to compare the images with.
+
+    The default actor pools together fit two cores.
+    """
 
     preset: str = setting("tiny", "model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip")
-    out: str = setting("${run}/eval", "where the report and all that it rests on go")
+    out: str = setting("${run}/eval", "directory of the report and of everything it is made from")
     sets: list[CaptionSet] = setting(emoji_sets, "caption sets, one section of the report each")
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all")
     candidates: int = setting(8, "images drawn per caption; CLIP picks the best")
     sampling: SamplingParams = setting(SamplingParams, "how tokens are drawn")
-    pruning: PruningParams = setting(PruningParams, "whether hopeless candidates are stopped half-way")
-    seed: int = setting(0, "decides captions, image tokens, controls and subsets")
-    dtype: str = setting("float32", f"{PRIOR_DTYPE_MEANING}; the extractor and the bound stay in float32")
+    pruning: PruningParams = setting(PruningParams, "whether candidates with a poor beginning are stopped early")
+    seed: int = setting(0, "seed of the choice of captions, of image tokens and of controls")
+    dtype: str = setting("float32", f"{PRIOR_DTYPE_MEANING}; the extractor and elb stay in float32")
     compile: bool = setting(False, COMPILE_MEANING)
-    blur_radii: list[float] = setting(lambda: [0.0], "PIL blur of both sides, 0 first; the paper: [0,1,2,4,8]")
-    extractor: ExtractorConfig = setting(ExtractorConfig, "network behind the distances")
-    elb: bool = setting(False, "also bound the likelihood ln p(image, caption), in bits per dimension")
-    floor: SourceConfig | None = setting(SourceConfig, "training images, compared with each set; null: none")
-    floor_images: int = setting(1000, "how many of them")
+    blur_radii: list[float] = setting(
+        lambda: [0.0], "radii in px of the blur of both sides, 0 first; the paper: [0,1,2,4,8]"
+    )
+    extractor: ExtractorConfig = setting(ExtractorConfig, "network whose features the distances compare")
+    elb: bool = setting(False, "also measure the evidence lower bound on ln p(image, caption), in bits per dimension")
+    training_source: SourceConfig | None = setting(
+        SourceConfig, "training images, whose distance from each set is the least to hope for; null: not measured"
+    )
+    training_images: int = setting(1000, "how many of them are measured")
     shown: int = setting(12, "captions in each gallery of the report")
-    slots: int = setting(64, "candidates that a generator runs at once")
-    generate: Pool = setting(lambda: Pool(actors=2, batch=16), "prior and dVAE decoder; batch in captions")
-    score: Pool = setting(lambda: Pool(batch=16), "CLIP ranking; batch in captions")
-    controls: Pool = setting(Pool, "dVAE reconstructions and random tokens; batch in images")
-    extract: Pool = setting(lambda: Pool(actors=2), "feature extractor and CLIP; batch in images")
+    slots: int = setting(64, "candidates that one actor draws at once")
+    generate: ActorPool = setting(lambda: ActorPool(actors=2, batch=16), "prior and dVAE decoder; batch in captions")
+    score: ActorPool = setting(lambda: ActorPool(batch=16), "CLIP ranking; batch in captions")
+    controls: ActorPool = setting(ActorPool, "dVAE reconstructions, random tokens and elb; batch in images")
+    extract: ActorPool = setting(lambda: ActorPool(actors=2), "feature extractor and CLIP; batch in images")
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype, PRIOR_DTYPES)
         if self.candidates < 1:
             raise ValueError(f"candidates is {self.candidates}: draw at least 1 image per caption.")
-        if self.floor_images < MIN_IMAGES:
-            raise ValueError(f"floor_images is {self.floor_images}: use at least {MIN_IMAGES}, or floor=null.")
+        if self.training_images < MIN_IMAGES:
+            raise ValueError(
+                f"training_images is {self.training_images}: use at least {MIN_IMAGES}, or training_source=null."
+            )
         if not self.blur_radii or self.blur_radii[0] != 0 or min(self.blur_radii) < 0:
             raise ValueError(f"blur_radii is {self.blur_radii}: begin with 0, then radii above it.")
         if len({caption_set.name for caption_set in self.sets}) < len(self.sets) or not self.sets:

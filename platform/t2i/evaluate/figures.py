@@ -1,9 +1,9 @@
-"""Figures: a number, what it compares, and how many images stood on each side."""
+"""The figures of a report: metrics of image sets, each with what it compares and the number of images on both sides."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from t2i.metrics.kid import kernel_distance
 from t2i.metrics.precision_recall import precision_recall
 from t2i.metrics.retrieval import recall_at, retrieval_ranks
 
-SUBJECTS = {
+SUBJECT_LABELS = {
     "best": "Drawn: best by CLIP",
     "first": "Drawn: first, not selected",
     "reconstruction": "dVAE reconstructions of the real images",
@@ -26,14 +26,18 @@ SUBJECTS = {
     "random_tokens": "Random tokens, decoded",
     "real": "The real images themselves",
 }
-"""Every set of images under comparison, in the order of the report."""
+"""What is measured: names of the image sets -> how the report calls them, in its order.
+
+``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption.
+"""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``metric`` of ``subject`` against ``reference`` (an image set, or ``captions``) at a radius of blur.
+    """One measured number: ``metric`` of the images ``subject`` against ``reference``, both blurred by ``blur`` pixels.
 
-    ``spread`` is a standard deviation over subsets or splits (``details`` say how many), or a mean's standard error.
+    ``reference`` is an image set, ``captions``, or None where nothing is compared. ``spread`` is a standard deviation
+    over subsets or splits (``details`` say how many), or the standard error of a mean.
     """
 
     metric: str
@@ -54,7 +58,7 @@ def all_figures(
     radii: Sequence[float],
     seed: int,
 ) -> list[Figure]:
-    """Every figure of one caption set; distances only where it has real images."""
+    """All figures of one caption set; without real images there is nothing to compare with but the captions."""
     figures = list(caption_figures(sets, candidates, seed))
     for index, radius in enumerate(radii if "real" in sets else ()):
         figures += image_figures(sets, extractor, index, radius)
@@ -64,51 +68,67 @@ def all_figures(
 def image_figures(
     sets: Mapping[str, FeatureSet], extractor: ExtractorProtocol, index: int, radius: float
 ) -> Iterator[Figure]:
-    """Distances of every set from the real images, and inception scores, at the ``index``-th radius."""
+    """Inception scores of all image sets and their distances from the real images, at the ``index``-th radius."""
     real = sets["real"]
-    statistics = real.statistics(index)
+    real_statistics = real.statistics(index)
     for subject, images in sets.items():
-        sizes = (len(images), len(real))
-        score = inception_score(images.logits[:, index])
-        details = {"splits": score.splits, "seed": score.seed}
-        yield Figure(extractor.figure("is"), subject, None, score.mean, score.std, len(images), 0, radius, details)
+        yield _inception_figure(subject, images, extractor, index, radius)
         if subject == "real":
             continue
-        distance = frechet_distance(images.statistics(index), statistics)
-        yield Figure(extractor.figure("fid"), subject, "real", distance, None, *sizes, radius)
+        distance = frechet_distance(images.statistics(index), real_statistics)
+        yield Figure(extractor.metric_name("fid"), subject, "real", distance, None, len(images), len(real), radius)
         yield from _kernel_figures(subject, images, real, extractor, index, radius)
-        manifold = precision_recall(real.features[:, index], images.features[:, index])
-        neighbours = {"neighbours": manifold.neighbours}
-        yield Figure("precision", subject, "real", manifold.precision, None, *sizes, radius, neighbours)
-        yield Figure("recall", subject, "real", manifold.recall, None, *sizes, radius, neighbours)
+        yield from _precision_recall_figures(subject, images, real, index, radius)
+
+
+def _inception_figure(
+    subject: str, images: FeatureSet, extractor: ExtractorProtocol, index: int, radius: float
+) -> Figure:
+    score = inception_score(images.logits[:, index])
+    details = {"splits": score.splits, "seed": score.seed}
+    return Figure(extractor.metric_name("is"), subject, None, score.mean, score.std, len(images), 0, radius, details)
 
 
 def _kernel_figures(
     subject: str, images: FeatureSet, real: FeatureSet, extractor: ExtractorProtocol, index: int, radius: float
 ) -> Iterator[Figure]:
-    """KID, and once more for the same images under shuffled captions, which it cannot see."""
+    """KID of ``subject``; that of ``best`` is given again for ``shuffled``, which has the same images."""
     kid = kernel_distance(images.features[:, index], real.features[:, index])
     details: dict[str, int | float | str] = {"subsets": kid.subsets, "subset_size": kid.subset_size, "seed": kid.seed}
-    rest = (extractor.figure("kid"), "real", kid.mean, kid.std, len(images), len(real), radius)
-    yield Figure(rest[0], subject, *rest[1:], details)
+    name = extractor.metric_name("kid")
+    figure = Figure(name, subject, "real", kid.mean, kid.std, len(images), len(real), radius, details)
+    yield figure
     if subject == "best":
         note = {"note": "equal to the drawn images' by construction: KID does not read captions"}
-        yield Figure(rest[0], "shuffled", *rest[1:], details | note)
+        yield replace(figure, subject="shuffled", details=details | note)
+
+
+def _precision_recall_figures(
+    subject: str, images: FeatureSet, real: FeatureSet, index: int, radius: float
+) -> Iterator[Figure]:
+    result = precision_recall(real.features[:, index], images.features[:, index])
+    details = {"neighbours": result.neighbours}
+    for metric, value in {"precision": result.precision, "recall": result.recall}.items():
+        yield Figure(metric, subject, "real", value, None, len(images), len(real), radius, details)
 
 
 def caption_figures(sets: Mapping[str, FeatureSet], candidates: Candidates, seed: int) -> Iterator[Figure]:
-    """CLIP score and retrieval of every set whose images have captions, and of drawn images under others' captions."""
+    """CLIP scores and retrieval of all image sets with the captions, and of ``best`` with the captions shuffled.
+
+    Training images have none of these captions and are left out.
+    """
     captions = dict(zip(candidates.ids, candidates.caption_features, strict=True))
     for subject, images in sets.items():
         if subject == "train":
             continue
-        features = np.stack([captions[id] for id in images.ids])
+        features = np.stack([captions[caption_id] for caption_id in images.ids])
         yield from _caption_figures(subject, images.clip, features)
         if subject == "best" and len(images) > 1:
             yield from _caption_figures("shuffled", images.clip, features[derangement(len(images), seed)])
 
 
 def _caption_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> Iterator[Figure]:
+    """Figures of unit-norm image and caption features [n, F] and [n, F], row by row."""
     n = len(images)
     scores = clip_score(images, captions)
     similarity = cosine(images, captions)
@@ -122,7 +142,13 @@ def _caption_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> 
 
 
 def derangement(n: int, seed: int) -> np.ndarray:
-    """A random permutation of n >= 2 places, as one cycle, so that nothing keeps its place."""
+    """Random permutation of 0..n-1 that leaves no number in its place: int64 [n], for n >= 2."""
+    # A plain permutation would leave one caption in its place on average, and a control must have none.
+    # Put the numbers around a circle in random order and let each take its neighbour's place:
+    #
+    #     2 -> 0 -> 3 -> 1 -> (2)      places[0] = 2, places[3] = 0, places[1] = 3, places[2] = 1
+    #
+    # In a single cycle of at least two nobody is its own neighbour. (Derangements of several cycles are never drawn.)
     cycle = np.random.default_rng(seed).permutation(n)
     places = np.empty(n, np.int64)
     places[cycle] = np.roll(cycle, 1)

@@ -1,4 +1,4 @@
-"""The two passes of an evaluation over Ray Data: draw and rank candidates, then describe images by features."""
+"""The two passes of an evaluation over Ray Data: draw and rank candidates, then extract features of all images."""
 
 from __future__ import annotations
 
@@ -16,22 +16,33 @@ from models.precision import companion_dtype
 from models.presets import get_preset
 from t2i.data import SourceConfig, decode_pairs, read_captions, read_pairs
 from t2i.evaluate.candidates import Candidates, candidate_files, finished_ids, read_candidates
-from t2i.evaluate.config import CaptionSet, EvaluateConfig, Pool
+from t2i.evaluate.config import ActorPool, CaptionSet, EvaluateConfig
 from t2i.evaluate.feature_sets import FeatureSet, gather
 from t2i.evaluate.figures import Figure
-from t2i.evaluate.joint import MeasureJointELB, joint_figures
+from t2i.evaluate.joint_elb import MeasureJointELB, joint_elb_figures
 from t2i.evaluate.stages import ExtractFeatures, Generate, MakeControls, Score, candidate_rows, keep_ids, real_rows
 from t2i.evaluate.work_list import WorkItem, WorkList, sample_captions
 from t2i.logs import get_logger
 
 log = get_logger("evaluate")
 
+# The passes of one caption set, each a Ray Data pipeline whose stages run at the same time in actor pools of their own:
+#
+#   1. work list ──> Generate ──> Score ──> Parquet files (candidates)
+#
+#   2. candidates ──────────────────────> best, first ─────────────────────────────┐
+#      the set's images ──> MakeControls ──> real, reconstruction, random_tokens ──┼──> ExtractFeatures ──> driver
+#      training images ─────────────────────> train ───────────────────────────────┘
+#
+# Two and not one, because drawing takes by far the longest: everything drawn is on disk before anything is measured, so
+# a run that was killed draws only what is missing, and all metrics see the whole set.
+
 
 def generate_candidates(work_list: WorkList, directory: Path, config: EvaluateConfig) -> Candidates:
-    """Draw, rank and store what ``directory`` does not hold yet; return all of it.
+    """First pass: draw, rank and store the captions that ``directory`` lacks; return all of the work list's candidates.
 
     Raises:
-        IncompleteEvaluation: results are missing although the pipeline ended.
+        IncompleteEvaluationError: a caption still has no candidates when the pipeline has ended.
     """
     finished = finished_ids(directory)
     pending = [item for item in work_list.items if item.id not in finished]
@@ -45,36 +56,38 @@ def generate_candidates(work_list: WorkList, directory: Path, config: EvaluateCo
 def _generate(
     pending: Sequence[WorkItem], work_list: WorkList, directory: Path, config: EvaluateConfig
 ) -> Iterable[pa.Table]:
+    """Yield a table {id} for every batch of captions once its candidates are stored."""
     if not pending:
         return []
+    # One block per batch. Ray gives an actor one block at a time, and gives it out again if the actor dies: so all
+    # actors of the pool get work, and a death costs one batch.
     rows, size = [asdict(item) for item in pending], config.generate.batch
     blocks = [pa.Table.from_pylist(rows[start : start + size]) for start in range(0, len(rows), size)]
-    drawing = (config.run, work_list.candidates, config.sampling, config.slots)
-    generator, scorer = (*drawing, config.dtype, config.pruning, config.compile), (config.run, str(directory))
-    scored = (
+    drawing = (config.run, work_list.candidates, config.sampling, config.slots, config.dtype)
+    generate_arguments = (*drawing, config.pruning, config.compile)
+    score_arguments = (config.run, str(directory), companion_dtype(config.dtype))
+    stored = (
         ray.data.from_arrow(blocks)
-        .map_batches(Generate, fn_constructor_args=generator, **_options(config.generate))
-        .map_batches(Score, fn_constructor_args=(*scorer, companion_dtype(config.dtype)), **_options(config.score))
+        .map_batches(Generate, fn_constructor_args=generate_arguments, **_actors(config.generate))
+        .map_batches(Score, fn_constructor_args=score_arguments, **_actors(config.score))
     )
-    return scored.iter_batches(batch_size=None, batch_format="pyarrow")
+    return stored.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def extract_features(
     caption_set: CaptionSet, candidates: Candidates, shown: Sequence[str], config: EvaluateConfig
 ) -> dict[str, FeatureSet]:
-    """Features of every image set by name: best, first (unless pruned); real, reconstruction, random_tokens; train."""
-    files = candidate_files(candidates.directory)
-    drawn = ray.data.read_parquet(files).select_columns(["id", "image", "candidate", "rank"])
-    images = [drawn.map_batches(partial(candidate_rows, pruned=config.pruning.prunes), batch_format="pyarrow")]
+    """Second pass: features of all image sets, by name; pictures are kept of the ids in ``shown``.
+
+    The sets are ``best`` and ``first`` (not if pruned), if the captions have images ``real``, ``reconstruction`` and
+    ``random_tokens``, and ``train`` unless the configuration leaves training images out.
+    """
+    images = [_drawn_images(candidates, config)]
     if caption_set.images:
-        real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
-        controls = (config.run, config.seed, companion_dtype(config.dtype))
-        images.append(real.map_batches(MakeControls, fn_constructor_args=controls, **_options(config.controls)))
-    if caption_set.images and config.floor is not None:
-        chosen = sample_captions(read_captions(config.floor), config.floor_images, config.seed)
-        train = _pixels(config.floor, [c.id for c in chosen], candidates.directory / "unreadable_train", config)
-        images.append(train.map_batches(partial(real_rows, "train"), batch_format="pyarrow"))
-    extractor = (
+        images.append(_real_images_and_controls(caption_set, candidates, config))
+    if caption_set.images and config.training_source is not None:
+        images.append(_training_images(config.training_source, candidates, config))
+    extract_arguments = (
         config.run,
         config.extractor,
         tuple(config.blur_radii),
@@ -82,28 +95,51 @@ def extract_features(
         companion_dtype(config.dtype),
     )
     features = reduce(Dataset.union, images).map_batches(
-        ExtractFeatures, fn_constructor_args=extractor, **_options(config.extract)
+        ExtractFeatures, fn_constructor_args=extract_arguments, **_actors(config.extract)
     )
     return gather(features.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
+def _drawn_images(candidates: Candidates, config: EvaluateConfig) -> Dataset:
+    drawn = ray.data.read_parquet(candidate_files(candidates.directory))
+    drawn = drawn.select_columns(["id", "image", "candidate", "rank"])
+    return drawn.map_batches(partial(candidate_rows, pruned=config.pruning.prunes), batch_format="pyarrow")
+
+
+def _real_images_and_controls(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> Dataset:
+    arguments = (config.run, config.seed, companion_dtype(config.dtype))
+    real = _real_images(caption_set, candidates, config)
+    return real.map_batches(MakeControls, fn_constructor_args=arguments, **_actors(config.controls))
+
+
+def _training_images(source: SourceConfig, candidates: Candidates, config: EvaluateConfig) -> Dataset:
+    chosen = sample_captions(read_captions(source), config.training_images, config.seed)
+    unreadable = candidates.directory / "unreadable_train"
+    images = _decoded_images(source, [caption.id for caption in chosen], unreadable, config)
+    return images.map_batches(partial(real_rows, "train"), batch_format="pyarrow")
+
+
 def measure_joint_elb(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> list[Figure]:
-    """The bound on ln p(image, caption) over the set's own images; nothing unless it is asked for."""
+    """Figures of the evidence lower bound on ln p(image, caption) over the set's own images; none unless asked for."""
     if not (config.elb and caption_set.images):
         return []
-    real = _pixels(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
-    stage = (config.run, config.seed)
-    bits = real.map_batches(MeasureJointELB, fn_constructor_args=stage, **_options(config.controls))
-    return list(joint_figures(bits.iter_batches(batch_size=None, batch_format="pyarrow")))
+    real = _real_images(caption_set, candidates, config)
+    bits = real.map_batches(MeasureJointELB, fn_constructor_args=(config.run, config.seed), **_actors(config.controls))
+    return list(joint_elb_figures(bits.iter_batches(batch_size=None, batch_format="pyarrow")))
 
 
-def _pixels(source: SourceConfig, ids: Sequence[str], report: Path, config: EvaluateConfig) -> Dataset:
-    """Decoded images {id, captions, pixels} of some rows of a source."""
+def _real_images(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> Dataset:
+    return _decoded_images(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
+
+
+def _decoded_images(source: SourceConfig, ids: Sequence[str], unreadable: Path, config: EvaluateConfig) -> Dataset:
+    """Rows {id, captions, pixels} of ``ids`` from a source; images that cannot be read are listed in ``unreadable``."""
     pairs = read_pairs(source).map_batches(partial(keep_ids, frozenset(ids)), batch_format="pyarrow")
-    return decode_pairs(pairs, get_preset(config.preset).image_size, str(report))
+    return decode_pairs(pairs, get_preset(config.preset).image_size, str(unreadable))
 
 
-def _options(pool: Pool) -> dict[str, Any]:
+def _actors(pool: ActorPool) -> dict[str, Any]:
+    """Arguments of ``map_batches`` that run a stage in ``pool``."""
     return {
         "compute": ActorPoolStrategy(size=pool.actors),
         "num_cpus": pool.cpus,

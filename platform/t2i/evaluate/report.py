@@ -1,4 +1,4 @@
-"""The report: figures with their protocol as JSON, and a page that shows the pictures behind them."""
+"""The report of an evaluation: report.json with all figures and their protocol, report.html with pictures as well."""
 
 from __future__ import annotations
 
@@ -13,63 +13,72 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
-from t2i.evaluate.figures import SUBJECTS, Figure
-from t2i.evaluate.gallery import Card, Choice
+from t2i.evaluate.figures import SUBJECT_LABELS, Figure
+from t2i.evaluate.gallery import CaptionCard, Galleries
 from t2i.evaluate.work_list import WorkList
 from t2i.metrics.features import extractor_protocol
 from t2i.storage import filesystem_for, write_file
 
-PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
+REPORTED_PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
 
 COLUMNS = ("kid", "f", "precision", "recall", "is", "clip")
-"""How the names of metrics begin, in the order of the table (``fid``, or ``fd_`` and an extractor)."""
+"""How the names of metrics begin, in the order of the table's columns (``f`` is for ``fid`` and ``fd_<extractor>``)."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One caption set: what was measured, under which protocol, and what is shown."""
+    """One caption set's part of the report: what was measured, under which protocol, and what is shown.
+
+    ``best_of_n`` is the expected best CLIP cosine of 1, 2, ... candidates; empty if candidates were pruned.
+    """
 
     name: str
     protocol: dict[str, Any]
     figures: list[Figure]
     best_of_n: list[float]
-    choice: Choice
-    cards: dict[str, Card]
+    galleries: Galleries
+    cards: dict[str, CaptionCard]
 
-    def at(self, metric: str, radius: float = 0.0) -> list[Figure]:
-        """Figures of one metric at one radius, in the order of :data:`SUBJECTS`."""
+    def figures_of(self, metric: str, radius: float = 0.0) -> list[Figure]:
+        """Figures of one metric at one radius of blur, in the order of :data:`SUBJECT_LABELS`."""
         found = [f for f in self.figures if f.metric == metric and f.blur == radius]
-        return sorted(found, key=lambda figure: list(SUBJECTS).index(figure.subject))
+        return sorted(found, key=lambda figure: list(SUBJECT_LABELS).index(figure.subject))
 
-    def value(self, metric: str, subject: str) -> Figure | None:
-        """One figure without blur, or none where it was not measured."""
-        return next((figure for figure in self.at(metric) if figure.subject == subject), None)
+    def figure(self, metric: str, subject: str) -> Figure | None:
+        """The figure of one metric and subject without blur; None if it was not measured."""
+        return next((figure for figure in self.figures_of(metric) if figure.subject == subject), None)
 
     @property
     def metrics(self) -> list[str]:
-        """Names of all metrics, as first measured."""
+        """Names of all metrics, in the order in which they were measured."""
         return list(dict.fromkeys(figure.metric for figure in self.figures))
 
     @property
-    def kid(self) -> str:
-        """Name of the kernel distance, which has its extractor's name in it; empty where none was measured."""
+    def kid_name(self) -> str:
+        """Name of the kernel distance, which depends on the extractor; empty if it was not measured."""
         return next((metric for metric in self.metrics if metric.startswith("kid")), "")
 
     @property
-    def bound(self) -> list[tuple[str, Figure]]:
-        """Terms of the joint likelihood's bound, if it was measured."""
+    def elb_terms(self) -> list[tuple[str, Figure]]:
+        """Names and figures of the evidence lower bound and its terms; empty if it was not measured."""
         figures = [figure for figure in self.figures if figure.metric.startswith("elb_")]
         return [(figure.metric.removeprefix("elb_").replace("_", " "), figure) for figure in figures]
 
     @property
     def columns(self) -> list[str]:
-        """The table's metrics, distances first; the raw cosine is in the JSON, beside the score made of it."""
+        """Metrics in the table, distances first.
+
+        ``clip_cosine`` is left to report.json, as the CLIP score says the same; the ELB has a table of its own.
+        """
         shown = [m for m in self.metrics if m != "clip_cosine" and not m.startswith("elb_")]
         return sorted(shown, key=lambda metric: next(i for i, name in enumerate(COLUMNS) if metric.startswith(name)))
 
 
 def protocol(config: EvaluateConfig, caption_set: CaptionSet, work_list: WorkList, truncated: int) -> dict[str, Any]:
-    """Everything another evaluation must share before their figures may be compared."""
+    """What another evaluation must have in common with this one for their figures to compare.
+
+    ``truncated`` counts the captions that were too long for the prior.
+    """
     return {
         "source": caption_set.source.path,
         "captions": len(work_list.items),
@@ -86,13 +95,13 @@ def protocol(config: EvaluateConfig, caption_set: CaptionSet, work_list: WorkLis
         "real_images": "centre crop, area averaging, white behind transparency",
         "blur": "PIL GaussianBlur, both sides",
         "blur_radii": list(config.blur_radii),
-        "floor": config.floor and f"{config.floor_images} images of {config.floor.path}",
-        "versions": {package: version(package) for package in PACKAGES},
+        "training_images": config.training_source and f"{config.training_images} of {config.training_source.path}",
+        "versions": {package: version(package) for package in REPORTED_PACKAGES},
     }
 
 
 def write_report(directory: str | Path, run: str, sections: Sequence[Section]) -> Path:
-    """Write ``report.json`` and the self-contained ``report.html``; return the page's path."""
+    """Write report.json and report.html, which needs no other file, into ``directory``; return the page's path."""
     directory = Path(directory)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     document = {"run": run, "made": made, "sets": [_as_json(section) for section in sections]}
@@ -102,11 +111,11 @@ def write_report(directory: str | Path, run: str, sections: Sequence[Section]) -
 
 
 def render(run: str, made: str, sections: Sequence[Section]) -> str:
-    """The page as HTML."""
+    """Return report.html; ``made`` is the time of the evaluation as text."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.get_template("report.html.j2")
-    return template.render(run=run, made=made, sections=sections, plots=_plots, subjects=SUBJECTS)
+    return template.render(run=run, made=made, sections=sections, plots=_plots, subjects=SUBJECT_LABELS)
 
 
 def _as_json(section: Section) -> dict[str, Any]:
@@ -119,24 +128,26 @@ def _as_json(section: Section) -> dict[str, Any]:
 
 
 def _plots(section: Section) -> dict[str, str]:
-    """Title -> SVG of what the set has figures for."""
+    """Plots for which the set has figures: title -> SVG."""
     from t2i.evaluate import plots  # imports matplotlib, which no worker needs
 
     drawn = {}
-    if kid := section.kid:
-        drawn[f"{kid} against the set's images (lower is nearer)"] = plots.bars(section.at(kid), kid)
-    drawn["CLIP score against the captions (higher fits better)"] = plots.bars(section.at("clip_score"), "CLIP score")
+    if kid := section.kid_name:
+        drawn[f"{kid} against the set's images (lower is nearer)"] = plots.bar_chart(section.figures_of(kid), kid)
+    clip_scores = plots.bar_chart(section.figures_of("clip_score"), "CLIP score")
+    drawn["CLIP score against the captions (higher fits better)"] = clip_scores
     if len(section.best_of_n) > 1:
-        drawn["What ranking brings"] = plots.best_of_n(section.best_of_n)
+        drawn["CLIP cosine of the best of N candidates"] = plots.best_of_n_plot(section.best_of_n)
     if kid and len(section.protocol["blur_radii"]) > 1:
-        drawn["The same blur on both sides"] = plots.blur_sweep(_sweep(section, kid), kid)
+        drawn[f"{kid} with the same blur on both sides"] = plots.blur_plot(_by_radius(section, kid), kid)
     return drawn
 
 
-def _sweep(section: Section, metric: str) -> dict[str, list[Figure]]:
+def _by_radius(section: Section, metric: str) -> dict[str, list[Figure]]:
+    """Figures of one metric at all radii of blur, by subject."""
     radii = section.protocol["blur_radii"]
-    subjects = [figure.subject for figure in section.at(metric) if figure.subject != "shuffled"]
-    by_radius = [{figure.subject: figure for figure in section.at(metric, radius)} for radius in radii]
+    subjects = [figure.subject for figure in section.figures_of(metric) if figure.subject != "shuffled"]
+    by_radius = [{figure.subject: figure for figure in section.figures_of(metric, radius)} for radius in radii]
     return {subject: [figures[subject] for figures in by_radius] for subject in subjects}
 
 

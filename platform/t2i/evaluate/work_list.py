@@ -1,4 +1,7 @@
-"""The work list of an evaluation, written before any work, so that what is missing at the end cannot go unseen."""
+"""The work list of an evaluation: every caption that is to be drawn, written to disk before any is.
+
+What is missing at the end is found by comparing with it.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,20 @@ from t2i.evaluate.config import MIN_IMAGES, CaptionSet, EvaluateConfig
 from t2i.storage import filesystem_for, write_file
 
 FILE = "manifest.json"
+"""Name of a work list's file; older evaluations already have theirs under it."""
 
 
-class TooFewCaptions(UserError):
-    """A set is too small for the distances that are asked for."""
+class TooFewCaptionsError(UserError):
+    """A caption set is too small for the distances that are asked for."""
 
 
-class IncompleteEvaluation(UserError):
-    """Captions of the manifest have no result."""
+class IncompleteEvaluationError(UserError):
+    """Captions of the work list have no candidates."""
 
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One caption to draw, under the seed of its candidates' noise."""
+    """One caption to draw, and the seed from which its candidates' noise is made."""
 
     id: str
     caption: str
@@ -39,7 +43,10 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class WorkList:
-    """All captions of a set, and everything else that decides what their candidates look like."""
+    """All captions of a set, and everything else that decides what their candidates look like.
+
+    ``models`` maps the names of the run's models to hashes of their weights; ``pruning`` is None if nothing is pruned.
+    """
 
     items: tuple[WorkItem, ...]
     candidates: int
@@ -52,27 +59,34 @@ class WorkList:
 
     @property
     def caption_hash(self) -> str:
-        """SHA-256 of the list of ids and captions: two sets of the same name are often not the same captions."""
+        """SHA-256 of all ids and captions in order, by which reports tell caption sets of the same name apart."""
         return _hash([[item.id, item.caption] for item in self.items])
 
     @property
     def hash(self) -> str:
-        """Eight hex digits that name the whole work list."""
+        """Eight hex digits of the SHA-256 of the whole work list; they name its directory."""
         return _hash(asdict(self))[:8]
 
 
 def make_work_list(captions: Sequence[Caption], config: EvaluateConfig, models: dict[str, str]) -> WorkList:
-    """Give each caption a seed of its own, so that the noise of two captions is independent."""
-    items = tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions)
-    pruning = asdict(config.pruning) if config.pruning.prunes else None
-    drawing = (config.candidates, asdict(config.sampling), pruning, config.seed)
-    return WorkList(items, *drawing, config.dtype, config.compile, models)
+    """Work list of ``captions``, each with a seed of its own, so that no two captions share their noise."""
+    return WorkList(
+        items=tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions),
+        candidates=config.candidates,
+        sampling=asdict(config.sampling),
+        pruning=asdict(config.pruning) if config.pruning.prunes else None,
+        seed=config.seed,
+        dtype=config.dtype,
+        compiled=config.compile,
+        models=models,
+    )
 
 
 def write_work_list(work_list: WorkList, parent: str | Path) -> Path:
-    """Write the manifest into ``<parent>/<its hash>`` and return that directory.
+    """Write the work list into ``<parent>/<its hash>`` and return that directory.
 
-    The same evaluation finds its finished captions there again, and another never does.
+    The same evaluation, started again, comes to the same directory and finds the captions that it had finished; an
+    evaluation that differs in anything never does.
     """
     directory = Path(parent) / work_list.hash
     document = {"caption_hash": work_list.caption_hash} | asdict(work_list)
@@ -81,15 +95,18 @@ def write_work_list(work_list: WorkList, parent: str | Path) -> Path:
 
 
 def require_complete(work_list: WorkList, finished: set[str], directory: Path) -> None:
-    """Refuse to summarise a generation that died half-way.
+    """Refuse to measure a set some of whose captions have no candidates.
 
     Raises:
-        IncompleteEvaluation: an item has no result.
+        IncompleteEvaluationError: an item of the work list is not in ``finished``.
     """
+    # A pipeline that ended is no proof that every caption was drawn: an earlier run may have been killed, files may be
+    # lost, and metrics of a part of the set would look like those of the whole. ``finished`` was read from the stored
+    # files themselves. It may hold more than the work list; that is no error.
     missing = [item.id for item in work_list.items if item.id not in finished]
     if missing:
         total = len(work_list.items)
-        raise IncompleteEvaluation(
+        raise IncompleteEvaluationError(
             f"{directory} lacks {len(missing)} of {total} captions (first: {missing[0]}): "
             "start the job again, what is finished is kept."
         )
@@ -105,15 +122,15 @@ def run_models(run: str | Path) -> dict[str, str]:
 
 
 def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Caption]:
-    """The captions of a set that are evaluated.
+    """Captions of a set that are evaluated: all, or ``config.captions`` drawn at random.
 
     Raises:
         DataError: the source cannot be read.
-        TooFewCaptions: they are to be compared with images, and there are under 20.
+        TooFewCaptionsError: they are to be compared with images and there are fewer than :data:`MIN_IMAGES`.
     """
     captions = sample_captions(read_captions(caption_set.source), config.captions, config.seed)
     if caption_set.images and len(captions) < MIN_IMAGES:
-        raise TooFewCaptions(
+        raise TooFewCaptionsError(
             f"sets: {caption_set.name} has {len(captions)} captions to compare with images: "
             f"use at least {MIN_IMAGES}, or images=false."
         )
@@ -121,7 +138,7 @@ def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Cap
 
 
 def sample_captions(captions: Sequence[Caption], count: int | None, seed: int) -> list[Caption]:
-    """``count`` of the captions, drawn with ``seed`` and kept in their order; all where ``count`` is empty."""
+    """``count`` captions drawn at random with ``seed``, in their original order; all of them if ``count`` is None."""
     if count is None or count >= len(captions):
         return list(captions)
     chosen = np.random.default_rng(seed).choice(len(captions), count, replace=False)
@@ -129,7 +146,7 @@ def sample_captions(captions: Sequence[Caption], count: int | None, seed: int) -
 
 
 def derived_seed(seed: int, name: str) -> int:
-    """A seed in [0, 2^63) that differs for every (seed, name) and is the same on every machine."""
+    """Seed in [0, 2^63) of (seed, name): the first 63 bits of a SHA-256, so the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) >> 1
 
 

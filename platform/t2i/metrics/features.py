@@ -1,4 +1,4 @@
-"""Feature extractors under a name and a weight hash, because a distance means nothing without them."""
+"""Networks that turn images into features, each with the name, weight hash and preparation that its metrics need."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from models.settings import setting
 from t2i.metrics.inception_input import prepare_pytorch_fid, prepare_tf, weights_file
 
 FID_FILE_HASH = "6726825d"
-"""First digits of the SHA-256 of ``pt_inception-2015-12-05-6726825d.pth``, as every peer names the file."""
+"""How the SHA-256 of ``pt_inception-2015-12-05-6726825d.pth`` begins; pytorch-fid and torch-fidelity use that file."""
 
 PRESETS = {
     "tf": (prepare_tf, "TensorFlow 1 bilinear to 299 px, (x - 128) / 128"),
     "pytorch-fid": (prepare_pytorch_fid, "half-pixel bilinear to 299 px, 2x / 255 - 1"),
 }
+"""Ways to prepare images for the FID Inception: name -> (function, description)."""
+
 EFFICIENTNET_SIDE = 224
+"""Height and width in pixels of EfficientNet-Lite0's input."""
 
 
 @dataclass
 class ExtractorConfig:
-    """Which network makes the features of FID-like figures."""
+    """Which network the distances, precision, recall and inception scores take their features from."""
 
     weights: str | None = setting(
         None, "the FID Inception's file, .pth or .safetensors; empty: packaged EfficientNet-Lite0"
@@ -43,17 +46,21 @@ class ExtractorConfig:
 
 @dataclass(frozen=True)
 class ExtractorProtocol:
-    """What a figure must carry: the network's name, its weights' hash, and how images are prepared."""
+    """What identifies features: the network's name, the SHA-256 of its weights, and how images are prepared.
+
+    Numbers computed from features of different protocols do not compare.
+    """
 
     name: str
     weight_hash: str
     preset: str
     resize: str
 
-    def figure(self, metric: str) -> str:
-        """A figure's name: ``fid``, ``kid`` or ``is`` only for the FID file, else with the extractor's name.
+    def metric_name(self, metric: str) -> str:
+        """Name under which ``metric`` (``fid``, ``kid`` or ``is``) is reported.
 
-        ``fd_efficientnet_lite0`` and FID are different quantities and never compared.
+        The bare name is kept for the FID Inception's own weights. Other extractors' numbers are different quantities
+        and get the extractor's name: ``fd_efficientnet_lite0``, ``kid_efficientnet_lite0``, ``is_efficientnet_lite0``.
         """
         if self.weight_hash.startswith(FID_FILE_HASH):
             return metric
@@ -62,14 +69,14 @@ class ExtractorProtocol:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Features float32 [B, D] and class logits float32 [B, classes] of the same images."""
+    """Features float32 [B, F] and class logits float32 [B, classes] of the same images."""
 
     features: np.ndarray
     logits: np.ndarray
 
 
 class FeatureExtractor:
-    """Images uint8 [B, H, W, 3] -> :class:`ImageFeatures`, under a protocol."""
+    """A network that describes images by features, under a protocol."""
 
     def __init__(self, protocol: ExtractorProtocol, network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
         self.protocol = protocol
@@ -78,6 +85,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> ImageFeatures:
+        """Features and logits of images uint8 [B, H, W, 3]."""
         device = device_of(self._network)
         prepared = self._prepare(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
         features, logits = self._network(prepared)
@@ -85,7 +93,7 @@ class FeatureExtractor:
 
 
 def extractor_protocol(config: ExtractorConfig) -> ExtractorProtocol:
-    """The protocol that :func:`load_extractor` works under, without loading a network.
+    """Protocol of the extractor that :func:`load_extractor` returns, without loading a network.
 
     Raises:
         InceptionFileError: the weights file is missing.
@@ -99,21 +107,21 @@ def extractor_protocol(config: ExtractorConfig) -> ExtractorProtocol:
 
 
 def load_extractor(config: ExtractorConfig, device: str = "cpu") -> FeatureExtractor:
-    """The FID Inception where its file is given, else the EfficientNet-Lite0 that a package carries.
+    """Load the FID Inception if ``config.weights`` names its file, else the packaged EfficientNet-Lite0.
 
     Raises:
         InceptionFileError: the file is missing or is not the FID Inception's.
     """
     if config.weights is None:
         return FeatureExtractor(extractor_protocol(config), _EfficientNet().to(device), _prepare_efficientnet)
-    from t2i.metrics.inception import load_inception  # takes seconds, which not every worker has to spend
+    from t2i.metrics.inception import load_inception  # imports torchvision, which takes seconds
 
     network = load_inception(config.weights).to(device)
     return FeatureExtractor(extractor_protocol(config), network, PRESETS[config.preset][0])
 
 
 class _EfficientNet(nn.Module):
-    """Pooled features [B, 1280] and ImageNet logits [B, 1000]."""
+    """Prepared images [B, 3, 224, 224] -> pooled features [B, 1280] and ImageNet logits [B, 1000]."""
 
     def __init__(self) -> None:
         super().__init__()

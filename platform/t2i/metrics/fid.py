@@ -1,6 +1,7 @@
 """Fréchet distance between two Gaussians fitted to features (Heusel et al. 2017).
 
-Called FID only where the features are the FID Inception's; see :mod:`t2i.metrics.features` for the name.
+It is called FID only if the features are the FID Inception's: see
+:meth:`t2i.metrics.features.ExtractorProtocol.metric_name`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from t2i.metrics.statistics import FeatureStatistics
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """|mean difference|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2)).
+    """Fréchet distance |m_a - m_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2)) of means m and covariances C.
 
-    The estimate is biased upwards at small n: always state n of both sides beside it.
+    Few images bias it upwards, so report it with the number of images on both sides.
     """
     shift = a.mean - b.mean
     cov_a, cov_b = a.covariance, b.covariance
@@ -21,11 +22,12 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 
 def trace_of_root_product(cov_a: np.ndarray, cov_b: np.ndarray) -> float:
-    """tr((A B)^(1/2)) of two positive semi-definite matrices [D, D].
-
-    With A = R R^T it is the sum of root eigenvalues of the symmetric R^T B R: real by construction, right
-    where A or B lacks rank, and faster than the general matrix root.
-    """
+    """Trace of the matrix square root of A B, for symmetric positive semi-definite A and B [F, F]."""
+    # A B itself is not symmetric. Its root needs a general solver (scipy's sqrtm), which is slow, returns complex
+    # numbers and is unreliable where A or B lacks rank, as they do with fewer images than features.
+    # Two symmetric eigenproblems avoid it. The trace is the sum of the roots of A B's eigenvalues, and with A = R R^T
+    #     A B = R (R^T B)   has the same nonzero eigenvalues as   (R^T B) R,
+    # which is symmetric and positive semi-definite. So the first eigh finds R, a root of A; the second the eigenvalues.
     eigenvalues, vectors = np.linalg.eigh(cov_a)
-    root = vectors * np.sqrt(eigenvalues.clip(min=0))
+    root = vectors * np.sqrt(eigenvalues.clip(min=0))  # clip: rounding makes some zero eigenvalues negative
     return float(np.sqrt(np.linalg.eigvalsh(root.T @ cov_b @ root).clip(min=0)).sum())

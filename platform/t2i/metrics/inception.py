@@ -1,7 +1,8 @@
 """The Inception-v3 that FID is defined by, assembled from torchvision's blocks.
 
-Its file (``pt_inception-2015-12-05``, a conversion of TensorFlow's) has torchvision's names; the branches pool
-otherwise. What it takes is in :mod:`t2i.metrics.inception_input`: importing torchvision costs seconds.
+Its file (``pt_inception-2015-12-05``, converted from TensorFlow) names tensors as torchvision does, but the network
+pools otherwise: the averages leave the padding out, and the last block takes a maximum. What the network takes is in
+:mod:`t2i.metrics.inception_input`, since importing torchvision costs seconds.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from torchvision.models import inception
 from t2i.metrics.inception_input import InceptionFileError, weights_file
 
 CLASSES = 1008
+"""Outputs of the classifier: TensorFlow's network has 1008, not ImageNet's 1000."""
 
 
-class BlockA(inception.InceptionA):
-    """Average pooling that does not count the padding."""
+class BlockA(inception.InceptionA):  # type: ignore[misc] # torchvision is untyped
+    """torchvision's block, its average pooling without the padding."""
 
     def _forward(self, x: Tensor) -> list[Tensor]:
         branch5x5 = self.branch5x5_2(self.branch5x5_1(x))
@@ -29,8 +31,8 @@ class BlockA(inception.InceptionA):
         return [self.branch1x1(x), branch5x5, branch3x3, self.branch_pool(_average_pool(x))]
 
 
-class BlockC(inception.InceptionC):
-    """Average pooling that does not count the padding."""
+class BlockC(inception.InceptionC):  # type: ignore[misc] # torchvision is untyped
+    """torchvision's block, its average pooling without the padding."""
 
     def _forward(self, x: Tensor) -> list[Tensor]:
         branch7x7 = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
@@ -39,8 +41,8 @@ class BlockC(inception.InceptionC):
         return [self.branch1x1(x), branch7x7, double, self.branch_pool(_average_pool(x))]
 
 
-class BlockE(inception.InceptionE):
-    """Average pooling as above; the last block (``max_pool``) takes the maximum instead."""
+class BlockE(inception.InceptionE):  # type: ignore[misc] # torchvision is untyped
+    """torchvision's block, its average pooling without the padding; with ``max_pool`` it takes maxima instead."""
 
     max_pool = False
 
@@ -56,8 +58,11 @@ class BlockE(inception.InceptionE):
         ]
 
 
-class FIDInception(inception.Inception3):
-    """Prepared images [B, 3, 299, 299] -> pooled features [B, 2048], class logits without bias [B, 1008]."""
+class FIDInception(inception.Inception3):  # type: ignore[misc] # torchvision is untyped
+    """Prepared images [B, 3, 299, 299] -> pooled features [B, 2048] and class logits [B, 1008].
+
+    The logits leave the classifier's bias out, as torch-fidelity's inception score does.
+    """
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         blocks = [inception.BasicConv2d, BlockA, inception.InceptionB, BlockC, inception.InceptionD, BlockE]
@@ -71,12 +76,13 @@ class FIDInception(inception.Inception3):
         self.eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and logits."""
         features = self._forward(x)[0]
         return features, features @ self.class_weights.T
 
 
 def load_inception(path: str | Path) -> FIDInception:
-    """Build the network from a ``.pth`` state dict (read weights-only) or a ``.safetensors`` file.
+    """Build the network with the weights of a ``.pth`` state dict (read weights-only) or a ``.safetensors`` file.
 
     Raises:
         InceptionFileError: the file is missing or does not hold this network's tensors.
@@ -91,8 +97,10 @@ def load_inception(path: str | Path) -> FIDInception:
 def _read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return safetensors.torch.load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 (a third party's file, weights only)
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 (others' file)
+    return state
 
 
 def _average_pool(x: Tensor) -> Tensor:
+    """Average over 3 x 3 at stride 1, at the border over the pixels that exist."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)

@@ -1,6 +1,6 @@
-"""What the FID Inception takes: its file, and images as each peer prepares them.
+"""What the FID Inception takes: its weights file, and images resized and scaled as other tools do it.
 
-Figures depend on how images are resized and scaled, so each peer's way is a preset of its own.
+The metrics depend on how images are resized and scaled, so each tool's way is a preset of its own.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from torch import Tensor
 from models.errors import UserError
 
 SIDE = 299
+"""Height and width in pixels of the network's input."""
 
 
 class InceptionFileError(UserError):
-    """The weights file is not the FID Inception's state dict."""
+    """The weights file is missing or does not hold the FID Inception's tensors."""
 
 
 def weights_file(path: str | Path) -> Path:
-    """The path itself, of a file that exists.
+    """``path`` as a Path, once it is known to be a file.
 
     Raises:
         InceptionFileError: there is no such file.
@@ -32,25 +33,33 @@ def weights_file(path: str | Path) -> Path:
 
 
 def prepare_tf(images: Tensor) -> Tensor:
-    """Preset ``tf`` (torch-fidelity): uint8 [B, 3, H, W] by TensorFlow 1's bilinear, then (x - 128) / 128.
+    """Images uint8 [B, 3, H, W] as torch-fidelity prepares them: float32 [B, 3, 299, 299], (x - 128) / 128.
 
-    TensorFlow 1 put output pixel i at i * in / out, without the half-pixel shift and without antialiasing.
+    The resize is TensorFlow 1's bilinear one, which the original FID code used.
     """
     x = _interpolate_tf1(_interpolate_tf1(images.float(), dim=2), dim=3)
     return (x - 128) / 128
 
 
 def prepare_pytorch_fid(images: Tensor) -> Tensor:
-    """Preset ``pytorch-fid``: half-pixel bilinear of x / 255, then 2x - 1."""
+    """Images uint8 [B, 3, H, W] as pytorch-fid prepares them: float32 [B, 3, 299, 299] in [-1, 1]."""
     x = F.interpolate(images.float() / 255, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
     return 2 * x - 1
 
 
 def _interpolate_tf1(x: Tensor, dim: int) -> Tensor:
-    """Linear interpolation of one dimension to 299."""
+    """Resize dimension ``dim`` to 299 as TensorFlow 1 did: linearly, without antialiasing."""
+    # Where output pixels lie among the input's, drawn for 4 -> 8:
+    #
+    #     input            0       1       2       3
+    #     TensorFlow 1     0   1   2   3   4   5   6   7     i * in / out: the first pixels coincide,
+    #                                                        the last ones lie beyond the input and repeat its last
+    #     half-pixel     0   1   2   3   4   5   6   7       (i + 0.5) * in / out - 0.5: centred (torch, TensorFlow 2)
+    #
+    # The shift between the two changes the features, so torch's interpolate cannot stand in.
     size = x.shape[dim]
-    places = torch.arange(SIDE, device=x.device) * (size / SIDE)
-    low = places.floor().long()
+    positions = torch.arange(SIDE, device=x.device) * (size / SIDE)
+    low = positions.floor().long()
     high = (low + 1).clamp(max=size - 1)
-    weight = (places - low).view(-1, *[1] * (x.ndim - 1 - dim))
+    weight = (positions - low).view(-1, *[1] * (x.ndim - 1 - dim))  # broadcasts along dim
     return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), weight.to(x.dtype))

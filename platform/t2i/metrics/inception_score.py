@@ -1,4 +1,4 @@
-"""Inception score: exp of the mean KL divergence of p(y | x) from p(y) (Salimans et al. 2016)."""
+"""Inception score: exp of the mean KL divergence of p(class | image) from p(class) (Salimans et al. 2016)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 @dataclass(frozen=True)
 class InceptionScore:
-    """Mean and standard deviation over ``splits`` parts of the sample, shuffled with ``seed``."""
+    """Mean and standard deviation of the scores of ``splits`` equal parts of the images, shuffled with ``seed``."""
 
     mean: float
     std: float
@@ -20,13 +20,13 @@ class InceptionScore:
 
 
 def inception_score(logits: np.ndarray, *, splits: int = 10, seed: int = 2020) -> InceptionScore:
-    """Score of class logits [n, classes], in float64 (float32 gives NaN at a logit deviation of about 24).
+    """Inception score of class logits [n, classes].
 
-    It depends on the number of splits and on the order, so both are part of the result; the shuffle is
-    torch-fidelity's.
+    It depends on the number of splits and on the images' order, so the result names both; shuffle and seed are
+    torch-fidelity's. Computed in float64: in float32 logits with a standard deviation of about 24 already give NaN.
 
     Raises:
-        ValueError: there are fewer samples than splits.
+        ValueError: there are fewer images than splits.
     """
     if len(logits) < splits:
         raise ValueError(f"the inception score has {len(logits)} images for {splits} splits: use fewer splits.")
@@ -39,5 +39,6 @@ def inception_score(logits: np.ndarray, *, splits: int = 10, seed: int = 2020) -
 def _score(logits: np.ndarray) -> float:
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     p = np.exp(log_p)
-    divergence = (p * (log_p - np.log(p.mean(axis=0) + np.finfo(np.float64).tiny))).sum(axis=1)
+    log_marginal = np.log(p.mean(axis=0) + np.finfo(np.float64).tiny)  # tiny: a class that no image has is not log 0
+    divergence = (p * (log_p - log_marginal)).sum(axis=1)
     return float(np.exp(divergence.mean()))

@@ -1,6 +1,6 @@
 """Kernel distance: the unbiased squared MMD under a cubic polynomial kernel (Bińkowski et al. 2018).
 
-Unlike the Frechet distance its expectation does not depend on n, so it is the headline where images are few.
+Unlike the Fréchet distance's, its expectation does not depend on the number of images, so the report puts it first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class KID:
-    """Mean and standard deviation over ``subsets`` draws of ``subset_size`` images from each side."""
+    """Mean and standard deviation of the distance over ``subsets`` draws of ``subset_size`` images from each side."""
 
     mean: float
     std: float
@@ -24,17 +24,19 @@ class KID:
 def kernel_distance(
     a: np.ndarray, b: np.ndarray, *, subsets: int = 100, subset_size: int = 1000, seed: int = 2020
 ) -> KID:
-    """KID of features [n, D] and [m, D].
+    """KID between features [n, F] and [m, F].
 
-    Where a side has fewer than ``2 * subset_size`` images, subsets hold half of the smaller side, so that
-    they still differ and their spread means something. Seed and order of draws are torch-fidelity's.
+    If a side has fewer than ``2 * subset_size`` images, subsets have half as many images as the smaller side.
 
     Raises:
         ValueError: a side has fewer than 4 images.
     """
+    # Subsets are drawn without replacement. Were one as large as its side, every draw would be the same images and
+    # the standard deviation over draws 0, whatever the sampling error. At half the side they still differ.
     size = min(subset_size, len(a) // 2, len(b) // 2)
     if size < 2:
         raise ValueError(f"KID needs at least 4 images on each side, there are {len(a)} and {len(b)}: evaluate more.")
+    # RandomState and the alternation (a, b, a, b, ...) are torch-fidelity's: same features and seed, same number.
     random = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):
@@ -45,13 +47,15 @@ def kernel_distance(
 
 
 def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
-    """Unbiased squared MMD of [n, D] and [m, D] under (x . y / D + 1)^3; can be slightly negative."""
+    """Unbiased squared MMD between [n, F] and [m, F] under the kernel (x . y / F + 1)^3; can be slightly negative."""
+    # Unbiased because pairs of an image with itself, the diagonals, are left out of the means within a side.
     a, b = a.astype(np.float64), b.astype(np.float64)
     return _mean_off_diagonal(_kernel(a, a)) + _mean_off_diagonal(_kernel(b, b)) - 2 * float(_kernel(a, b).mean())
 
 
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a @ b.T / a.shape[1] + 1) ** 3
+    values: np.ndarray = (a @ b.T / a.shape[1] + 1) ** 3
+    return values
 
 
 def _mean_off_diagonal(kernel: np.ndarray) -> float:

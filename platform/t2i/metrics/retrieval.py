@@ -6,14 +6,16 @@ import numpy as np
 
 
 def retrieval_ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Rank of each query's own target, the one in the same row, by cosine: int64 [n], 1 is best.
+    """Rank of each query's own target, the one in the same row, among all targets: int64 [n], 1 is best.
 
-    Unit-norm [n, E] x 2. Of equals the own target counts as the best.
+    Takes unit-norm features [n, F] and [n, F] and ranks by cosine. Targets with the same cosine as the query's own
+    do not worsen its rank.
     """
     similarity = queries @ targets.T
-    return 1 + (similarity > similarity.diagonal()[:, None]).sum(axis=1)
+    ranks: np.ndarray = 1 + (similarity > similarity.diagonal()[:, None]).sum(axis=1)
+    return ranks
 
 
 def recall_at(ranks: np.ndarray, k: int) -> float:
-    """Fraction of the ranks int64 [n] that are at most k; chance is k / n."""
+    """Fraction of ``ranks`` int64 [n] that are at most k; guessing gives k / n."""
     return float((ranks <= k).mean())

@@ -1,4 +1,4 @@
-"""Mean and covariance of features as they stream by, in float64, mergeable across workers."""
+"""Mean and covariance of features, computed batch by batch in float64 and merged."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Count, mean [D] and sum of outer products of deviations from it, M2 [D, D], all float64.
+    """Number of images, mean [F] and ``m2`` [F, F] = sum of (x - mean)(x - mean)^T, all in float64.
 
-    Sums of raw squares in float32 lose 7e-6 of the covariance; this form loses 1e-15.
+    Summing raw squares x x^T in float32 instead would put a relative error of 7e-6 on the covariance; this has 1e-15.
     """
 
     count: int
@@ -21,14 +21,19 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: np.ndarray) -> FeatureStatistics:
-        """Statistics of one batch [B, D], B >= 1."""
+        """Statistics of one batch of features [B, F], B >= 1."""
         features = features.astype(np.float64)
         mean = features.mean(axis=0)
         deviations = features - mean
         return cls(len(features), mean, deviations.T @ deviations)
 
     def merge(self, other: FeatureStatistics) -> FeatureStatistics:
-        """Statistics of both samples together (Chan, Golub and LeVeque 1979)."""
+        """Statistics of both batches together (Chan, Golub and LeVeque 1979)."""
+        # With n_a, m_a and n_b, m_b the counts and means, n = n_a + n_b, delta = m_b - m_a, the common mean is
+        #     m = m_a + delta n_b / n      m_a ----------- m ------ m_b      (here n_b > n_a)
+        # Measuring deviations from m instead of from a batch's own mean adds n_a (m_a - m)(m_a - m)^T to the sum of a,
+        # and likewise for b (the cross terms vanish, as deviations from one's own mean sum to 0). Together that is
+        #     delta delta^T (n_a n_b^2 + n_b n_a^2) / n^2 = delta delta^T n_a n_b / n.
         count = self.count + other.count
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / count)
@@ -37,10 +42,10 @@ class FeatureStatistics:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Unbiased covariance [D, D].
+        """Unbiased covariance [F, F].
 
         Raises:
-            ValueError: there are fewer than two samples.
+            ValueError: there are fewer than two images.
         """
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples, there are {self.count}: evaluate more images.")
@@ -48,10 +53,10 @@ class FeatureStatistics:
 
 
 def merge_statistics(parts: Iterable[FeatureStatistics]) -> FeatureStatistics:
-    """Fold the statistics of many batches into one.
+    """Statistics of all parts together.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there is no part.
     """
     merged: FeatureStatistics | None = None
     for part in parts:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
@@ -10,18 +12,18 @@ from t2i.evaluate.config import CaptionSet, EvaluateConfig
     [
         ({"candidates": 0}, "candidates is 0"),
         ({"dtype": "half"}, "dtype is 'half': use float32 or bfloat16"),
-        ({"floor_images": 3}, "floor_images is 3"),
+        ({"training_images": 3}, "training_images is 3"),
         ({"blur_radii": [1.0]}, r"blur_radii is \[1.0\]"),
         ({"blur_radii": []}, "blur_radii is"),
         ({"sets": [CaptionSet("x"), CaptionSet("x")]}, "sets: give"),
         ({"sets": []}, "sets: give"),
     ],
 )
-def test_refuses_what_cannot_be_evaluated(values, message):
+def test_refuses_what_cannot_be_evaluated(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EvaluateConfig(**values)
 
 
-def test_a_set_name_must_name_a_folder():
+def test_a_set_name_must_name_a_folder() -> None:
     with pytest.raises(ValueError, match=r"sets\.name"):
         CaptionSet("../x")

@@ -8,7 +8,7 @@ from t2i.data import Caption
 from t2i.engine import PruningParams
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.figures import Figure
-from t2i.evaluate.gallery import Card, Choice
+from t2i.evaluate.gallery import CaptionCard, Galleries
 from t2i.evaluate.report import Section, protocol, render
 from t2i.evaluate.work_list import make_work_list
 
@@ -16,9 +16,9 @@ from t2i.evaluate.work_list import make_work_list
 def section(config: EvaluateConfig, subjects: list[str]) -> Section:
     work_list = make_work_list([Caption("a", "a red circle")], config, {"prior": "0123456789ab"})
     figures = [Figure("clip_score", subject, "captions", 0.5, 0.1, 1, 1) for subject in subjects]
-    card = Card("a", "a red circle", [("data:image/png;base64,", 0.2)], {})
+    card = CaptionCard("a red circle", [("data:image/png;base64,", 0.2)], {})
     stated = protocol(config, CaptionSet(images=False), work_list, truncated=0)
-    return Section("val", stated, figures, [], Choice(["a"], ["a"], ["a"]), {"a": card})
+    return Section("val", stated, figures, [], Galleries(["a"], ["a"], ["a"]), {"a": card})
 
 
 @pytest.mark.parametrize(

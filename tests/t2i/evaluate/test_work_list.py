@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,8 @@ from t2i.data import Caption, SourceConfig
 from t2i.engine import PruningParams
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.work_list import (
-    IncompleteEvaluation,
-    TooFewCaptions,
+    IncompleteEvaluationError,
+    TooFewCaptionsError,
     choose_captions,
     derived_seed,
     make_work_list,
@@ -23,14 +24,14 @@ CAPTIONS = [Caption("a", "a red circle"), Caption("b", "a blue square"), Caption
 MODELS = {"prior": "0123456789ab"}
 
 
-def test_equal_captions_get_different_noise_and_a_repeat_the_same():
+def test_equal_captions_get_different_noise_and_a_repeat_the_same() -> None:
     work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
     assert len({item.seed for item in work_list.items}) == 3
     assert work_list == make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
     assert all(0 <= item.seed < 2**63 for item in work_list.items)
 
 
-def test_caption_hash_names_the_list_and_nothing_else():
+def test_caption_hash_names_the_list_and_nothing_else() -> None:
     work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
     assert make_work_list(CAPTIONS, EvaluateConfig(candidates=2), MODELS).caption_hash == work_list.caption_hash
     changed = [*CAPTIONS[:2], Caption("c", "a red circle.")]
@@ -47,13 +48,15 @@ def test_caption_hash_names_the_list_and_nothing_else():
         (EvaluateConfig(), {"prior": "f" * 12}),
     ],
 )
-def test_whatever_changes_the_images_gets_a_directory_of_its_own(tmp_path, config, models):
+def test_whatever_changes_the_images_gets_a_directory_of_its_own(
+    tmp_path: Path, config: EvaluateConfig, models: dict[str, str]
+) -> None:
     first = write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
     assert write_work_list(make_work_list(CAPTIONS, config, models), tmp_path) != first
     assert write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path) == first
 
 
-def test_how_nothing_is_pruned_makes_no_difference():
+def test_how_nothing_is_pruned_makes_no_difference() -> None:
     off = make_work_list(CAPTIONS, EvaluateConfig(pruning=PruningParams(keep=0.3)), MODELS)
     assert off == make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
     hashes = {
@@ -69,20 +72,20 @@ def test_how_nothing_is_pruned_makes_no_difference():
     assert len(hashes) == 5
 
 
-def test_the_file_lists_every_caption(tmp_path):
+def test_the_file_lists_every_caption(tmp_path: Path) -> None:
     directory = write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
     items = json.loads((directory / "manifest.json").read_text())["items"]
     assert [(item["id"], item["caption"]) for item in items] == [(c.id, c.text) for c in CAPTIONS]
 
 
-def test_what_died_half_way_is_named_and_not_summarised(tmp_path):
+def test_what_died_half_way_is_named_and_not_summarised(tmp_path: Path) -> None:
     work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
-    with pytest.raises(IncompleteEvaluation, match=r"lacks 2 of 3 captions \(first: b\)"):
+    with pytest.raises(IncompleteEvaluationError, match=r"lacks 2 of 3 captions \(first: b\)"):
         require_complete(work_list, {"a"}, tmp_path)
     require_complete(work_list, {"a", "b", "c", "another"}, tmp_path)
 
 
-def test_samples_are_drawn_by_the_seed_and_keep_their_order():
+def test_samples_are_drawn_by_the_seed_and_keep_their_order() -> None:
     captions = [Caption(str(i), "x") for i in range(100)]
     drawn = sample_captions(captions, 10, seed=3)
     assert drawn == sample_captions(captions, 10, seed=3) != sample_captions(captions, 10, seed=4)
@@ -90,13 +93,13 @@ def test_samples_are_drawn_by_the_seed_and_keep_their_order():
     assert sample_captions(captions, None, 0) == sample_captions(captions, 1000, 0) == captions
 
 
-def test_too_few_captions_for_a_distance_are_refused_before_drawing(tmp_path):
+def test_too_few_captions_for_a_distance_are_refused_before_drawing(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
     source = SourceConfig(str(tmp_path / "prompts.txt"))
-    with pytest.raises(TooFewCaptions, match="x has 2 captions"):
+    with pytest.raises(TooFewCaptionsError, match="x has 2 captions"):
         choose_captions(CaptionSet("x", source), EvaluateConfig())
     assert len(choose_captions(CaptionSet("x", source, images=False), EvaluateConfig())) == 2
 
 
-def test_derived_seeds_are_fixed_for_ever():
+def test_derived_seeds_are_fixed_for_ever() -> None:
     assert derived_seed(0, "noto/2139") == 0xB582ABD5E6DEF856 >> 1  # printf 0/noto/2139 | sha256sum

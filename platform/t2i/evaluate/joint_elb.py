@@ -1,4 +1,4 @@
-"""The joint likelihood's bound over a caption set: a Ray Data stage and its figures."""
+"""The evidence lower bound on ln p(image, caption) over a caption set: a Ray Data stage, and figures from its rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ from t2i.evaluate.figures import Figure
 from t2i.evaluate.work_list import derived_seed
 
 TERMS = ("total", "reconstruction", "image_tokens", "text_tokens", "entropy")
+"""Attributes of :class:`models.joint.JointELB`: the bound and the four terms that it is the sum of."""
 
 
 class MeasureJointELB:
-    """Real images {id, captions, pixels} -> {id, total, reconstruction, ...}: bits per dimension of each."""
+    """Stage: real images {id, captions, pixels} -> {id, total, reconstruction, ...}, each in bits per dimension.
+
+    The sign is that of a cost: bits of -ELB, lower is better.
+    """
 
     def __init__(self, run: str, seed: int) -> None:
         self.seed = seed
@@ -33,19 +37,20 @@ class MeasureJointELB:
         self.prior = load_model(Prior, PriorConfig, RunLayout(run).prior, default_device())
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        """Measure a batch; an image with several captions is measured with its first."""
         pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
         layout = self.prior.layout
         captions = [captions[0] for captions in table["captions"].to_pylist()]
         encoded = self.tokenizer.encode_batch(captions, layout.text_length)
         text = text_tensor([caption.ids for caption in encoded], layout).to(default_device())
         noise = torch.Generator(default_device()).manual_seed(derived_seed(self.seed, "\n".join(ids)))
-        bound = joint_elb(self.dvae, self.prior, to_float(pixels).to(default_device()), text, noise)
-        bits = {term: bits_per_dimension(getattr(bound, term), pixels[0].size).cpu().numpy() for term in TERMS}
+        elb = joint_elb(self.dvae, self.prior, to_float(pixels).to(default_device()), text, noise)
+        bits = {term: bits_per_dimension(getattr(elb, term), pixels[0].size).cpu().numpy() for term in TERMS}
         return pa.table({"id": ids} | bits)
 
 
-def joint_figures(batches: Iterable[pa.Table]) -> Iterator[Figure]:
-    """``elb_*`` in bits per dimension: the terms' means over images, their standard errors beside them."""
+def joint_elb_figures(batches: Iterable[pa.Table]) -> Iterator[Figure]:
+    """Figures ``elb_<term>``: the mean of each term over all images in bits per dimension, with its standard error."""
     table = pa.concat_tables(batches)
     for term in TERMS:
         bits = np.asarray(table[term])
