@@ -25,7 +25,7 @@ from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import ROWS_PER_PART, PairSources, SourceConfig
 from t2i.data.image_tokens import TokenizeImages, describe_dvae
-from t2i.data.resume import FinishedParts
+from t2i.data.resume import FinishedRows
 from t2i.storage import absolute
 
 
@@ -59,7 +59,7 @@ def main(config: EncodeImagesConfig) -> None:
         if data.is_complete(directory, metadata):
             print(f"{directory}: already complete", flush=True)
         else:
-            finished = data.finished_parts(directory, metadata)
+            finished = data.find_finished_rows(directory, metadata)
             pixels = read(source, views, finished, f"{config.run}/tokens/unreadable_{split}", config)
             write(tokenize(pixels, model_dir, config), directory, metadata, finished, config)
 
@@ -73,7 +73,7 @@ def dtype(config: EncodeImagesConfig) -> str:
     return config.dtype or ("bfloat16" if config.gpus_per_actor else "float32")
 
 
-def read(source: SourceConfig, views: int, finished: FinishedParts, report: str, config: EncodeImagesConfig) -> Dataset:
+def read(source: SourceConfig, views: int, finished: FinishedRows, report: str, config: EncodeImagesConfig) -> Dataset:
     """The centre square of every image, or ``views`` random crops of it, that is not tokens yet.
 
     Small blocks are what lets images be decoded in parallel, whatever the files of the source are, and parts be
@@ -83,7 +83,7 @@ def read(source: SourceConfig, views: int, finished: FinishedParts, report: str,
     pairs = data.skip_finished(data.read_pairs(source), finished, views)
     pairs = pairs.repartition(target_num_rows_per_block=max(1, config.rows_per_part // max(1, views)))
     if views:
-        crops = data.view_pairs(pairs, image_size, views, config.seed, report)
+        crops = data.decode_random_crops(pairs, image_size, views, config.seed, report)
         return data.skip_finished(crops, finished)  # a part may have ended between two views of an image
     return data.decode_pairs(pairs, image_size, report)
 
@@ -107,7 +107,7 @@ def cpus_per_actor(actors: int) -> int:
 
 
 def write(
-    image_tokens: Dataset, directory: str, metadata: dict[str, Any], finished: FinishedParts, config: EncodeImagesConfig
+    image_tokens: Dataset, directory: str, metadata: dict[str, Any], finished: FinishedRows, config: EncodeImagesConfig
 ) -> None:
     """Run the pipeline into shards, saying how far it is."""
     manifest = data.write_token_shards(

@@ -25,10 +25,10 @@ from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.curate import CLIPUse, Rules
+from t2i.curate import CLIPSettings, CurationRules
 from t2i.curate.decisions import Decisions, decide
-from t2i.curate.examples import Album
-from t2i.curate.gather import Images, concatenate, gather_evaluation, gather_images
+from t2i.curate.examples import ThumbnailLookup
+from t2i.curate.gather import ImageMeasurements, concatenate, gather_evaluation, gather_images
 from t2i.curate.index import make_index
 from t2i.curate.output import PAIR_SET, id_keys, write_pairs
 from t2i.curate.report import Report, make_report, write_report
@@ -40,14 +40,14 @@ FORMATS = ("parquet", "webdataset")
 
 
 @dataclass
-class PreparePairsConfig(Rules):
+class PreparePairsConfig(CurationRules):
     """What to curate, by which rules, and what to write."""
 
     source: SourceConfig = setting(SourceConfig, "captioned images")
     out: str = setting("runs/pairs", "output directory, local or s3://")
     format: str = setting("parquet", "parquet or webdataset")
     rows_per_part: int = setting(1024, "pairs in each file")
-    clip: CLIPUse = setting(CLIPUse, "the CLIP that finds what hashes cannot")
+    clip: CLIPSettings = setting(CLIPSettings, "the CLIP that finds what hashes cannot")
     shown: int = setting(12, "examples of each filter in the report")
     ray: RayConfig = setting(RayConfig, "where to run")
 
@@ -74,7 +74,7 @@ def main(config: PreparePairsConfig) -> None:
         captions,
         decisions,
         config,
-        Album(indexes),
+        ThumbnailLookup(indexes),
         protocol=protocol,
         evaluation_sizes={name: len(found) for name, found in evaluation.items()},
         shown=config.shown,
@@ -115,7 +115,7 @@ def measure(config: PreparePairsConfig, clip: str | None) -> dict[str, str]:
 
 
 def write(
-    config: PreparePairsConfig, protocol: dict[str, Any], images: Images, decisions: Decisions, report: Report
+    config: PreparePairsConfig, protocol: dict[str, Any], images: ImageMeasurements, decisions: Decisions, report: Report
 ) -> None:
     """Write the pairs; the report comes between their last part and the manifest that makes them count."""
     kept = images.id[decisions.kept]

@@ -18,7 +18,7 @@ from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.manifest import CheckpointError, model_hash
 from models.presets import get_preset
-from t2i.data import PairSources, SourceConfig, read_token_shards, to_columns
+from t2i.data import PairSources, SourceConfig, read_token_shards, load_columns
 from t2i.data.transforms import decode_image
 from t2i.storage import DataError
 
@@ -60,7 +60,7 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
     dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model")
     expected = dvae.encode(torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255)
     dataset, metadata = read_token_shards(f"{run}/tokens/train")
-    columns = to_columns(dataset)
+    columns = load_columns(dataset)
     assert columns["id"].tolist() == sorted(row["id"] for row in shipped)
     assert (columns["image_tokens"] == expected.numpy()).mean() > 0.999  # rounding may differ by batch
     assert (metadata["dvae"], metadata["dtype"]) == (model_hash(run / "dvae" / "model"), "float32")
@@ -104,9 +104,9 @@ def test_a_job_killed_half_way_on_one_cpu_is_gone_on_with(ray_cluster: None, run
 
     encode_images.main(asked)
     names = [name.split("/")[1] for name in json.loads((tokens / "manifest.json").read_text())["files"]]
-    assert survivors <= set(names)  # so their rows were not made again: each id is there once, as to_columns() checks
+    assert survivors <= set(names)  # so their rows were not made again: each id is there once, as load_columns() checks
     assert sorted(names) == sorted(file.name for file in tokens.glob("*/*"))
-    ids = to_columns(read_token_shards(str(tokens))[0])["id"]
+    ids = load_columns(read_token_shards(str(tokens))[0])["id"]
     assert ids.tolist() == sorted(pq.read_table(asked.data.train.path)["id"].to_pylist()[:500])
 
 

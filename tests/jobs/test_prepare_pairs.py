@@ -16,7 +16,7 @@ import prepare_pairs
 from models.manifest import CheckpointError
 from prepare_pairs import PreparePairsConfig
 from t2i.config import run_job
-from t2i.curate import CaptionRules, CLIPUse, DuplicateRules, EvaluationSet, OverlapRules
+from t2i.curate import CaptionRules, CLIPSettings, DuplicateRules, EvaluationSet, OverlapRules
 from t2i.data import SourceConfig, read_pairs
 from t2i.storage import DataError
 
@@ -201,7 +201,7 @@ def test_a_clip_finds_what_hashes_cannot(ray_cluster: None, config: PreparePairs
     folder = Path(config.out).parent
     write(folder / "val.parquet", [row("x", evaluated)])
     write(Path(config.source.path), [*GOOD, row("mirror", mirrored, "a mirrored picture of a harbour")])
-    clip = CLIPUse(model=str(tiny_run / "clip" / "model"), batch_size=4)
+    clip = CLIPSettings(model=str(tiny_run / "clip" / "model"), batch_size=4)
     asked = replace(config, clip=clip, duplicates=DuplicateRules(cosine=0.9999))
     prepare_pairs.main(replace(asked, overlap=replace(config.overlap, cosine=1.0)))
     [pair] = [m for m in pq.read_table(f"{config.out}/overlap.parquet").to_pylist() if m["method"] == "clip"]
@@ -221,7 +221,7 @@ def test_an_id_that_comes_twice_is_refused(ray_cluster: None, config: PreparePai
 
 def test_a_directory_that_is_no_clip_is_refused(config: PreparePairsConfig, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a complete checkpoint"):
-        prepare_pairs.main(replace(config, clip=CLIPUse(model=str(tmp_path))))
+        prepare_pairs.main(replace(config, clip=CLIPSettings(model=str(tmp_path))))
     assert not Path(config.out).exists()
 
 

@@ -10,20 +10,20 @@ and a second pass writes the pairs that are left (:mod:`.output`). No stage hold
 
 from t2i.curate.config import (
     CaptionRules,
-    CLIPUse,
+    CLIPSettings,
     DuplicateRules,
     EvaluationSet,
     ImageRules,
     OverlapRules,
-    Rules,
+    CurationRules,
 )
 
 __all__ = [
-    "CLIPUse",
+    "CLIPSettings",
     "CaptionRules",
     "DuplicateRules",
     "EvaluationSet",
     "ImageRules",
     "OverlapRules",
-    "Rules",
+    "CurationRules",
 ]

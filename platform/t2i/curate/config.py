@@ -92,7 +92,7 @@ class DuplicateRules:
 
 @dataclass
 class EvaluationSet:
-    """Images that training must not see."""
+    """ImageMeasurements that training must not see."""
 
     name: str = setting("val", "name of the set in the report")
     source: SourceConfig = setting(SourceConfig, "its images")
@@ -116,7 +116,7 @@ class OverlapRules:
 
 
 @dataclass
-class CLIPUse:
+class CLIPSettings:
     """The CLIP that finds what hashes cannot."""
 
     model: str | None = setting(None, "a CLIP's model directory, e.g. runs/tiny/clip/model; empty: hashes alone")
@@ -127,7 +127,7 @@ class CLIPUse:
 
 
 @dataclass
-class Rules:
+class CurationRules:
     """All that decides which pairs are kept."""
 
     images: ImageRules = setting(ImageRules, "which images are kept")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from t2i.curate.caption_filters import CAPTION_FILTERS
-from t2i.curate.config import CaptionRules, DuplicateRules, ImageRules, Rules
-from t2i.curate.gather import KEPT, Captions, Images
-from t2i.curate.neighbours import Neighbours, cosine_neighbours, cosine_recall, hash_neighbours
+from t2i.curate.config import CaptionRules, DuplicateRules, ImageRules, CurationRules
+from t2i.curate.gather import KEPT, CaptionJudgements, ImageMeasurements
+from t2i.curate.neighbours import NeighbourPairs, cosine_neighbours, cosine_recall, hash_neighbours
 from t2i.curate.overlap import Match, alike_matches, clip_matches, identical_matches
 
-FILTERS = {
+IMAGE_FILTERS = {
     "unreadable": "the image cannot be decoded",
     "small": "a side is too short",
     "aspect": "too long or too tall",
@@ -54,12 +54,12 @@ class Decisions:
         return np.flatnonzero(self.reason == "")
 
     def counts(self) -> dict[str, int]:
-        """Images dropped by each filter, in order."""
+        """ImageMeasurements dropped by each filter, in order."""
         found = Counter(self.reason.tolist())
-        return {name: found[name] for name in FILTERS}
+        return {name: found[name] for name in IMAGE_FILTERS}
 
 
-def decide(images: Images, captions: Captions, evaluation: Images | None, rules: Rules) -> Decisions:
+def decide(images: ImageMeasurements, captions: CaptionJudgements, evaluation: ImageMeasurements | None, rules: CurationRules) -> Decisions:
     """Run all filters; ``evaluation`` has the images of all evaluation sets, if there are any."""
     funnel = _Funnel(images)
     funnel.check_images(rules.images)
@@ -70,7 +70,7 @@ def decide(images: Images, captions: Captions, evaluation: Images | None, rules:
 
 
 class _Funnel:
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: ImageMeasurements) -> None:
         self.images = images
         self.reason, self.detail, self.partner = (np.full(len(images), "", object) for _ in range(3))
 
@@ -97,7 +97,7 @@ class _Funnel:
         extreme = np.flatnonzero((self.reason == "") & (aspect > rules.max_aspect))
         self.drop(extreme, "aspect", [f"{value:.2f} : 1" for value in aspect[extreme]])
 
-    def check_captions(self, captions: Captions, rules: CaptionRules) -> tuple[dict[str, int], np.ndarray]:
+    def check_captions(self, captions: CaptionJudgements, rules: CaptionRules) -> tuple[dict[str, int], np.ndarray]:
         """Drop images without a caption; return what became of the captions, and the keys that come too often."""
         seen = (self.reason == "")[captions.image]
         code = captions.code.copy()
@@ -138,7 +138,7 @@ class _Funnel:
         return cosine_recall(embedding, found, rules.cosine)
 
     def _drop_copies(
-        self, alive: np.ndarray, keeper: dict[int, int], reason: str, found: Neighbours | None = None
+        self, alive: np.ndarray, keeper: dict[int, int], reason: str, found: NeighbourPairs | None = None
     ) -> None:
         """``keeper``: place among ``alive`` of a copy -> that of the image it copies."""
         ids = self.images.id[alive[np.array(list(keeper.values()), int)]].tolist()
@@ -146,8 +146,8 @@ class _Funnel:
         details = [f"{similarity.get((kept, copy), 1.0):.4f}" for copy, kept in keeper.items()]
         self.drop(alive[np.array(list(keeper), int)], reason, details, ids)
 
-    def drop_overlap(self, evaluation: Images, rules: Rules) -> list[Match]:
-        """Images that are also in an evaluation set; returns the pairs, and each evaluation image's nearest."""
+    def drop_overlap(self, evaluation: ImageMeasurements, rules: CurationRules) -> list[Match]:
+        """ImageMeasurements that are also in an evaluation set; returns the pairs, and each evaluation image's nearest."""
         searches = {
             "eval_identical": lambda train: identical_matches(train, evaluation),
             "eval_alike": lambda train: alike_matches(train, evaluation, rules.duplicates),
@@ -164,7 +164,7 @@ class _Funnel:
         return matches
 
 
-def greedy_keepers(found: Neighbours) -> dict[int, int]:
+def greedy_keepers(found: NeighbourPairs) -> dict[int, int]:
     """Each dropped row -> the kept neighbour it goes for; rows are numbered from the best to the worst.
 
     A row is dropped if a better *kept* row is near it. Dropping whole chains of neighbours instead would lose images
@@ -188,7 +188,7 @@ def _others(count: int, first: np.ndarray) -> list[int]:
     return np.setdiff1d(np.arange(count), first).tolist()
 
 
-def _similarities(found: Neighbours) -> dict[tuple[int, int], float]:
+def _similarities(found: NeighbourPairs) -> dict[tuple[int, int], float]:
     pairs = zip(found.first.tolist(), found.second.tolist(), strict=True)
     return dict(zip(pairs, found.similarity.tolist(), strict=True))
 

@@ -13,8 +13,8 @@ import pyarrow.dataset as pads
 
 from t2i.curate.caption_filters import CAPTION_FILTERS, CaptionJudge, caption_key
 from t2i.curate.config import CaptionRules
-from t2i.curate.decisions import FILTERS, Decisions
-from t2i.curate.gather import Captions, Images
+from t2i.curate.decisions import IMAGE_FILTERS, Decisions
+from t2i.curate.gather import CaptionJudgements, ImageMeasurements
 from t2i.curate.index import index_files
 from t2i.curate.overlap import Match
 
@@ -23,7 +23,7 @@ DOUBTFUL_FIRST = ("alike", "near", "eval_alike", "eval_near")
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownImage:
     """An image as a data URI (empty: it cannot be shown) with its id and captions."""
 
     id: str
@@ -35,26 +35,26 @@ class Shown:
 class Example:
     """A dropped image or a pair, and the number or reason behind it."""
 
-    image: Shown
-    partner: Shown | None
+    image: ShownImage
+    partner: ShownImage | None
     detail: str
     dropped: bool = True
 
 
-class Album:
+class ThumbnailLookup:
     """Thumbnails and captions by id, from the indexes of the source and of the evaluation sets (``set/id``)."""
 
     def __init__(self, directories: Mapping[str, str]) -> None:
         self.directories = directories
 
-    def look_up(self, ids: Iterable[str], set: str = "") -> dict[str, Shown]:
+    def look_up(self, ids: Iterable[str], set: str = "") -> dict[str, ShownImage]:
         """``ids`` of one set -> what there is to show; only their rows of the index are held."""
         filesystem, files = index_files(self.directories[set])
         wanted = pc.field("id").isin(pa.array(sorted({*ids}), pa.string()))
         rows = pads.dataset(files, filesystem=filesystem).to_table(["id", "captions", "thumbnail"], filter=wanted)
-        return {row["id"]: Shown(row["id"], _data_uri(row["thumbnail"]), row["captions"]) for row in rows.to_pylist()}
+        return {row["id"]: ShownImage(row["id"], _data_uri(row["thumbnail"]), row["captions"]) for row in rows.to_pylist()}
 
-    def look_up_evaluation(self, ids: Iterable[str]) -> dict[str, Shown]:
+    def look_up_evaluation(self, ids: Iterable[str]) -> dict[str, ShownImage]:
         """``set/id`` of any evaluation sets -> what there is to show."""
         by_set: dict[str, list[str]] = {}
         for name, _, id in (id.partition("/") for id in ids):
@@ -64,9 +64,9 @@ class Album:
         }
 
 
-def image_examples(images: Images, decisions: Decisions, album: Album, count: int) -> dict[str, list[Example]]:
+def image_examples(images: ImageMeasurements, decisions: Decisions, album: ThumbnailLookup, count: int) -> dict[str, list[Example]]:
     """At most ``count`` images of each filter that dropped any."""
-    places = {reason: _choose(decisions, reason, count) for reason in FILTERS}
+    places = {reason: _choose(decisions, reason, count) for reason in IMAGE_FILTERS}
     every = [place for chosen in places.values() for place in chosen]
     to_evaluation = {place for reason, chosen in places.items() if reason.startswith("eval_") for place in chosen}
     partners = {place: decisions.partner[place] for place in every if decisions.partner[place]}
@@ -95,7 +95,7 @@ def _spread(places: np.ndarray, count: int) -> np.ndarray:
     return places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))] if len(places) else places
 
 
-def closest_pairs(decisions: Decisions, album: Album, threshold: float | None, count: int) -> list[Example]:
+def closest_pairs(decisions: Decisions, album: ThumbnailLookup, threshold: float | None, count: int) -> list[Example]:
     """The contact sheet that the overlap's threshold is set by: pairs on both sides of it, the most similar first."""
     pairs = [match for match in decisions.matches if match.method == "clip"]
     nearest = sorted(pairs, key=lambda match: (abs(match.similarity - (threshold or 0)), match.train_id))[:count]
@@ -105,12 +105,12 @@ def closest_pairs(decisions: Decisions, album: Album, threshold: float | None, c
     return [_pair(match, train, evaluation) for match in nearest]
 
 
-def _pair(match: Match, train: Mapping[str, Shown], evaluation: Mapping[str, Shown]) -> Example:
+def _pair(match: Match, train: Mapping[str, ShownImage], evaluation: Mapping[str, ShownImage]) -> Example:
     return Example(train[match.train_id], evaluation[match.eval_id], f"{match.similarity:.4f}", match.dropped)
 
 
 def caption_examples(
-    images: Images, captions: Captions, decisions: Decisions, rules: CaptionRules, album: Album, count: int
+    images: ImageMeasurements, captions: CaptionJudgements, decisions: Decisions, rules: CaptionRules, album: ThumbnailLookup, count: int
 ) -> dict[str, list[str]]:
     """At most ``count`` different captions of each filter that dropped any; of the frequent ones, how many."""
     judge, frequent = CaptionJudge(rules), set(decisions.frequent.tolist())

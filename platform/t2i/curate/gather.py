@@ -20,7 +20,7 @@ KEPT = len(CAPTION_FILTERS)
 
 
 @dataclass(frozen=True)
-class Captions:
+class CaptionJudgements:
     """Judged captions of many images, all [C]: the image's place, filter's code, key, letters, and language."""
 
     image: np.ndarray
@@ -31,7 +31,7 @@ class Captions:
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageMeasurements:
     """Measured images in an order that depends on their ids alone, all [n] or [n, ...].
 
     ``digest`` is bytes, ``hash`` uint64, ``colours`` uint8 [n, 192], ``embedding`` float16 [n, E] or none.
@@ -49,13 +49,13 @@ class Images:
     def __len__(self) -> int:
         return len(self.id)
 
-    def at(self, places: np.ndarray) -> Images:
+    def at(self, places: np.ndarray) -> ImageMeasurements:
         """Some of the images, in the order of ``places``."""
         columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: column[places] for name, column in columns.items() if column is not None})
 
 
-def gather_images(directory: str, rules: CaptionRules) -> tuple[Images, Captions]:
+def gather_images(directory: str, rules: CaptionRules) -> tuple[ImageMeasurements, CaptionJudgements]:
     """Read an index and judge its captions, which the workers do; sorted by id.
 
     Raises:
@@ -69,7 +69,7 @@ def gather_images(directory: str, rules: CaptionRules) -> tuple[Images, Captions
     return images, _captions(table)
 
 
-def gather_evaluation(directory: str, name: str) -> Images:
+def gather_evaluation(directory: str, name: str) -> ImageMeasurements:
     """The readable images of an evaluation set's index, their ids behind ``name/``."""
     images, _ = gather_images(directory, CaptionRules(english=False, boilerplate=[]))
     readable = images.at(np.flatnonzero(images.problem == ""))
@@ -93,7 +93,7 @@ def judge_captions(table: pa.Table, rules: CaptionRules) -> pa.Table:
     return table
 
 
-def _images(table: pa.Table) -> Images:
+def _images(table: pa.Table) -> ImageMeasurements:
     embedding = None
     if "embedding" in table.column_names:
         lists = _whole(table, "embedding")
@@ -101,14 +101,14 @@ def _images(table: pa.Table) -> Images:
     colours = np.frombuffer(b"".join(table["colours"].to_pylist()), np.uint8).reshape(len(table), -1)
     numbers = {name: _whole(table, name).to_numpy() for name in ("width", "height", "hash")}
     objects = {name: np.array(table[name].to_pylist(), object) for name in ("id", "problem", "digest")}
-    return Images(**numbers, **objects, colours=colours, embedding=embedding)
+    return ImageMeasurements(**numbers, **objects, colours=colours, embedding=embedding)
 
 
-def _captions(table: pa.Table) -> Captions:
+def _captions(table: pa.Table) -> CaptionJudgements:
     image = pc.list_parent_indices(_whole(table, "code")).to_numpy()
     numbers = {name: pc.list_flatten(_whole(table, name)).to_numpy() for name in ("code", "key", "letters")}
     language = pc.list_flatten(_whole(table, "language")).to_numpy(zero_copy_only=False)
-    return Captions(image, **numbers, language=language)
+    return CaptionJudgements(image, **numbers, language=language)
 
 
 def _whole(table: pa.Table, name: str) -> pa.Array:
@@ -122,12 +122,12 @@ def _check_unique(ids: np.ndarray) -> None:
         raise DataError(f"id {repeated[0]} comes twice in the source: make ids unique.")
 
 
-def concatenate(sets: list[Images]) -> Images | None:
+def concatenate(sets: list[ImageMeasurements]) -> ImageMeasurements | None:
     """Several sets as one, or none."""
     if not sets:
         return None
     columns: dict[str, Any] = {}
-    for field in fields(Images):
+    for field in fields(ImageMeasurements):
         parts = [getattr(images, field.name) for images in sets]
         columns[field.name] = None if parts[0] is None else np.concatenate(parts)
-    return Images(**columns)
+    return ImageMeasurements(**columns)

@@ -1,4 +1,4 @@
-"""Images -> a few bytes by which copies of them are found."""
+"""ImageMeasurements -> a few bytes by which copies of them are found."""
 
 from __future__ import annotations
 

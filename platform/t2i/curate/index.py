@@ -18,16 +18,16 @@ from PIL import Image
 from ray.data import ActorPoolStrategy, Dataset
 
 from t2i.curate.caption_filters import tidy
-from t2i.curate.config import CLIPUse
+from t2i.curate.config import CLIPSettings
 from t2i.curate.hashing import colour_grid, perceptual_hash, pixel_digest, thumbnail
-from t2i.data.part_files import PartSetKind, is_whole, parquet_bytes, part_files, verify_parts, write_parts
+from t2i.data.part_files import SetDescription, is_whole, parquet_bytes, part_files, verify_parts, write_parts
 from t2i.data.readers import read_pairs
 from t2i.data.source import SUFFIXES, SourceConfig, resolve_format
 from t2i.data.tensors import column_array, tensor_column
 from t2i.data.transforms import ImageError, decode_rgb
 from t2i.storage import absolute, list_files
 
-INDEX = PartSetKind("index", "jobs/prepare_pairs.py")
+INDEX = SetDescription("index", "jobs/prepare_pairs.py")
 VERSION = 1
 """Raised when a measurement changes its meaning, so that older indexes are made again."""
 ROWS_PER_BATCH = 64
@@ -50,11 +50,11 @@ SCHEMA = pa.schema(
 )
 """``problem`` says why an image cannot be decoded, and is empty otherwise; ``embedding`` float16 [E] comes with a CLIP.
 
-Captions are tidied, and each once."""
+CaptionJudgements are tidied, and each once."""
 
 
 def make_index(
-    source: SourceConfig, directory: str, clip: CLIPUse, clip_hash: str | None, progress: Callable[[int], None]
+    source: SourceConfig, directory: str, clip: CLIPSettings, clip_hash: str | None, progress: Callable[[int], None]
 ) -> None:
     """Measure every image of ``source`` into ``directory``, unless that is done already."""
     metadata = {"version": VERSION, "source": asdict(source), "files": _file_state(source), "clip": clip_hash}
@@ -113,7 +113,7 @@ def _measure(pair: dict[str, Any], with_view: bool) -> tuple[dict[str, Any], np.
     return row, view
 
 
-def _embed(dataset: Dataset, model_dir: str, clip: CLIPUse) -> Dataset:
+def _embed(dataset: Dataset, model_dir: str, clip: CLIPSettings) -> Dataset:
     from t2i.curate.embed import EmbedImages  # imports torch, which the hashes do without
 
     return dataset.map_batches(

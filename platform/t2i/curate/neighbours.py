@@ -17,7 +17,7 @@ SAMPLE = 256
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NeighbourPairs:
     """Pairs ``first < second`` int64 [P], sorted, each once, and their ``similarity`` float32 [P]."""
 
     first: np.ndarray
@@ -25,7 +25,7 @@ class Neighbours:
     similarity: np.ndarray
 
 
-def hash_neighbours(hashes: np.ndarray, colours: np.ndarray, bits: int, colour: int) -> Neighbours:
+def hash_neighbours(hashes: np.ndarray, colours: np.ndarray, bits: int, colour: int) -> NeighbourPairs:
     """Pairs of equal-looking images; their similarity is 1 - (differing bits) / 64.
 
     Of uint64 hashes [n] at most ``bits`` bits differ, of colours uint8 [n, C] each by at most ``colour``. Hashes that
@@ -39,7 +39,7 @@ def hash_neighbours(hashes: np.ndarray, colours: np.ndarray, bits: int, colour: 
     ]
     pairs = np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
     differing = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-    return Neighbours(pairs[:, 0], pairs[:, 1], (1 - differing / 64).astype(np.float32))
+    return NeighbourPairs(pairs[:, 0], pairs[:, 1], (1 - differing / 64).astype(np.float32))
 
 
 def _bands(hashes: np.ndarray, count: int) -> Iterator[np.ndarray]:
@@ -73,7 +73,7 @@ def _close(
     return np.sort(np.stack([first[alike], second[alike]], axis=1), axis=1)
 
 
-def cosine_neighbours(embeddings: np.ndarray, threshold: float, seed: int = 0) -> Neighbours:
+def cosine_neighbours(embeddings: np.ndarray, threshold: float, seed: int = 0) -> NeighbourPairs:
     """Pairs of unit rows [n, E] whose dot product is at least ``threshold``, but for a few that are missed.
 
     Rows are compared within buckets: each goes to its two nearest of about sqrt(n) spherical k-means centres, as
@@ -86,7 +86,7 @@ def cosine_neighbours(embeddings: np.ndarray, threshold: float, seed: int = 0) -
     ]
     pairs = np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
     first, second = pairs[:, 0], pairs[:, 1]
-    return Neighbours(first, second, np.einsum("pe,pe->p", *(embeddings[side].astype(np.float32) for side in pairs.T)))
+    return NeighbourPairs(first, second, np.einsum("pe,pe->p", *(embeddings[side].astype(np.float32) for side in pairs.T)))
 
 
 def _buckets(embeddings: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -129,7 +129,7 @@ def similarities(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, np
         yield start, rows[start : start + BLOCK].astype(np.float32) @ columns
 
 
-def cosine_recall(embeddings: np.ndarray, found: Neighbours, threshold: float, seed: int = 0) -> float | None:
+def cosine_recall(embeddings: np.ndarray, found: NeighbourPairs, threshold: float, seed: int = 0) -> float | None:
     """The share of all true pairs of 256 random rows that ``found`` has; none where these rows have no pair."""
     sample = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:SAMPLE])
     known = set(zip(found.first.tolist(), found.second.tolist(), strict=True))

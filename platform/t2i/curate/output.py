@@ -19,12 +19,12 @@ from PIL import Image
 
 from t2i.curate.caption_filters import CaptionJudge, caption_key, tidy
 from t2i.curate.config import CaptionRules
-from t2i.data.part_files import PartSetKind, PartSetManifest, parquet_bytes, write_parts
-from t2i.data.readers import PAIRS, pairs_table, read_pairs
+from t2i.data.part_files import SetDescription, SetManifest, parquet_bytes, write_parts
+from t2i.data.readers import PAIR_SCHEMA, pairs_table, read_pairs
 from t2i.data.source import SourceConfig
 from t2i.data.transforms import FORMATS
 
-PAIR_SET = PartSetKind("set of pairs", "jobs/prepare_pairs.py")
+PAIR_SET = SetDescription("set of pairs", "jobs/prepare_pairs.py")
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
 
 
@@ -40,7 +40,7 @@ def write_pairs(
     metadata: Mapping[str, Any],
     progress: Callable[[int], None],
     before_manifest: Callable[[int], None],
-) -> PartSetManifest:
+) -> SetManifest:
     """Read ``source`` again and write the rows whose :func:`id_key` is in ``kept`` (uint64, sorted).
 
     Their images stay the bytes they were; their captions are those that the rules and ``frequent`` leave.
@@ -104,7 +104,7 @@ def tar_bytes(table: pa.Table) -> bytes:
     """
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for row in table.select(PAIRS.names).to_pylist():
+        for row in table.select(PAIR_SCHEMA.names).to_pylist():
             key = row["id"].replace(".", "%2E")
             text = {"id": row["id"], "captions": row["captions"]}
             _add(tar, f"{key}.{image_suffix(row['image'])}", row["image"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from t2i.curate.config import DuplicateRules
-from t2i.curate.gather import Images
+from t2i.curate.gather import ImageMeasurements
 from t2i.curate.neighbours import hash_neighbours, similarities
 
 
@@ -26,7 +26,7 @@ class Match:
     dropped: bool
 
 
-def identical_matches(train: Images, evaluation: Images) -> list[Match]:
+def identical_matches(train: ImageMeasurements, evaluation: ImageMeasurements) -> list[Match]:
     """Training images whose pixels are those of an evaluation image."""
     known = dict(zip(evaluation.digest[::-1], evaluation.id[::-1], strict=True))
     return [
@@ -36,7 +36,7 @@ def identical_matches(train: Images, evaluation: Images) -> list[Match]:
     ]
 
 
-def alike_matches(train: Images, evaluation: Images, rules: DuplicateRules) -> list[Match]:
+def alike_matches(train: ImageMeasurements, evaluation: ImageMeasurements, rules: DuplicateRules) -> list[Match]:
     """Training images that look like an evaluation image, each with the one it differs from in the fewest bits."""
     if rules.bits < 0:
         return []
@@ -53,7 +53,7 @@ def alike_matches(train: Images, evaluation: Images, rules: DuplicateRules) -> l
     return list(best.values())
 
 
-def clip_matches(train: Images, evaluation: Images, threshold: float | None) -> list[Match]:
+def clip_matches(train: ImageMeasurements, evaluation: ImageMeasurements, threshold: float | None) -> list[Match]:
     """Training images at least ``threshold`` from their nearest evaluation image, which go, and others, which stay.
 
     Those are the training images nearest to each evaluation image: what the threshold is set by.

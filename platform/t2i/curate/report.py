@@ -15,10 +15,10 @@ import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from t2i.curate.caption_filters import CAPTION_FILTERS
-from t2i.curate.config import Rules
-from t2i.curate.decisions import FILTERS, Decisions
-from t2i.curate.examples import Album, Example, caption_examples, closest_pairs, image_examples
-from t2i.curate.gather import KEPT, Captions, Images
+from t2i.curate.config import CurationRules
+from t2i.curate.decisions import IMAGE_FILTERS, Decisions
+from t2i.curate.examples import ThumbnailLookup, Example, caption_examples, closest_pairs, image_examples
+from t2i.curate.gather import KEPT, CaptionJudgements, ImageMeasurements
 from t2i.data.part_files import parquet_bytes
 from t2i.storage import filesystem_for, write_file
 
@@ -72,16 +72,16 @@ class Report:
         left, steps = self.images, []
         for name, count in self.dropped.items():
             left -= count
-            steps.append((name, FILTERS[name], count, left))
+            steps.append((name, IMAGE_FILTERS[name], count, left))
         return steps
 
 
 def make_report(
-    images: Images,
-    captions: Captions,
+    images: ImageMeasurements,
+    captions: CaptionJudgements,
     decisions: Decisions,
-    rules: Rules,
-    album: Album,
+    rules: CurationRules,
+    album: ThumbnailLookup,
     *,
     protocol: dict[str, Any],
     evaluation_sizes: Mapping[str, int],
@@ -104,14 +104,14 @@ def make_report(
 
 
 def _overlap(name: str, size: int, decisions: Decisions) -> dict[str, int]:
-    """Images of the set, those that have a copy in the source, and the copies that were dropped by each method."""
+    """ImageMeasurements of the set, those that have a copy in the source, and the copies that were dropped by each method."""
     dropped = [m for m in decisions.matches if m.dropped and m.eval_id.startswith(f"{name}/")]
     methods = Counter(match.method for match in dropped)
     found = len({match.eval_id for match in dropped})
     return {"images": size, "found": found} | {method: methods[method] for method in ("identical", "alike", "clip")}
 
 
-def _histograms(images: Images, captions: Captions, decisions: Decisions) -> list[Histogram]:
+def _histograms(images: ImageMeasurements, captions: CaptionJudgements, decisions: Decisions) -> list[Histogram]:
     left = np.zeros(len(images), bool)
     left[decisions.kept] = True
     frequent = np.isin(captions.key, decisions.frequent)
@@ -138,7 +138,7 @@ def _most_common(values: np.ndarray, kept: np.ndarray) -> list[tuple[str, int, i
     return [(name, count, after[name]) for name, count in before.most_common(LANGUAGES)] or [("?", 0, 0)]
 
 
-def write_report(directory: str, report: Report, images: Images, decisions: Decisions) -> None:
+def write_report(directory: str, report: Report, images: ImageMeasurements, decisions: Decisions) -> None:
     """Write ``report.json``, ``report.html``, ``dropped.parquet`` and ``overlap.parquet``."""
     document = asdict(report)
     for shown in ("image_examples", "sheet"):
@@ -158,10 +158,10 @@ def render(report: Report) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.get_template("report.html.j2")
-    return template.render(report=report, filters=FILTERS, caption_filters=CAPTION_FILTERS)
+    return template.render(report=report, filters=IMAGE_FILTERS, caption_filters=CAPTION_FILTERS)
 
 
-def _dropped(images: Images, decisions: Decisions) -> pa.Table:
+def _dropped(images: ImageMeasurements, decisions: Decisions) -> pa.Table:
     places = np.flatnonzero(decisions.reason != "")
     columns = {"id": images.id, "filter": decisions.reason, "detail": decisions.detail, "partner": decisions.partner}
     return pa.table({name: pa.array(column[places].tolist(), pa.string()) for name, column in columns.items()})

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from ray.data import Dataset
 
 from models.manifest import MANIFEST
-from t2i.data.resume import FinishedParts, find_finished, part_name
+from t2i.data.resume import FinishedRows, find_finished, part_name
 from t2i.storage import (
     DataError,
     as_data_error,
@@ -33,14 +33,14 @@ from t2i.storage import (
     read_file,
     write_file,
 )
-from t2i.storage.listing import ATTEMPT
+from t2i.storage.listing import ATTEMPT_PREFIX
 from t2i.storage.transfer import sha256
 
 PART_SCHEMA = pa.schema({"name": pa.string(), "sha256": pa.string(), "rows": pa.int64()})
 
 
 @dataclass(frozen=True)
-class PartSetManifest:
+class SetManifest:
     """What a complete set holds: file -> SHA-256, the row count, and what made them."""
 
     files: dict[str, str]
@@ -49,14 +49,14 @@ class PartSetManifest:
 
 
 @dataclass(frozen=True)
-class PartSetKind:
+class SetDescription:
     """How error messages speak of a set: what it is, and the job that makes it."""
 
     noun: str
     job: str
 
 
-def finished_parts(directory: str, metadata: Mapping[str, Any]) -> FinishedParts:
+def find_finished_rows(directory: str, metadata: Mapping[str, Any]) -> FinishedRows:
     """What an earlier, killed writer of the same set of Parquet parts has left; :func:`write_parts` takes it up.
 
     Raises:
@@ -69,7 +69,7 @@ def finished_parts(directory: str, metadata: Mapping[str, Any]) -> FinishedParts
 
 def _attempt(metadata: Mapping[str, Any]) -> str:
     """The folder of a set's parts: what may be mixed in one set has the same."""
-    return f"{ATTEMPT}{hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:12]}"
+    return f"{ATTEMPT_PREFIX}{hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def write_parts(
@@ -80,10 +80,10 @@ def write_parts(
     *,
     rows_per_part: int,
     metadata: Mapping[str, Any],
-    finished: FinishedParts | None = None,
+    finished: FinishedRows | None = None,
     progress: Callable[[int], None] | None = None,
     before_manifest: Callable[[int], None] | None = None,
-) -> PartSetManifest:
+) -> SetManifest:
     """Write batches of ``dataset``, rows that are not ``finished``, as files by ``encode``; name all in the manifest.
 
     A part is written as soon as a block of the dataset holds its rows, so blocks of ``rows_per_part`` rows lose the
@@ -94,7 +94,7 @@ def write_parts(
         DataError: the dataset is empty, which would train nothing.
     """
     filesystem, root = filesystem_for(directory)
-    attempt, finished = _attempt(metadata), finished or FinishedParts()
+    attempt, finished = _attempt(metadata), finished or FinishedRows()
     write = partial(_write_part, filesystem=filesystem, folder=f"{root}/{attempt}", encode=encode, suffix=suffix)
     parts = dataset.map_batches(write, batch_size=rows_per_part, batch_format="pyarrow")
     names, rows = dict(finished.files), len(finished.ids)
@@ -107,7 +107,7 @@ def write_parts(
         raise DataError(f"{directory} would hold no row: no image of the source could be used.")
     if before_manifest:
         before_manifest(rows)
-    manifest = PartSetManifest({f"{attempt}/{name}": names[name] for name in sorted(names)}, rows, dict(metadata))
+    manifest = SetManifest({f"{attempt}/{name}": names[name] for name in sorted(names)}, rows, dict(metadata))
     with as_data_error(directory):
         write_file(filesystem, f"{root}/{MANIFEST}", json.dumps(asdict(manifest), indent=2).encode())
         _remove_the_rest(filesystem, root, attempt, manifest)
@@ -134,23 +134,23 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _remove_the_rest(filesystem: pafs.FileSystem, root: str, attempt: str, manifest: PartSetManifest) -> None:
+def _remove_the_rest(filesystem: pafs.FileSystem, root: str, attempt: str, manifest: SetManifest) -> None:
     """Delete other attempts, and parts of this one that do not count."""
     for entry in list_folder(filesystem, root):
-        if entry.base_name.startswith(ATTEMPT) and entry.base_name != attempt:
+        if entry.base_name.startswith(ATTEMPT_PREFIX) and entry.base_name != attempt:
             delete_folder(filesystem, entry.path)
     for part in list_folder(filesystem, f"{root}/{attempt}"):
         if f"{attempt}/{part.base_name}" not in manifest.files:
             delete_file(filesystem, part.path)
 
 
-def part_files(directory: str, manifest: PartSetManifest) -> tuple[pafs.FileSystem, list[str]]:
+def part_files(directory: str, manifest: SetManifest) -> tuple[pafs.FileSystem, list[str]]:
     """The paths of a set's files."""
     filesystem, root = filesystem_for(directory)
     return filesystem, [f"{root}/{name}" for name in manifest.files]
 
 
-def verify_parts(directory: str, kind: PartSetKind) -> PartSetManifest:
+def verify_parts(directory: str, kind: SetDescription) -> SetManifest:
     """Read the manifest and compare every part with its hash.
 
     Raises:
@@ -161,7 +161,7 @@ def verify_parts(directory: str, kind: PartSetKind) -> PartSetManifest:
         begun = file_info(filesystem, f"{root}/{MANIFEST}").is_file
     if not begun:
         raise DataError(f"{directory} has no complete {kind.noun}: run {kind.job} first.")
-    manifest = PartSetManifest(**json.loads(read_file(f"{directory}/{MANIFEST}")))
+    manifest = SetManifest(**json.loads(read_file(f"{directory}/{MANIFEST}")))
     with as_data_error(directory), ThreadPoolExecutor(8) as pool:
         hashes = list(pool.map(partial(_hash_or_none, filesystem), [f"{root}/{name}" for name in manifest.files]))
     for (name, expected), actual in zip(manifest.files.items(), hashes, strict=True):
@@ -170,7 +170,7 @@ def verify_parts(directory: str, kind: PartSetKind) -> PartSetManifest:
     return manifest
 
 
-def is_whole(directory: str, kind: PartSetKind, metadata: Mapping[str, Any]) -> bool:
+def is_whole(directory: str, kind: SetDescription, metadata: Mapping[str, Any]) -> bool:
     """Whether ``directory`` holds an undamaged set that was written with the same metadata."""
     try:
         return verify_parts(directory, kind).metadata == dict(metadata)

@@ -19,7 +19,7 @@ from t2i.data.coco import find_images, parse_coco
 from t2i.data.source import SourceConfig, resolve_format
 from t2i.storage import DataError, as_data_error, is_transient, list_files, read_path, with_retries
 
-PAIRS = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
+PAIR_SCHEMA = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
 ID_COLUMNS = ("id", "key")
 IMAGE_COLUMNS = ("image", "jpg", "png", "webp")
 CAPTION_COLUMNS = ("captions", "caption", "text")
@@ -118,10 +118,10 @@ def to_pairs(table: pa.Table, columns: list[str]) -> pa.Table:
     """Columns of ids, images (bytes, or structs with ``bytes``) and captions (lists or strings) -> pairs."""
     ids, images, captions = (table[column].to_pylist() for column in columns)
     images = [image["bytes"] if isinstance(image, dict) else image for image in images]
-    return pairs_table([str(id) for id in ids], images, [as_captions(value) for value in captions])
+    return pairs_table([str(id) for id in ids], images, [non_blank_captions(value) for value in captions])
 
 
-def as_captions(value: Any) -> list[str]:
+def non_blank_captions(value: Any) -> list[str]:
     """One caption, a list of them, or nothing -> those that are not blank."""
     captions = value if isinstance(value, list) else [value]
     return [caption.strip() for caption in captions if isinstance(caption, str) and caption.strip()]
@@ -129,7 +129,7 @@ def as_captions(value: Any) -> list[str]:
 
 def pairs_table(ids: list[str], images: list[bytes | None], captions: list[list[str]]) -> pa.Table:
     """Columns -> the table every reader yields."""
-    return pa.table({"id": ids, "image": [image or b"" for image in images], "captions": captions}, schema=PAIRS)
+    return pa.table({"id": ids, "image": [image or b"" for image in images], "captions": captions}, schema=PAIR_SCHEMA)
 
 
 def _open_coco(source: SourceConfig) -> Callable[[], Dataset]:
@@ -206,9 +206,9 @@ def _from_webdataset(frame: pd.DataFrame) -> pa.Table:
 
 def _sample_captions(sample: dict[str, bytes]) -> list[str]:
     if "txt" in sample:
-        return as_captions(sample["txt"].decode(errors="replace").splitlines())
+        return non_blank_captions(sample["txt"].decode(errors="replace").splitlines())
     try:
         fields = json.loads(sample.get("json", b"{}"))
-        return as_captions(next((fields[name] for name in CAPTION_COLUMNS if name in fields), []))
+        return non_blank_captions(next((fields[name] for name in CAPTION_COLUMNS if name in fields), []))
     except ValueError:
         return []

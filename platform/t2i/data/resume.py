@@ -21,16 +21,16 @@ from ray.data import Dataset
 
 from t2i.storage import list_folder, read_path
 
-DIGEST = "S16"
+DIGEST_DTYPE = "S16"
 """How an id is remembered: 16 bytes of hash, so that ten million fit into 160 MB and no two are taken for one."""
 
 
 def _no_ids() -> np.ndarray:
-    return np.empty(0, DIGEST)
+    return np.empty(0, DIGEST_DTYPE)
 
 
 @dataclass(frozen=True)
-class FinishedParts:
+class FinishedRows:
     """Parts that were written before: name -> SHA-256, and the sorted digests of the ids they hold, [rows]."""
 
     files: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class FinishedParts:
 
 def digests(ids: Sequence[str]) -> np.ndarray:
     """Ids -> what remembers them, in their order."""
-    return np.array([hashlib.blake2b(id.encode(), digest_size=16).digest() for id in ids], DIGEST)
+    return np.array([hashlib.blake2b(id.encode(), digest_size=16).digest() for id in ids], DIGEST_DTYPE)
 
 
 def _find(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def part_name(data: bytes, suffix: str = ".parquet") -> tuple[str, str]:
     return f"part-{digest[:16]}{suffix}", digest
 
 
-def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedParts:
+def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedRows:
     """The undamaged parts in ``folder``, so chosen that none of them share an id.
 
     A task whose worker died after writing was done again, and may have written the same rows in other parts.
@@ -67,14 +67,14 @@ def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedParts:
     with ThreadPoolExecutor(8) as pool:
         read = [part for part in pool.map(partial(_read_part, filesystem, folder), names) if part is not None]
     if not read:
-        return FinishedParts()
+        return FinishedRows()
     rows = np.array([len(ids) for _, _, ids in read])
     every = np.concatenate([ids for _, _, ids in read])
     _, first = np.unique(every, return_index=True)
     of_part = np.repeat(np.arange(len(read)), rows)
     counts = np.bincount(of_part[first], minlength=len(read)) == rows  # no id of it was in a part before
     files = {name: digest for (name, digest, _), kept in zip(read, counts, strict=True) if kept}
-    return FinishedParts(files, np.sort(every[counts[of_part]]))
+    return FinishedRows(files, np.sort(every[counts[of_part]]))
 
 
 def _read_part(filesystem: pafs.FileSystem, folder: str, name: str) -> tuple[str, str, np.ndarray] | None:
@@ -86,7 +86,7 @@ def _read_part(filesystem: pafs.FileSystem, folder: str, name: str) -> tuple[str
     return name, digest, digests(ids)
 
 
-def skip_finished(dataset: Dataset, finished: FinishedParts, views: int = 0) -> Dataset:
+def skip_finished(dataset: Dataset, finished: FinishedRows, views: int = 0) -> Dataset:
     """The rows that are not finished; with ``views``, images of which some view is not."""
     if not len(finished.ids):
         return dataset

@@ -11,19 +11,19 @@ import ray
 from ray.data import Dataset
 
 from t2i.data.part_files import (
-    PartSetKind,
-    PartSetManifest,
+    SetDescription,
+    SetManifest,
     is_whole,
     parquet_bytes,
     part_files,
     verify_parts,
     write_parts,
 )
-from t2i.data.resume import FinishedParts
+from t2i.data.resume import FinishedRows
 from t2i.data.tensors import column_array, tensor_column
 
 ROWS_PER_PART = 1024
-TOKENS = PartSetKind("set of image tokens", "jobs/encode_images.py")
+TOKENS = SetDescription("set of image tokens", "jobs/encode_images.py")
 
 
 def write_token_shards(
@@ -31,10 +31,10 @@ def write_token_shards(
     directory: str,
     *,
     metadata: Mapping[str, Any],
-    finished: FinishedParts | None = None,
+    finished: FinishedRows | None = None,
     rows_per_part: int = ROWS_PER_PART,
     progress: Callable[[int], None] | None = None,
-) -> PartSetManifest:
+) -> SetManifest:
     """Write rows ``{"id", "captions", "image_tokens"}`` that are not ``finished``, and name all in the manifest.
 
     Raises:
@@ -81,7 +81,7 @@ def token_array(table: pa.Table) -> np.ndarray:
     return lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
 
 
-def verify_shards(directory: str) -> PartSetManifest:
+def verify_shards(directory: str) -> SetManifest:
     """Read the manifest and compare every part with its hash.
 
     Raises:

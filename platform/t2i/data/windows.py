@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from t2i.data.columns import caption_lists
+from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
 from t2i.data.readers import find_parquet, to_pairs
 from t2i.data.source import SourceConfig
 from t2i.data.token_shards import token_array, verify_shards
 from t2i.storage import filesystem_for, read_path, with_retries
 
-READERS = 8
+PARALLEL_READS = 8
 """Parts that are read at once."""
 
 
@@ -58,7 +58,7 @@ class TokenShards:
         def rows(file: str) -> int:
             return pq.read_metadata(f"{root}/{file}", filesystem=filesystem).num_rows
 
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
             return cls(directory, files, list(pool.map(rows, files)))
 
     def read(self, parts: Sequence[int]) -> dict[str, np.ndarray]:
@@ -94,7 +94,7 @@ class ImageShards:
             footer = with_retries(partial(pq.read_metadata, file, filesystem=filesystem))
             return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
 
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
             found = dict(zip(files, pool.map(sizes, files), strict=True))
         groups = [(file, group) for file, rows in found.items() for group in range(len(rows))]
         return cls(source.path, columns, groups, [rows for of_file in found.values() for rows in of_file])
@@ -117,9 +117,9 @@ class ImageShards:
 
 
 def _together(read: Callable[[int], pa.Table], parts: Sequence[int]) -> pa.Table:
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         return pa.concat_tables(pool.map(read, parts))
 
 
 def _described(table: pa.Table) -> dict[str, np.ndarray]:
-    return {"id": np.array(table["id"].to_pylist()), "captions": caption_lists(table["captions"].to_pylist())}
+    return {"id": np.array(table["id"].to_pylist()), "captions": caption_array(table["captions"].to_pylist())}

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import ray
 
-from t2i.data import to_columns
+from t2i.data import load_columns
 from t2i.data.tensors import tensor_column
 from t2i.storage import DataError
 
@@ -19,7 +19,7 @@ def table(ids: list[str]) -> pa.Table:
 
 
 def test_rows_come_sorted_from_any_order(ray_cluster: None) -> None:
-    columns = to_columns(ray.data.from_arrow([table(["30", "10"]), table(["20"]), table(["11", "05"])]))
+    columns = load_columns(ray.data.from_arrow([table(["30", "10"]), table(["20"]), table(["11", "05"])]))
     assert columns["id"].tolist() == ["05", "10", "11", "20", "30"]
     assert columns["pixels"].shape == (5, 4, 4, 3)
     assert columns["pixels"].dtype == np.uint8
@@ -34,16 +34,16 @@ def test_rows_come_sorted_from_any_order(ray_cluster: None) -> None:
 
 
 def test_captions_of_equal_number_stay_lists(ray_cluster: None) -> None:
-    columns = to_columns(ray.data.from_arrow(table(["1", "4"])))
+    columns = load_columns(ray.data.from_arrow(table(["1", "4"])))
     assert columns["captions"].shape == (2,)
     assert columns["captions"][0] == ["1 0", "1 1"]
 
 
 def test_repeated_ids_are_refused(ray_cluster: None) -> None:
     with pytest.raises(DataError, match="id 7 comes twice"):
-        to_columns(ray.data.from_arrow([table(["7", "8"]), table(["7"])]))
+        load_columns(ray.data.from_arrow([table(["7", "8"]), table(["7"])]))
 
 
 def test_no_row_is_refused(ray_cluster: None) -> None:
     with pytest.raises(DataError, match="has no usable row"):
-        to_columns(ray.data.from_arrow(table(["7"])).filter(lambda row: False))
+        load_columns(ray.data.from_arrow(table(["7"])).filter(lambda row: False))

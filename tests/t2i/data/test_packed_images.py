@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t2i.data.columns import caption_lists
+from t2i.data.columns import caption_array
 from t2i.data.packed_images import decode_rows, pack_images
 from t2i.evaluate.candidates import to_png
 from t2i.storage import DataError
@@ -17,7 +17,7 @@ def image(value: int) -> np.ndarray:
 
 def columns(images: list[bytes], captions: list[list[str]]) -> dict[str, np.ndarray]:
     ids = np.array([f"i{n}" for n in range(len(images))])
-    return {"id": ids, "captions": caption_lists(captions), **pack_images(images)}
+    return {"id": ids, "captions": caption_array(captions), **pack_images(images)}
 
 
 def test_images_come_out_as_they_were_packed() -> None:

@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.data import Dataset
 
-from t2i.data import finished_parts, is_complete, read_token_shards, skip_finished, to_columns, write_token_shards
+from t2i.data import find_finished_rows, is_complete, read_token_shards, skip_finished, load_columns, write_token_shards
 from t2i.data.part_files import _attempt, _write_part
 from t2i.data.resume import _unfinished, digests
 from t2i.data.tensors import tensor_column
@@ -48,7 +48,7 @@ def test_what_is_written_is_read(directory: str) -> None:
     assert len(manifest.files) > 1
     dataset, metadata = read_token_shards(directory)
     assert metadata == METADATA
-    columns, expected = to_columns(dataset), to_columns(token_dataset(100))
+    columns, expected = load_columns(dataset), load_columns(token_dataset(100))
     assert columns["image_tokens"].dtype == np.int32
     assert all(np.array_equal(columns[name], expected[name]) for name in ("id", "captions", "image_tokens"))
 
@@ -80,16 +80,16 @@ def test_a_killed_writer_is_gone_on_with(directory: str) -> None:
     first = token_dataset(100).repartition(10)
     with pytest.raises(KeyboardInterrupt):
         write_token_shards(first, directory, metadata=METADATA, rows_per_part=10, progress=stop_after(40))
-    finished = finished_parts(directory, METADATA)
+    finished = find_finished_rows(directory, METADATA)
     assert 40 <= len(finished.ids) < 100
-    assert not len(finished_parts(directory, METADATA | {"dvae": "another"}).ids)
+    assert not len(find_finished_rows(directory, METADATA | {"dvae": "another"}).ids)
 
     rest = skip_finished(token_dataset(100), finished)
     assert rest.count() == 100 - len(finished.ids)
     manifest = write_token_shards(rest, directory, metadata=METADATA, finished=finished)
     assert manifest.rows == 100
     assert set(finished.files) < {name.split("/")[1] for name in manifest.files}
-    columns, expected = to_columns(read_token_shards(directory)[0]), to_columns(token_dataset(100))
+    columns, expected = load_columns(read_token_shards(directory)[0]), load_columns(token_dataset(100))
     assert np.array_equal(columns["image_tokens"], expected["image_tokens"])
 
 
@@ -104,7 +104,7 @@ def stop_after(rows: int) -> Callable[[int], None]:
 def test_a_set_killed_before_its_manifest_needs_no_more_rows(ray_cluster: None, tmp_path: Path) -> None:
     write_token_shards(token_dataset(5), str(tmp_path), metadata=METADATA)
     (tmp_path / "manifest.json").unlink()
-    finished = finished_parts(str(tmp_path), METADATA)
+    finished = find_finished_rows(str(tmp_path), METADATA)
     rest = skip_finished(token_dataset(5), finished)
     assert write_token_shards(rest, str(tmp_path), metadata=METADATA, finished=finished).rows == 5
     assert read_token_shards(str(tmp_path))[0].count() == 5
@@ -119,7 +119,7 @@ def test_parts_that_are_damaged_or_share_rows_do_not_count(tmp_path: Path) -> No
     parts = [part(range(0, 5)), part(range(4, 10)), part(range(10, 15)), part(range(15, 20))]
     parts[2].write_bytes(parts[2].read_bytes()[:-1])
     (parts[0].parent / f"{parts[3].name}.1234.part").write_bytes(b"half")
-    finished = finished_parts(str(tmp_path), METADATA)
+    finished = find_finished_rows(str(tmp_path), METADATA)
     first = min(path.name for path in parts[:2])
     assert set(finished.files) == {first, parts[3].name}
     kept = range(0, 5) if first == parts[0].name else range(4, 10)

@@ -143,7 +143,7 @@ def test_a_writer_interrupted_in_the_middle_leaves_no_half_file(bucket: str, sto
     filesystem, path = filesystem_for(f"{bucket}/large")
 
     def interrupted() -> None:
-        with transfer.replacing(filesystem, path) as stream:
+        with transfer.open_whole(filesystem, path) as stream:
             stream.write(b"half")
             raise KeyboardInterrupt
 
