@@ -13,7 +13,7 @@ import ray
 from ray.data import Dataset
 
 from t2i.data import find_finished_rows, is_complete, read_token_shards, skip_finished, load_columns, write_token_shards
-from t2i.data.part_files import _attempt, _write_part
+from t2i.data.part_files import _attempt_folder, _write_part
 from t2i.data.resume import _unfinished, digests
 from t2i.data.tensors import tensor_column
 from t2i.data.token_shards import _encode, verify_shards
@@ -113,7 +113,7 @@ def test_a_set_killed_before_its_manifest_needs_no_more_rows(ray_cluster: None, 
 def test_parts_that_are_damaged_or_share_rows_do_not_count(tmp_path: Path) -> None:
     def part(ids: range) -> Path:
         table = token_table(20).slice(ids.start, len(ids))
-        folder = tmp_path / _attempt(METADATA)
+        folder = tmp_path / _attempt_folder(METADATA)
         return folder / _write_part(table, pafs.LocalFileSystem(), str(folder), _encode, ".parquet")["name"][0].as_py()
 
     parts = [part(range(0, 5)), part(range(4, 10)), part(range(10, 15)), part(range(15, 20))]
