@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class RayConfig:
     """Which Ray cluster a job joins, or how much of this machine a local Ray may use."""
 
-    address: str | None = setting(None, "address of a running cluster; empty: the one in RAY_ADDRESS, else a local Ray is started")
+    address: str | None = setting(
+        None, "address of a running cluster; empty: the one in RAY_ADDRESS, else a local Ray is started"
+    )
     cpus: int | None = setting(None, "logical CPUs of a local Ray; empty: all")
     object_store_gb: float = setting(1.0, "shared memory of a local Ray, in GB")
 

@@ -6,7 +6,7 @@ it, :mod:`t2i.data.image_tokens`, has to be imported by its own name.
 
 from t2i.data.caption_lists import Caption, read_captions
 from t2i.data.columns import load_columns
-from t2i.data.decode import decode_pairs, drop_unreadable, decode_random_crops
+from t2i.data.decode import decode_pairs, decode_random_crops, drop_unreadable
 from t2i.data.pair_sources import PairSources
 from t2i.data.part_files import find_finished_rows
 from t2i.data.readers import check_pairs, read_pairs
@@ -25,14 +25,14 @@ __all__ = [
     "TokenShards",
     "check_pairs",
     "decode_pairs",
+    "decode_random_crops",
+    "drop_unreadable",
     "find_finished_rows",
     "is_complete",
+    "load_columns",
     "read_captions",
     "read_pairs",
     "read_token_shards",
-    "drop_unreadable",
     "skip_finished",
-    "load_columns",
-    "decode_random_crops",
     "write_token_shards",
 ]

@@ -12,7 +12,7 @@ import pyarrow.dataset as pads
 
 from models.captions import CaptionError, check_caption
 from t2i.data.coco import parse_coco, read_json
-from t2i.data.readers import non_blank_captions, caption_column, parquet_columns, read_pairs
+from t2i.data.readers import caption_column, non_blank_captions, parquet_columns, read_pairs
 from t2i.data.source import SourceConfig, resolve_format
 from t2i.storage import DataError, list_files, read_file
 

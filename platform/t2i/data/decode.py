@@ -33,7 +33,9 @@ def decode_pairs(dataset: Dataset, image_size: int, report_dir: str | None = Non
     return dataset.map_batches(convert, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
 
 
-def decode_random_crops(dataset: Dataset, image_size: int, views: int, seed: int, report_dir: str | None = None) -> Dataset:
+def decode_random_crops(
+    dataset: Dataset, image_size: int, views: int, seed: int, report_dir: str | None = None
+) -> Dataset:
     """Decode like :func:`decode_pairs`, but to ``views`` random crops of each image, each a row of its own.
 
     Crops are drawn by the paper's listing 2 and depend on ``seed`` and the image's id alone. Their ids are
@@ -60,13 +62,15 @@ def clear_folder(folder: str | None) -> str | None:
 
 
 def record_skipped(folder: str | None, reasons: dict[str, str], rows: int) -> None:
-    """Log the number of skipped rows among the ``rows`` of a batch, and list them in a JSON file of ``folder``, if given.
+    """Log how many of the ``rows`` of a batch were skipped, and list them in a JSON file of ``folder``, if given.
 
     ``reasons`` maps the ids of the skipped rows to the reasons. The file's name is a hash of the ids, so that a retried
     task overwrites its file instead of adding another.
     """
     example = next(iter(reasons))
-    get_logger("data").warning("%d of %d images skipped, such as %s: %s.", len(reasons), rows, example, reasons[example])
+    get_logger("data").warning(
+        "%d of %d images skipped, such as %s: %s.", len(reasons), rows, example, reasons[example]
+    )
     if folder is not None:
         name = hashlib.sha256("\n".join(reasons).encode()).hexdigest()[:16]
         skipped = [{"id": row_id, "reason": reason} for row_id, reason in reasons.items()]

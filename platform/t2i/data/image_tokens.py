@@ -28,6 +28,7 @@ class TokenizeImages:
         self._dvae = load_model(DVAE, DVAEConfig, fetch_directory(model_dir), self._device, dtype)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        """Return ``table`` with ``image_tokens`` in place of ``pixels``."""
         image_tokens = self.encode(column_array(table["pixels"]))
         return table.drop_columns("pixels").append_column("image_tokens", tensor_column(image_tokens))
 

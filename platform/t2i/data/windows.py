@@ -104,7 +104,7 @@ class ImageShards:
         return cls(source.path, columns, groups, [rows for of_file in found.values() for rows in of_file])
 
     def read(self, shards: Sequence[int]) -> dict[str, np.ndarray]:
-        """Return columns ``id``, ``captions`` and the packed ``image``, which may hold images that cannot be decoded."""
+        """Return columns ``id``, ``captions`` and packed ``image``, including images that cannot be decoded."""
         filesystem, _ = filesystem_for(self.path)
 
         def read_shard(shard: int) -> pa.Table:

@@ -15,7 +15,7 @@ HASHES = np.random.default_rng(0).integers(0, 2**63, 128).tolist()
 
 
 def images(rows: list[dict[str, Any]]) -> ImageMeasurements:
-    """ImageMeasurements of 64 x 64 px that are all different but for what ``rows`` say."""
+    """Images of 64 x 64 px that are all different but for what ``rows`` say."""
     full = [
         {"id": f"{i:03}", "problem": "", "width": 64, "height": 64, "digest": b"%d" % i, "hash": HASHES[i]}
         | {"colours": np.zeros(192, np.uint8), "embedding": AXES[i]}
