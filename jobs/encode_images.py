@@ -71,7 +71,7 @@ def dtype(config: EncodeImagesConfig) -> str:
     """Return the number format that the dVAE computes in: the setting, or a default.
 
     With bfloat16, 1.5 % of the tokens differ from those with float32 (they are nearly ties). On a GPU its speed is
-    worth that, so it is the default there. CPUs are often no faster with it, and with float32 they agree with each
+    worth that, so it is the default there. A CPU may even be slower with it; and with float32, CPUs agree with each
     other in all but one of a thousand tokens.
     """
     return config.dtype or ("bfloat16" if config.gpus_per_actor else "float32")

@@ -121,7 +121,7 @@ def caption_column(path: str, names: list[str]) -> str:
 
 
 def to_pairs(table: pa.Table, columns: list[str]) -> pa.Table:
-    """Return pairs from three ``columns``: id, image (bytes or a struct with ``bytes``), captions (a list or string)."""
+    """Return pairs of three ``columns``: id, image (bytes or a struct with ``bytes``), captions (a list or string)."""
     ids, images, captions = (table[column].to_pylist() for column in columns)
     images = [image["bytes"] if isinstance(image, dict) else image for image in images]
     return pairs_table([str(value) for value in ids], images, [non_blank_captions(value) for value in captions])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2i.curate import CaptionRules, DuplicateRules, EvaluationSet, ImageRules, OverlapRules, CurationRules
+from t2i.curate import CaptionRules, CurationRules, DuplicateRules, EvaluationSet, ImageRules, OverlapRules
 from t2i.curate.decisions import decide
 from t2i.curate.gather import KEPT, CaptionJudgements, ImageMeasurements
 
@@ -40,7 +40,14 @@ def one_each(count: int) -> CaptionJudgements:
 
 
 def test_images_are_checked_in_order() -> None:
-    rows = [{}, {"problem": "it is torn"}, {"width": 20, "height": 90}, {"width": 129}, {"width": 128}, {"height": 31}]
+    rows: list[dict[str, Any]] = [
+        {},
+        {"problem": "it is torn"},
+        {"width": 20, "height": 90},
+        {"width": 129},
+        {"width": 128},
+        {"height": 31},
+    ]
     decisions = decide(images(rows), one_each(6), None, CurationRules())
     assert decisions.reason.tolist() == ["", "unreadable", "small", "aspect", "", "small"]
     assert decisions.detail[:4].tolist() == ["", "it is torn", "20 px", "2.02 : 1"]
@@ -66,7 +73,13 @@ def test_captions_of_too_many_pictures_are_dropped() -> None:
 
 
 def test_the_largest_copy_stays_then_the_smallest_id() -> None:
-    rows = [{"digest": b"x"}, {"hash": 3}, {"hash": 1, "width": 80}, {"digest": b"x"}, {"hash": 1}]
+    rows: list[dict[str, Any]] = [
+        {"digest": b"x"},
+        {"hash": 3},
+        {"hash": 1, "width": 80},
+        {"digest": b"x"},
+        {"hash": 1},
+    ]
     decisions = decide(images(rows), one_each(5), None, CurationRules())
     assert decisions.reason.tolist() == ["", "alike", "", "identical", "alike"]
     assert decisions.partner.tolist() == ["", "002", "", "000", "002"]
@@ -114,7 +127,7 @@ def test_training_images_of_an_evaluation_set_are_dropped_and_listed() -> None:
     listed = {(m.method, m.train_id, m.eval_id): m.dropped for m in decisions.matches}
     assert listed[("clip", "002", "val/c")]
     assert not listed[("clip", "003", "test/d")]  # the nearest of test/d, below the threshold
-    assert {id for _, _, id in listed} == {"val/a", "val/b", "val/c", "test/d"}
+    assert {eval_id for _, _, eval_id in listed} == {"val/a", "val/b", "val/c", "test/d"}
 
 
 def test_no_two_kept_images_are_near() -> None:

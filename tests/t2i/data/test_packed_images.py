@@ -21,8 +21,8 @@ def columns(images: list[bytes], captions: list[list[str]]) -> dict[str, np.ndar
 
 
 def test_images_come_out_as_they_were_packed() -> None:
-    packed_columns = columns([to_png(image(value)) for value in (10, 20, 30)], [["a"]] * 3)
-    rows, images = decode_rows(packed_columns, np.array([2, 0, 2, 1]))
+    packed = columns([to_png(image(value)) for value in (10, 20, 30)], [["a"]] * 3)
+    rows, images = decode_rows(packed, np.array([2, 0, 2, 1]))
     assert rows.tolist() == [2, 0, 2, 1]
     assert [int(each[0, 0, 0]) for each in images] == [30, 10, 30, 20]
     assert all(each.shape == (4, 6, 3) for each in images)
