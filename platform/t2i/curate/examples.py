@@ -79,7 +79,8 @@ def image_examples(
 ) -> dict[str, list[Example]]:
     """Return at most ``count`` examples of each image filter that dropped any."""
     chosen = {reason: _choose(decisions, reason, count) for reason in IMAGE_FILTERS}
-    train_ids, eval_ids = [], []
+    train_ids: list[str] = []
+    eval_ids: list[str] = []
     for reason, rows in chosen.items():
         train_ids += images.id[rows].tolist()
         partners = [partner for partner in decisions.partner[rows] if partner]
