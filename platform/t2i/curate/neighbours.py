@@ -43,9 +43,9 @@ def hash_neighbours(hashes: np.ndarray, colours: np.ndarray, bits: int, colour: 
     # The 64 bits are cut into bits + 1 bands. If two hashes differ in at most `bits` bits, there is a band without a
     # differing bit (pigeonhole), so every pair is found among the rows that have equal values in some band:
     #
-    #   bits = 3       band 0     band 1     band 2     band 3
-    #   hash i         ....x...   ......x.   ........   x.......    x: differs. Band 2 is equal, so i and j are
-    #   hash j         ....x...   ......x.   ........   x.......    compared when the rows are sorted by band 2.
+    #   bits = 3         band 0             band 1             band 2             band 3
+    #   hash i ^ hash j  ..1.............   ......1.........   ................   ...........1....
+    #   equal values     no                 no                 yes                no
     #
     # A pair that is equal in several bands is found several times; np.unique() leaves one.
     found = [
