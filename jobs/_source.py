@@ -1,7 +1,7 @@
-"""Imported first by every job: the code beside the job is the code that runs.
+"""Put this checkout's source roots first on ``sys.path``; every job imports this module before all others.
 
-``ray job submit --working-dir .`` unpacks the checkout on the cluster and runs ``python jobs/X.py`` there. Putting its
-two source roots first on ``sys.path`` lets an edit in ``platform/`` or ``models/`` win over an installed wheel.
+``ray job submit --working-dir .`` unpacks the checkout on the cluster and runs ``python jobs/X.py`` there. With the
+source roots first, edits in ``platform/`` or ``models/`` take precedence over an installed wheel.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python jobs/encode_images.py run=runs/tiny data.train.path=jobs/datasets/emoji64/train.parquet
 
-Writes <run>/tokens/{train,val}; a set that is already there, by the same dVAE from the same source, is kept, and one
-that a killed job left half-made is gone on with.
+Writes <run>/tokens/{train,val}. A set that is complete and was made by the same dVAE from the same source is kept; one
+that a killed job has begun is continued.
 """
 
 from __future__ import annotations
@@ -25,28 +25,31 @@ from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import ROWS_PER_PART, PairSources, SourceConfig
 from t2i.data.image_tokens import TokenizeImages, describe_dvae
-from t2i.data.resume import FinishedParts
+from t2i.data.resume import FinishedRows
 from t2i.storage import absolute
 
 
 @dataclass
 class EncodeImagesConfig:
-    """What to encode, where, and with how many workers."""
+    """What to encode, where to write it, and with how many dVAE replicas."""
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: reads dvae/model, writes tokens/")
-    data: PairSources = setting(PairSources, "captioned images; their captions go with the image tokens")
-    views: int = setting(0, "random crops of each training image, by the paper's listing 2; 0: its centre square alone")
-    seed: int = setting(0, "of the crops")
+    data: PairSources = setting(PairSources, "captioned images; the captions are stored with the image tokens")
+    views: int = setting(0, "random crops of each training image, by the paper's listing 2; 0: only its centre square")
+    seed: int = setting(0, "random seed of the crops")
     dtype: str | None = setting(None, f"{DTYPE_MEANING}; empty: bfloat16 where replicas have GPUs, else float32")
-    batch_size: int = setting(128, "images that a replica is given at once")
-    rows_per_part: int = setting(ROWS_PER_PART, "images in each file: what a kill may cost each replica")
+    batch_size: int = setting(128, "images per forward pass")
+    rows_per_part: int = setting(
+        ROWS_PER_PART, "the most images in a file; a killed job loses at most about as many per replica"
+    )
     actors: int = setting(1, "dVAE replicas")
-    gpus_per_actor: float = setting(0.0, "GPUs each replica takes")
-    ray: RayConfig = setting(RayConfig, "where to run")
+    gpus_per_actor: float = setting(0.0, "GPUs of each replica")
+    ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
 
 
 def main(config: EncodeImagesConfig) -> None:
+    """Encode the training and the validation set, unless they are complete."""
     check_dtype(dtype(config))
     config.data.check()
     model_dir = absolute(RunLayout(config.run).dvae)
@@ -59,37 +62,38 @@ def main(config: EncodeImagesConfig) -> None:
         if data.is_complete(directory, metadata):
             print(f"{directory}: already complete", flush=True)
         else:
-            finished = data.finished_parts(directory, metadata)
+            finished = data.find_finished_rows(directory, metadata)
             pixels = read(source, views, finished, f"{config.run}/tokens/unreadable_{split}", config)
             write(tokenize(pixels, model_dir, config), directory, metadata, finished, config)
 
 
 def dtype(config: EncodeImagesConfig) -> str:
-    """What the dVAE computes in.
+    """Return the number format that the dVAE computes in: the setting, or a default.
 
-    bfloat16 gives 1.5 % of the tokens, near ties, another value. That is worth its speed on a GPU; a CPU may be slower
-    by it, and float32 gives the same tokens on all of them but for one in a thousand.
+    With bfloat16, 1.5 % of the tokens differ from those with float32 (they are nearly ties). On a GPU its speed is
+    worth that, so it is the default there. A CPU may even be slower with it; and with float32, CPUs agree with each
+    other in all but one of a thousand tokens.
     """
     return config.dtype or ("bfloat16" if config.gpus_per_actor else "float32")
 
 
-def read(source: SourceConfig, views: int, finished: FinishedParts, report: str, config: EncodeImagesConfig) -> Dataset:
-    """The centre square of every image, or ``views`` random crops of it, that is not tokens yet.
+def read(source: SourceConfig, views: int, finished: FinishedRows, report: str, config: EncodeImagesConfig) -> Dataset:
+    """Return the pixels of the images that are not encoded yet: centre squares, or ``views`` random crops of each.
 
-    Small blocks are what lets images be decoded in parallel, whatever the files of the source are, and parts be
-    written while others are still being made.
+    The rows are cut into small blocks, so that images are decoded in parallel even if the source is a single file, and
+    part files are written while other images are still being encoded.
     """
     image_size = get_preset(config.preset).image_size
     pairs = data.skip_finished(data.read_pairs(source), finished, views)
     pairs = pairs.repartition(target_num_rows_per_block=max(1, config.rows_per_part // max(1, views)))
     if views:
-        crops = data.view_pairs(pairs, image_size, views, config.seed, report)
-        return data.skip_finished(crops, finished)  # a part may have ended between two views of an image
+        crops = data.decode_random_crops(pairs, image_size, views, config.seed, report)
+        return data.skip_finished(crops, finished)  # a part file may end between two views of an image
     return data.decode_pairs(pairs, image_size, report)
 
 
 def tokenize(pixels: Dataset, model_dir: str, config: EncodeImagesConfig) -> Dataset:
-    """Pixels -> image tokens, by actors that each hold the dVAE."""
+    """Replace pixels by image tokens, computed by actors that each hold the dVAE."""
     return pixels.map_batches(
         TokenizeImages,
         fn_constructor_args=(model_dir, dtype(config)),
@@ -102,14 +106,18 @@ def tokenize(pixels: Dataset, model_dir: str, config: EncodeImagesConfig) -> Dat
 
 
 def cpus_per_actor(actors: int) -> int:
-    """One; none where that would leave nothing to the tasks that read and decode, which would then never start."""
-    return 1 if ray.cluster_resources().get("CPU", 0) > actors else 0
+    """Return the logical CPUs that each actor reserves: 1, or 0 if no CPU would be left for reading and decoding.
+
+    Without a free CPU the tasks that read and decode would never start.
+    """
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return 1 if resources.get("CPU", 0) > actors else 0
 
 
 def write(
-    image_tokens: Dataset, directory: str, metadata: dict[str, Any], finished: FinishedParts, config: EncodeImagesConfig
+    image_tokens: Dataset, directory: str, metadata: dict[str, Any], finished: FinishedRows, config: EncodeImagesConfig
 ) -> None:
-    """Run the pipeline into shards, saying how far it is."""
+    """Run the pipeline, write its rows as image-token shards, and print the progress."""
     manifest = data.write_token_shards(
         image_tokens,
         directory,

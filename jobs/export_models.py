@@ -1,8 +1,9 @@
-"""Copy a run's final models, and nothing else of it, into a directory that can be shipped and served.
+"""Copy only the final models of a run into a directory, to be shipped and served.
 
     python jobs/export_models.py run=runs/small out=models/trained/small
 
-``out`` is a run directory like any other to serve, generate.py and coco_eval.py. Weights are rounded to bfloat16.
+``t2i serve``, generate.py and coco_eval.py accept ``out`` as a run directory. Weights are rounded to bfloat16 by
+default.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ from t2i.storage import fetch_directory
 
 @dataclass
 class ExportModels:
-    """Which run, where to, in which format."""
+    """Which run to copy, where to, and in which number format."""
 
-    preset: str = setting("small", "names the default run directory")
-    run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip, finished")
+    preset: str = setting("small", "name of the run in the defaults of run and out")
+    run: str = setting("runs/${preset}", "run directory with a trained tokenizer, dvae, prior and clip")
     out: str = setting("models/trained/${preset}", "local directory for the copies")
-    dtype: str = setting("bfloat16", "number format of the copied weights: bfloat16, or float32 to keep them exact")
+    dtype: str = setting("bfloat16", "number format of the copied weights: bfloat16, or float32 for exact copies")
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype)
 
 
 def main(config: ExportModels) -> None:
+    """Copy the four models and print the sizes of the files."""
     out = Path(config.out)
     source, target = RunLayout(config.run).models, RunLayout(out).models
     CaptionTokenizer.load(fetch_directory(source.pop("tokenizer"))).save(target["tokenizer"])

@@ -1,8 +1,8 @@
-"""Take OpenAI's released dVAE (encoder.pkl, decoder.pkl) into a run, in place of training one.
+"""Import OpenAI's released dVAE (encoder.pkl, decoder.pkl) into a run, instead of training one.
 
     python jobs/import_dvae.py encoder=encoder.pkl decoder=decoder.pkl run=runs/base
 
-Writes <run>/dvae/model. The files are read without running what they pickle: see models/dvae/released.py.
+Writes <run>/dvae/model. The pickle files are read without executing code from them: see models/dvae/released.py.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from t2i.config import run_job
 
 @dataclass
 class ImportDVAE:
-    """The two released files, and the run that gets the model."""
+    """The two released files, and the run directory to import them into."""
 
-    encoder: str = setting("encoder.pkl", "the released encoder")
-    decoder: str = setting("decoder.pkl", "the released decoder")
+    encoder: str = setting("encoder.pkl", "path of the released encoder")
+    decoder: str = setting("decoder.pkl", "path of the released decoder")
     run: str = setting("runs/base", "run directory: writes dvae/model")
 
 
 def main(config: ImportDVAE) -> None:
+    """Convert the released files to a model directory and print its path."""
     model = from_released(Path(config.encoder), Path(config.decoder))
     print(save_model(RunLayout(config.run).dvae, model))
 

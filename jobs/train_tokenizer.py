@@ -1,8 +1,8 @@
-"""Learn the captions' byte-pair encoding.
+"""Learn a byte-pair encoding from the captions.
 
     python jobs/train_tokenizer.py run=runs/tiny
 
-Writes <run>/tokenizer; one that is already there, from the same captions, is kept.
+Writes <run>/tokenizer. One that was made from the same captions with the same settings is kept.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from t2i.train import RunDirectory
 
 @dataclass
 class TrainTokenizer:
-    """Whose captions, and how many tokens."""
+    """Which captions to learn from, and how many tokens."""
 
     preset: str = setting("tiny", "vocabulary size: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: writes tokenizer/")
-    source: SourceConfig = setting(SourceConfig, "captioned images; all captions of each are read")
-    vocabulary: int = setting(16384, "the most tokens to learn, 256 of them bytes")
-    ray: RayConfig = setting(RayConfig, "where to run")
+    source: SourceConfig = setting(SourceConfig, "captioned images; all their captions are used")
+    vocabulary: int = setting(16384, "the largest vocabulary, including 256 tokens for bytes")
+    ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
 
     def __post_init__(self) -> None:
         if self.vocabulary < 256:
@@ -40,10 +40,12 @@ class TrainTokenizer:
 
     @classmethod
     def for_preset(cls, name: str) -> TrainTokenizer:
+        """Return the defaults of a preset."""
         return cls(preset=name, vocabulary=get_preset(name).tokenizer_vocabulary)
 
 
 def main(config: TrainTokenizer) -> None:
+    """Train the tokenizer and write it to the run directory, unless it is there."""
     check_pairs(config.source)
     directory = RunDirectory(RunLayout(config.run).tokenizer)
     directory.claim({"source": asdict(config.source), "vocabulary": config.vocabulary})
@@ -58,7 +60,7 @@ def main(config: TrainTokenizer) -> None:
 
 
 def all_captions(source: SourceConfig) -> list[str]:
-    """Every caption of every row, in an order that does not depend on how Ray read them."""
+    """Return all captions of all rows, sorted so that the order does not depend on Ray's scheduling."""
     rows = read_pairs(source).select_columns(["captions"]).iter_rows()
     return sorted(caption for row in rows for caption in row["captions"])
 

@@ -28,7 +28,7 @@ from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
-from t2i.data import to_columns
+from t2i.data import load_columns
 from t2i.train import TrainConfig, fit
 from t2i.train.loader.feed import InMemorySource
 from t2i.train.loop import TrainLoop
@@ -134,7 +134,7 @@ def bare_loop(task: PriorTask, train: TrainConfig, sizes: PriorConfig) -> float:
     """Seconds a step in this process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    columns = to_columns(data(sizes)[0])
+    columns = load_columns(data(sizes)[0])
     metrics = TrainLoop(task, train, InMemorySource(columns), columns, Silent(), Worker()).run()
     torch.set_num_threads(threads)
     return metrics["seconds_per_step"]

@@ -1,4 +1,4 @@
-"""Start or join Ray so that every worker imports this checkout's code."""
+"""Start or join a Ray cluster on which every worker imports the code of this checkout."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class RayConfig:
-    """Where the job runs, and how much of the machine a local Ray may take."""
+    """Which Ray cluster a job joins, or how much of this machine a local Ray may use."""
 
-    address: str | None = setting(None, "a running cluster; empty joins the one in RAY_ADDRESS or starts Ray here")
-    cpus: int | None = setting(None, "logical CPUs of a Ray started here; empty takes all")
-    object_store_gb: float = setting(1.0, "shared memory of a Ray started here, in GB")
+    address: str | None = setting(
+        None, "address of a running cluster; empty: the one in RAY_ADDRESS, else a local Ray is started"
+    )
+    cpus: int | None = setting(None, "logical CPUs of a local Ray; empty: all")
+    object_store_gb: float = setting(1.0, "shared memory of a local Ray, in GB")
 
 
 def start_ray(config: RayConfig) -> None:
-    """Join the cluster, or start one on this machine; does nothing where Ray is already connected.
+    """Join the cluster, or start one on this machine; do nothing if Ray is already initialised.
 
-    Inside ``ray job submit --working-dir .`` the working directory is already on every node and relative source roots
-    are enough. A driver that joins a cluster on its own uploads the checkout; a local Ray reads it in place.
+    How workers get the code: under ``ray job submit --working-dir .`` Ray has copied the checkout to every node, and
+    relative source roots are enough; a driver that joins a cluster by its address uploads the checkout; a local Ray
+    reads it in place.
     """
     if ray.is_initialized():
         return
@@ -40,7 +43,7 @@ def start_ray(config: RayConfig) -> None:
     ray.init(address=address or "local", runtime_env=environment, logging_level=logging.WARNING, **local)
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
-    context.use_datasource_v2 = bool(address)  # it starts 32 actors to read the footers of every Parquet set
+    context.use_datasource_v2 = bool(address)  # on a local Ray it would start 32 actors to read footers
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 

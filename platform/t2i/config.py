@@ -1,7 +1,7 @@
-"""Configuration: dataclass defaults <- the preset's YAML <- ``key=value`` words of the command line, by OmegaConf.
+"""Load a job's configuration with OmegaConf: defaults, then the preset's YAML, then ``key=value`` arguments.
 
-A job's configuration is one dataclass that nests those of the parts it uses, each declared beside its code. Everything
-is checked before any work: unknown keys, wrong types and combinations that cannot work end in one sentence.
+A job's configuration is one dataclass that nests those of the modules it uses, each declared beside its code. It is
+checked before any work: unknown keys, wrong types and invalid combinations end in one sentence.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ ConfigT = TypeVar("ConfigT")
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be run."""
+    """An invalid configuration; the message is one sentence that names the key."""
 
 
 def run_job(main: Callable[[ConfigT], Any], config_cls: type[ConfigT], job: str) -> None:
-    """The entry of every job: parse the command line and run ``main``.
+    """Parse the command line and run ``main`` with the configuration: the entry point of every job.
 
-    What the user can mend is printed as one sentence and ends with exit code 2.
+    An error that the user can correct (:class:`UserError`) is printed as one sentence and exits with code 2; any
+    other keeps its traceback.
     """
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
@@ -45,7 +46,9 @@ def run_job(main: Callable[[ConfigT], Any], config_cls: type[ConfigT], job: str)
 
 
 def load_config(config_cls: type[ConfigT], job: str, arguments: Sequence[str] = ()) -> ConfigT:
-    """Merge the defaults, ``jobs/configs/<job>/<preset>.yaml`` and ``key=value`` arguments into a ``config_cls``.
+    """Return a ``config_cls`` made of its defaults, ``jobs/configs/<job>/<preset>.yaml`` and ``arguments``.
+
+    Later ones win. Defaults may depend on the preset (see :func:`_defaults`); the YAML file may be missing.
 
     Raises:
         ConfigError: an argument is not ``key=value``, a key is unknown, a value has the wrong type, or
@@ -66,7 +69,7 @@ def load_config(config_cls: type[ConfigT], job: str, arguments: Sequence[str] = 
 
 
 def describe(config_cls: type, job: str) -> str:
-    """The ``--help`` text: every field of ``config_cls`` with its default and meaning."""
+    """Return the ``--help`` text: every field of ``config_cls`` with its default and meaning."""
     rows = list(_rows(_defaults(config_cls, None), config_cls))
     width = max(len(f"{key}={value}") for key, value, _ in rows)
     lines = [f"  {f'{key}={value}':<{width}}  {meaning}" for key, value, meaning in rows]
@@ -74,27 +77,32 @@ def describe(config_cls: type, job: str) -> str:
 
 
 def _parse(arguments: Sequence[str]) -> DictConfig:
+    """Return ``key=value`` arguments as a nested configuration: ``a.b=1`` -> ``{"a": {"b": 1}}``."""
     for argument in arguments:
         if "=" not in argument:
             raise ConfigError(f"{argument!r} is not key=value: see --help for the keys.")
     try:
         return OmegaConf.from_dotlist(list(arguments))
-    except Exception as error:  # YAML's scanner and OmegaConf's grammar raise unrelated classes
+    except Exception as error:  # YAML and OmegaConf raise classes without a common base
         raise ConfigError(f"the command line cannot be read: {str(error).splitlines()[0]}.") from error
 
 
 def _defaults(config_cls: type, preset: str | None) -> DictConfig:
-    """The dataclass's defaults, or what its ``for_preset`` gives for a named (or its default) preset."""
+    """Return the defaults of the dataclass, or of its ``for_preset(preset)`` if it has one.
+
+    ``preset`` None stands for the default of the field ``preset``.
+    """
     if not hasattr(config_cls, "for_preset"):
-        return OmegaConf.structured(config_cls)
+        return typing.cast(DictConfig, OmegaConf.structured(config_cls))
     default = next(field.default for field in fields(config_cls) if field.name == "preset")
     try:
-        return OmegaConf.structured(config_cls.for_preset(preset or default))
+        return typing.cast(DictConfig, OmegaConf.structured(config_cls.for_preset(preset or default)))
     except UserError as error:
         raise ConfigError(str(error)) from error
 
 
 def _merge(config: DictConfig, change: DictConfig, origin: str = "") -> DictConfig:
+    """Return ``config`` overridden by ``change``; errors begin with ``origin``."""
     try:
         return typing.cast(DictConfig, OmegaConf.merge(config, change))
     except OmegaConfBaseException as error:
@@ -102,22 +110,30 @@ def _merge(config: DictConfig, change: DictConfig, origin: str = "") -> DictConf
 
 
 def _sentence(error: OmegaConfBaseException, config: DictConfig, change: DictConfig | None = None) -> str:
-    """One line naming the full key, and the nearest key that exists where this one does not."""
-    known = [name for name, _, _ in _rows(config, OmegaConf.get_type(config))]
+    """Return one line that names the full key, and for an unknown key the most similar one that exists.
+
+    ``change`` is what was merged into ``config`` when the error was raised, if it was raised by merging.
+    """
+    # 1. A value for a group (train=3, where train holds train.steps, ...). OmegaConf says "int is not a subclass of
+    #    Train", and its error has no key: so the group is found by comparing the two configurations.
     for group, value in (change or {}).items():
         if isinstance(config.get(group), DictConfig) and not isinstance(value, DictConfig):
             example = f"{group!s}.{next(iter(config[group]))!s}=..."
             return f"{group!s} is a group of fields: set one of them, such as {example}"
+    # 2. An unknown key (train.step=3). OmegaConf says "Key 'step' not in 'Train'"; the remedy is looked for among the
+    #    dotted keys of the whole configuration, since a right name is often typed under the wrong group.
+    known = [name for name, _, _ in _rows(config, OmegaConf.get_type(config))]
     key = error.full_key or str(error.key)
     if key not in known and "not in" in str(error):
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         remedy = f"did you mean {nearest[0]}?" if nearest else "see --help for the keys."
         return f"{key} is not a known key: {remedy}"
+    # 3. Anything else, such as a wrong type: OmegaConf's first line says what is wrong; the others are its internals.
     return f"{key}: {str(error).splitlines()[0].rstrip('.')}."
 
 
 def _rows(config: Any, config_cls: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """(dotted key, value, meaning) of every leaf field."""
+    """Yield (dotted key, value, meaning) of every leaf field."""
     for field in fields(config_cls):
         value = config._get_node(field.name) if isinstance(config, DictConfig) else getattr(config, field.name)
         nested = OmegaConf.get_type(value) if isinstance(value, DictConfig) else None
@@ -128,6 +144,6 @@ def _rows(config: Any, config_cls: Any, prefix: str = "") -> Iterator[tuple[str,
 
 
 def _plain(node: Any) -> Any:
-    """A leaf's value as the user would type it, interpolations unresolved."""
+    """Return a leaf's value as the user would type it: interpolations such as ``${preset}`` are not resolved."""
     value = node._value() if hasattr(node, "_value") and not isinstance(node._value(), list) else node
     return "null" if value is None else value

@@ -1,4 +1,4 @@
-"""Images of captions as one picture: a row for each caption, a label beneath each image."""
+"""Draw images as one contact sheet: a row for each caption, a label beneath each image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAPER, INK, MUTED = "#fbfaf7", "#1d1d1b", "#77736a"
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A caption, its images uint8 [n, H, W, 3], and their n labels."""
+    """One row of a sheet: a caption, its images uint8 [n, H, W, 3], and a label for each image."""
 
     caption: str
     images: np.ndarray
@@ -24,15 +24,15 @@ class SheetRow:
 
     @classmethod
     def ranked(cls, caption: str, images: np.ndarray, scores: np.ndarray) -> SheetRow:
-        """Candidates, the best first, with their CLIP cosines [n] as labels."""
+        """Label candidates, the best first, with their CLIP cosines ``scores`` [n]."""
         return cls(caption, images, [f"{score:.3f}" for score in scores])
 
 
 def contact_sheet(rows: Sequence[SheetRow], tile: int = 144) -> Image.Image:
-    """Draw rows of ``tile`` px images; small images grow bicubically.
+    """Draw the rows one below the other, every image resized bicubically to ``tile`` x ``tile`` pixels.
 
     Raises:
-        ValueError: there is no row.
+        ValueError: ``rows`` is empty.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one caption with images.")
@@ -60,7 +60,7 @@ def _draw_row(sheet: Image.Image, row: SheetRow, lines: list[str], top: int, til
 
 
 def _wrap(caption: str, width: int) -> list[str]:
-    """At most three lines that fit ``width`` pixels, measured by the font's average letter."""
+    """Break a caption into at most three lines of about ``width`` pixels, by the average width of a letter."""
     letter = _font(CAPTION_SIZE).getlength("abcdefghijklmnopqrstuvwxyz ") / 27
     return textwrap.wrap(caption, max(12, int(width / letter)), max_lines=3, placeholder=" …") or [""]
 
@@ -70,5 +70,5 @@ def _caption_height(lines: list[str]) -> int:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own typeface (Latin); no font file of the system is needed."""
+    """Return the typeface that Pillow carries (Latin letters), which needs no font file on the system."""
     return ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""One log format for drivers, workers and servers."""
+"""The log format of drivers, workers and servers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 
 def get_logger(name: str) -> logging.Logger:
-    """A logger under ``t2i`` that prints to stderr, set up on first use and only if nobody else has."""
+    """Return the logger ``t2i.<name>``; it prints to stderr unless the program has configured ``t2i`` itself."""
     root = logging.getLogger("t2i")
     if not root.handlers:
         handler = logging.StreamHandler()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.manifest import CheckpointError, model_hash
 from models.presets import get_preset
-from t2i.data import PairSources, SourceConfig, read_token_shards, to_columns
+from t2i.data import PairSources, SourceConfig, load_columns, read_token_shards
 from t2i.data.transforms import decode_image
 from t2i.storage import DataError
 
@@ -49,7 +50,8 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ray
-def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_both_sets_are_encoded_once(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     encode_images.main(config(run))
     assert f"{run}/tokens/train: complete, 150 images" in capfd.readouterr().out
 
@@ -60,7 +62,7 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
     dvae = load_model(DVAE, DVAEConfig, run / "dvae" / "model")
     expected = dvae.encode(torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255)
     dataset, metadata = read_token_shards(f"{run}/tokens/train")
-    columns = to_columns(dataset)
+    columns = load_columns(dataset)
     assert columns["id"].tolist() == sorted(row["id"] for row in shipped)
     assert (columns["image_tokens"] == expected.numpy()).mean() > 0.999  # rounding may differ by batch
     assert (metadata["dvae"], metadata["dtype"]) == (model_hash(run / "dvae" / "model"), "float32")
@@ -68,7 +70,7 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
     assert (metadata["codebook_size"], metadata["image_size"]) == (PRESET.dvae.codebook_size, PRESET.image_size)
 
     assert read_token_shards(f"{run}/tokens/val")[0].count() == 10
-    report = {"count": 0, "skipped": []}
+    report: dict[str, Any] = {"count": 0, "skipped": []}
     for part in (run / "tokens" / "unreadable_val").iterdir():
         report = {key: report[key] + value for key, value in json.loads(part.read_text()).items()}
     assert report["count"] == 866 - 10
@@ -87,7 +89,8 @@ def test_both_sets_are_encoded_once(ray_cluster: None, run: Path, capfd: pytest.
 
 
 @pytest.mark.ray
-def test_a_job_killed_half_way_on_one_cpu_is_gone_on_with(ray_cluster: None, run: Path) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_job_killed_half_way_on_one_cpu_is_continued(run: Path) -> None:
     asked = config(run, rows=500)
     asked.rows_per_part = 10
     source = [f"data.train.path={asked.data.train.path}", "data.train.limit=500"]
@@ -104,9 +107,9 @@ def test_a_job_killed_half_way_on_one_cpu_is_gone_on_with(ray_cluster: None, run
 
     encode_images.main(asked)
     names = [name.split("/")[1] for name in json.loads((tokens / "manifest.json").read_text())["files"]]
-    assert survivors <= set(names)  # so their rows were not made again: each id is there once, as to_columns() checks
+    assert survivors <= set(names)  # so their rows were not made again: each id is there once, as load_columns() checks
     assert sorted(names) == sorted(file.name for file in tokens.glob("*/*"))
-    ids = to_columns(read_token_shards(str(tokens))[0])["id"]
+    ids = load_columns(read_token_shards(str(tokens))[0])["id"]
     assert ids.tolist() == sorted(pq.read_table(asked.data.train.path)["id"].to_pylist()[:500])
 
 

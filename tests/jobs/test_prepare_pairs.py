@@ -16,7 +16,7 @@ import prepare_pairs
 from models.manifest import CheckpointError
 from prepare_pairs import PreparePairsConfig
 from t2i.config import run_job
-from t2i.curate import CaptionRules, CLIPUse, DuplicateRules, EvaluationSet, OverlapRules
+from t2i.curate import CaptionRules, CLIPSettings, DuplicateRules, EvaluationSet, OverlapRules
 from t2i.data import SourceConfig, read_pairs
 from t2i.storage import DataError
 
@@ -31,14 +31,14 @@ def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
 
-def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+def encoded(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, format, **options)
+    image.save(file, file_format, **options)
     return file.getvalue()
 
 
-def row(id: str, image: bytes, *captions: str) -> Row:
-    return {"id": id, "image": image, "captions": list(captions)}
+def row(row_id: str, image: bytes, *captions: str) -> Row:
+    return {"id": row_id, "image": image, "captions": list(captions)}
 
 
 def good(i: int) -> Row:
@@ -64,7 +64,7 @@ REPEATED = [row(f"repeat/{i}", encoded(picture(300 + i)), f"my holiday album {i}
 GOOD = [good(i) for i in range(12)]
 ROWS = [*GOOD[:5], *(planted for _, planted in PLANTED.values()), *REPEATED, LARGER, *GOOD[5:]]
 KEPT = [r["id"] for r in ROWS if r["id"].startswith(("good", "larger")) and r["id"] != "good/02"]
-REASONS = {id: reason for id, (reason, _) in PLANTED.items()} | {r["id"]: "caption" for r in REPEATED}
+REASONS = {row_id: reason for row_id, (reason, _) in PLANTED.items()} | {r["id"]: "caption" for r in REPEATED}
 REASONS |= {"good/02": "alike"}
 
 
@@ -94,7 +94,8 @@ def dropped(out: str) -> dict[str, str]:
 
 
 @pytest.mark.ray
-def test_what_is_planted_is_found_and_the_rest_kept(ray_cluster: None, config: PreparePairsConfig) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_is_planted_is_found_and_the_rest_kept(config: PreparePairsConfig) -> None:
     prepare_pairs.main(config)
     expected = {r["id"]: r for r in ROWS}
     pairs = taken(f"{config.out}/pairs")
@@ -123,7 +124,8 @@ def test_what_is_planted_is_found_and_the_rest_kept(ray_cluster: None, config: P
 
 
 @pytest.mark.ray
-def test_the_result_does_not_depend_on_order_or_blocks(ray_cluster: None, config: PreparePairsConfig) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_result_does_not_depend_on_order_or_blocks(config: PreparePairsConfig) -> None:
     results = []
     for name, rows, group in (("a", ROWS, 3), ("b", ROWS[::-1], 7), ("c", ROWS[1::2] + ROWS[::2], 1)):
         source = SourceConfig(path=write(Path(config.out).parent / f"{name}.parquet", rows, group))
@@ -135,7 +137,8 @@ def test_the_result_does_not_depend_on_order_or_blocks(ray_cluster: None, config
 
 
 @pytest.mark.ray
-def test_a_webdataset_is_written_that_reads_the_same(ray_cluster: None, config: PreparePairsConfig) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_webdataset_is_written_that_reads_the_same(config: PreparePairsConfig) -> None:
     rows = [*GOOD, row("a.b/c.d", encoded(picture(50), "JPEG"), "one line\nand another", "two words")]
     source = SourceConfig(path=write(Path(config.out).parent / "dots.parquet", rows))
     asked = replace(config, source=source, format="webdataset", rows_per_part=5)
@@ -144,15 +147,14 @@ def test_a_webdataset_is_written_that_reads_the_same(ray_cluster: None, config: 
     pairs = {row["id"]: row for row in taken(f"{asked.out}/pairs")}
     assert pairs["a%2Eb/c%2Ed"]["captions"] == ["one line and another", "two words"]
     expected = {row["id"].replace(".", "%2E"): row["image"] for row in rows}
-    assert {id: row["image"] for id, row in pairs.items()} == expected
+    assert {row_id: row["image"] for row_id, row in pairs.items()} == expected
 
 
 @pytest.mark.ray
-def test_a_finished_set_is_kept_and_bounds_change_without_measuring_again(
-    ray_cluster: None,
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_finished_set_is_kept_and_thresholds_change_without_measuring_again(
     config: PreparePairsConfig,
     capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prepare_pairs.main(config)
     prepare_pairs.main(config)
@@ -179,9 +181,8 @@ def interrupt(config: PreparePairsConfig, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.ray
-def test_an_interrupted_run_is_not_complete(
-    ray_cluster: None, config: PreparePairsConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_interrupted_run_is_not_complete(config: PreparePairsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(config, monkeypatch)
     assert list(Path(config.out, "pairs").glob("attempt-*/part-*.parquet"))
     with pytest.raises(DataError, match=r"out/pairs': it is not complete, so run the job that writes it to its end"):
@@ -193,15 +194,16 @@ def test_an_interrupted_run_is_not_complete(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.slow
-def test_a_clip_finds_what_hashes_cannot(ray_cluster: None, config: PreparePairsConfig, tiny_run: Path) -> None:
+def test_a_clip_finds_what_hashes_cannot(config: PreparePairsConfig, tiny_run: Path) -> None:
     """A mirror image and a brighter one; the bounds are those of an untrained head."""
     mirrored = encoded(picture(3).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     evaluated = encoded(picture(4).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     folder = Path(config.out).parent
     write(folder / "val.parquet", [row("x", evaluated)])
     write(Path(config.source.path), [*GOOD, row("mirror", mirrored, "a mirrored picture of a harbour")])
-    clip = CLIPUse(model=str(tiny_run / "clip" / "model"), batch_size=4)
+    clip = CLIPSettings(model=str(tiny_run / "clip" / "model"), batch_size=4)
     asked = replace(config, clip=clip, duplicates=DuplicateRules(cosine=0.9999))
     prepare_pairs.main(replace(asked, overlap=replace(config.overlap, cosine=1.0)))
     [pair] = [m for m in pq.read_table(f"{config.out}/overlap.parquet").to_pylist() if m["method"] == "clip"]
@@ -213,7 +215,8 @@ def test_a_clip_finds_what_hashes_cannot(ray_cluster: None, config: PreparePairs
 
 
 @pytest.mark.ray
-def test_an_id_that_comes_twice_is_refused(ray_cluster: None, config: PreparePairsConfig) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_id_that_comes_twice_is_refused(config: PreparePairsConfig) -> None:
     write(Path(config.source.path), [*GOOD, GOOD[3]])
     with pytest.raises(DataError, match="id good/03 comes twice in the source: make ids unique"):
         prepare_pairs.main(config)
@@ -221,7 +224,7 @@ def test_an_id_that_comes_twice_is_refused(ray_cluster: None, config: PreparePai
 
 def test_a_directory_that_is_no_clip_is_refused(config: PreparePairsConfig, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a complete checkpoint"):
-        prepare_pairs.main(replace(config, clip=CLIPUse(model=str(tmp_path))))
+        prepare_pairs.main(replace(config, clip=CLIPSettings(model=str(tmp_path))))
     assert not Path(config.out).exists()
 
 

@@ -1,4 +1,4 @@
-"""An S3 server of our own, and a proxy before it that can be told to fail."""
+"""A local S3 server, and a proxy in front of it that fails on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """An empty bucket's URI; the environment points at the server, as a user's would."""
+    """The URI of an empty bucket; ``AWS_ENDPOINT_URL`` names the server."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower()).strip("-")[:63]
     pafs.S3FileSystem(endpoint_override=s3_server, allow_bucket_creation=True).create_dir(name)
@@ -30,8 +30,12 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 
 
 @pytest.fixture
-def store(s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
-    """What stands between ``bucket`` and whoever uses it; only our own retries are at work, and they hurry."""
+def store(
+    s3_server: str,
+    bucket: str,  # noqa: ARG001  it sets AWS_ENDPOINT_URL to the server, which this fixture sets to the proxy afterwards
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[FaultyStore]:
+    """A proxy in front of ``bucket``'s server; the AWS library does not retry, and our retries have short waits."""
     from t2i.storage import retry
 
     store = FaultyStore(s3_server)

@@ -97,7 +97,7 @@ def test_a_job_ends_bad_input_with_one_line_and_code_two(
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def main(job: Job) -> None:
+    def main(_: Job) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(sys, "argv", ["job.py"])

@@ -11,7 +11,7 @@ def row(caption: str, values: list[int]) -> SheetRow:
     return SheetRow.ranked(caption, images, np.linspace(0.5, 0.1, len(values)))
 
 
-def test_candidates_stand_side_by_side_in_the_order_given():
+def test_candidates_stand_side_by_side_in_the_order_given() -> None:
     sheet = contact_sheet([row("a taco", [10, 120, 240])], tile=64)
     assert sheet.width == 2 * MARGIN + 3 * 64 + 2 * GAP
     pixels = np.asarray(sheet)
@@ -20,7 +20,7 @@ def test_candidates_stand_side_by_side_in_the_order_given():
         assert ((pixels[:, left : left + 64] == value).all(axis=(1, 2))).sum() == 64
 
 
-def test_every_caption_has_its_row_and_long_ones_are_cut_after_three_lines():
+def test_every_caption_has_its_row_and_long_ones_are_cut_after_three_lines() -> None:
     one = contact_sheet([row("a taco", [0, 0])])
     two = contact_sheet([row("a taco", [0, 0]), row("a taco", [0])])
     long = contact_sheet([row("word " * 500, [0, 0])])
@@ -28,6 +28,6 @@ def test_every_caption_has_its_row_and_long_ones_are_cut_after_three_lines():
     assert one.height < long.height < two.height
 
 
-def test_refuses_an_empty_sheet():
+def test_refuses_an_empty_sheet() -> None:
     with pytest.raises(ValueError, match="at least one caption"):
         contact_sheet([])

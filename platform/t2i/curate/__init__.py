@@ -1,29 +1,33 @@
-"""Curation of captioned images: filters, de-duplication, and control of the overlap with evaluation sets.
+"""Curate captioned images: filter, remove duplicates, and drop images that are also in an evaluation set.
 
-Paper, appendix C: captions that are too short, not English or mostly boilerplate are dropped, and images whose aspect
-ratio is outside [1/2, 2]; section 3.1: training images next to evaluation images are found with a contrastive model.
-Its numbers beyond these are not published, so every bound here is a setting.
+The paper drops captions that are too short, not English or mostly boilerplate, and images whose aspect ratio is outside
+[1/2, 2] (appendix C), and finds training images similar to evaluation images with a contrastive model (section 3.1).
+It publishes no other numbers, so every threshold here is a setting.
 
-One pass measures all images into an index (:mod:`.index`), the driver decides on what is small (:mod:`.decisions`),
-and a second pass writes the pairs that are left (:mod:`.output`). No stage holds more than its batches of images.
+There are three steps, none of which holds more than a few batches of images in memory:
+
+1. Workers read every image once and store measurements of it: the index (:mod:`.index`).
+2. The driver loads the measurements (:mod:`.gather`) and decides what to keep (:mod:`.decisions`).
+3. Workers read the source again and write the pairs that are kept (:mod:`.output`); the report (:mod:`.report`) shows
+   what was dropped and why.
 """
 
 from t2i.curate.config import (
     CaptionRules,
-    CLIPUse,
+    CLIPSettings,
+    CurationRules,
     DuplicateRules,
     EvaluationSet,
     ImageRules,
     OverlapRules,
-    Rules,
 )
 
 __all__ = [
-    "CLIPUse",
+    "CLIPSettings",
     "CaptionRules",
+    "CurationRules",
     "DuplicateRules",
     "EvaluationSet",
     "ImageRules",
     "OverlapRules",
-    "Rules",
 ]

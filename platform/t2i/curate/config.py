@@ -1,4 +1,4 @@
-"""What a curation is told."""
+"""The configuration of a curation."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ BOILERPLATE = (
     r"\bhttps?://\S+|\bwww\.\S+",
     DATE,
 )
-"""What says nothing of the picture, unless other expressions are given; case does not matter."""
+"""Default regular expressions for text that does not describe the picture; case does not matter."""
 
 
 @dataclass
 class ImageRules:
-    """Which images are kept. The paper names the aspect ratio alone."""
+    """Which images are kept, by their size. The paper has a rule for the aspect ratio alone."""
 
-    max_aspect: float = setting(2.0, "longest side over shortest, at most")
-    min_side: int = setting(32, "shortest side in pixels, at least")
+    max_aspect: float = setting(2.0, "the largest ratio of the longer to the shorter side")
+    min_side: int = setting(32, "the smallest length of the shorter side, in pixels")
 
     def __post_init__(self) -> None:
         if self.max_aspect < 1:
-            raise ValueError(f"images.max_aspect is {self.max_aspect}: use 1 (squares alone) or more.")
+            raise ValueError(f"images.max_aspect is {self.max_aspect}: use 1 (squares only) or more.")
         if self.min_side < 1:
             raise ValueError(f"images.min_side is {self.min_side}: use 1 or more.")
 
 
 @dataclass
 class CaptionRules:
-    """Which captions are kept; an image goes when none of its captions is left."""
+    """Which captions are kept; an image is dropped if none of its captions is kept."""
 
-    min_letters: int = setting(4, "letters of any script, at least")
-    min_words: int = setting(2, "words, at least; scripts without spaces are exempt")
-    boilerplate: list[str] | None = setting(None, "regular expressions for what says nothing; empty: settings.py's")
-    boilerplate_share: float = setting(0.5, "drop captions whose letters and digits are boilerplate by this share")
-    max_repeats: int | None = setting(1000, "drop captions of more images than this, digits alike; empty: never")
-    english: bool = setting(True, "drop what is not English")
-    judged_letters: int = setting(10, "with fewer letters a caption in Latin script is too short to tell, and stays")
-    odds: float = setting(20.0, "not English: another language is this many times as likely")
+    min_letters: int = setting(4, "the fewest letters of a caption, of any script")
+    min_words: int = setting(2, "the fewest words of a caption; scripts without spaces are exempt")
+    boilerplate: list[str] | None = setting(None, "regular expressions; empty: BOILERPLATE in t2i/curate/config.py")
+    boilerplate_share: float = setting(0.5, "drop a caption if boilerplate covers this share of its letters and digits")
+    max_repeats: int | None = setting(1000, "drop captions that more images than this have; empty: keep")
+    english: bool = setting(True, "drop captions that are not English")
+    judged_letters: int = setting(10, "keep captions in Latin script with fewer letters, whatever their language")
+    odds: float = setting(20.0, "a caption is not English if another language is this many times as likely")
 
     def __post_init__(self) -> None:
         for pattern in self.patterns:
@@ -70,17 +70,17 @@ class CaptionRules:
 
     @property
     def patterns(self) -> list[str]:
-        """The regular expressions in use."""
+        """The regular expressions for boilerplate that are used."""
         return list(BOILERPLATE) if self.boilerplate is None else self.boilerplate
 
 
 @dataclass
 class DuplicateRules:
-    """When two images are the same; of those the largest stays, and of equally large ones the smallest id."""
+    """When two images count as copies. The larger one is kept, of equally large ones that with the smaller id."""
 
-    bits: int = setting(4, "of 64 in the perceptual hash that may differ; -1: only identical pixels are the same")
-    colour: int = setting(24, "levels of 255 by which any of 8 x 8 mean colours may differ besides")
-    cosine: float | None = setting(0.97, "CLIP cosine of near-duplicates, at least; empty: no such search")
+    bits: int = setting(4, "copies differ in at most this many of 64 bits of the perceptual hash; -1: no such search")
+    colour: int = setting(24, "and each of their 8 x 8 mean colours by at most this, of 255")
+    cosine: float | None = setting(0.97, "copies have at least this CLIP cosine; empty: no such search")
 
     def __post_init__(self) -> None:
         if not -1 <= self.bits <= 16:
@@ -92,7 +92,7 @@ class DuplicateRules:
 
 @dataclass
 class EvaluationSet:
-    """Images that training must not see."""
+    """A set of evaluation images, which must not be trained on."""
 
     name: str = setting("val", "name of the set in the report")
     source: SourceConfig = setting(SourceConfig, "its images")
@@ -104,10 +104,13 @@ class EvaluationSet:
 
 @dataclass
 class OverlapRules:
-    """When a training image is one of an evaluation set; pixels and perceptual hash are as for duplicates."""
+    """When a training image counts as a copy of an evaluation image.
+
+    The rule for the perceptual hash is that of :class:`DuplicateRules`.
+    """
 
     sets: list[EvaluationSet] = setting(list, "evaluation sets")
-    cosine: float | None = setting(0.95, "CLIP cosine to an evaluation image, at least; empty: no such search")
+    cosine: float | None = setting(0.95, "copies have at least this CLIP cosine; empty: no such search")
 
     def __post_init__(self) -> None:
         if len({evaluation.name for evaluation in self.sets}) < len(self.sets):
@@ -116,24 +119,24 @@ class OverlapRules:
 
 
 @dataclass
-class CLIPUse:
-    """The CLIP that finds what hashes cannot."""
+class CLIPSettings:
+    """The CLIP model that finds near-duplicates which hashes miss, and the actors that run it."""
 
-    model: str | None = setting(None, "a CLIP's model directory, e.g. runs/tiny/clip/model; empty: hashes alone")
-    batch_size: int = setting(128, "images per pass")
-    actors: int = setting(1, "replicas")
-    cpus_per_actor: float = setting(0.5, "logical CPUs each takes; below two, it computes on one thread")
-    gpus_per_actor: float = setting(0.0, "GPUs each takes")
+    model: str | None = setting(None, "a CLIP's model directory, e.g. runs/tiny/clip/model; empty: use hashes only")
+    batch_size: int = setting(128, "images per forward pass")
+    actors: int = setting(1, "actors, each with a copy of the model")
+    cpus_per_actor: float = setting(0.5, "logical CPUs of an actor; below 2 it computes on one thread")
+    gpus_per_actor: float = setting(0.0, "GPUs of an actor")
 
 
 @dataclass
-class Rules:
-    """All that decides which pairs are kept."""
+class CurationRules:
+    """All rules that decide which pairs are kept."""
 
     images: ImageRules = setting(ImageRules, "which images are kept")
     captions: CaptionRules = setting(CaptionRules, "which captions are kept")
-    duplicates: DuplicateRules = setting(DuplicateRules, "which images are the same")
-    overlap: OverlapRules = setting(OverlapRules, "which belong to an evaluation set")
+    duplicates: DuplicateRules = setting(DuplicateRules, "which images are copies of another")
+    overlap: OverlapRules = setting(OverlapRules, "which images are in an evaluation set")
 
 
 def _check_cosine(name: str, cosine: float | None) -> None:

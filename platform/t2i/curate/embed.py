@@ -1,4 +1,4 @@
-"""Views of images -> CLIP embeddings, as a step of a Ray Data pipeline."""
+"""Compute CLIP embeddings of images, as a step of a Ray Data pipeline."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from t2i.storage import fetch_directory
 
 
 class EmbedImages:
-    """Replace ``view`` by ``embedding``, a unit float16 [E], with the CLIP of a model directory (local or s3://).
+    """Replace ``view`` by ``embedding``, unit-norm float16 [F], with the CLIP of a model directory (local or s3://).
 
-    For ``map_batches`` with ``batch_format="pyarrow"``; an actor loads the model once, onto its GPU if any. An
-    embedding depends on its batch by rounding, in its fourth decimal at most.
+    To be used as an actor in ``map_batches`` with ``batch_format="pyarrow"``: it loads the model once, onto its GPU if
+    it has one. The same image in another batch may differ by rounding, in the fourth decimal at most.
     """
 
     def __init__(self, model_dir: str) -> None:
@@ -25,9 +25,10 @@ class EmbedImages:
         self.clip = load_model(CLIPReranker, CLIPConfig, fetch_directory(model_dir), self.device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        """Return ``table`` with ``embedding`` in place of ``view``."""
         embeddings = tensor_column(self.embed(column_array(table["view"])))
         return table.drop_columns("view").append_column("embedding", embeddings)
 
     def embed(self, views: np.ndarray) -> np.ndarray:
-        """uint8 [B, H, W, 3] -> float16 [B, E]."""
+        """Return the embeddings float16 [B, F] of images uint8 [B, H, W, 3]."""
         return self.clip.encode_images(to_float(views).to(self.device)).cpu().numpy().astype(np.float16)

@@ -1,4 +1,4 @@
-"""What the filters dropped, to be looked at: a few images and captions of each."""
+"""Choose a few of the images and captions that each filter dropped, as examples for the report."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pyarrow.dataset as pads
 
 from t2i.curate.caption_filters import CAPTION_FILTERS, CaptionJudge, caption_key
 from t2i.curate.config import CaptionRules
-from t2i.curate.decisions import FILTERS, Decisions
-from t2i.curate.gather import Captions, Images
+from t2i.curate.decisions import IMAGE_FILTERS, Decisions
+from t2i.curate.gather import CaptionJudgements, ImageMeasurements
 from t2i.curate.index import index_files
 from t2i.curate.overlap import Match
 
-DOUBTFUL_FIRST = ("alike", "near", "eval_alike", "eval_near")
-"""Filters by a similarity: their examples are the least similar pairs, which their bound has to be set by."""
+BY_SIMILARITY = ("alike", "near", "eval_alike", "eval_near")
+"""Filters with a similarity threshold: their examples are the least similar pairs, which show whether it is right."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image as a data URI (empty: it cannot be shown) with its id and captions."""
+class ShownImage:
+    """An image of the report: its id, its thumbnail as a data URI (empty if it cannot be decoded), and its captions."""
 
     id: str
     uri: str
@@ -33,94 +33,121 @@ class Shown:
 
 @dataclass(frozen=True)
 class Example:
-    """A dropped image or a pair, and the number or reason behind it."""
+    """An example of the report: an image, the image it is a copy of, if any, and a similarity or reason (``detail``).
 
-    image: Shown
-    partner: Shown | None
+    ``dropped`` is False for a pair of the contact sheet that is below the threshold.
+    """
+
+    image: ShownImage
+    partner: ShownImage | None
     detail: str
     dropped: bool = True
 
 
-class Album:
-    """Thumbnails and captions by id, from the indexes of the source and of the evaluation sets (``set/id``)."""
+class ThumbnailLookup:
+    """Looks up thumbnails and captions by id in the indexes of the source and of the evaluation sets.
+
+    ``directories`` maps the name of each evaluation set, and ``""`` for the source, to the directory of its index.
+    """
 
     def __init__(self, directories: Mapping[str, str]) -> None:
         self.directories = directories
 
-    def look_up(self, ids: Iterable[str], set: str = "") -> dict[str, Shown]:
-        """``ids`` of one set -> what there is to show; only their rows of the index are held."""
-        filesystem, files = index_files(self.directories[set])
+    def look_up(self, ids: Iterable[str], evaluation_set: str = "") -> dict[str, ShownImage]:
+        """Return the images of one set (by default the source) by id; only their rows of the index are loaded."""
+        filesystem, files = index_files(self.directories[evaluation_set])
         wanted = pc.field("id").isin(pa.array(sorted({*ids}), pa.string()))
         rows = pads.dataset(files, filesystem=filesystem).to_table(["id", "captions", "thumbnail"], filter=wanted)
-        return {row["id"]: Shown(row["id"], _data_uri(row["thumbnail"]), row["captions"]) for row in rows.to_pylist()}
-
-    def look_up_evaluation(self, ids: Iterable[str]) -> dict[str, Shown]:
-        """``set/id`` of any evaluation sets -> what there is to show."""
-        by_set: dict[str, list[str]] = {}
-        for name, _, id in (id.partition("/") for id in ids):
-            by_set.setdefault(name, []).append(id)
         return {
-            f"{name}/{id}": shown for name, wanted in by_set.items() for id, shown in self.look_up(wanted, name).items()
+            row["id"]: ShownImage(row["id"], _data_uri(row["thumbnail"]), row["captions"]) for row in rows.to_pylist()
+        }
+
+    def look_up_evaluation(self, ids: Iterable[str]) -> dict[str, ShownImage]:
+        """Return images of any evaluation sets by ``<set>/<id>``."""
+        by_set: dict[str, list[str]] = {}
+        for name, _, image_id in (eval_id.partition("/") for eval_id in ids):
+            by_set.setdefault(name, []).append(image_id)
+        return {
+            f"{name}/{image_id}": shown
+            for name, wanted in by_set.items()
+            for image_id, shown in self.look_up(wanted, name).items()
         }
 
 
-def image_examples(images: Images, decisions: Decisions, album: Album, count: int) -> dict[str, list[Example]]:
-    """At most ``count`` images of each filter that dropped any."""
-    places = {reason: _choose(decisions, reason, count) for reason in FILTERS}
-    every = [place for chosen in places.values() for place in chosen]
-    to_evaluation = {place for reason, chosen in places.items() if reason.startswith("eval_") for place in chosen}
-    partners = {place: decisions.partner[place] for place in every if decisions.partner[place]}
-    shown = album.look_up(images.id[every].tolist() + [p for at, p in partners.items() if at not in to_evaluation])
-    shown |= album.look_up_evaluation(p for at, p in partners.items() if at in to_evaluation)
+def image_examples(
+    images: ImageMeasurements, decisions: Decisions, thumbnails: ThumbnailLookup, count: int
+) -> dict[str, list[Example]]:
+    """Return at most ``count`` examples of each image filter that dropped any."""
+    chosen = {reason: _choose(decisions, reason, count) for reason in IMAGE_FILTERS}
+    train_ids: list[str] = []
+    eval_ids: list[str] = []
+    for reason, rows in chosen.items():
+        train_ids += images.id[rows].tolist()
+        partners = [partner for partner in decisions.partner[rows] if partner]
+        (eval_ids if reason.startswith("eval_") else train_ids).extend(partners)
+    shown = thumbnails.look_up(train_ids) | thumbnails.look_up_evaluation(eval_ids)
     return {
         reason: [
-            Example(shown[images.id[place]], shown.get(decisions.partner[place]), decisions.detail[place])
-            for place in chosen
+            Example(shown[images.id[row]], shown.get(decisions.partner[row]), decisions.detail[row]) for row in rows
         ]
-        for reason, chosen in places.items()
-        if chosen
+        for reason, rows in chosen.items()
+        if rows
     }
 
 
 def _choose(decisions: Decisions, reason: str, count: int) -> list[int]:
-    places = np.flatnonzero(decisions.reason == reason)
-    if reason in DOUBTFUL_FIRST:
-        similarity = decisions.detail[places].astype(float)
-        return places[np.argsort(similarity, kind="stable")[:count]].tolist()
-    return _spread(places, count).tolist()
+    """Return the rows of at most ``count`` images that a filter dropped."""
+    rows = np.flatnonzero(decisions.reason == reason)
+    if reason in BY_SIMILARITY:
+        similarity = decisions.detail[rows].astype(float)
+        chosen = rows[np.argsort(similarity, kind="stable")[:count]]
+    else:
+        chosen = _spread(rows, count)
+    return [int(row) for row in chosen]
 
 
-def _spread(places: np.ndarray, count: int) -> np.ndarray:
-    """At most ``count`` of the places, evenly spaced."""
-    return places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))] if len(places) else places
+def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """Return at most ``count`` of the rows, evenly spaced."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
 
 
-def closest_pairs(decisions: Decisions, album: Album, threshold: float | None, count: int) -> list[Example]:
-    """The contact sheet that the overlap's threshold is set by: pairs on both sides of it, the most similar first."""
+def closest_pairs(
+    decisions: Decisions, thumbnails: ThumbnailLookup, threshold: float | None, count: int
+) -> list[Example]:
+    """Return the ``count`` pairs of CLIP matches whose cosine is closest to ``threshold``, the most similar first.
+
+    They are the contact sheet by which the threshold of the overlap is set.
+    """
     pairs = [match for match in decisions.matches if match.method == "clip"]
     nearest = sorted(pairs, key=lambda match: (abs(match.similarity - (threshold or 0)), match.train_id))[:count]
     nearest.sort(key=lambda match: (-match.similarity, match.train_id))
-    train = album.look_up(match.train_id for match in nearest)
-    evaluation = album.look_up_evaluation(match.eval_id for match in nearest)
+    train = thumbnails.look_up(match.train_id for match in nearest)
+    evaluation = thumbnails.look_up_evaluation(match.eval_id for match in nearest)
     return [_pair(match, train, evaluation) for match in nearest]
 
 
-def _pair(match: Match, train: Mapping[str, Shown], evaluation: Mapping[str, Shown]) -> Example:
+def _pair(match: Match, train: Mapping[str, ShownImage], evaluation: Mapping[str, ShownImage]) -> Example:
     return Example(train[match.train_id], evaluation[match.eval_id], f"{match.similarity:.4f}", match.dropped)
 
 
 def caption_examples(
-    images: Images, captions: Captions, decisions: Decisions, rules: CaptionRules, album: Album, count: int
+    images: ImageMeasurements,
+    captions: CaptionJudgements,
+    decisions: Decisions,
+    rules: CaptionRules,
+    thumbnails: ThumbnailLookup,
+    count: int,
 ) -> dict[str, list[str]]:
-    """At most ``count`` different captions of each filter that dropped any; of the frequent ones, how many."""
+    """Return at most ``count`` different captions of each caption filter that dropped any."""
     judge, frequent = CaptionJudge(rules), set(decisions.frequent.tolist())
     keys = np.isin(captions.key, decisions.frequent)
     found: dict[str, list[str]] = {}
     for code, name in enumerate(CAPTION_FILTERS):
-        places = np.flatnonzero(keys if name == "frequent" else captions.code == code)
-        _, first = np.unique(captions.key[places], return_index=True)
-        owners = images.id[captions.image[_spread(places[np.sort(first)], count)]].tolist()
-        texts = [text for shown in album.look_up(owners).values() for text in shown.captions]
+        rows = np.flatnonzero(keys if name == "frequent" else captions.code == code)
+        _, first = np.unique(captions.key[rows], return_index=True)
+        owners = images.id[captions.image[_spread(rows[np.sort(first)], count)]].tolist()
+        # The driver has no texts, only measurements: look up all captions of these images, and judge them again.
+        texts = [text for shown in thumbnails.look_up(owners).values() for text in shown.captions]
         chosen = [t for t in texts if (judge.judge(t).reason or _frequent(t, frequent)) == name]
         found[name] = list(dict.fromkeys(chosen))[:count]
     return {name: texts for name, texts in found.items() if texts}

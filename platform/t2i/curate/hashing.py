@@ -1,4 +1,4 @@
-"""Images -> a few bytes by which copies of them are found."""
+"""Fingerprints of images, a few bytes each, by which copies are found."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-GRID = 8
-"""Cells a side of the colours."""
+COLOUR_CELLS = 8
+"""Cells along each side of the colour grid."""
 FREQUENCIES = 8
+"""Cosine frequencies along each side that the perceptual hash has a bit for."""
 LUMINANCE_SIDE = 32
+"""Side in pixels of the grey image that the perceptual hash is computed of."""
 MARGIN = 16.0
+"""How far a cosine coefficient has to exceed the median for its bit to be 1: see :func:`perceptual_hash`."""
 THUMBNAIL_SIDE = 64
 
 
 def pixel_digest(image: np.ndarray) -> bytes:
-    """16 bytes that uint8 [H, W, 3] images share exactly if their size and pixels are the same.
+    """Return a 16-byte hash of an image's size and pixels, uint8 [H, W, 3].
 
-    Of pixels, not of the file: a lossless copy in another format has the same.
+    It does not depend on the file: a lossless copy in another format has the same.
     """
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).tobytes())
@@ -28,11 +31,12 @@ def pixel_digest(image: np.ndarray) -> bytes:
 
 
 def perceptual_hash(image: np.ndarray) -> int:
-    """uint8 [H, W, 3] -> 64 bits: which of the lowest 8 x 8 cosine frequencies of the luminance exceed their median.
+    """Return a 64-bit hash of an image, uint8 [H, W, 3], of which similar-looking images share most bits.
 
-    The pHash of Zauner 2010 but for ``MARGIN``: in drawings many frequencies are nearly zero, and a coefficient has to
-    exceed the median clearly lest noise decide its bit. On 400 emoji saved as JPEG of quality 90, 4 bits then hold
-    every copy; without it, 92 %.
+    Each bit says whether one of the lowest 8 x 8 cosine frequencies of the luminance exceeds their median: the pHash of
+    Zauner 2010, except for ``MARGIN``. In drawings many coefficients are nearly zero, and without a margin noise would
+    decide their bits: of 400 emoji and their copies as JPEG of quality 90, all differ in at most 4 bits with the
+    margin, and 92 % without.
     """
     side = (LUMINANCE_SIDE, LUMINANCE_SIDE)
     luminance = np.asarray(Image.fromarray(image).convert("L").resize(side, Image.Resampling.BOX), np.float32)
@@ -42,15 +46,15 @@ def perceptual_hash(image: np.ndarray) -> int:
 
 
 def colour_grid(image: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> the mean colours of 8 x 8 cells, uint8 [192].
+    """Return the mean colours of 8 x 8 cells of an image, uint8 [H, W, 3] -> uint8 [192].
 
-    The hash sees no colour, and a red heart is no copy of a blue one.
+    They tell apart what the perceptual hash, which sees only luminance, cannot: a red heart and a blue one.
     """
-    return np.asarray(Image.fromarray(image).resize((GRID, GRID), Image.Resampling.BOX)).ravel()
+    return np.asarray(Image.fromarray(image).resize((COLOUR_CELLS, COLOUR_CELLS), Image.Resampling.BOX)).ravel()
 
 
 def thumbnail(image: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] -> a JPEG of at most 64 px a side, about 1 KB, for the report."""
+    """Return a small copy of an image, uint8 [H, W, 3], for the report: a JPEG of at most 64 px a side, about 1 KB."""
     small = Image.fromarray(image)
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     file = io.BytesIO()

@@ -1,6 +1,6 @@
-"""The index: what the decisions need to know of every image, made in one streaming pass and kept.
+"""The index: measurements of every image that the decisions are based on, made in one streaming pass and kept.
 
-Changing a bound therefore costs no second decoding: the index is made again only for another source or CLIP.
+Changing a threshold needs no second pass over the images: the index is made anew only for another source or CLIP.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import ray
 from PIL import Image
 from ray.data import ActorPoolStrategy, Dataset
 
 from t2i.curate.caption_filters import tidy
-from t2i.curate.config import CLIPUse
+from t2i.curate.config import CLIPSettings
 from t2i.curate.hashing import colour_grid, perceptual_hash, pixel_digest, thumbnail
-from t2i.data.part_files import PartSetKind, is_whole, parquet_bytes, part_files, verify_parts, write_parts
+from t2i.data.part_files import SetDescription, is_whole, parquet_bytes, part_files, verify_parts, write_parts
 from t2i.data.readers import read_pairs
 from t2i.data.source import SUFFIXES, SourceConfig, resolve_format
 from t2i.data.tensors import column_array, tensor_column
 from t2i.data.transforms import ImageError, decode_rgb
 from t2i.storage import absolute, list_files
 
-INDEX = PartSetKind("index", "jobs/prepare_pairs.py")
+INDEX_SET = SetDescription("index", "jobs/prepare_pairs.py")
 VERSION = 1
-"""Raised when a measurement changes its meaning, so that older indexes are made again."""
+"""To be raised when a measurement is computed in another way, so that existing indexes are made anew."""
 ROWS_PER_BATCH = 64
 ROWS_PER_PART = 16_384
 VIEW_SIDE = 224
-"""Side of the squares that the CLIP is handed: what most CLIPs see; others resize it."""
+"""Side in pixels of the squares that the CLIP is given: the input size of most CLIPs; others resize it."""
 
-SCHEMA = pa.schema(
+INDEX_SCHEMA = pa.schema(
     {
         "id": pa.string(),
         "captions": pa.list_(pa.string()),
@@ -48,17 +49,21 @@ SCHEMA = pa.schema(
         "thumbnail": pa.binary(),
     }
 )
-"""``problem`` says why an image cannot be decoded, and is empty otherwise; ``embedding`` float16 [E] comes with a CLIP.
+"""Columns of the index; with a CLIP there is also ``embedding``, float16 [F].
 
-Captions are tidied, and each once."""
+``captions`` are tidied and without repetitions. ``problem`` says why an image cannot be decoded, and is empty if it
+can. ``digest``, ``hash``, ``colours`` and ``thumbnail`` are those of :mod:`.hashing`."""
 
 
 def make_index(
-    source: SourceConfig, directory: str, clip: CLIPUse, clip_hash: str | None, progress: Callable[[int], None]
+    source: SourceConfig, directory: str, clip: CLIPSettings, clip_hash: str | None, progress: Callable[[int], None]
 ) -> None:
-    """Measure every image of ``source`` into ``directory``, unless that is done already."""
+    """Write the index of ``source`` to ``directory``, unless it is there already.
+
+    ``clip_hash`` identifies the weights of ``clip.model``; ``progress`` is called with the number of images done.
+    """
     metadata = {"version": VERSION, "source": asdict(source), "files": _file_state(source), "clip": clip_hash}
-    if is_whole(directory, INDEX, metadata):
+    if is_whole(directory, INDEX_SET, metadata):
         return
     measure = partial(measure_images, with_view=clip.model is not None)
     dataset = read_pairs(source).map_batches(measure, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
@@ -74,7 +79,7 @@ def make_index(
 
 
 def _file_state(source: SourceConfig) -> str:
-    """A hash over names, sizes and times of the source's files: changed files are measured again."""
+    """Return a hash of the names, sizes and times of the source's files, which shows whether they have changed."""
     suffix = SUFFIXES[resolve_format(source)][0]
     filesystem, files = list_files(source.path, suffix)
     state = [(info.path, info.size, info.mtime_ns) for info in filesystem.get_file_info(files)]
@@ -82,22 +87,23 @@ def _file_state(source: SourceConfig) -> str:
 
 
 def measure_images(table: pa.Table, with_view: bool) -> pa.Table:
-    """Pairs -> rows of the index, with ``view`` uint8 [224, 224, 3] (not cropped) for a CLIP if wanted.
+    """Return the rows of the index for pairs, ``with_view`` also ``view``, the input of the CLIP, uint8 [224, 224, 3].
 
-    An image that cannot be decoded gets a row that says so: errors are caught here, one by one.
+    A view is the whole image, resized to a square. An image that cannot be decoded gets a row with its ``problem``.
     """
     rows, views = [], []
     for pair in table.to_pylist():
         row, view = _measure(pair, with_view)
         rows.append(row)
         views.append(view)
-    measured = pa.Table.from_pylist(rows, SCHEMA)
+    measured = pa.Table.from_pylist(rows, INDEX_SCHEMA)
     if with_view:
         measured = measured.append_column("view", tensor_column(np.stack(views)))
     return measured
 
 
 def _measure(pair: dict[str, Any], with_view: bool) -> tuple[dict[str, Any], np.ndarray]:
+    """Return the row of one pair and its view, which is black if it is not wanted or the image cannot be decoded."""
     captions = list(dict.fromkeys(filter(None, map(tidy, pair["captions"]))))
     row: dict[str, Any] = {"id": pair["id"], "captions": captions, "problem": ""}
     view = np.zeros((VIEW_SIDE, VIEW_SIDE, 3), np.uint8)
@@ -113,8 +119,8 @@ def _measure(pair: dict[str, Any], with_view: bool) -> tuple[dict[str, Any], np.
     return row, view
 
 
-def _embed(dataset: Dataset, model_dir: str, clip: CLIPUse) -> Dataset:
-    from t2i.curate.embed import EmbedImages  # imports torch, which the hashes do without
+def _embed(dataset: Dataset, model_dir: str, clip: CLIPSettings) -> Dataset:
+    from t2i.curate.embed import EmbedImages  # it imports torch, which a curation without a CLIP does not need
 
     return dataset.map_batches(
         EmbedImages,
@@ -128,7 +134,7 @@ def _embed(dataset: Dataset, model_dir: str, clip: CLIPUse) -> Dataset:
 
 
 def _encode(table: pa.Table) -> bytes:
-    """Parquet with embeddings as fixed-size lists."""
+    """Return rows of the index as Parquet, embeddings as fixed-size lists."""
     if "embedding" in table.column_names:
         embeddings = column_array(table["embedding"])
         lists = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), embeddings.shape[1])
@@ -136,17 +142,17 @@ def _encode(table: pa.Table) -> bytes:
     return parquet_bytes(table)
 
 
-def index_files(directory: str) -> tuple[Any, list[str]]:
-    """File system and Parquet files of a whole index.
+def index_files(directory: str) -> tuple[pafs.FileSystem, list[str]]:
+    """Return the file system and the Parquet files of an index.
 
     Raises:
-        DataError: it is missing, incomplete or damaged.
+        DataError: the index is missing, incomplete or damaged.
     """
-    return part_files(directory, verify_parts(directory, INDEX))
+    return part_files(directory, verify_parts(directory, INDEX_SET))
 
 
 def read_index(directory: str) -> Dataset:
-    """All rows of an index but their thumbnails, lazily."""
+    """Return the rows of an index, without thumbnails, as a lazy dataset."""
     filesystem, files = index_files(directory)
     dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None)
     return dataset.drop_columns(["thumbnail"])

@@ -1,4 +1,9 @@
-"""All pairs of rows that are near each other, without comparing every row with every other."""
+"""Find all pairs of near-duplicates among n rows without comparing every row with every other.
+
+Both searches first put rows into groups such that near-duplicates share a group, and then compare only within groups:
+hashes by their bands, which is exact (:func:`hash_neighbours`), embeddings by their nearest cluster centres, which
+misses a few pairs (:func:`cosine_neighbours`); :func:`cosine_recall` measures how many.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +13,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK = 1024
-"""Rows of a similarity matrix that is held at once."""
-PROBES = 2
-"""Buckets each embedding is put into."""
-ROUNDS = 4
-SAMPLE = 256
+BLOCK_ROWS = 1024
+"""Rows of a similarity matrix that are in memory at once; so few rows in all are compared without buckets."""
+BUCKETS_PER_ROW = 2
+"""Buckets that each embedding is put into: those of its nearest centres."""
+KMEANS_ROUNDS = 4
+RECALL_SAMPLE = 256
+"""Rows that :func:`cosine_recall` compares with all rows."""
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """Pairs ``first < second`` int64 [P], sorted, each once, and their ``similarity`` float32 [P]."""
+class NeighbourPairs:
+    """Pairs of near rows: the row numbers ``first < second`` int64 [pairs], and the ``similarity`` float32 [pairs].
+
+    Pairs are sorted and without repetitions.
+    """
 
     first: np.ndarray
     second: np.ndarray
     similarity: np.ndarray
 
 
-def hash_neighbours(hashes: np.ndarray, colours: np.ndarray, bits: int, colour: int) -> Neighbours:
-    """Pairs of equal-looking images; their similarity is 1 - (differing bits) / 64.
+def hash_neighbours(hashes: np.ndarray, colours: np.ndarray, bits: int, colour: int) -> NeighbourPairs:
+    """Return all pairs of images that look alike; their similarity is 1 - (differing bits) / 64.
 
-    Of uint64 hashes [n] at most ``bits`` bits differ, of colours uint8 [n, C] each by at most ``colour``. Hashes that
-    differ in at most ``bits`` places agree in one of ``bits + 1`` bands (pigeonhole), so no pair is missed. Within a
-    band equal values lie side by side, and rows are compared 1, 2, ... places apart until no run is that long.
+    Two images look alike if their ``hashes`` (uint64 [n]) differ in at most ``bits`` bits and each of their
+    ``colours`` (uint8 [n, cells]) by at most ``colour``.
     """
+    # The 64 bits are cut into bits + 1 bands. If two hashes differ in at most `bits` bits, there is a band without a
+    # differing bit (pigeonhole), so every pair is found among the rows that have equal values in some band:
+    #
+    #   bits = 3         band 0             band 1             band 2             band 3
+    #   hash i ^ hash j  ..1.............   ......1.........   ................   ...........1....
+    #   equal values     no                 no                 yes                no
+    #
+    # A pair that is equal in several bands is found several times; np.unique() leaves one.
     found = [
         _close(first, second, hashes, colours, bits, colour)
         for band in _bands(hashes, bits + 1)
@@ -39,23 +55,29 @@ def hash_neighbours(hashes: np.ndarray, colours: np.ndarray, bits: int, colour: 
     ]
     pairs = np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
     differing = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-    return Neighbours(pairs[:, 0], pairs[:, 1], (1 - differing / 64).astype(np.float32))
+    return NeighbourPairs(pairs[:, 0], pairs[:, 1], (1 - differing / 64).astype(np.float32))
 
 
 def _bands(hashes: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """The 64 bits cut into ``count`` pieces, each as uint64 [n]."""
+    """Yield the ``count`` bands of the hashes' 64 bits, from the lowest bits up, each as uint64 [n]."""
     edges = np.linspace(0, 64, count + 1).astype(int)
     for low, high in itertools.pairwise(edges):
         yield (hashes >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
 
 
 def _equal_pairs(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every pair of places whose values are equal, in portions of at most n."""
+    """Yield every pair of rows with equal values once, as two arrays of row numbers at a time, of at most n pairs."""
+    # Sorted, equal values are runs. Compare each sorted position with the one `step` after it, step = 1, 2, ...;
+    # where that fails the run has ended, so the position need not be tried with larger steps.
+    #
+    #   sorted values    a  a  a  b  c  c
+    #   step 1 pairs     0-1  1-2        4-5
+    #   step 2 pairs     0-2                       then nothing is left: stop
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     start = np.arange(len(values))
     for step in range(1, len(values)):
-        start = start[: np.searchsorted(start, len(values) - step)]
+        start = start[: np.searchsorted(start, len(values) - step)]  # start + step must be a position
         start = start[ordered[start] == ordered[start + step]]
         if not len(start):
             return
@@ -65,20 +87,29 @@ def _equal_pairs(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _close(
     first: np.ndarray, second: np.ndarray, hashes: np.ndarray, colours: np.ndarray, bits: int, colour: int
 ) -> np.ndarray:
-    """Those of the pairs that are near, int64 [p, 2], the smaller place first."""
+    """Return those of the given pairs that look alike, int64 [pairs, 2], the smaller row number first."""
     near = np.bitwise_count(hashes[first] ^ hashes[second]) <= bits
     first, second = first[near], second[near]
-    apart = np.abs(colours[first].astype(np.int16) - colours[second])
-    alike = apart.max(axis=1, initial=0) <= colour
+    difference = np.abs(colours[first].astype(np.int16) - colours[second])
+    alike = difference.max(axis=1, initial=0) <= colour
     return np.sort(np.stack([first[alike], second[alike]], axis=1), axis=1)
 
 
-def cosine_neighbours(embeddings: np.ndarray, threshold: float, seed: int = 0) -> Neighbours:
-    """Pairs of unit rows [n, E] whose dot product is at least ``threshold``, but for a few that are missed.
+def cosine_neighbours(embeddings: np.ndarray, threshold: float, seed: int = 0) -> NeighbourPairs:
+    """Return nearly all pairs of unit-norm rows [n, F] whose cosine is at least ``threshold``; it is their similarity.
 
-    Rows are compared within buckets: each goes to its two nearest of about sqrt(n) spherical k-means centres, as
-    SemDeDup does with one (Abbas et al. 2023). :func:`cosine_recall` says how many pairs that finds.
+    As in SemDeDup (Abbas et al. 2023), rows are compared only within clusters of a spherical k-means, here with about
+    sqrt(n) centres, and each row is in its two nearest clusters. Up to :data:`BLOCK_ROWS` rows are all compared, and
+    no pair is missed.
     """
+    # Rows of a pair are near each other, so they mostly have the same nearest centre. Where a border between two
+    # clusters runs between them, each is still in the other's cluster as its second nearest:
+    #
+    #        centre A  .    |    .  centre B       i and j differ in their nearest centre, but both
+    #                     i | j                    are in A and in B, and are compared in each.
+    #
+    # What is missed are pairs near a point where three clusters meet. With sqrt(n) clusters of about 2 sqrt(n) rows,
+    # some n^1.5 cosines are computed instead of n^2.
     found = [
         np.sort(members[pairs], axis=1)
         for members in _buckets(embeddings, seed)
@@ -86,29 +117,30 @@ def cosine_neighbours(embeddings: np.ndarray, threshold: float, seed: int = 0) -
     ]
     pairs = np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
     first, second = pairs[:, 0], pairs[:, 1]
-    return Neighbours(first, second, np.einsum("pe,pe->p", *(embeddings[side].astype(np.float32) for side in pairs.T)))
+    similarity = np.einsum("pf,pf->p", embeddings[first].astype(np.float32), embeddings[second].astype(np.float32))
+    return NeighbourPairs(first, second, similarity)
 
 
 def _buckets(embeddings: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Row numbers of each bucket; one bucket where there are few rows."""
+    """Return the row numbers of each cluster, sorted; one cluster of all rows if there are few."""
     count = int(np.sqrt(len(embeddings)))
-    if len(embeddings) <= BLOCK:
+    if len(embeddings) <= BLOCK_ROWS:
         return [np.arange(len(embeddings))]
     centres = embeddings[np.random.default_rng(seed).choice(len(embeddings), count, replace=False)].astype(np.float32)
-    for _ in range(ROUNDS):
-        centres = _moved(centres, embeddings, _nearest_centres(embeddings, centres, 1)[:, 0])
-    assigned = _nearest_centres(embeddings, centres, PROBES)
+    for _ in range(KMEANS_ROUNDS):
+        centres = _moved_centres(centres, embeddings, _nearest_centres(embeddings, centres, 1)[:, 0])
+    assigned = _nearest_centres(embeddings, centres, BUCKETS_PER_ROW)
     return [np.flatnonzero((assigned == centre).any(axis=1)) for centre in range(count)]
 
 
 def _nearest_centres(embeddings: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
-    """int64 [n, count]."""
+    """Return the numbers of each row's ``count`` nearest centres, in no order, int64 [n, count]."""
     nearest = [np.argpartition(-scores, count, axis=1)[:, :count] for _, scores in similarities(embeddings, centres)]
     return np.concatenate(nearest)
 
 
-def _moved(centres: np.ndarray, embeddings: np.ndarray, assigned: np.ndarray) -> np.ndarray:
-    """Each centre as the direction of its rows' sum; one without rows stays."""
+def _moved_centres(centres: np.ndarray, embeddings: np.ndarray, assigned: np.ndarray) -> np.ndarray:
+    """Return each centre moved to the direction of the sum of its rows; one without rows stays."""
     sums = np.zeros_like(centres)
     np.add.at(sums, assigned, embeddings.astype(np.float32))
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
@@ -116,6 +148,7 @@ def _moved(centres: np.ndarray, embeddings: np.ndarray, assigned: np.ndarray) ->
 
 
 def _pairs_within(rows: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
+    """Yield the pairs ``first < second`` of rows whose cosine is at least ``threshold``, int64 [pairs, 2] at a time."""
     for start, scores in similarities(rows, rows):
         first, second = np.nonzero(scores >= threshold)
         first += start
@@ -123,15 +156,18 @@ def _pairs_within(rows: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
 
 
 def similarities(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Dot products of [n, E] with [m, E], ``BLOCK`` rows at a time: (first row, float32 [<= BLOCK, m])."""
+    """Yield dot products of rows [n, F] with others [m, F] in blocks: (first row, float32 [up to BLOCK_ROWS, m])."""
     columns = others.astype(np.float32).T
-    for start in range(0, len(rows), BLOCK):
-        yield start, rows[start : start + BLOCK].astype(np.float32) @ columns
+    for start in range(0, len(rows), BLOCK_ROWS):
+        yield start, rows[start : start + BLOCK_ROWS].astype(np.float32) @ columns
 
 
-def cosine_recall(embeddings: np.ndarray, found: Neighbours, threshold: float, seed: int = 0) -> float | None:
-    """The share of all true pairs of 256 random rows that ``found`` has; none where these rows have no pair."""
-    sample = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:SAMPLE])
+def cosine_recall(embeddings: np.ndarray, found: NeighbourPairs, threshold: float, seed: int = 0) -> float | None:
+    """Estimate the share of all true pairs that ``found`` has, from the pairs of 256 random rows with all rows.
+
+    None if these rows are in no pair.
+    """
+    sample = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:RECALL_SAMPLE])
     known = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
     true = set()
     for start, scores in similarities(embeddings[sample], embeddings):

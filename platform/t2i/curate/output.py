@@ -1,6 +1,6 @@
-"""Writing the pairs that are left, as Parquet or as a WebDataset.
+"""Write the pairs that are kept, as Parquet or as a WebDataset.
 
-Within a part they have the order of the source; parts are named by their content.
+The rows of a part file have the order of the source; the part files are named by their content.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from PIL import Image
 
 from t2i.curate.caption_filters import CaptionJudge, caption_key, tidy
 from t2i.curate.config import CaptionRules
-from t2i.data.part_files import PartSetKind, PartSetManifest, parquet_bytes, write_parts
-from t2i.data.readers import PAIRS, pairs_table, read_pairs
+from t2i.data.part_files import SetDescription, SetManifest, parquet_bytes, write_parts
+from t2i.data.readers import PAIR_SCHEMA, pairs_table, read_pairs
 from t2i.data.source import SourceConfig
 from t2i.data.transforms import FORMATS
 
-PAIR_SET = PartSetKind("set of pairs", "jobs/prepare_pairs.py")
+PAIR_SET = SetDescription("set of pairs", "jobs/prepare_pairs.py")
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
 
 
 def write_pairs(
     source: SourceConfig,
     directory: str,
-    format: str,
+    output_format: str,
     *,
     kept: np.ndarray,
     frequent: np.ndarray,
@@ -40,17 +40,19 @@ def write_pairs(
     metadata: Mapping[str, Any],
     progress: Callable[[int], None],
     before_manifest: Callable[[int], None],
-) -> PartSetManifest:
-    """Read ``source`` again and write the rows whose :func:`id_key` is in ``kept`` (uint64, sorted).
+) -> SetManifest:
+    """Read ``source`` again and write the pairs that are kept to ``directory``.
 
-    Their images stay the bytes they were; their captions are those that the rules and ``frequent`` leave.
+    A pair is kept if the :func:`id_key` of its id is in ``kept`` (uint64, sorted). Its image is copied byte for byte;
+    its captions are those that pass ``rules`` and whose key is not in ``frequent`` (uint64, sorted). For
+    ``rows_per_part`` and what follows see :func:`t2i.data.part_files.write_parts`.
 
     Raises:
-        DataError: there is no such row.
+        DataError: there is no such pair, or the directory cannot be written.
     """
     select = partial(select_pairs, kept=kept, frequent=frequent, rules=rules)
     pairs = read_pairs(source).map_batches(select, batch_size=None, batch_format="pyarrow")
-    encode, suffix = {"parquet": (parquet_bytes, ".parquet"), "webdataset": (tar_bytes, ".tar")}[format]
+    encode, suffix = {"parquet": (parquet_bytes, ".parquet"), "webdataset": (tar_bytes, ".tar")}[output_format]
     return write_parts(
         pairs,
         directory,
@@ -63,19 +65,19 @@ def write_pairs(
     )
 
 
-def id_key(id: str) -> int:
-    """64 bits for an id: with 250 million ids, the chance that any two share theirs is 1 in 600."""
-    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "little")
+def id_key(image_id: str) -> int:
+    """Return a 64-bit hash of an id; among 250 million ids, the chance of any collision is 1 in 600."""
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little")
 
 
 def id_keys(ids: np.ndarray) -> np.ndarray:
-    """uint64 [n], sorted."""
-    return np.sort(np.array([id_key(id) for id in ids], np.uint64))
+    """Return the sorted hashes of n ids, uint64 [n]."""
+    return np.sort(np.array([id_key(image_id) for image_id in ids], np.uint64))
 
 
 def select_pairs(table: pa.Table, kept: np.ndarray, frequent: np.ndarray, rules: CaptionRules) -> pa.Table:
-    """The kept rows of a batch of pairs, with their kept captions."""
-    chosen = _contains(kept, [id_key(id) for id in table["id"].to_pylist()])
+    """Return the pairs of a batch that are kept, with the captions that are kept: see :func:`write_pairs`."""
+    chosen = _contains(kept, [id_key(image_id) for image_id in table["id"].to_pylist()])
     rows = table.filter(pa.array(chosen)).to_pylist()
     judge = CaptionJudge(rules)
     captions = [kept_captions(row["captions"], judge, frequent) for row in rows]
@@ -83,28 +85,30 @@ def select_pairs(table: pa.Table, kept: np.ndarray, frequent: np.ndarray, rules:
 
 
 def kept_captions(captions: list[str], judge: CaptionJudge, frequent: np.ndarray) -> list[str]:
-    """Tidied captions that pass alone and do not come too often, each once."""
+    """Return the captions of one image that are kept: tidied, passing ``judge``, not ``frequent``, each once."""
     passed = [text for text in dict.fromkeys(map(tidy, captions)) if text and not judge.judge(text).reason]
     common = _contains(frequent, [caption_key(text) for text in passed])
     return [text for text, too_frequent in zip(passed, common, strict=True) if not too_frequent]
 
 
 def _contains(known: np.ndarray, keys: list[int]) -> np.ndarray:
-    """bool [len(keys)]: which are in ``known``, which is sorted."""
-    asked = np.array(keys, np.uint64)
+    """Return which of ``keys`` are in the sorted array ``known``, as bool [len(keys)]."""
+    wanted = np.array(keys, np.uint64)
     if not len(known):
-        return np.zeros(len(asked), bool)
-    return known[np.searchsorted(known, asked).clip(max=len(known) - 1)] == asked
+        return np.zeros(len(wanted), bool)
+    found: np.ndarray = known[np.searchsorted(known, wanted).clip(max=len(known) - 1)] == wanted
+    return found
 
 
 def tar_bytes(table: pa.Table) -> bytes:
-    """Pairs as one WebDataset shard: for each the image, its captions as lines of .txt, and its id in .json.
+    """Return pairs as a WebDataset shard: of each the image, the captions (lines of .txt), and id and captions (.json).
 
-    A key ends at its first dot, so dots of ids are written as ``%2E``. Times are zero: equal rows make equal files.
+    The key of a sample ends at its first dot, so dots in ids are written as ``%2E``. Modification times are zero, so
+    that equal rows make equal files.
     """
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for row in table.select(PAIRS.names).to_pylist():
+        for row in table.select(PAIR_SCHEMA.names).to_pylist():
             key = row["id"].replace(".", "%2E")
             text = {"id": row["id"], "captions": row["captions"]}
             _add(tar, f"{key}.{image_suffix(row['image'])}", row["image"])
@@ -120,5 +124,5 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def image_suffix(data: bytes) -> str:
-    """The suffix of an encoded image's format, by its header."""
+    """Return the file suffix for the format of an encoded image."""
     return SUFFIXES[Image.open(io.BytesIO(data), formats=FORMATS).format or ""]

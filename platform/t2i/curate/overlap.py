@@ -1,4 +1,4 @@
-"""Training images that are also in an evaluation set (paper section 3.1: a fifth of COCO's were in its data)."""
+"""Find training images that are also in an evaluation set, as the paper did (section 3.1)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from t2i.curate.config import DuplicateRules
-from t2i.curate.gather import Images
+from t2i.curate.gather import ImageMeasurements
 from t2i.curate.neighbours import hash_neighbours, similarities
 
 
 @dataclass(frozen=True)
 class Match:
-    """A training image (its place and id) and an evaluation image ``set/id``; ``dropped`` says whether it goes.
+    """A training image (its row and id) that is similar to an evaluation image (``<set>/<id>``).
 
-    ``similarity`` is 1 for identical pixels, 1 - (differing bits) / 64 by the hash, or the cosine by CLIP.
+    ``method`` is ``identical``, ``alike`` (perceptual hash) or ``clip``. ``similarity`` is 1 for identical pixels,
+    1 - (differing bits) / 64 for the hash, and the cosine for CLIP. ``dropped`` says whether the training image is
+    dropped for this match.
     """
 
     method: str
@@ -26,69 +28,72 @@ class Match:
     dropped: bool
 
 
-def identical_matches(train: Images, evaluation: Images) -> list[Match]:
-    """Training images whose pixels are those of an evaluation image."""
-    known = dict(zip(evaluation.digest[::-1], evaluation.id[::-1], strict=True))
+def identical_matches(train: ImageMeasurements, evaluation: ImageMeasurements) -> list[Match]:
+    """Match training images that have the same pixels as an evaluation image."""
+    known = dict(zip(evaluation.digest[::-1], evaluation.id[::-1], strict=True))  # reversed: the first id wins
     return [
-        Match("identical", place, train.id[place], known[digest], 1.0, True)
-        for place, digest in enumerate(train.digest)
+        Match("identical", row, train.id[row], known[digest], 1.0, True)
+        for row, digest in enumerate(train.digest)
         if digest in known
     ]
 
 
-def alike_matches(train: Images, evaluation: Images, rules: DuplicateRules) -> list[Match]:
-    """Training images that look like an evaluation image, each with the one it differs from in the fewest bits."""
+def alike_matches(train: ImageMeasurements, evaluation: ImageMeasurements, rules: DuplicateRules) -> list[Match]:
+    """Match training images that look like an evaluation image, each with the one of the most similar hash."""
     if rules.bits < 0:
         return []
     hashes = np.concatenate([train.hash, evaluation.hash])
     colours = np.concatenate([train.colours, evaluation.colours])
     found = hash_neighbours(hashes, colours, rules.bits, rules.colour)
     best: dict[int, Match] = {}
-    for place, other, similarity in zip(
-        *(c.tolist() for c in (found.first, found.second, found.similarity)), strict=True
-    ):
-        if place < len(train) <= other and (place not in best or similarity > best[place].similarity):
+    columns = (found.first, found.second, found.similarity)
+    for row, other, similarity in zip(*(column.tolist() for column in columns), strict=True):
+        is_cross_pair = row < len(train) <= other  # training rows come before evaluation rows
+        if is_cross_pair and (row not in best or similarity > best[row].similarity):
             eval_id = evaluation.id[other - len(train)]
-            best[place] = Match("alike", place, train.id[place], eval_id, similarity, True)
+            best[row] = Match("alike", row, train.id[row], eval_id, similarity, True)
     return list(best.values())
 
 
-def clip_matches(train: Images, evaluation: Images, threshold: float | None) -> list[Match]:
-    """Training images at least ``threshold`` from their nearest evaluation image, which go, and others, which stay.
+def clip_matches(train: ImageMeasurements, evaluation: ImageMeasurements, threshold: float | None) -> list[Match]:
+    """Match training images with their nearest evaluation image by CLIP cosine, and the other way round.
 
-    Those are the training images nearest to each evaluation image: what the threshold is set by.
+    Two kinds of matches are returned: every training image whose nearest evaluation image has at least a cosine of
+    ``threshold`` (dropped), and for every evaluation image its nearest training image (not dropped, unless it is also
+    of the first kind). The latter show in the report what lies on both sides of the threshold.
     """
     if threshold is None or train.embedding is None or evaluation.embedding is None or not len(train):
         return []
     near_train, near_eval = _nearest(train.embedding, evaluation.embedding)
-    goes = np.flatnonzero(near_train.similarity >= threshold)
-    pairs = dict(
-        zip(zip(near_eval.place.tolist(), range(len(evaluation)), strict=True), near_eval.similarity, strict=True)
-    )
-    pairs |= {(place, int(near_train.place[place])): near_train.similarity[place] for place in goes.tolist()}
-    dropped = {(place, int(near_train.place[place])) for place in goes.tolist()}
+    cosines = {(int(row), i): near_eval.cosine[i] for i, row in enumerate(near_eval.row)}
+    copies = np.flatnonzero(near_train.cosine >= threshold).tolist()
+    dropped = {(row, int(near_train.row[row])): near_train.cosine[row] for row in copies}
+    cosines |= dropped
     return [
-        Match("clip", place, train.id[place], evaluation.id[other], float(cosine), (place, other) in dropped)
-        for (place, other), cosine in sorted(pairs.items())
+        Match("clip", row, train.id[row], evaluation.id[other], float(cosine), (row, other) in dropped)
+        for (row, other), cosine in sorted(cosines.items())
     ]
 
 
 @dataclass(frozen=True)
 class _Nearest:
-    """Of each row the nearest of the other set, of equals the first: its place int64 [n] and cosine float32 [n]."""
+    """The nearest row of another set, the first of equally near ones: its number int64 [n] and cosine float32 [n]."""
 
-    place: np.ndarray
-    similarity: np.ndarray
+    row: np.ndarray
+    cosine: np.ndarray
 
 
 def _nearest(train: np.ndarray, evaluation: np.ndarray) -> tuple[_Nearest, _Nearest]:
-    """Unit rows [n, E] and [m, E] -> for the training rows and for the evaluation rows."""
+    """Return the nearest evaluation row of each training row, and the nearest training row of each evaluation row.
+
+    ``train`` [n, F] and ``evaluation`` [m, F] are unit-norm.
+    """
     for_train = _Nearest(np.zeros(len(train), np.int64), np.zeros(len(train), np.float32))
     for_eval = _Nearest(np.zeros(len(evaluation), np.int64), np.full(len(evaluation), -np.inf, np.float32))
     for start, scores in similarities(train, evaluation):
         rows = slice(start, start + len(scores))
-        for_train.place[rows], for_train.similarity[rows] = scores.argmax(axis=1), scores.max(axis=1)
-        nearer = scores.max(axis=0) > for_eval.similarity
-        for_eval.place[nearer] = start + scores.argmax(axis=0)[nearer]
-        for_eval.similarity[nearer] = scores.max(axis=0)[nearer]
+        for_train.row[rows], for_train.cosine[rows] = scores.argmax(axis=1), scores.max(axis=1)
+        nearer = scores.max(axis=0) > for_eval.cosine
+        for_eval.row[nearer] = start + scores.argmax(axis=0)[nearer]
+        for_eval.cosine[nearer] = scores.max(axis=0)[nearer]
     return for_train, for_eval

@@ -1,14 +1,14 @@
-"""Reading captioned images, decoding them, and keeping them as image tokens.
+"""Read captioned images, decode them, and store them as image tokens.
 
-Nothing in here imports torch, which every worker that reads or decodes would have to wait for; what does,
-:mod:`t2i.data.image_tokens`, is imported by its own name.
+This package does not import torch, so that workers that only read or decode start quickly. The one module that needs
+it, :mod:`t2i.data.image_tokens`, has to be imported by its own name.
 """
 
 from t2i.data.caption_lists import Caption, read_captions
-from t2i.data.columns import to_columns
-from t2i.data.decode import decode_pairs, readable_pairs, view_pairs
+from t2i.data.columns import load_columns
+from t2i.data.decode import decode_pairs, decode_random_crops, drop_unreadable
 from t2i.data.pair_sources import PairSources
-from t2i.data.part_files import finished_parts
+from t2i.data.part_files import find_finished_rows
 from t2i.data.readers import check_pairs, read_pairs
 from t2i.data.resume import skip_finished
 from t2i.data.source import SourceConfig
@@ -25,14 +25,14 @@ __all__ = [
     "TokenShards",
     "check_pairs",
     "decode_pairs",
-    "finished_parts",
+    "decode_random_crops",
+    "drop_unreadable",
+    "find_finished_rows",
     "is_complete",
+    "load_columns",
     "read_captions",
     "read_pairs",
     "read_token_shards",
-    "readable_pairs",
     "skip_finished",
-    "to_columns",
-    "view_pairs",
     "write_token_shards",
 ]

@@ -1,7 +1,7 @@
-"""The paper's two augmentations: listing 1 for the dVAE and listing 2 for the prior (appendices A.2 and B).
+"""The paper's two random augmentations: listing 1 (appendix A.2) for the dVAE, listing 2 (appendix B) for the prior.
 
-Both are written for 256 px; at another size their constants are taken in proportion (288 = 9/8 and 384 = 3/2 of 256).
-Images with a side below the size, which the paper has none of, are enlarged to it and have no smaller crop.
+The listings are for 256 px; at another size their constants scale with it (288 = 9/8 and 384 = 3/2 of 256). An image
+with a side below the size is enlarged until that side has the size; the paper has no such images.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from t2i.data.transforms import resize
 
 
 def dvae_view(image: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
-    """Listing 1: uint8 [H, W, 3] -> uint8 [size, size, 3].
+    """Return a random view of an image for the dVAE (listing 1): uint8 [H, W, 3] -> uint8 [size, size, 3].
 
-    A random square of the short side s, resized to a side of U{min(s, 288) .. min(s, 384)}; a random crop; a mirror.
+    At 256 px, with s the short side: a random square of side s, resized to a random side from min(s, 288) to
+    min(s, 384); a random crop of 256 px from that; mirrored with probability 1/2.
     """
     side = min(image.shape[:2])
     top, left = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
@@ -25,10 +26,11 @@ def dvae_view(image: np.ndarray, size: int, random: np.random.Generator) -> np.n
 
 
 def prior_view(image: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
-    """Listing 2: uint8 [H, W, 3] -> uint8 [size, size, 3].
+    """Return a random view of an image for the prior (listing 2): uint8 [H, W, 3] -> uint8 [size, size, 3].
 
-    A square of the short side s from the middle of the long one, its place drawn from the second quarter of the room
-    there is; resized to a side of U{256 .. min(s, 288)}; a random crop. No mirror: captions speak of left and right.
+    At 256 px, with s the short side: a square of side s near the middle of the long side (:func:`middle_offset`),
+    resized to a random side from 256 to min(s, 288); a random crop of 256 px from that. There is no mirroring, since
+    captions speak of left and right.
     """
     side = min(image.shape[:2])
     top, left = (middle_offset(extent - side, random) for extent in image.shape[:2])
@@ -38,12 +40,12 @@ def prior_view(image: np.ndarray, size: int, random: np.random.Generator) -> np.
 
 
 def middle_offset(room: int, random: np.random.Generator) -> int:
-    """An integer in [3 room // 8, max(3 room // 8 + 1, 5 room // 8))."""
+    """Draw an offset in pixels from the middle quarter of ``0 .. room``: [3/8 room, 5/8 room), at least one value."""
     first = 3 * room // 8
     return int(random.integers(first, max(first + 1, 5 * room // 8)))
 
 
 def random_crop(square: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
-    """[S, S, 3] -> [size, size, 3] from anywhere."""
+    """Return a random crop: [side, side, 3] -> [size, size, 3]."""
     top, left = (int(offset) for offset in random.integers(0, len(square) - size + 1, 2))
     return square[top : top + size, left : left + size]

@@ -1,4 +1,4 @@
-"""Lists of captions for evaluation, read by the driver."""
+"""Read a list of captions to evaluate on, in the driver's memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.dataset as pads
 
 from models.captions import CaptionError, check_caption
 from t2i.data.coco import parse_coco, read_json
-from t2i.data.readers import as_captions, caption_column, parquet_columns, read_pairs
+from t2i.data.readers import caption_column, non_blank_captions, parquet_columns, read_pairs
 from t2i.data.source import SourceConfig, resolve_format
 from t2i.storage import DataError, list_files, read_file
 
@@ -22,20 +22,21 @@ TEXT_COLUMNS = ("caption", "captions", "text", "prompt")
 
 @dataclass(frozen=True)
 class Caption:
-    """One caption to draw, under the id of the image it describes (a line number where there is none)."""
+    """One caption to draw. ``id`` is that of the image it describes, or the line number in a text file."""
 
     id: str
     text: str
 
 
 def read_captions(source: SourceConfig) -> list[Caption]:
-    """The first caption of every row of a pair format, of a COCO JSON without its images, or of a plain list.
+    """Return one caption for every image of ``source``: the first, where there are several.
 
-    Plain lists: text (one caption a line), CSV or TSV with a header (``uid,caption``, ``filename,text``), or
-    a JSON object id -> caption. Only ``webdataset`` needs Ray.
+    The source is captioned images (of a COCO JSON, the images need not be there) or a plain list: text (one caption a
+    line), CSV or TSV with a header (``uid,caption``, ``filename,text``), or a JSON object id -> caption. Only
+    ``webdataset`` needs Ray.
 
     Raises:
-        DataError: the source cannot be read, has no captions, repeats an id, or a caption cannot be encoded.
+        DataError: the source cannot be read or has no captions, an id is repeated, or a caption is not usable.
     """
     readers = {
         "text": _from_text,
@@ -50,6 +51,7 @@ def read_captions(source: SourceConfig) -> list[Caption]:
 
 
 def _check(path: str, captions: list[Caption]) -> None:
+    """Raise DataError for an empty list, a repeated id or a caption that no model can encode."""
     if not captions:
         raise DataError(f"path is {path!r}: it holds no caption.")
     seen: set[str] = set()
@@ -64,6 +66,7 @@ def _check(path: str, captions: list[Caption]) -> None:
 
 
 def _lines(path: str) -> list[str]:
+    """Return the lines of a UTF-8 file, without its byte order mark."""
     try:
         return read_file(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -88,15 +91,16 @@ def _from_table(source: SourceConfig) -> Iterator[Caption]:
         yield Caption(_without_suffix(row[id_name] or ""), (row[text_name] or "").strip())
 
 
-def _without_suffix(id: str) -> str:
-    """A file name without its image suffix, as the pair readers name the same image."""
-    return id.rpartition(".")[0] if PurePosixPath(id).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") else id
+def _without_suffix(name: str) -> str:
+    """Return a file name without its image suffix, which is the id that the readers of pairs give the image."""
+    is_image = PurePosixPath(name).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+    return name.rpartition(".")[0] if is_image else name
 
 
 def _from_json(source: SourceConfig) -> Iterator[Caption]:
     document = read_json(source.path)
     if isinstance(document, dict) and all(isinstance(value, str) for value in document.values()):
-        yield from (Caption(id, text.strip()) for id, text in document.items())
+        yield from (Caption(image_id, text.strip()) for image_id, text in document.items())
     else:
         yield from (Caption(image.id, image.captions[0]) for image in parse_coco(source) if image.captions)
 
@@ -106,7 +110,7 @@ def _from_parquet(source: SourceConfig) -> Iterator[Caption]:
     column = caption_column(source.path, parquet_columns(filesystem, files))
     table = pads.dataset(files, filesystem=filesystem).to_table(columns=["id", column])
     for row in table.to_pylist():
-        yield from (Caption(str(row["id"]), text) for text in as_captions(row[column])[:1])
+        yield from (Caption(str(row["id"]), text) for text in non_blank_captions(row[column])[:1])
 
 
 def _from_webdataset(source: SourceConfig) -> Iterator[Caption]:

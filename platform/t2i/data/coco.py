@@ -1,4 +1,4 @@
-"""COCO-captions JSON: the official layout (2014 and 2017) and Karpathy's ``dataset_coco.json``."""
+"""Read COCO-captions JSON: the official layout (2014 and 2017) or Karpathy's ``dataset_coco.json``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from t2i.storage import DataError, filesystem_for, read_file
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image of the JSON: its id (the file without suffix), file under the image folder, and captions."""
+    """One image of the JSON: its file (a path in the image folder), id (``file`` without suffix) and captions."""
 
     id: str
     file: str
@@ -24,10 +24,10 @@ class CocoImage:
 
 
 def parse_coco(source: SourceConfig) -> list[CocoImage]:
-    """Read the images and captions a JSON names, in its order.
+    """Return the images that a JSON lists, in its order, with their captions.
 
     Raises:
-        DataError: not JSON, neither layout, no captions, or a split that is not there.
+        DataError: the file is not JSON, has neither layout or no captions, or does not have the split.
     """
     document = read_json(source.path)
     try:
@@ -44,10 +44,10 @@ def parse_coco(source: SourceConfig) -> list[CocoImage]:
 
 
 def read_json(path: str) -> Any:
-    """Parse a JSON file.
+    """Return the content of a JSON file.
 
     Raises:
-        DataError: it is missing, or not JSON.
+        DataError: the file is missing or not JSON.
     """
     try:
         return json.loads(read_file(path))
@@ -58,6 +58,7 @@ def read_json(path: str) -> Any:
 
 
 def _official(document: Any, source: SourceConfig) -> list[CocoImage]:
+    """Read the official layout: ``images`` and, in any order, ``annotations`` that name them."""
     if source.split is not None:
         raise DataError(f"split is {source.split!r}: only a Karpathy JSON has splits, so leave it empty.")
     captions: dict[int, list[str]] = defaultdict(list)
@@ -68,6 +69,7 @@ def _official(document: Any, source: SourceConfig) -> list[CocoImage]:
 
 
 def _karpathy(document: Any, source: SourceConfig) -> list[CocoImage]:
+    """Read Karpathy's layout: ``images`` of all splits that hold their captions; ``train`` includes ``restval``."""
     splits = sorted({image["split"] for image in document["images"]})
     if source.split not in splits:
         raise DataError(f"split is {source.split!r}: {source.path} has {', '.join(splits)}, so set it to one of them.")
@@ -87,10 +89,10 @@ def _image(file: str, captions: list[str]) -> CocoImage:
 
 
 def find_images(source: SourceConfig, images: list[CocoImage]) -> tuple[pafs.FileSystem, str]:
-    """The folder that holds the images: ``source.images``, or the official layouts' places around the JSON.
+    """Return the file system and folder of the images: ``source.images``, or one of the usual folders beside the JSON.
 
     Raises:
-        DataError: none of the first ten images is there.
+        DataError: none of the first ten images is in any of them.
     """
     folders = [source.images] if source.images else _usual_folders(source.path)
     for folder in folders:
@@ -105,7 +107,7 @@ def find_images(source: SourceConfig, images: list[CocoImage]) -> tuple[pafs.Fil
 
 
 def _usual_folders(path: str) -> list[str]:
-    """``annotations/captions_val2017.json`` belongs to ``val2017/``; other files to their own folder."""
+    """Return the folders to look in: for ``a/annotations/captions_val2017.json``, first ``a/val2017``."""
     here, _, name = path.rpartition("/")
     here = here or "."
     split = name.removesuffix(".json").removeprefix("captions_")

@@ -1,4 +1,4 @@
-"""A whole data set in the memory of one training worker."""
+"""Load a whole data set into memory, as columns."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from t2i.data.packed_images import pack_images
 from t2i.storage import DataError
 
 
-def to_columns(dataset: Dataset | DataIterator) -> dict[str, np.ndarray]:
-    """Gather all rows as column name -> array over rows, sorted by ``id`` so that scheduling does not matter.
+def load_columns(dataset: Dataset | DataIterator) -> dict[str, np.ndarray]:
+    """Return all rows as arrays by column name, sorted by ``id`` so that they do not depend on Ray's scheduling.
 
-    ``captions`` becomes an object array of lists of str; tensors keep their shape ([rows, ...]) and dtype; ``image``,
-    encoded images, is packed (:mod:`t2i.data.packed_images`).
+    Tensors become arrays [n, ...] of their dtype, ``captions`` an object array [n] of lists of str, and encoded images
+    (``image``) are packed into ``image`` and ``image_ends`` (:func:`t2i.data.packed_images.pack_images`).
 
     Raises:
         DataError: there is no row, or an id comes twice.
@@ -28,7 +28,7 @@ def to_columns(dataset: Dataset | DataIterator) -> dict[str, np.ndarray]:
     _check_unique(ids[order])
     columns = {name: np.concatenate([batch.pop(name) for batch in batches])[order] for name in list(batches[0])}
     columns["id"] = ids[order]
-    columns["captions"] = caption_lists(columns["captions"])
+    columns["captions"] = caption_array(columns["captions"])
     return {**columns, **pack_images(columns["image"].tolist())} if "image" in columns else columns
 
 
@@ -38,8 +38,8 @@ def _check_unique(ids: np.ndarray) -> None:
         raise DataError(f"id {repeated[0]} comes twice in the data set: make ids unique.")
 
 
-def caption_lists(captions: Sequence[Sequence[str]] | np.ndarray) -> np.ndarray:
-    """Captions of each row -> an object array of lists of str [n]."""
-    lists = np.empty(len(captions), dtype=object)
+def caption_array(captions: Sequence[Sequence[str]] | np.ndarray) -> np.ndarray:
+    """Return the captions of n rows as an object array [n] of lists of str."""
+    lists = np.empty(len(captions), dtype=object)  # np.array() would make equally long lists a second dimension
     lists[:] = [list(row) for row in captions]
     return lists

@@ -1,4 +1,4 @@
-"""Image bytes and captions -> pixels and captions; what cannot be used is counted and named."""
+"""Decode the images of a dataset; rows that cannot be used are dropped and reported."""
 
 from __future__ import annotations
 
@@ -23,33 +23,36 @@ ROWS_PER_BATCH = 128
 
 
 def decode_pairs(dataset: Dataset, image_size: int, report_dir: str | None = None) -> Dataset:
-    """Turn ``image`` into ``pixels``, uint8 [image_size, image_size, 3]: the centre square.
+    """Replace ``image`` by ``pixels``, uint8 [image_size, image_size, 3]: its centre square, resized.
 
-    Rows whose image cannot be used or that have no caption are dropped. While the dataset is being consumed,
-    each is named with its reason in a JSON file of ``report_dir``, and every batch's count is logged as a warning.
-    Errors are caught per row because Ray's ``max_errored_blocks`` would drop the whole block.
+    Rows without a caption or a usable image are dropped. As the dataset is consumed, their number is logged as a
+    warning, batch by batch, and JSON files in ``report_dir`` list each with the reason; an earlier report there is
+    deleted. Errors are caught row by row, because Ray's ``max_errored_blocks`` would drop whole blocks.
     """
-    convert = partial(_to_pixels, image_size, partial(_centre, image_size), empty_folder(report_dir))
+    convert = partial(_to_pixels, image_size, partial(_centre, image_size), clear_folder(report_dir))
     return dataset.map_batches(convert, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
 
 
-def view_pairs(dataset: Dataset, image_size: int, views: int, seed: int, report_dir: str | None = None) -> Dataset:
-    """:func:`decode_pairs` with ``views`` random crops (the paper's listing 2) of each image as rows of their own.
+def decode_random_crops(
+    dataset: Dataset, image_size: int, views: int, seed: int, report_dir: str | None = None
+) -> Dataset:
+    """Decode like :func:`decode_pairs`, but to ``views`` random crops of each image, each a row of its own.
 
-    Their ids are the image's with #0, #1, ... behind; a crop depends on seed and id alone.
+    Crops are drawn by the paper's listing 2 and depend on ``seed`` and the image's id alone. Their ids are
+    ``<id>#0``, ``<id>#1``, ...
     """
-    convert = partial(_to_pixels, image_size, partial(_views, image_size, views, seed), empty_folder(report_dir))
+    convert = partial(_to_pixels, image_size, partial(_random_crops, image_size, views, seed), clear_folder(report_dir))
     return dataset.map_batches(convert, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
 
 
-def readable_pairs(dataset: Dataset, report_dir: str | None = None) -> Dataset:
-    """The rows that :func:`decode_pairs` would keep, with their ``image`` still encoded."""
-    keep = partial(_to_readable, empty_folder(report_dir))
+def drop_unreadable(dataset: Dataset, report_dir: str | None = None) -> Dataset:
+    """Drop and report the rows that :func:`decode_pairs` would drop; the others keep their encoded ``image``."""
+    keep = partial(_to_readable, clear_folder(report_dir))
     return dataset.map_batches(keep, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
 
 
-def empty_folder(folder: str | None) -> str | None:
-    """The absolute path of a folder that is not there (any more)."""
+def clear_folder(folder: str | None) -> str | None:
+    """Delete a folder, if it exists, and return its absolute path; None for None."""
     if folder is None:
         return None
     filesystem, path = filesystem_for(folder)
@@ -58,31 +61,35 @@ def empty_folder(folder: str | None) -> str | None:
     return absolute(folder)
 
 
-def report_skipped(folder: str | None, reasons: dict[str, str], rows: int) -> None:
-    """Log how many of a batch's ``rows`` were skipped; name each (id -> reason) in a file of ``folder``, if given.
+def record_skipped(folder: str | None, reasons: dict[str, str], rows: int) -> None:
+    """Log how many of the ``rows`` of a batch were skipped, and list them in a JSON file of ``folder``, if given.
 
-    Every batch has a file of its own, under a name made of the ids, so that a task that is done again writes it again.
+    ``reasons`` maps the ids of the skipped rows to the reasons. The file's name is a hash of the ids, so that a retried
+    task overwrites its file instead of adding another.
     """
-    id, reason = next(iter(reasons.items()))
-    get_logger("data").warning("%d of %d images skipped, such as %s: %s.", len(reasons), rows, id, reason)
+    example = next(iter(reasons))
+    get_logger("data").warning(
+        "%d of %d images skipped, such as %s: %s.", len(reasons), rows, example, reasons[example]
+    )
     if folder is not None:
         name = hashlib.sha256("\n".join(reasons).encode()).hexdigest()[:16]
-        skipped = [{"id": id, "reason": reason} for id, reason in reasons.items()]
+        skipped = [{"id": row_id, "reason": reason} for row_id, reason in reasons.items()]
         content = json.dumps({"count": len(skipped), "skipped": skipped}, indent=2)
         write_file(*filesystem_for(f"{folder}/{name}.json"), content.encode())
 
 
-Pixels = list[tuple[str, np.ndarray]]
-"""What becomes of one image: ids and uint8 [size, size, 3]."""
+Views = list[tuple[str, np.ndarray]]
+"""The rows made of one image: (id, pixels uint8 [size, size, 3]) each."""
 
 
 def _to_pixels(
-    image_size: int, make: Callable[[str, np.ndarray], Pixels], report_dir: str | None, table: pa.Table
+    image_size: int, make_views: Callable[[str, np.ndarray], Views], report_dir: str | None, table: pa.Table
 ) -> pa.Table:
-    made = [(row["captions"], make(row["id"], image)) for row, image in _usable(table, report_dir)]
-    ids = pa.array([id for _, pixels in made for id, _ in pixels], pa.string())
-    captions = pa.array([captions for captions, pixels in made for _ in pixels], pa.list_(pa.string()))
-    pixels = np.array([array for _, pixels in made for _, array in pixels], np.uint8)
+    """Return rows id, captions, pixels: for each usable row of ``table`` those that ``make_views(id, image)`` gives."""
+    usable = [(row["captions"], make_views(row["id"], image)) for row, image in _usable(table, report_dir)]
+    ids = pa.array([view_id for _, views in usable for view_id, _ in views], pa.string())
+    captions = pa.array([captions for captions, views in usable for _ in views], pa.list_(pa.string()))
+    pixels = np.array([view for _, views in usable for _, view in views], np.uint8)
     tensors = tensor_column(pixels.reshape(-1, image_size, image_size, 3))
     return pa.table({"id": ids, "captions": captions, "pixels": tensors})
 
@@ -92,7 +99,7 @@ def _to_readable(report_dir: str | None, table: pa.Table) -> pa.Table:
 
 
 def _usable(table: pa.Table, report_dir: str | None) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """The rows that have a caption and an image, with that image uint8 [H, W, 3]; the others are reported."""
+    """Return the rows with a caption and a usable image, and that image uint8 [H, W, 3]; report the others."""
     usable, reasons = [], {}
     for row in table.to_pylist():
         try:
@@ -100,7 +107,7 @@ def _usable(table: pa.Table, report_dir: str | None) -> list[tuple[dict[str, Any
         except ImageError as error:
             reasons[row["id"]] = str(error)
     if reasons:
-        report_skipped(report_dir, reasons, len(table))
+        record_skipped(report_dir, reasons, len(table))
     return usable
 
 
@@ -110,10 +117,10 @@ def _decode_row(row: dict[str, Any]) -> np.ndarray:
     return decode_rgb(row["image"])
 
 
-def _centre(image_size: int, id: str, image: np.ndarray) -> Pixels:
-    return [(id, centre_square(image, image_size))]
+def _centre(image_size: int, image_id: str, image: np.ndarray) -> Views:
+    return [(image_id, centre_square(image, image_size))]
 
 
-def _views(image_size: int, views: int, seed: int, id: str, image: np.ndarray) -> Pixels:
-    random = np.random.default_rng([seed, *id.encode()])
-    return [(name, prior_view(image, image_size, random)) for name in view_ids(id, views)]
+def _random_crops(image_size: int, views: int, seed: int, image_id: str, image: np.ndarray) -> Views:
+    random = np.random.default_rng([seed, *image_id.encode()])
+    return [(view_id, prior_view(image, image_size, random)) for view_id in view_ids(image_id, views)]

@@ -1,4 +1,4 @@
-"""Pixels -> image tokens, as a step of a Ray Data pipeline."""
+"""Encode pixels as image tokens, as a step of a Ray Data pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from t2i.storage import fetch_directory
 class TokenizeImages:
     """Replace ``pixels`` by ``image_tokens``, int32 [N], with the dVAE of a model directory (local or s3://).
 
-    For ``map_batches`` with ``batch_format="pyarrow"``; an actor loads the model once, onto its GPU if any.
+    To be used as an actor in ``map_batches`` with ``batch_format="pyarrow"``: it loads the model once, onto its GPU if
+    it has one.
     """
 
     def __init__(self, model_dir: str, dtype: str = "float32") -> None:
@@ -27,17 +28,18 @@ class TokenizeImages:
         self._dvae = load_model(DVAE, DVAEConfig, fetch_directory(model_dir), self._device, dtype)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        """Return ``table`` with ``image_tokens`` in place of ``pixels``."""
         image_tokens = self.encode(column_array(table["pixels"]))
         return table.drop_columns("pixels").append_column("image_tokens", tensor_column(image_tokens))
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [B, H, W, 3] -> int32 [B, N] in raster order."""
+        """Return the image tokens int32 [B, N], in raster order, of pixels uint8 [B, H, W, 3]."""
         images = torch.tensor(pixels, device=self._device).permute(0, 3, 1, 2).float().div_(255)
         return self._dvae.encode(images).to(torch.int32).cpu().numpy()
 
 
 def describe_dvae(model_dir: str, image_size: int) -> dict[str, Any]:
-    """What the shards' metadata says of the dVAE that made them: its hash, codebook size and token grid.
+    """Return what a set's metadata says of the dVAE that made it: its hash, codebook size, token grid and image size.
 
     Raises:
         CheckpointError, DataError: there is no complete dVAE in ``model_dir``.

@@ -1,4 +1,4 @@
-"""Captioned images to train on, and others to validate on: what every job that learns from pairs is told."""
+"""The training and validation sets of captioned images: the configuration shared by jobs that learn from pairs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ray.data import Dataset
 
 from models.settings import setting
-from t2i.data.decode import decode_pairs, readable_pairs
+from t2i.data.decode import decode_pairs, drop_unreadable
 from t2i.data.readers import check_pairs, read_pairs
 from t2i.data.source import SourceConfig, resolve_format
 from t2i.data.windows import ImageShards, Shards
@@ -19,16 +19,16 @@ def _validation() -> SourceConfig:
 
 @dataclass
 class PairSources:
-    """Captioned images to learn from, and others to measure on."""
+    """Where the captioned images to train on and to validate on are."""
 
     train: SourceConfig = setting(SourceConfig, "captioned images to train on")
     val: SourceConfig = setting(_validation, "captioned images to validate on")
 
     def check(self) -> None:
-        """Refuse what cannot be read, before any work.
+        """Check that both sets can be read, without Ray and before any work.
 
         Raises:
-            DataError: one sentence that names the field.
+            DataError: a set is missing, empty, truncated, or not of its format.
         """
         for source in (self.train, self.val):
             check_pairs(source)
@@ -36,15 +36,17 @@ class PairSources:
     def decode(
         self, image_size: int, directory: str, *, encoded_train: bool = False, window_rows: int | None = None
     ) -> tuple[Dataset | Shards, Dataset]:
-        """Both sets as ``pixels`` of one size, or the training set as the encoded ``image``, to be cropped at random.
+        """Return the training and the validation set, whose images are ``pixels`` uint8 [image_size, image_size, 3].
 
-        A Parquet training set of more than ``window_rows`` images stays encoded, too, to be read a window at a time.
-        What is unreadable is named in ``<directory>/unreadable_*/``, of windows in the log.
+        With ``encoded_train`` the training set keeps its encoded ``image`` instead, to be cropped at random later. A
+        Parquet training set of more than ``window_rows`` images is returned as shards, which are read a window at a
+        time and encoded, too. Unreadable images are listed in ``<directory>/unreadable_{train,val}``; those of shards
+        are logged when they are decoded.
         """
         validation = decode_pairs(read_pairs(self.val), image_size, f"{directory}/unreadable_val")
         if window_rows and self.train.limit is None and resolve_format(self.train) == "parquet":
-            parts = ImageShards.of(self.train)
-            if sum(parts.rows) > window_rows:
-                return parts, validation
+            shards = ImageShards.of(self.train)
+            if sum(shards.rows) > window_rows:
+                return shards, validation
         train, report = read_pairs(self.train), f"{directory}/unreadable_train"
-        return readable_pairs(train, report) if encoded_train else decode_pairs(train, image_size, report), validation
+        return drop_unreadable(train, report) if encoded_train else decode_pairs(train, image_size, report), validation

@@ -1,8 +1,15 @@
-"""Complete sets of files: the parts of one attempt, and a manifest that names them, written last.
+"""Write a dataset as a set of part files with a manifest, so that an incomplete set is never read.
 
-A writer killed half-way leaves parts that no manifest names, and readers look at nothing else; an earlier
-complete set stays readable until the new one is whole. The next writer of the same set (the same metadata) finds
-its parts again and may go on from there: see :mod:`t2i.data.resume`.
+A set is a directory like this::
+
+    manifest.json                  written last; lists the part files of the complete set and their hashes
+    attempt-<hash of metadata>/
+        part-<hash of content>.parquet
+        ...
+
+Readers use only the files in the manifest. A killed writer therefore leaves part files that nobody reads, and an
+earlier complete set stays readable until the new one is complete. The next writer with the same metadata can find
+those part files and continue from there: see :mod:`t2i.data.resume`.
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ import pyarrow.parquet as pq
 from ray.data import Dataset
 
 from models.manifest import MANIFEST
-from t2i.data.resume import FinishedParts, find_finished, part_name
+from t2i.data.resume import FinishedRows, find_finished, part_name
 from t2i.storage import (
     DataError,
     as_data_error,
@@ -33,15 +40,15 @@ from t2i.storage import (
     read_file,
     write_file,
 )
-from t2i.storage.listing import ATTEMPT
+from t2i.storage.listing import ATTEMPT_PREFIX
 from t2i.storage.transfer import sha256
 
 PART_SCHEMA = pa.schema({"name": pa.string(), "sha256": pa.string(), "rows": pa.int64()})
 
 
 @dataclass(frozen=True)
-class PartSetManifest:
-    """What a complete set holds: file -> SHA-256, the row count, and what made them."""
+class SetManifest:
+    """The manifest of a complete set: its part files (path -> SHA-256), rows in all, and the writer's metadata."""
 
     files: dict[str, str]
     rows: int
@@ -49,27 +56,29 @@ class PartSetManifest:
 
 
 @dataclass(frozen=True)
-class PartSetKind:
-    """How error messages speak of a set: what it is, and the job that makes it."""
+class SetDescription:
+    """What error messages say of a set: what it is (``noun``), and the script that writes it (``job``)."""
 
     noun: str
     job: str
 
 
-def finished_parts(directory: str, metadata: Mapping[str, Any]) -> FinishedParts:
-    """What an earlier, killed writer of the same set of Parquet parts has left; :func:`write_parts` takes it up.
+def find_finished_rows(directory: str, metadata: Mapping[str, Any]) -> FinishedRows:
+    """Return the rows that a killed writer of the same set (the same metadata) has finished, for :func:`write_parts`.
+
+    The part files have to be Parquet.
 
     Raises:
-        DataError: the store does not answer.
+        DataError: the store cannot be read.
     """
     filesystem, root = filesystem_for(directory)
     with as_data_error(directory):
-        return find_finished(filesystem, f"{root}/{_attempt(metadata)}")
+        return find_finished(filesystem, f"{root}/{_attempt_folder(metadata)}")
 
 
-def _attempt(metadata: Mapping[str, Any]) -> str:
-    """The folder of a set's parts: what may be mixed in one set has the same."""
-    return f"{ATTEMPT}{hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:12]}"
+def _attempt_folder(metadata: Mapping[str, Any]) -> str:
+    """Return the name of the folder for part files: attempts with equal metadata share it and can be continued."""
+    return f"{ATTEMPT_PREFIX}{hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def write_parts(
@@ -80,26 +89,37 @@ def write_parts(
     *,
     rows_per_part: int,
     metadata: Mapping[str, Any],
-    finished: FinishedParts | None = None,
+    finished: FinishedRows | None = None,
     progress: Callable[[int], None] | None = None,
     before_manifest: Callable[[int], None] | None = None,
-) -> PartSetManifest:
-    """Write batches of ``dataset``, rows that are not ``finished``, as files by ``encode``; name all in the manifest.
+) -> SetManifest:
+    """Write ``dataset`` as part files of ``rows_per_part`` rows, then the manifest that completes the set.
 
-    A part is written as soon as a block of the dataset holds its rows, so blocks of ``rows_per_part`` rows lose the
-    least in a kill. ``progress`` hears the number of rows done so far; ``before_manifest`` that of all rows, just
-    before the set counts as whole.
+    Args:
+        dataset: the rows to write; those in ``finished`` must have been removed from it (``skip_finished``).
+        directory: local or s3:// directory of the set.
+        encode: makes the content of a part file from its rows.
+        suffix: of the part files' names.
+        rows_per_part: the most rows of a part file. A block of the dataset is written when it is computed, so blocks
+            of this many rows lose the least if the writer is killed.
+        metadata: kept in the manifest; part files of writers with other metadata are not mixed in.
+        finished: the rows of an earlier attempt whose part files become part of the set.
+        progress: called with the number of rows finished so far.
+        before_manifest: called with the number of all rows just before the set becomes complete.
 
     Raises:
-        DataError: the dataset is empty, which would train nothing.
+        DataError: there is no row, or the directory cannot be written.
     """
     filesystem, root = filesystem_for(directory)
-    attempt, finished = _attempt(metadata), finished or FinishedParts()
+    attempt, finished = _attempt_folder(metadata), finished or FinishedRows()
     write = partial(_write_part, filesystem=filesystem, folder=f"{root}/{attempt}", encode=encode, suffix=suffix)
+    # 1. Workers write part files; only (name, hash, rows) of each comes here, as soon as it is written. Ray may run a
+    #    task twice (its worker died after writing): only the rows of the run that counts come here, and the manifest
+    #    is made of these. The other run wrote the same files, or ones that the manifest does not list.
     parts = dataset.map_batches(write, batch_size=rows_per_part, batch_format="pyarrow")
-    names, rows = dict(finished.files), len(finished.ids)
+    hashes, rows = dict(finished.files), len(finished.ids)
     for part in parts.iter_rows():
-        names[part["name"]] = part["sha256"]
+        hashes[part["name"]] = part["sha256"]
         rows += part["rows"]
         if progress:
             progress(rows)
@@ -107,7 +127,10 @@ def write_parts(
         raise DataError(f"{directory} would hold no row: no image of the source could be used.")
     if before_manifest:
         before_manifest(rows)
-    manifest = PartSetManifest({f"{attempt}/{name}": names[name] for name in sorted(names)}, rows, dict(metadata))
+    # 2. Replacing the manifest, in one step, makes the new set the complete one: a writer killed before it leaves the
+    #    old set as it was, and one killed after it leaves files that nobody reads and that the next writer removes.
+    files = {f"{attempt}/{name}": hashes[name] for name in sorted(hashes)}
+    manifest = SetManifest(files, rows, dict(metadata))
     with as_data_error(directory):
         write_file(filesystem, f"{root}/{MANIFEST}", json.dumps(asdict(manifest), indent=2).encode())
         _remove_the_rest(filesystem, root, attempt, manifest)
@@ -117,7 +140,11 @@ def write_parts(
 def _write_part(
     table: pa.Table, filesystem: pafs.FileSystem, folder: str, encode: Callable[[pa.Table], bytes], suffix: str
 ) -> pa.Table:
-    """Write one part under the name of its content, so that a retried task writes the same file again."""
+    """Write a batch as one part file; return its name, SHA-256 and number of rows as a table of one row.
+
+    The name is a hash of the content, so a retried task that makes the same content overwrites its own file. An empty
+    batch writes nothing and returns no row.
+    """
     parts = []
     if len(table):
         data = encode(table)
@@ -128,52 +155,53 @@ def _write_part(
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as one Parquet file."""
+    """Return a table as the content of a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
-def _remove_the_rest(filesystem: pafs.FileSystem, root: str, attempt: str, manifest: PartSetManifest) -> None:
-    """Delete other attempts, and parts of this one that do not count."""
+def _remove_the_rest(filesystem: pafs.FileSystem, root: str, attempt: str, manifest: SetManifest) -> None:
+    """Delete the other attempts, and the part files of this one that are not in the manifest."""
     for entry in list_folder(filesystem, root):
-        if entry.base_name.startswith(ATTEMPT) and entry.base_name != attempt:
+        if entry.base_name.startswith(ATTEMPT_PREFIX) and entry.base_name != attempt:
             delete_folder(filesystem, entry.path)
     for part in list_folder(filesystem, f"{root}/{attempt}"):
         if f"{attempt}/{part.base_name}" not in manifest.files:
             delete_file(filesystem, part.path)
 
 
-def part_files(directory: str, manifest: PartSetManifest) -> tuple[pafs.FileSystem, list[str]]:
-    """The paths of a set's files."""
+def part_files(directory: str, manifest: SetManifest) -> tuple[pafs.FileSystem, list[str]]:
+    """Return the file system and the paths of a set's part files."""
     filesystem, root = filesystem_for(directory)
     return filesystem, [f"{root}/{name}" for name in manifest.files]
 
 
-def verify_parts(directory: str, kind: PartSetKind) -> PartSetManifest:
-    """Read the manifest and compare every part with its hash.
+def verify_parts(directory: str, described: SetDescription) -> SetManifest:
+    """Compare every part file with its hash in the manifest, and return the manifest.
 
     Raises:
-        DataError: there is no manifest, or a part is missing or damaged.
+        DataError: there is no manifest, or a part file is missing or damaged.
     """
     filesystem, root = filesystem_for(directory)
     with as_data_error(directory):
-        begun = file_info(filesystem, f"{root}/{MANIFEST}").is_file
-    if not begun:
-        raise DataError(f"{directory} has no complete {kind.noun}: run {kind.job} first.")
-    manifest = PartSetManifest(**json.loads(read_file(f"{directory}/{MANIFEST}")))
+        complete = file_info(filesystem, f"{root}/{MANIFEST}").is_file
+    if not complete:
+        raise DataError(f"{directory} has no complete {described.noun}: run {described.job} first.")
+    manifest = SetManifest(**json.loads(read_file(f"{directory}/{MANIFEST}")))
     with as_data_error(directory), ThreadPoolExecutor(8) as pool:
         hashes = list(pool.map(partial(_hash_or_none, filesystem), [f"{root}/{name}" for name in manifest.files]))
     for (name, expected), actual in zip(manifest.files.items(), hashes, strict=True):
         if actual != expected:
-            raise DataError(f"{directory}/{name} is missing or damaged: run {kind.job} again.")
+            raise DataError(f"{directory}/{name} is missing or damaged: run {described.job} again.")
     return manifest
 
 
-def is_whole(directory: str, kind: PartSetKind, metadata: Mapping[str, Any]) -> bool:
-    """Whether ``directory`` holds an undamaged set that was written with the same metadata."""
+def is_whole(directory: str, described: SetDescription, metadata: Mapping[str, Any]) -> bool:
+    """Whether ``directory`` holds a complete, undamaged set that was written with this metadata."""
     try:
-        return verify_parts(directory, kind).metadata == dict(metadata)
+        return verify_parts(directory, described).metadata == dict(metadata)
     except DataError:
         return False
 

@@ -1,4 +1,4 @@
-"""Captioned images of any format -> the same rows ``{"id": str, "image": bytes, "captions": list[str]}``."""
+"""Read captioned images of any format as pairs: rows ``{"id": str, "image": bytes, "captions": list[str]}``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from t2i.data.coco import find_images, parse_coco
 from t2i.data.source import SourceConfig, resolve_format
 from t2i.storage import DataError, as_data_error, is_transient, list_files, read_path, with_retries
 
-PAIRS = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
+PAIR_SCHEMA = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
 ID_COLUMNS = ("id", "key")
 IMAGE_COLUMNS = ("image", "jpg", "png", "webp")
 CAPTION_COLUMNS = ("captions", "caption", "text")
@@ -27,16 +27,17 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 TEXT_SUFFIXES = ("txt", "json")
 ROWS_PER_BLOCK = 256
 TAR_END = bytes(1024)
+"""The last bytes of a complete tar: two blocks of zeros."""
 
 
 def read_pairs(source: SourceConfig) -> Dataset:
-    """Read captioned images lazily; row order is the source's, whatever Ray's scheduling.
+    """Return the pairs of ``source`` as a lazy dataset, in the order of the source whatever Ray's scheduling.
 
-    ``image`` is empty where the file is missing or unreadable, and ``captions`` where there is none:
-    :func:`t2i.data.decode.decode_pairs` drops and names such rows.
+    ``image`` is empty if the file is missing or unreadable, and ``captions`` if there is none;
+    :func:`t2i.data.decode.decode_pairs` drops and reports such rows.
 
     Raises:
-        DataError: the source is missing, empty, truncated, or not of its format; before any work of Ray's.
+        DataError: the source is missing, empty, truncated, or not of its format; this is checked before Ray is used.
     """
     dataset = _open(source)()
     dataset.context.execution_options.preserve_order = True
@@ -44,16 +45,21 @@ def read_pairs(source: SourceConfig) -> Dataset:
 
 
 def check_pairs(source: SourceConfig) -> None:
-    """Raise what :func:`read_pairs` would, without Ray."""
+    """Check that :func:`read_pairs` can read ``source``, without Ray.
+
+    Raises:
+        DataError: see :func:`read_pairs`.
+    """
     _open(source)
 
 
 def _open(source: SourceConfig) -> Callable[[], Dataset]:
+    """Check ``source`` without Ray, and return the function that reads it with Ray."""
     openers = {"parquet": _open_parquet, "coco": _open_coco, "webdataset": _open_webdataset}
-    format = resolve_format(source)
-    if format not in openers:
-        raise DataError(f"format is {format!r}: it has captions but no images, so use {', '.join(openers)}.")
-    return openers[format](source)
+    name = resolve_format(source)
+    if name not in openers:
+        raise DataError(f"format is {name!r}: it has captions but no images, so use {', '.join(openers)}.")
+    return openers[name](source)
 
 
 def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
@@ -67,23 +73,23 @@ def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
 
 
 def find_parquet(source: SourceConfig) -> tuple[pafs.FileSystem, list[str], list[str]]:
-    """The files of a Parquet source, and the columns with ids, images and captions.
+    """Return the file system and files of a Parquet source, and its [id, image, caption] column names.
 
     Raises:
-        DataError: nothing is there, a file is truncated or not Parquet, or a column is missing.
+        DataError: there is no file, one is truncated or not Parquet, or a column is missing.
     """
     filesystem, files = list_files(source.path, ".parquet")
     names = parquet_columns(filesystem, files)
-    id, image = (next((name for name in known if name in names), None) for known in (ID_COLUMNS, IMAGE_COLUMNS))
-    if id is None or image is None:
+    ids, images = (next((name for name in known if name in names), None) for known in (ID_COLUMNS, IMAGE_COLUMNS))
+    if ids is None or images is None:
         raise DataError(
             f"path is {source.path!r}: it needs columns id, image and captions, and has {', '.join(names)}."
         )
-    return filesystem, files, [id, image, caption_column(source.path, names)]
+    return filesystem, files, [ids, images, caption_column(source.path, names)]
 
 
 def parquet_columns(filesystem: pafs.FileSystem, files: list[str]) -> list[str]:
-    """Read every file's footer; return the columns of the first.
+    """Return the column names of the first file; read the footers of all, which finds damaged files early.
 
     Raises:
         DataError: a file is truncated or not Parquet.
@@ -103,10 +109,10 @@ def _footer_columns(filesystem: pafs.FileSystem, file: str) -> list[str]:
 
 
 def caption_column(path: str, names: list[str]) -> str:
-    """The column that holds captions.
+    """Return the first of ``names`` that is known to hold captions.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none; ``path`` is for the message.
     """
     found = next((name for name in CAPTION_COLUMNS if name in names), None)
     if found is None:
@@ -115,21 +121,21 @@ def caption_column(path: str, names: list[str]) -> str:
 
 
 def to_pairs(table: pa.Table, columns: list[str]) -> pa.Table:
-    """Columns of ids, images (bytes, or structs with ``bytes``) and captions (lists or strings) -> pairs."""
+    """Return pairs of three ``columns``: id, image (bytes or a struct with ``bytes``), captions (a list or string)."""
     ids, images, captions = (table[column].to_pylist() for column in columns)
     images = [image["bytes"] if isinstance(image, dict) else image for image in images]
-    return pairs_table([str(id) for id in ids], images, [as_captions(value) for value in captions])
+    return pairs_table([str(value) for value in ids], images, [non_blank_captions(value) for value in captions])
 
 
-def as_captions(value: Any) -> list[str]:
-    """One caption, a list of them, or nothing -> those that are not blank."""
+def non_blank_captions(value: Any) -> list[str]:
+    """Return the captions in ``value`` (a string, a list of strings, or None), stripped, without blank ones."""
     captions = value if isinstance(value, list) else [value]
     return [caption.strip() for caption in captions if isinstance(caption, str) and caption.strip()]
 
 
 def pairs_table(ids: list[str], images: list[bytes | None], captions: list[list[str]]) -> pa.Table:
-    """Columns -> the table every reader yields."""
-    return pa.table({"id": ids, "image": [image or b"" for image in images], "captions": captions}, schema=PAIRS)
+    """Return a table of pairs; a missing image (None) becomes empty."""
+    return pa.table({"id": ids, "image": [image or b"" for image in images], "captions": captions}, schema=PAIR_SCHEMA)
 
 
 def _open_coco(source: SourceConfig) -> Callable[[], Dataset]:
@@ -153,13 +159,14 @@ def _open_coco(source: SourceConfig) -> Callable[[], Dataset]:
 
 
 def _read_images(filesystem: pafs.FileSystem, table: pa.Table) -> pa.Table:
+    """Return pairs made of rows id, file, captions."""
     with ThreadPoolExecutor(8) as pool:
         images = list(pool.map(partial(_bytes_or_none, filesystem), table["file"].to_pylist()))
     return pairs_table(table["id"].to_pylist(), images, table["captions"].to_pylist())
 
 
 def _bytes_or_none(filesystem: pafs.FileSystem, file: str) -> bytes | None:
-    """None for a missing or unreadable file; but a store that does not answer has not lost an image."""
+    """Return the content of a file, or None if it is missing or unreadable; raise if the store does not answer."""
     try:
         return read_path(filesystem, file)
     except OSError as error:
@@ -182,7 +189,7 @@ def _open_webdataset(source: SourceConfig) -> Callable[[], Dataset]:
 
 
 def _check_tar(filesystem: pafs.FileSystem, file: str) -> None:
-    """A whole tar ends in two zero blocks; one cut short does not."""
+    """Raise DataError if a file does not end like a complete tar."""
     with as_data_error(file):
         end = with_retries(partial(_last_bytes, filesystem, file))
     if end != TAR_END:
@@ -192,11 +199,12 @@ def _check_tar(filesystem: pafs.FileSystem, file: str) -> None:
 def _last_bytes(filesystem: pafs.FileSystem, file: str) -> bytes:
     with filesystem.open_input_file(file) as stream:
         stream.seek(max(0, stream.size() - len(TAR_END)))
-        return stream.read()
+        data: bytes = stream.read()
+        return data
 
 
 def _from_webdataset(frame: pd.DataFrame) -> pa.Table:
-    """Samples of raw members -> pairs; the captions are the lines of .txt, else a field of .json."""
+    """Return pairs made of WebDataset samples (one column of bytes per file suffix)."""
     samples = [
         {key: value for key, value in row.items() if isinstance(value, bytes)} for row in frame.to_dict("records")
     ]
@@ -205,10 +213,11 @@ def _from_webdataset(frame: pd.DataFrame) -> pa.Table:
 
 
 def _sample_captions(sample: dict[str, bytes]) -> list[str]:
+    """Return the captions of a sample: the lines of its .txt, else a field of its .json, else none."""
     if "txt" in sample:
-        return as_captions(sample["txt"].decode(errors="replace").splitlines())
+        return non_blank_captions(sample["txt"].decode(errors="replace").splitlines())
     try:
         fields = json.loads(sample.get("json", b"{}"))
-        return as_captions(next((fields[name] for name in CAPTION_COLUMNS if name in fields), []))
+        return non_blank_captions(next((fields[name] for name in CAPTION_COLUMNS if name in fields), []))
     except ValueError:
         return []

@@ -1,8 +1,20 @@
-"""Going on where a killed writer of Parquet parts stopped: which of its parts count, and which rows need no more work.
+"""Continue where a killed writer of Parquet part files stopped: find the rows it finished, and skip them.
 
-Ray Data has job checkpoints of its own (``CheckpointConfig``): a second set of files beside the parts, which names ids
-that were written, and must be kept in step with them. The parts themselves already say which ids they hold, and their
-names what content they must have, so they alone are the record here: there is nothing to get out of step.
+What a writer that was killed (or lost its connection) can leave in the folder of an attempt:
+
+====================================  ================================================================================
+left behind                           treatment
+====================================  ================================================================================
+a complete part file                  counts: its name is the hash of its content, so it is known to be complete
+a partial file                        does not count: it has a temporary name, or its content differs from its name
+two part files that share ids         the first by name counts whole, the other not at all: see :func:`find_finished`
+====================================  ================================================================================
+
+Rows of files that do not count are computed again. :func:`t2i.data.part_files.write_parts` deletes those files in the
+end.
+
+Ray Data's own checkpoints (``CheckpointConfig``) are not used: they are a second record of the written ids, beside the
+part files, and can disagree with them. Here the part files themselves are the only record.
 """
 
 from __future__ import annotations
@@ -21,63 +33,77 @@ from ray.data import Dataset
 
 from t2i.storage import list_folder, read_path
 
-DIGEST = "S16"
-"""How an id is remembered: 16 bytes of hash, so that ten million fit into 160 MB and no two are taken for one."""
+DIGEST_DTYPE = "S16"
+"""Ids are kept as 16-byte hashes: ten million take 160 MB, and a collision is as good as impossible."""
 
 
 def _no_ids() -> np.ndarray:
-    return np.empty(0, DIGEST)
+    return np.empty(0, DIGEST_DTYPE)
 
 
 @dataclass(frozen=True)
-class FinishedParts:
-    """Parts that were written before: name -> SHA-256, and the sorted digests of the ids they hold, [rows]."""
+class FinishedRows:
+    """The rows that an earlier attempt has finished, and the part files that hold them.
+
+    ``files`` maps names to SHA-256; ``ids`` are the sorted digests of the rows' ids, S16 [n]. ``id in finished`` works.
+    """
 
     files: dict[str, str] = field(default_factory=dict)
     ids: np.ndarray = field(default_factory=_no_ids)
 
-    def __contains__(self, id: str) -> bool:
-        return bool(_find(self.ids, digests([id]))[0])
+    def __contains__(self, row_id: str) -> bool:
+        return bool(_contains(self.ids, digests([row_id]))[0])
 
 
 def digests(ids: Sequence[str]) -> np.ndarray:
-    """Ids -> what remembers them, in their order."""
-    return np.array([hashlib.blake2b(id.encode(), digest_size=16).digest() for id in ids], DIGEST)
+    """Return the 16-byte hashes of ids, S16 [n], in their order."""
+    return np.array([hashlib.blake2b(row_id.encode(), digest_size=16).digest() for row_id in ids], DIGEST_DTYPE)
 
 
-def _find(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """bool [wanted]: which are in the sorted ``known``."""
+def _contains(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return which of ``wanted`` are in the sorted array ``known``, as bool [len(wanted)]."""
     if not len(known):
         return np.zeros(len(wanted), bool)
-    return known[np.searchsorted(known, wanted).clip(max=len(known) - 1)] == wanted
+    found: np.ndarray = known[np.searchsorted(known, wanted).clip(max=len(known) - 1)] == wanted
+    return found
 
 
 def part_name(data: bytes, suffix: str = ".parquet") -> tuple[str, str]:
-    """The name of a part with this content, and its whole SHA-256."""
+    """Return the name of a part file with this content (``part-`` and 16 hex digits), and its whole SHA-256."""
     digest = hashlib.sha256(data).hexdigest()
     return f"part-{digest[:16]}{suffix}", digest
 
 
-def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedParts:
-    """The undamaged parts in ``folder``, so chosen that none of them share an id.
+def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedRows:
+    """Return the finished rows in ``folder``: those of its undamaged part files, of which no two share an id.
 
-    A task whose worker died after writing was done again, and may have written the same rows in other parts.
+    Two part files share ids if a worker died after writing one, and the retried task cut the same rows into other
+    batches. A set must hold each id once, and a part file can only be used as a whole, so of these one is left out.
     """
+    # Part files in the order of their names (list_folder sorts). One counts if each of its ids comes here first:
+    #
+    #   part    A       B       C
+    #   ids     1 2 3   3 4     5 6
+    #   first   1 1 1   0 1     1 1     np.unique() gives the places where an id comes first
+    #   counts  yes     no      yes     3 = 3, 1 < 2, 2 = 2; id 4 is computed again
+    #
+    # B is compared with A even if A itself does not count: that may leave out more than necessary, never too little.
     names = [info.base_name for info in list_folder(filesystem, folder) if info.base_name.startswith("part-")]
     with ThreadPoolExecutor(8) as pool:
         read = [part for part in pool.map(partial(_read_part, filesystem, folder), names) if part is not None]
     if not read:
-        return FinishedParts()
+        return FinishedRows()
     rows = np.array([len(ids) for _, _, ids in read])
-    every = np.concatenate([ids for _, _, ids in read])
-    _, first = np.unique(every, return_index=True)
-    of_part = np.repeat(np.arange(len(read)), rows)
-    counts = np.bincount(of_part[first], minlength=len(read)) == rows  # no id of it was in a part before
+    all_ids = np.concatenate([ids for _, _, ids in read])
+    part_of_id = np.repeat(np.arange(len(read)), rows)
+    _, first = np.unique(all_ids, return_index=True)
+    counts = np.bincount(part_of_id[first], minlength=len(read)) == rows
     files = {name: digest for (name, digest, _), kept in zip(read, counts, strict=True) if kept}
-    return FinishedParts(files, np.sort(every[counts[of_part]]))
+    return FinishedRows(files, np.sort(all_ids[counts[part_of_id]]))
 
 
 def _read_part(filesystem: pafs.FileSystem, folder: str, name: str) -> tuple[str, str, np.ndarray] | None:
+    """Return the name, SHA-256 and id digests of a part file; None if its content does not match its name."""
     data = read_path(filesystem, f"{folder}/{name}")
     expected, digest = part_name(data)
     if name != expected:
@@ -86,20 +112,25 @@ def _read_part(filesystem: pafs.FileSystem, folder: str, name: str) -> tuple[str
     return name, digest, digests(ids)
 
 
-def skip_finished(dataset: Dataset, finished: FinishedParts, views: int = 0) -> Dataset:
-    """The rows that are not finished; with ``views``, images of which some view is not."""
+def skip_finished(dataset: Dataset, finished: FinishedRows, views: int = 0) -> Dataset:
+    """Drop the rows of ``dataset`` that are finished.
+
+    With ``views``, the rows are images of which that many views are to be written (ids ``<id>#0``, ...): an image is
+    dropped if all its views are finished. If some are, a second call on the views drops those.
+    """
     if not len(finished.ids):
         return dataset
     return dataset.map_batches(partial(_unfinished, finished.ids, views), batch_format="pyarrow")
 
 
 def _unfinished(known: np.ndarray, views: int, table: pa.Table) -> pa.Table:
+    """Return the rows of ``table`` that :func:`skip_finished` keeps; ``known`` are the finished ids' digests."""
     ids = table["id"].to_pylist()
-    names = [view for id in ids for view in view_ids(id, views)] if views else ids
-    done = _find(known, digests(names)).reshape(len(ids), -1).all(axis=1)
+    written_ids = [view_id for image_id in ids for view_id in view_ids(image_id, views)] if views else ids
+    done = _contains(known, digests(written_ids)).reshape(len(ids), -1).all(axis=1)  # [rows, views or 1] -> [rows]
     return table.filter(pa.array(~done))
 
 
-def view_ids(id: str, views: int) -> list[str]:
-    """The ids of the views of an image."""
-    return [f"{id}#{view}" for view in range(views)]
+def view_ids(image_id: str, views: int) -> list[str]:
+    """Return the ids of the ``views`` views of an image."""
+    return [f"{image_id}#{view}" for view in range(views)]

@@ -1,4 +1,4 @@
-"""Where captioned images come from, and in which format."""
+"""The configuration of a data source: where its captioned images are, and in which format."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SUFFIXES = {
 
 @dataclass
 class SourceConfig:
-    """A set of captioned images (parquet, coco, webdataset), or of captions alone (text and table too)."""
+    """A set of captioned images (parquet, coco or webdataset), or of captions alone (these, text or table)."""
 
     path: str = setting("jobs/datasets/emoji64/train.parquet", "file, folder or glob; local or s3://")
-    format: str = setting("auto", "auto (by the path), parquet, coco, webdataset, text or table")
-    images: str | None = setting(None, "coco: the image folder; empty looks beside the JSON")
+    format: str = setting("auto", "auto (told from the path), parquet, coco, webdataset, text or table")
+    images: str | None = setting(None, "coco: the image folder; empty: looked for beside the JSON")
     split: str | None = setting(None, "coco: which split of a Karpathy JSON (train includes restval)")
-    limit: int | None = setting(None, "use only the first rows")
+    limit: int | None = setting(None, "use only the first rows, this many; empty: all")
 
     def __post_init__(self) -> None:
         if self.format not in ("auto", *SUFFIXES):
@@ -34,10 +34,10 @@ class SourceConfig:
 
 
 def resolve_format(source: SourceConfig) -> str:
-    """The format of ``source``: as given, or told from the path's suffix or from the files in the folder.
+    """Return the format of ``source``: as given, or for ``auto`` by the path's suffix or the files in the folder.
 
     Raises:
-        DataError: ``auto`` cannot tell.
+        DataError: ``auto`` finds no known suffix.
     """
     if source.format != "auto":
         return source.format
@@ -49,7 +49,7 @@ def _by_suffix(path: str) -> str | None:
 
 
 def _by_content(path: str) -> str:
-    """WebDataset first: img2dataset lays a Parquet file of metadata beside every tar."""
+    """Return the format by the files in a folder; tars go first, as img2dataset writes a Parquet file beside each."""
     _, files = list_files(path, "")
     for name in ("webdataset", "parquet"):
         if any(_by_suffix(file) == name for file in files):

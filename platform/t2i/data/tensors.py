@@ -1,4 +1,4 @@
-"""Arrays of one shape per row as columns of Arrow tables, which carry them between Ray Data's steps."""
+"""Convert arrays to columns of Arrow tables and back: the steps of a Ray Data pipeline exchange such tables."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ray.data.extensions import ArrowTensorArray
 
 
 def tensor_column(array: np.ndarray) -> pa.Array:
-    """An array [rows, ...] -> a column with one tensor per row."""
+    """Return an array [n, ...] as a column of n tensors."""
     return ArrowTensorArray.from_numpy(np.ascontiguousarray(array))
 
 
 def column_array(column: pa.ChunkedArray) -> np.ndarray:
-    """What :func:`tensor_column` made -> the array [rows, ...]."""
+    """Return the array [n, ...] of a column made by :func:`tensor_column`."""
     return np.concatenate([chunk.to_numpy_ndarray() for chunk in column.chunks])

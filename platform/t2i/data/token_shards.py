@@ -1,4 +1,4 @@
-"""Image-token shards: complete sets of Parquet parts with rows ``{"id", "captions", "image_tokens"}``."""
+"""Write and read image-token shards: sets of Parquet part files with rows ``{"id", "captions", "image_tokens"}``."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import ray
 from ray.data import Dataset
 
 from t2i.data.part_files import (
-    PartSetKind,
-    PartSetManifest,
+    SetDescription,
+    SetManifest,
     is_whole,
     parquet_bytes,
     part_files,
     verify_parts,
     write_parts,
 )
-from t2i.data.resume import FinishedParts
+from t2i.data.resume import FinishedRows
 from t2i.data.tensors import column_array, tensor_column
 
 ROWS_PER_PART = 1024
-TOKENS = PartSetKind("set of image tokens", "jobs/encode_images.py")
+TOKEN_SET = SetDescription("set of image tokens", "jobs/encode_images.py")
 
 
 def write_token_shards(
@@ -31,14 +31,14 @@ def write_token_shards(
     directory: str,
     *,
     metadata: Mapping[str, Any],
-    finished: FinishedParts | None = None,
+    finished: FinishedRows | None = None,
     rows_per_part: int = ROWS_PER_PART,
     progress: Callable[[int], None] | None = None,
-) -> PartSetManifest:
-    """Write rows ``{"id", "captions", "image_tokens"}`` that are not ``finished``, and name all in the manifest.
+) -> SetManifest:
+    """Write rows ``{"id", "captions", "image_tokens"}`` as a complete set; see :func:`t2i.data.part_files.write_parts`.
 
     Raises:
-        DataError: the dataset is empty, which would train nothing.
+        DataError: there is no row, or the directory cannot be written.
     """
     return write_parts(
         dataset,
@@ -53,17 +53,17 @@ def write_token_shards(
 
 
 def _encode(table: pa.Table) -> bytes:
-    """Parquet with image tokens as fixed-size lists, which any Parquet reader knows."""
+    """Return rows as Parquet, the image tokens as fixed-size lists, which any Parquet reader understands."""
     tokens = column_array(table["image_tokens"]).astype("int32")
     lists = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), tokens.shape[1])
     return parquet_bytes(table.select(["id", "captions"]).append_column("image_tokens", lists))
 
 
 def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
-    """Return rows ``{"id", "captions", "image_tokens": int32 [N]}`` and the metadata the writer gave.
+    """Return rows ``{"id", "captions", "image_tokens": int32 [N]}`` as a lazy dataset, and the set's metadata.
 
     Raises:
-        DataError: there is no complete set, or a part is missing or damaged.
+        DataError: there is no complete set, or a part file is missing or damaged.
     """
     manifest = verify_shards(directory)
     filesystem, files = part_files(directory, manifest)
@@ -76,20 +76,21 @@ def _as_tensors(table: pa.Table) -> pa.Table:
 
 
 def token_array(table: pa.Table) -> np.ndarray:
-    """The image tokens of a table of a shard, int32 [rows, N]."""
+    """Return the image tokens in a table read from a shard: int32 [n, N]."""
     lists = table["image_tokens"].combine_chunks()
-    return lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
+    tokens: np.ndarray = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
+    return tokens
 
 
-def verify_shards(directory: str) -> PartSetManifest:
-    """Read the manifest and compare every part with its hash.
+def verify_shards(directory: str) -> SetManifest:
+    """Compare every shard with its hash in the manifest, and return the manifest.
 
     Raises:
-        DataError: there is no manifest, or a part is missing or damaged.
+        DataError: there is no manifest, or a part file is missing or damaged.
     """
-    return verify_parts(directory, TOKENS)
+    return verify_parts(directory, TOKEN_SET)
 
 
 def is_complete(directory: str, metadata: Mapping[str, Any]) -> bool:
-    """Whether ``directory`` holds an undamaged set that was written with the same metadata."""
-    return is_whole(directory, TOKENS, metadata)
+    """Whether ``directory`` holds a complete, undamaged set that was written with this metadata."""
+    return is_whole(directory, TOKEN_SET, metadata)

@@ -1,6 +1,6 @@
-"""Training sets that need not fit into memory: read some parts at a time.
+"""Training sets in shards, of which some are read at a time, so that a set need not fit into memory.
 
-Not by Ray Data, which waits for CPUs of the cluster's count where training has them all.
+Ray Data is not used for this: its tasks would wait for CPUs, all of which training may have taken.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from t2i.data.columns import caption_lists
+from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
 from t2i.data.readers import find_parquet, to_pairs
 from t2i.data.source import SourceConfig
 from t2i.data.token_shards import token_array, verify_shards
 from t2i.storage import filesystem_for, read_path, with_retries
 
-READERS = 8
-"""Parts that are read at once."""
+PARALLEL_READS = 8
+"""Shards that are read at the same time."""
 
 
 class Shards(Protocol):
-    """A training set in parts of known sizes."""
+    """A training set in shards of known sizes, each of which can be read by its number."""
 
     @property
     def rows(self) -> Sequence[int]:
-        """The number of rows of each part."""
+        """The number of rows of each shard."""
 
-    def read(self, parts: Sequence[int]) -> dict[str, np.ndarray]:
-        """The rows of some parts, one part after the other, as columns."""
+    def read(self, shards: Sequence[int]) -> dict[str, np.ndarray]:
+        """Return the rows of some shards, in the order given, as arrays by column name."""
 
 
 @dataclass(frozen=True)
 class TokenShards:
-    """A complete set of image-token shards: its files below ``directory``, and the number of rows in each."""
+    """A complete set of image-token shards: ``files`` in ``directory``, and the number of ``rows`` of each."""
 
     directory: str
     files: list[str]
@@ -47,34 +47,38 @@ class TokenShards:
 
     @classmethod
     def of(cls, directory: str) -> TokenShards:
-        """Look a set up.
+        """Find and verify the shards in ``directory``.
 
         Raises:
-            DataError: there is no complete set, or a part is missing or damaged.
+            DataError: there is no complete set, or a part file is missing or damaged.
         """
         files = list(verify_shards(directory).files)
         filesystem, root = filesystem_for(directory)
 
-        def rows(file: str) -> int:
-            return pq.read_metadata(f"{root}/{file}", filesystem=filesystem).num_rows
+        def count_rows(file: str) -> int:
+            return int(pq.read_metadata(f"{root}/{file}", filesystem=filesystem).num_rows)
 
-        with ThreadPoolExecutor(READERS) as pool:
-            return cls(directory, files, list(pool.map(rows, files)))
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            return cls(directory, files, list(pool.map(count_rows, files)))
 
-    def read(self, parts: Sequence[int]) -> dict[str, np.ndarray]:
-        """Columns ``id``, ``captions`` and ``image_tokens``."""
+    def read(self, shards: Sequence[int]) -> dict[str, np.ndarray]:
+        """Return columns ``id``, ``captions`` and ``image_tokens`` (int32 [n, N])."""
         filesystem, root = filesystem_for(self.directory)
 
-        def read(part: int) -> pa.Table:
-            return pq.read_table(pa.BufferReader(read_path(filesystem, f"{root}/{self.files[part]}")))
+        def read_shard(shard: int) -> pa.Table:
+            return pq.read_table(pa.BufferReader(read_path(filesystem, f"{root}/{self.files[shard]}")))
 
-        table = _together(read, parts)
-        return {**_described(table), "image_tokens": token_array(table)}
+        table = _read_all(read_shard, shards)
+        return {**_id_and_captions(table), "image_tokens": token_array(table)}
 
 
 @dataclass(frozen=True)
 class ImageShards:
-    """Captioned images in Parquet files, a part being a row group: the least of such a file that can be read."""
+    """Captioned images in Parquet files; a shard is a row group, the smallest unit of a file that can be read.
+
+    ``groups`` are the (file, number of the row group) of each shard, ``rows`` its number of rows, and ``columns`` the
+    names of the columns with id, image and captions.
+    """
 
     path: str
     columns: list[str]
@@ -83,28 +87,28 @@ class ImageShards:
 
     @classmethod
     def of(cls, source: SourceConfig) -> ImageShards:
-        """Look a set up by the files' footers.
+        """Find the shards of a Parquet source by the files' footers.
 
         Raises:
-            DataError: there is nothing, no Parquet, or columns are missing.
+            DataError: there is no file, one is truncated or not Parquet, or a column is missing.
         """
         filesystem, files, columns = find_parquet(source)
 
-        def sizes(file: str) -> list[int]:
+        def group_sizes(file: str) -> list[int]:
             footer = with_retries(partial(pq.read_metadata, file, filesystem=filesystem))
             return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
 
-        with ThreadPoolExecutor(READERS) as pool:
-            found = dict(zip(files, pool.map(sizes, files), strict=True))
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            found = dict(zip(files, pool.map(group_sizes, files), strict=True))
         groups = [(file, group) for file, rows in found.items() for group in range(len(rows))]
         return cls(source.path, columns, groups, [rows for of_file in found.values() for rows in of_file])
 
-    def read(self, parts: Sequence[int]) -> dict[str, np.ndarray]:
-        """Columns ``id``, ``captions``, and ``image`` packed, whether it can be decoded or not."""
+    def read(self, shards: Sequence[int]) -> dict[str, np.ndarray]:
+        """Return columns ``id``, ``captions`` and packed ``image``, including images that cannot be decoded."""
         filesystem, _ = filesystem_for(self.path)
 
-        def read(part: int) -> pa.Table:
-            file, group = self.groups[part]
+        def read_shard(shard: int) -> pa.Table:
+            file, group = self.groups[shard]
 
             def read_group() -> pa.Table:
                 with filesystem.open_input_file(file) as opened:
@@ -112,14 +116,15 @@ class ImageShards:
 
             return to_pairs(with_retries(read_group), self.columns)
 
-        table = _together(read, parts)
-        return {**_described(table), **pack_images(table["image"].to_pylist())}
+        table = _read_all(read_shard, shards)
+        return {**_id_and_captions(table), **pack_images(table["image"].to_pylist())}
 
 
-def _together(read: Callable[[int], pa.Table], parts: Sequence[int]) -> pa.Table:
-    with ThreadPoolExecutor(READERS) as pool:
-        return pa.concat_tables(pool.map(read, parts))
+def _read_all(read_shard: Callable[[int], pa.Table], shards: Sequence[int]) -> pa.Table:
+    """Read shards in parallel and return their rows in the order of ``shards``."""
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        return pa.concat_tables(pool.map(read_shard, shards))
 
 
-def _described(table: pa.Table) -> dict[str, np.ndarray]:
-    return {"id": np.array(table["id"].to_pylist()), "captions": caption_lists(table["captions"].to_pylist())}
+def _id_and_captions(table: pa.Table) -> dict[str, np.ndarray]:
+    return {"id": np.array(table["id"].to_pylist()), "captions": caption_array(table["captions"].to_pylist())}

@@ -1,4 +1,4 @@
-"""Files and directories on a local disk or in a store: read, written whole, copied, and asked for again."""
+"""Read and write files and directories on a local disk or on S3, with retries; nothing is ever seen half-written."""
 
 from t2i.storage.background import BackgroundWriter
 from t2i.storage.directories import fetch_directory, put_directory

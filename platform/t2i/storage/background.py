@@ -1,4 +1,4 @@
-"""Writing what is worth having but not worth waiting for."""
+"""Write values in the background, for output that is useful but must not hold up its producer (such as progress)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class BackgroundWriter(Generic[T]):
-    """Hands values to a slow ``write`` on a thread of its own.
+    """Pass values to a slow ``write`` function on a thread of its own.
 
-    :meth:`put` returns at once. A value that a newer one overtakes is never written; an error is logged when it first
-    occurs and not again until a write has succeeded, and is otherwise forgotten.
+    :meth:`put` returns at once. Only the newest value waits: one that is replaced before its turn is never written.
+    OSError and UserError are logged and not raised; of a series of failures only the first is logged.
     """
 
     def __init__(self, write: Callable[[T], None], what: str) -> None:
@@ -29,13 +29,13 @@ class BackgroundWriter(Generic[T]):
         self._thread.start()
 
     def put(self, value: T) -> None:
-        """Have ``value`` written some time, unless a newer one comes first."""
+        """Write ``value`` soon, unless a newer one replaces it before its turn."""
         with self._changed:
             self._waiting = [value]
             self._changed.notify()
 
     def close(self, seconds: float = 10.0) -> None:
-        """Wait until the newest value is written, but not longer than this."""
+        """Wait until the newest value is written, for at most ``seconds``."""
         with self._changed:
             self._closed = True
             self._changed.notify()

@@ -1,4 +1,4 @@
-"""Whole directories with a manifest, to and from a store."""
+"""Copy directories that have a manifest to a store, and fetch local copies of them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,26 @@ from t2i.storage.files import delete_file, list_folder, read_path
 from t2i.storage.paths import filesystem_for
 from t2i.storage.transfer import download, upload
 
-A_DAY = 86_400
-"""Seconds without use after which a local copy of a remote directory may be deleted."""
+UNUSED_COPY_SECONDS = 86_400
+"""A local copy of a remote directory is kept for at least this long (a day) after it was last fetched."""
 
 
 def put_directory(directory: str | Path, uri: str) -> None:
-    """Copy a local directory to ``uri``, its manifest last, so that a copy cut short is not taken for whole.
+    """Copy a local directory to ``uri``; a copy that is interrupted is never taken for complete.
 
     Raises:
-        DataError: a file cannot be written, or is not what the directory's manifest says.
+        DataError: a file cannot be written, or differs from its hash in the directory's manifest.
     """
     filesystem, target = filesystem_for(uri)
     directory = Path(directory)
     expected = manifest_hashes(directory)
     files = sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file())
     manifests = [name for name in files if is_manifest(name)]
+    # A directory counts as complete if its manifest is there, so at every moment of the copy:
+    #   1. the old manifests go first:  no manifest, files old           -> incomplete
+    #   2. then the files are written:  no manifest, files old and new   -> incomplete
+    #   3. the new manifests come last: manifest and files new           -> complete
+    # MANIFEST is deleted even if the new directory has none by that name: the old one may have had.
     with as_data_error(uri):
         for name in {MANIFEST, *manifests}:
             delete_file(filesystem, f"{target}/{name}")
@@ -43,13 +48,14 @@ def put_directory(directory: str | Path, uri: str) -> None:
 
 
 def fetch_directory(uri: str | Path) -> Path:
-    """A local path of a directory that has a manifest: itself, or a copy kept per content of the manifest(s).
+    """Return the local path of a directory that has a manifest: itself if it is local, else of a cached copy.
 
-    A copy that nobody has asked for in a day makes room for the next.
+    Copies are cached in the temporary directory by the hash of the manifests' content, so a changed directory is
+    fetched anew. Making a new copy deletes those that were not fetched for :data:`UNUSED_COPY_SECONDS`.
 
     Raises:
-        CheckpointError: it is not whole, or a file came damaged.
-        DataError: it cannot be read.
+        CheckpointError: the directory is incomplete, or a file does not match its hash.
+        DataError: the directory cannot be read.
     """
     filesystem, source = filesystem_for(uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
@@ -61,32 +67,35 @@ def fetch_directory(uri: str | Path) -> Path:
         cache = Path(tempfile.gettempdir()) / f"t2i-{os.getuid()}" / content
         if not cache.is_dir():
             cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _delete_older(cache.parent, time.time() - A_DAY)
+            _delete_older(cache.parent, time.time() - UNUSED_COPY_SECONDS)
             _download(filesystem, source, manifests, cache)
-        os.utime(cache)
+        os.utime(cache)  # the time of the last use, which _delete_older() goes by
     return cache
 
 
 def _delete_older(folder: Path, than: float) -> None:
-    """Delete the folders in ``folder`` that were last used before ``than``, in seconds since 1970."""
+    """Delete the copies in ``folder`` that were last used before the time ``than`` (seconds since 1970)."""
     for copy in folder.iterdir():
-        with suppress(FileNotFoundError):  # another process of this node deletes it, too
+        with suppress(FileNotFoundError):  # another process of this node is deleting it at the same time
             if copy.stat().st_mtime < than:
                 shutil.rmtree(copy)
 
 
 def _download(filesystem: pafs.FileSystem, source: str, manifests: dict[str, bytes], cache: Path) -> None:
+    """Fetch the files that ``manifests`` (name -> content) list, verify them, and move them to ``cache`` as a whole."""
     with tempfile.TemporaryDirectory(dir=cache.parent) as partial_copy:
         copy = Path(partial_copy, "copy")
         copy.mkdir()
         for name, content in manifests.items():
             (copy / name).write_bytes(content)
         for name in manifest_hashes(copy):
-            with suppress(FileNotFoundError):  # verify() says it in the words of a broken checkpoint
+            with suppress(FileNotFoundError):  # verify() below raises the better error for a missing file
                 download(filesystem, f"{source}/{name}", copy / name)
         verify(copy)
+        # Only a verified copy gets its final name, in one step: other processes of this node, which look for that
+        # name, see all of it or nothing. If one of them was faster the rename fails, and its copy is as good.
         try:
             copy.rename(cache)
         except OSError:
-            if not cache.is_dir():  # else another process of this node was first
+            if not cache.is_dir():
                 raise

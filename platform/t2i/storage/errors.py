@@ -1,4 +1,4 @@
-"""The error of everything that reads or writes data, and how a file system's errors become it."""
+"""The error that reading and writing data raises, and the conversion of a file system's errors to it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from models.errors import UserError
 
 
 class DataError(UserError):
-    """Data that cannot be read or written as asked; one sentence with the field and the remedy."""
+    """Data that cannot be read or written; the message is one sentence that names the setting and the remedy."""
 
 
 @contextmanager
 def as_data_error(uri: str | Path) -> Iterator[None]:
-    """Turn what a file system raises into one sentence."""
+    """Convert any OSError of the block into a :class:`DataError` that names ``uri``."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The files that a path, folder or glob stands for."""
+"""Find the files that a path, folder or glob names."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from t2i.storage.paths import filesystem_for
 from t2i.storage.retry import with_retries
 
 WILDCARDS = "*?["
-ATTEMPT = "attempt-"
-"""Prefix of the folders that :mod:`t2i.data.part_files` writes into."""
+ATTEMPT_PREFIX = "attempt-"
+"""Prefix of the folders that :mod:`t2i.data.part_files` writes part files into."""
 
 
 def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
-    """The files that end in ``suffix`` in a folder (recursively) or glob, or the one file ``uri``; sorted.
+    """Return the file system and the sorted paths of the files that ``uri`` names.
 
-    In a folder that :func:`t2i.data.part_files.write_parts` has written, these are the parts its manifest names.
+    ``uri`` is a file, which is returned whatever its suffix; or a folder (searched recursively) or glob, of which
+    the files that end in ``suffix`` are returned, hidden ones (``.*``, ``_*``) excepted. In a set that
+    :func:`t2i.data.part_files.write_parts` has written, only the part files in its manifest count.
 
     Raises:
-        DataError: nothing is there, nothing with that suffix, or a set whose writer has not finished.
+        DataError: there is no such file or folder, no file with that suffix, or the set is not complete.
     """
     filesystem, path = filesystem_for(uri)
     base = _above_wildcards(path)
@@ -38,13 +40,17 @@ def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
     files = sorted(entry.path for entry in found if entry.is_file and _wanted(entry.path, path, suffix))
     if not files:
         raise DataError(f"path is {uri!r}: it holds nothing that ends in {suffix or 'a known suffix'}.")
-    if any(file.startswith(f"{base}/{ATTEMPT}") for file in files):
+    if any(file.startswith(f"{base}/{ATTEMPT_PREFIX}") for file in files):
         files = sorted(_named_parts(filesystem, base) & set(files))
     return filesystem, files
 
 
 def _named_parts(filesystem: pafs.FileSystem, folder: str) -> set[str]:
-    """The parts of a set that was written whole; a killed writer leaves others beside them, or no manifest at all."""
+    """Return the paths of the part files in the manifest: beside them a killed writer may have left others.
+
+    Raises:
+        DataError: there is no manifest, so the set is not complete.
+    """
     manifest = f"{folder}/{MANIFEST}"
     if not file_info(filesystem, manifest).is_file:
         raise DataError(f"path is {folder!r}: it is not complete, so run the job that writes it to its end.")
@@ -52,12 +58,14 @@ def _named_parts(filesystem: pafs.FileSystem, folder: str) -> set[str]:
 
 
 def _above_wildcards(path: str) -> str:
-    parts = path.split("/")
-    fixed = next((i for i, part in enumerate(parts) if set(part) & set(WILDCARDS)), len(parts))
-    return "/".join(parts[:fixed]) or "/"
+    """Return the folder above the first path segment with a wildcard; ``path`` itself if there is no wildcard."""
+    segments = path.split("/")
+    fixed = next((i for i, segment in enumerate(segments) if set(segment) & set(WILDCARDS)), len(segments))
+    return "/".join(segments[:fixed]) or "/"
 
 
 def _wanted(file: str, path: str, suffix: str) -> bool:
+    """Whether ``file`` has the suffix, is not hidden, and is in the folder ``path`` or matches the glob ``path``."""
     if not file.endswith(suffix) or PurePosixPath(file).name.startswith((".", "_")):
         return False
     return _above_wildcards(path) == path or PurePosixPath("/", file).match(f"/{path.lstrip('/')}")

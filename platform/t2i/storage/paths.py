@@ -1,8 +1,8 @@
-"""From a path or URI to a file system and the path inside it.
+"""Resolve a path or URI to a file system and the path inside it.
 
 S3 takes its endpoint, region and credentials from the standard ``AWS_*`` environment variables
-(``AWS_ENDPOINT_URL`` for a server of one's own). Workers get the driver's endpoint, never its credentials:
-each node needs its own.
+(``AWS_ENDPOINT_URL`` for another server than Amazon's). Workers receive the driver's endpoint but never its
+credentials: each node needs its own.
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ def filesystem_for(uri: str | Path) -> tuple[pafs.FileSystem, str]:
 
 
 def absolute(uri: str | Path) -> str:
-    """``uri`` in a form that means the same on every worker, whatever its working directory."""
+    """Return ``uri`` as an absolute path, or unchanged if it has a scheme: the same file on every worker."""
     return str(uri) if "://" in str(uri) else filesystem_for(uri)[1]

@@ -1,4 +1,4 @@
-"""Files of any size between a local disk and a store, in pieces, and whole or not at all."""
+"""Copy files of any size between the local disk and a store, in pieces of bounded memory."""
 
 from __future__ import annotations
 
@@ -12,34 +12,38 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from models.files import replacing as replacing_file
-from t2i.storage.retry import TruncatedRead, with_retries
+from models.files import replacing
+from t2i.storage.retry import TruncatedReadError, with_retries
 
 CHUNK_BYTES = 16 << 20
-"""Bytes that are read or written at once: a few of them are all the memory that a transfer takes."""
+"""Bytes that are read or written at once; a transfer holds a few such pieces in memory."""
 
 PARALLEL_CHUNKS = 8
-"""Pieces of a file that are fetched at the same time: one stream alone leaves most of a store's bandwidth unused."""
+"""Pieces of a file that are downloaded at the same time: a single stream leaves most of the bandwidth unused."""
 
 
 @contextmanager
-def replacing(filesystem: pafs.FileSystem, path: str) -> Iterator[pa.NativeFile]:
-    """A stream into ``path``, which is replaced when the block ends well, and stays as it was when it raises.
+def open_whole(filesystem: pafs.FileSystem, path: str) -> Iterator[pa.NativeFile]:
+    """Open a stream that replaces the file ``path`` if the block ends without an error.
 
-    Closing a stream into S3 completes its upload, and pyarrow closes it come what may: what a block that raised had
-    written would look whole. So it is deleted again. A process that is killed instead completes nothing; the pieces
-    it left are the bucket's to expire (a lifecycle rule ``AbortIncompleteMultipartUpload``).
+    If the block raises, a local file stays as it was, and an object on S3 is deleted (see below). If the process is
+    killed, both stay as they were; the parts of its unfinished upload stay in the bucket until a lifecycle rule
+    ``AbortIncompleteMultipartUpload`` removes them.
     """
     if isinstance(filesystem, pafs.LocalFileSystem):
         with _writing_locally(filesystem, path) as file:
             yield file
         return
+    # An S3 object appears when its upload is completed, which is what close() does. pyarrow has no way to abort an
+    # upload, and closes a stream when it is garbage collected. So after an error:
+    #   close() succeeds -> half of the content is there and looks like a whole file: delete it
+    #   close() raises   -> the upload itself had failed: nothing was replaced, and nothing is deleted
     stream = filesystem.open_output_stream(path)
     try:
         yield stream
     except BaseException:
         with suppress(OSError):
-            stream.close()  # where the upload itself has failed this raises: nothing came of it, and nothing goes
+            stream.close()
             filesystem.delete_file(path)
         raise
     stream.close()
@@ -47,7 +51,7 @@ def replacing(filesystem: pafs.FileSystem, path: str) -> Iterator[pa.NativeFile]
 
 @contextmanager
 def _writing_locally(filesystem: pafs.LocalFileSystem, path: str) -> Iterator[pa.NativeFile]:
-    with replacing_file(Path(path)) as temporary, filesystem.open_output_stream(str(temporary)) as file:
+    with replacing(Path(path)) as temporary, filesystem.open_output_stream(str(temporary)) as file:
         yield file
 
 
@@ -55,33 +59,33 @@ def upload(file: Path, filesystem: pafs.FileSystem, path: str) -> str:
     """Copy a local file to ``path`` and return the SHA-256 of what was copied.
 
     Raises:
-        OSError: it cannot be read or written; ``path`` is as it was.
+        OSError: one of them cannot be read or written; ``path`` is then as it was.
     """
     return with_retries(partial(_upload, file, filesystem, path))
 
 
 def _upload(file: Path, filesystem: pafs.FileSystem, path: str) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as source, replacing(filesystem, path) as sink:
+    with file.open("rb") as source, open_whole(filesystem, path) as sink:
         while piece := source.read(CHUNK_BYTES):
             digest.update(piece)
             sink.write(piece)
     stored = filesystem.get_file_info(path).size
     if stored != file.stat().st_size:
-        raise TruncatedRead(f"{path} has {stored} of {file.stat().st_size} bytes")
+        raise TruncatedReadError(f"{path} has {stored} of {file.stat().st_size} bytes")
     return digest.hexdigest()
 
 
 def download(filesystem: pafs.FileSystem, path: str, file: Path) -> None:
-    """Copy ``path`` into a local file.
+    """Copy the remote ``path`` into the local ``file``.
 
     Raises:
-        OSError: it cannot be read or written; the file may then be incomplete.
+        OSError: one of them cannot be read or written; ``file`` may then be incomplete.
     """
     file.touch()
     with with_retries(partial(filesystem.open_input_file, path)) as source, ThreadPoolExecutor(PARALLEL_CHUNKS) as pool:
         for _ in pool.map(partial(_download_chunk, source, file), range(0, source.size(), CHUNK_BYTES)):
-            pass  # an error of any piece is raised here
+            pass  # the loop re-raises the error of any piece
 
 
 def _download_chunk(source: pa.NativeFile, file: Path, offset: int) -> None:
@@ -92,7 +96,7 @@ def _download_chunk(source: pa.NativeFile, file: Path, offset: int) -> None:
 
 
 def sha256(filesystem: pafs.FileSystem, path: str) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with with_retries(partial(filesystem.open_input_file, path)) as source:
         for offset in range(0, source.size(), CHUNK_BYTES):
@@ -102,7 +106,7 @@ def sha256(filesystem: pafs.FileSystem, path: str) -> str:
 
 def _read_chunk(source: pa.NativeFile, offset: int) -> bytes:
     wanted = min(CHUNK_BYTES, source.size() - offset)
-    piece = source.read_at(wanted, offset)
+    piece: bytes = source.read_at(wanted, offset)
     if len(piece) != wanted:
-        raise TruncatedRead(f"{len(piece)} of {wanted} bytes came at offset {offset}")
+        raise TruncatedReadError(f"only {len(piece)} of {wanted} bytes at offset {offset} were received")
     return piece

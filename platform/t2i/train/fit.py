@@ -16,7 +16,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2.api.callback import RayTrainCallback
 
 from models.errors import UserError
-from t2i.data import Shards, to_columns
+from t2i.data import Shards, load_columns
 from t2i.logs import get_logger
 from t2i.storage import absolute
 from t2i.train.checkpoint.run_directory import CHECKPOINTS, RunDirectory
@@ -76,7 +76,7 @@ def fit(
 def _train(
     task: Task, datasets: tuple[Dataset | Shards, Dataset], config: TrainConfig, run: RunDirectory
 ) -> dict[str, Any]:
-    train, validation = source_of(datasets[0]), ray.put(to_columns(datasets[1]))
+    train, validation = source_of(datasets[0]), ray.put(load_columns(datasets[1]))
     cpus = config.cpus_per_worker or cpus_per_worker(config.workers)
     with shown(run, config.steps, Path(run.uri).name):
         _run_workers(Assignment(task, config, run.uri, train, validation, cpus), run)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t2i.curate.decisions import greedy_keepers
-from t2i.curate.neighbours import Neighbours, cosine_neighbours, cosine_recall, hash_neighbours
+from t2i.curate.neighbours import NeighbourPairs, cosine_neighbours, cosine_recall, hash_neighbours
 
 RANDOM = np.random.default_rng(0)
 
@@ -15,7 +15,7 @@ def flipped(value: int, bits: int) -> int:
     return value
 
 
-def pairs(found: Neighbours) -> set[tuple[int, int]]:
+def pairs(found: NeighbourPairs) -> set[tuple[int, int]]:
     return set(zip(found.first.tolist(), found.second.tolist(), strict=True))
 
 
@@ -68,10 +68,10 @@ def test_no_pair_no_recall() -> None:
 
 def test_a_dropped_row_takes_nothing_with_it() -> None:
     """In a chain 0 - 1 - 2 - 3, 1 goes for 0, so that 2 is near nothing that stays and stays, and 3 goes for 2."""
-    chain = Neighbours(np.array([0, 1, 2]), np.array([1, 2, 3]), np.array([0.9, 0.99, 0.9], np.float32))
+    chain = NeighbourPairs(np.array([0, 1, 2]), np.array([1, 2, 3]), np.array([0.9, 0.99, 0.9], np.float32))
     assert greedy_keepers(chain) == {1: 0, 3: 2}
 
 
 def test_the_nearest_of_the_kept_rows_is_named() -> None:
-    star = Neighbours(np.array([0, 1]), np.array([2, 2]), np.array([0.9, 0.95], np.float32))
+    star = NeighbourPairs(np.array([0, 1]), np.array([2, 2]), np.array([0.9, 0.95], np.float32))
     assert greedy_keepers(star) == {2: 1}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from t2i.data.augment import dvae_view, middle_offset, prior_view
 from t2i.data.transforms import resize
 
+View = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 DRAWS = 2000
 
 
@@ -74,7 +77,7 @@ def test_the_offset_of_listing_2_has_a_value_even_without_room() -> None:
 
 
 @pytest.mark.parametrize("view", [dvae_view, prior_view])
-def test_small_images_are_enlarged_whole(view) -> None:
+def test_small_images_are_enlarged_whole(view: View) -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     enlarged = resize(image, 32)
     drawn = view(image, 32, np.random.default_rng(1))
@@ -82,7 +85,7 @@ def test_small_images_are_enlarged_whole(view) -> None:
 
 
 @pytest.mark.parametrize("view", [dvae_view, prior_view])
-def test_the_same_generator_draws_the_same_view(view) -> None:
+def test_the_same_generator_draws_the_same_view(view: View) -> None:
     image = coordinates(90, 70)
     one, again = (view(image, 32, np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(one, again)

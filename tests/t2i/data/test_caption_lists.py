@@ -58,8 +58,9 @@ def test_the_first_caption_of_parquet_rows(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_the_first_caption_of_webdataset_samples(
-    ray_cluster: None, tmp_path: Path, rows: list[dict[str, Any]], write: dict[str, Callable[..., Path]]
+    tmp_path: Path, rows: list[dict[str, Any]], write: dict[str, Callable[..., Path]]
 ) -> None:
     path = write["webdataset"](rows, tmp_path / "shards")
     assert read_captions(SourceConfig(path=str(path))) == [Caption(row["id"], row["captions"][0]) for row in rows]

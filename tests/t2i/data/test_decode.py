@@ -1,22 +1,25 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from t2i.data import SourceConfig, decode_pairs, read_pairs
 from t2i.data.transforms import decode_image
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 Row = dict[str, Any]
 
 
 def test_bad_rows_are_named_and_the_rest_survive(
-    ray_cluster: None, tmp_path: Path, rows: list[Row], write: dict[str, Callable[..., Path]]
+    tmp_path: Path, rows: list[Row], write: dict[str, Callable[..., Path]]
 ) -> None:
     good = [row for i, row in enumerate(rows) if i not in (1, 2, 4)]
     expected = {row["id"]: decode_image(row["image"], 16) for row in good}
@@ -25,10 +28,10 @@ def test_bad_rows_are_named_and_the_rest_survive(
     rows[4]["captions"] = ["  "]
     source = SourceConfig(path=str(write["parquet"](rows, tmp_path / "set")))
     report = tmp_path / "unreadable"
-    decode_rows = decode_pairs(read_pairs(source), 16, str(report)).take_all()
-    assert [row["id"] for row in decode_rows] == list(expected)
-    assert all(np.array_equal(row["pixels"], expected[row["id"]]) for row in decode_rows)
-    assert [list(row["captions"]) for row in decode_rows] == [row["captions"] for row in good]
+    decoded = decode_pairs(read_pairs(source), 16, str(report)).take_all()
+    assert [row["id"] for row in decoded] == list(expected)
+    assert all(np.array_equal(row["pixels"], expected[row["id"]]) for row in decoded)
+    assert [list(row["captions"]) for row in decoded] == [row["captions"] for row in good]
     (part,) = report.iterdir()
     written = json.loads(part.read_text())
     assert written["count"] == 3
@@ -40,7 +43,7 @@ def test_bad_rows_are_named_and_the_rest_survive(
 
 
 def test_a_clean_set_leaves_no_report_not_even_an_older_one(
-    ray_cluster: None, tmp_path: Path, rows: list[Row], write: dict[str, Callable[..., Path]]
+    tmp_path: Path, rows: list[Row], write: dict[str, Callable[..., Path]]
 ) -> None:
     source = SourceConfig(path=str(write["parquet"](rows, tmp_path / "set")))
     report = tmp_path / "unreadable"
@@ -50,9 +53,13 @@ def test_a_clean_set_leaves_no_report_not_even_an_older_one(
     assert not report.exists()
 
 
-def test_the_embedded_set_decodes_untouched(ray_cluster: None, tmp_path: Path) -> None:
+def test_the_embedded_set_decodes_untouched(tmp_path: Path) -> None:
     path = Path(__file__).parents[3] / "jobs" / "datasets" / "emoji64" / "val.parquet"
     report = tmp_path / "unreadable"
-    dataset = decode_pairs(read_pairs(SourceConfig(path=str(path))), 64, str(report))
-    assert dataset.count() == 866
+    decoded = decode_pairs(read_pairs(SourceConfig(path=str(path))), 64, str(report)).take_all()
+    shipped = pq.read_table(path).to_pylist()
+    assert [row["id"] for row in decoded] == [row["id"] for row in shipped]
+    assert len(decoded) == 866
+    for row, original in zip(decoded, shipped, strict=True):
+        assert np.array_equal(row["pixels"], np.asarray(Image.open(io.BytesIO(original["image"])).convert("RGB")))
     assert not report.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t2i.data.columns import caption_lists
+from t2i.data.columns import caption_array
 from t2i.data.packed_images import decode_rows, pack_images
 from t2i.evaluate.candidates import to_png
 from t2i.storage import DataError
@@ -17,12 +17,12 @@ def image(value: int) -> np.ndarray:
 
 def columns(images: list[bytes], captions: list[list[str]]) -> dict[str, np.ndarray]:
     ids = np.array([f"i{n}" for n in range(len(images))])
-    return {"id": ids, "captions": caption_lists(captions), **pack_images(images)}
+    return {"id": ids, "captions": caption_array(captions), **pack_images(images)}
 
 
 def test_images_come_out_as_they_were_packed() -> None:
-    packed_columns = columns([to_png(image(value)) for value in (10, 20, 30)], [["a"]] * 3)
-    rows, images = decode_rows(packed_columns, np.array([2, 0, 2, 1]))
+    packed = columns([to_png(image(value)) for value in (10, 20, 30)], [["a"]] * 3)
+    rows, images = decode_rows(packed, np.array([2, 0, 2, 1]))
     assert rows.tolist() == [2, 0, 2, 1]
     assert [int(each[0, 0, 0]) for each in images] == [30, 10, 30, 20]
     assert all(each.shape == (4, 6, 3) for each in images)

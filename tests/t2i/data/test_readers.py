@@ -24,30 +24,29 @@ def taken(source: SourceConfig) -> list[Row]:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("format", FORMATS)
-def test_every_format_gives_the_same_rows(
-    ray_cluster: None, tmp_path: Path, rows: list[Row], write: Writers, format: str
-) -> None:
-    path = write[format](rows, tmp_path / "set")
-    split = "test" if format == "karpathy" else None
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("layout", FORMATS)
+def test_every_format_gives_the_same_rows(tmp_path: Path, rows: list[Row], write: Writers, layout: str) -> None:
+    path = write[layout](rows, tmp_path / "set")
+    split = "test" if layout == "karpathy" else None
     assert taken(SourceConfig(path=str(path), split=split)) == rows
     assert taken(SourceConfig(path=str(path), split=split, limit=4)) == rows[:4]
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("format", FORMATS)
-def test_every_format_reads_s3(
-    ray_cluster: None, bucket: str, tmp_path: Path, rows: list[Row], write: Writers, format: str
-) -> None:
-    path = write[format](rows, tmp_path / "set")
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("layout", FORMATS)
+def test_every_format_reads_s3(bucket: str, tmp_path: Path, rows: list[Row], write: Writers, layout: str) -> None:
+    path = write[layout](rows, tmp_path / "set")
     put_directory(tmp_path / "set", f"{bucket}/set")
     source = SourceConfig(path=f"{bucket}/{path.relative_to(tmp_path)}")
-    source.split = "test" if format == "karpathy" else None
+    source.split = "test" if layout == "karpathy" else None
     assert taken(source) == rows
 
 
 @pytest.mark.ray
-def test_parquet_as_others_write_it(ray_cluster: None, tmp_path: Path, rows: list[Row]) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_parquet_as_others_write_it(tmp_path: Path, rows: list[Row]) -> None:
     table = pa.Table.from_pylist(
         [
             {"id": i, "text": row["captions"][0], "image": {"bytes": row["image"], "path": "x.png"}, "more": 1.5}
@@ -61,7 +60,8 @@ def test_parquet_as_others_write_it(ray_cluster: None, tmp_path: Path, rows: lis
 
 
 @pytest.mark.ray
-def test_what_img2dataset_writes(ray_cluster: None, tmp_path: Path, rows: list[Row], write: Writers) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_img2dataset_writes(tmp_path: Path, rows: list[Row], write: Writers) -> None:
     """Parquet with ``key``, ``jpg`` (null where the download failed) and ``caption``; a table beside every tar."""
     images = [None, *(row["image"] for row in rows[1:])]
     table = {"key": [row["id"] for row in rows], "jpg": images, "caption": [row["captions"][0] for row in rows]}
@@ -78,9 +78,8 @@ def test_what_img2dataset_writes(ray_cluster: None, tmp_path: Path, rows: list[R
 
 
 @pytest.mark.ray
-def test_a_missing_image_file_leaves_an_empty_image(
-    ray_cluster: None, tmp_path: Path, rows: list[Row], write: Writers
-) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_missing_image_file_leaves_an_empty_image(tmp_path: Path, rows: list[Row], write: Writers) -> None:
     path = write["coco"](rows, tmp_path)
     (tmp_path / "val2017" / f"{rows[2]['id']}.png").unlink()
     assert [row["image"] for row in taken(SourceConfig(path=str(path)))] == [
@@ -99,12 +98,12 @@ def test_captions_alone_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.99, 0])
-@pytest.mark.parametrize(("format", "file"), [("parquet", "part-1.parquet"), ("webdataset", "00001.tar")])
+@pytest.mark.parametrize(("layout", "file"), [("parquet", "part-1.parquet"), ("webdataset", "00001.tar")])
 def test_truncated_files_are_refused(
-    tmp_path: Path, rows: list[Row], write: Writers, format: str, file: str, kept: float
+    tmp_path: Path, rows: list[Row], write: Writers, layout: str, file: str, kept: float
 ) -> None:
-    path = write[format](rows, tmp_path / "set") / file
-    whole = path.read_bytes().rstrip(b"\0") if format == "webdataset" else path.read_bytes()
+    path = write[layout](rows, tmp_path / "set") / file
+    whole = path.read_bytes().rstrip(b"\0") if layout == "webdataset" else path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(DataError, match=f"^path is '.*{file}': it is truncated or not [^.]*, so copy it again"):
         check_pairs(SourceConfig(path=str(tmp_path / "set")))

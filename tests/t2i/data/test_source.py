@@ -11,7 +11,7 @@ from t2i.storage import DataError
 
 
 @pytest.mark.parametrize(
-    ("path", "format"),
+    ("path", "expected"),
     [
         ("a/train.parquet", "parquet"),
         ("s3://bucket/shards/*.tar", "webdataset"),
@@ -20,15 +20,15 @@ from t2i.storage import DataError
         ("list.tsv", "table"),
     ],
 )
-def test_auto_tells_the_format_by_suffix(path: str, format: str) -> None:
-    assert resolve_format(SourceConfig(path=path)) == format
+def test_auto_tells_the_format_by_suffix(path: str, expected: str) -> None:
+    assert resolve_format(SourceConfig(path=path)) == expected
 
 
-@pytest.mark.parametrize(("file", "format"), [("a/0.tar", "webdataset"), ("b/c/0.parquet", "parquet")])
-def test_auto_looks_into_a_folder(tmp_path: Path, file: str, format: str) -> None:
+@pytest.mark.parametrize(("file", "expected"), [("a/0.tar", "webdataset"), ("b/c/0.parquet", "parquet")])
+def test_auto_looks_into_a_folder(tmp_path: Path, file: str, expected: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).touch()
-    assert resolve_format(SourceConfig(path=str(tmp_path))) == format
+    assert resolve_format(SourceConfig(path=str(tmp_path))) == expected
 
 
 def test_a_given_format_wins() -> None:

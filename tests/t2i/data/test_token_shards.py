@@ -7,19 +7,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 import ray
 from ray.data import Dataset
 
-from t2i.data import finished_parts, is_complete, read_token_shards, skip_finished, to_columns, write_token_shards
-from t2i.data.part_files import _attempt, _write_part
-from t2i.data.resume import _unfinished, digests
+from t2i.data import find_finished_rows, is_complete, load_columns, read_token_shards, skip_finished, write_token_shards
 from t2i.data.tensors import tensor_column
-from t2i.data.token_shards import _encode, verify_shards
+from t2i.data.token_shards import verify_shards
 from t2i.storage import DataError
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 METADATA: dict[str, Any] = {"dvae": "0123456789ab", "grid": [2, 3]}
 
 
@@ -34,7 +31,7 @@ def token_dataset(rows: int) -> Dataset:
 
 
 @pytest.fixture(params=["local", "s3"])
-def directory(request: pytest.FixtureRequest, ray_cluster: None, tmp_path: Path) -> str:
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     root = str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
     return f"{root}/tokens/train"
 
@@ -48,7 +45,7 @@ def test_what_is_written_is_read(directory: str) -> None:
     assert len(manifest.files) > 1
     dataset, metadata = read_token_shards(directory)
     assert metadata == METADATA
-    columns, expected = to_columns(dataset), to_columns(token_dataset(100))
+    columns, expected = load_columns(dataset), load_columns(token_dataset(100))
     assert columns["image_tokens"].dtype == np.int32
     assert all(np.array_equal(columns[name], expected[name]) for name in ("id", "captions", "image_tokens"))
 
@@ -61,8 +58,8 @@ def test_a_second_write_replaces_the_first(directory: str) -> None:
     assert not is_complete(directory, METADATA | {"dvae": "another"})
 
 
-def test_a_killed_writer_leaves_the_old_set(ray_cluster: None, tmp_path: Path) -> None:
-    def dies_after_the_first_part(rows: int) -> None:
+def test_a_killed_writer_leaves_the_old_set(tmp_path: Path) -> None:
+    def dies_after_the_first_part(_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -76,20 +73,20 @@ def test_a_killed_writer_leaves_the_old_set(ray_cluster: None, tmp_path: Path) -
     assert read_token_shards(str(tmp_path))[0].count() == 7
 
 
-def test_a_killed_writer_is_gone_on_with(directory: str) -> None:
+def test_a_killed_writer_is_continued(directory: str) -> None:
     first = token_dataset(100).repartition(10)
     with pytest.raises(KeyboardInterrupt):
         write_token_shards(first, directory, metadata=METADATA, rows_per_part=10, progress=stop_after(40))
-    finished = finished_parts(directory, METADATA)
+    finished = find_finished_rows(directory, METADATA)
     assert 40 <= len(finished.ids) < 100
-    assert not len(finished_parts(directory, METADATA | {"dvae": "another"}).ids)
+    assert not len(find_finished_rows(directory, METADATA | {"dvae": "another"}).ids)
 
     rest = skip_finished(token_dataset(100), finished)
     assert rest.count() == 100 - len(finished.ids)
     manifest = write_token_shards(rest, directory, metadata=METADATA, finished=finished)
     assert manifest.rows == 100
     assert set(finished.files) < {name.split("/")[1] for name in manifest.files}
-    columns, expected = to_columns(read_token_shards(directory)[0]), to_columns(token_dataset(100))
+    columns, expected = load_columns(read_token_shards(directory)[0]), load_columns(token_dataset(100))
     assert np.array_equal(columns["image_tokens"], expected["image_tokens"])
 
 
@@ -101,40 +98,16 @@ def stop_after(rows: int) -> Callable[[int], None]:
     return progress
 
 
-def test_a_set_killed_before_its_manifest_needs_no_more_rows(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_set_killed_before_its_manifest_needs_no_more_rows(tmp_path: Path) -> None:
     write_token_shards(token_dataset(5), str(tmp_path), metadata=METADATA)
     (tmp_path / "manifest.json").unlink()
-    finished = finished_parts(str(tmp_path), METADATA)
+    finished = find_finished_rows(str(tmp_path), METADATA)
     rest = skip_finished(token_dataset(5), finished)
     assert write_token_shards(rest, str(tmp_path), metadata=METADATA, finished=finished).rows == 5
     assert read_token_shards(str(tmp_path))[0].count() == 5
 
 
-def test_parts_that_are_damaged_or_share_rows_do_not_count(tmp_path: Path) -> None:
-    def part(ids: range) -> Path:
-        table = token_table(20).slice(ids.start, len(ids))
-        folder = tmp_path / _attempt(METADATA)
-        return folder / _write_part(table, pafs.LocalFileSystem(), str(folder), _encode, ".parquet")["name"][0].as_py()
-
-    parts = [part(range(0, 5)), part(range(4, 10)), part(range(10, 15)), part(range(15, 20))]
-    parts[2].write_bytes(parts[2].read_bytes()[:-1])
-    (parts[0].parent / f"{parts[3].name}.1234.part").write_bytes(b"half")
-    finished = finished_parts(str(tmp_path), METADATA)
-    first = min(path.name for path in parts[:2])
-    assert set(finished.files) == {first, parts[3].name}
-    kept = range(0, 5) if first == parts[0].name else range(4, 10)
-    assert [i for i in range(20) if f"{i:04}" in finished] == [*kept, *range(15, 20)]
-
-
-def test_an_image_is_skipped_when_all_its_views_are_finished() -> None:
-    known = np.sort(digests(["a#0", "a#1", "b#1"]))
-    table = pa.table({"id": ["a", "b", "c"]})
-    assert _unfinished(known, 2, table)["id"].to_pylist() == ["b", "c"]
-    views = pa.table({"id": ["b#0", "b#1", "c#0", "c#1"]})
-    assert _unfinished(known, 0, views)["id"].to_pylist() == ["b#0", "c#0", "c#1"]
-
-
-def test_damage_is_refused(ray_cluster: None, tmp_path: Path) -> None:
+def test_damage_is_refused(tmp_path: Path) -> None:
     write_token_shards(token_dataset(5), str(tmp_path), metadata=METADATA)
     part = next(tmp_path.glob("attempt-*/part-*.parquet"))
     whole = part.read_bytes()
@@ -145,15 +118,15 @@ def test_damage_is_refused(ray_cluster: None, tmp_path: Path) -> None:
         assert not is_complete(str(tmp_path), METADATA)
 
 
-def test_parts_are_plain_parquet(ray_cluster: None, tmp_path: Path) -> None:
+def test_parts_are_plain_parquet(tmp_path: Path) -> None:
     write_token_shards(token_dataset(5), str(tmp_path), metadata=METADATA)
     names = json.loads((tmp_path / "manifest.json").read_text())["files"]
     table = pa.parquet.read_table([tmp_path / name for name in names])
     assert table.schema.field("image_tokens").type == pa.list_(pa.int32(), 6)
 
 
-def test_an_empty_set_is_refused(ray_cluster: None, tmp_path: Path) -> None:
-    nothing = token_dataset(5).filter(lambda row: False)
+def test_an_empty_set_is_refused(tmp_path: Path) -> None:
+    nothing = token_dataset(5).filter(lambda _: False)
     with pytest.raises(DataError, match="would hold no row: no image of the source could be used"):
         write_token_shards(nothing, str(tmp_path), metadata=METADATA)
     assert not (tmp_path / "manifest.json").exists()

@@ -12,9 +12,9 @@ from PIL import Image
 from t2i.data.transforms import ImageError, area_weights, decode_image, resize
 
 
-def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
-    image.save(file, format, **options)
+    image.save(file, file_format, **options)
     return file.getvalue()
 
 
@@ -58,10 +58,10 @@ def test_transparency_becomes_white() -> None:
     pixels = np.zeros((4, 4, 4), np.uint8)
     pixels[0, 0] = (10, 20, 30, 255)
     pixels[1, 1] = (0, 0, 0, 51)
-    decode_rows = decode_image(encode(Image.fromarray(pixels)), 4)
-    assert decode_rows[0, 0].tolist() == [10, 20, 30]
-    assert decode_rows[1, 1].tolist() == [204, 204, 204]
-    assert (decode_rows[2:] == 255).all()
+    decoded = decode_image(encode(Image.fromarray(pixels)), 4)
+    assert decoded[0, 0].tolist() == [10, 20, 30]
+    assert decoded[1, 1].tolist() == [204, 204, 204]
+    assert (decoded[2:] == 255).all()
 
 
 def test_a_palette_with_a_transparent_entry_becomes_white() -> None:
@@ -110,8 +110,8 @@ def test_damaged_images_give_a_reason(data: bytes, reason: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]), st.data())
-def test_no_damage_raises_anything_else(format: str, data: st.DataObject) -> None:
-    damaged = bytearray(encode(Image.fromarray(random_pixels(12, 12)), format))
+def test_no_damage_raises_anything_else(file_format: str, data: st.DataObject) -> None:
+    damaged = bytearray(encode(Image.fromarray(random_pixels(12, 12)), file_format))
     for _ in range(3):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     with suppress(ImageError):

@@ -26,10 +26,10 @@ def folder(request: pytest.FixtureRequest, rows: list[dict[str, Any]], tmp_path:
     return f"{bucket}/set"
 
 
-def test_every_part_holds_the_rows_of_its_group(folder: str, rows: list[dict[str, Any]]) -> None:
-    parts = ImageShards.of(SourceConfig(path=folder))
-    assert parts.rows == [2, 1, 2, 1]
-    columns = parts.read([3, 0])
+def test_every_shard_holds_the_rows_of_its_group(folder: str, rows: list[dict[str, Any]]) -> None:
+    shards = ImageShards.of(SourceConfig(path=folder))
+    assert shards.rows == [2, 1, 2, 1]
+    columns = shards.read([3, 0])
     expected = [rows[5], rows[0], rows[1]]
     assert columns["id"].tolist() == [row["id"] for row in expected]
     assert columns["captions"].tolist() == [row["captions"] for row in expected]

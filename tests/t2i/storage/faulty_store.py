@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of a real S3 server that does to it what networks and busy stores do."""
+"""An HTTP proxy in front of a real S3 server that imitates network faults and busy stores."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+STALL_SECONDS = 60.0
+"""How long a stalled request is left open: longer than any client may wait for it."""
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
 class FaultyStore:
-    """Forwards to ``origin``; the next requests can be made to fail, each as the first word in ``faults`` says.
+    """Forwards requests to ``origin``; each of the next requests takes the first word of ``faults`` and fails by it.
 
-    ``busy``: 503 SlowDown. ``reset``: the connection is reset. ``cut``: half of the answer's body, then the end.
-    ``lost``: forwarded, and then reset instead of answered. ``stall``: no answer at all. ``denied``: 403.
-    ``pass``: nothing happens to it.
+    ``busy``: 503 SlowDown. ``reset``: the connection is reset. ``cut``: half of the answer's body is sent, then the
+    connection is closed. ``lost``: forwarded, but reset instead of answered. ``stall``: no answer. ``denied``: 403.
+    ``pass``: no fault.
     """
 
     def __init__(self, origin: str) -> None:
@@ -38,7 +40,7 @@ class FaultyStore:
         return f"http://127.0.0.1:{self.port}"
 
     def fail(self, *faults: str, only: str = "") -> None:
-        """What happens to the next requests whose "METHOD path" holds ``only``."""
+        """Set the faults of the next requests whose "METHOD path" contains ``only``."""
         with self._lock:
             self.faults, self.only, self.requests = list(faults), only, []
 
@@ -87,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "reset":
             self._reset()
         elif fault == "stall":
-            self.server.store.closing.wait(60)  # longer than anybody waits
+            self.server.store.closing.wait(STALL_SECONDS)
         else:
             status, headers, answer = self._forward(body)
             if fault == "lost":
@@ -95,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._answer(status, headers, answer, cut=fault == "cut")
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815  the names http.server looks for
 
     def _body(self) -> bytes:
         if self.headers.get("Expect", "").lower() == "100-continue":
@@ -138,5 +140,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.close()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+    def log_message(self, *_: Any) -> None:
+        """Log nothing."""

@@ -16,6 +16,12 @@ def fill(root: str, names: list[str]) -> None:
         write_file(filesystem, f"{path}/{name}", name.encode())
 
 
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No directory has been fetched before: what an earlier run cached would never be asked of the store."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(params=["local", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
@@ -58,8 +64,7 @@ def test_a_changed_directory_is_fetched_anew(bucket: str, tmp_path: Path) -> Non
         assert (fetch_directory(f"{bucket}/model") / "weights").read_bytes() == content
 
 
-def test_a_copy_that_nobody_asks_for_makes_room(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_a_copy_that_nobody_asks_for_makes_room(bucket: str, tmp_path: Path) -> None:
     for name in ("old", "used", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights").write_text(name)
@@ -86,7 +91,8 @@ def test_of_a_set_in_parts_the_manifests_are_listed(root: str) -> None:
     assert len(list_files(f"{root}/other", ".parquet")[1]) == 1
 
 
-def test_unknown_schemes_and_buckets_are_refused(bucket: str) -> None:
+@pytest.mark.usefixtures("bucket")
+def test_unknown_schemes_and_buckets_are_refused() -> None:
     with pytest.raises(DataError, match=r"^path is 'gs://b/x': use a local path or s3://bucket/key"):
         filesystem_for("gs://b/x")
     with pytest.raises(DataError, match=r"^path is 's3://no-such-bucket/x"):
@@ -94,7 +100,7 @@ def test_unknown_schemes_and_buckets_are_refused(bucket: str) -> None:
 
 
 def test_a_cut_local_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(source: Path, target: Path) -> None:  # between writing and renaming
+    def die(*_: Path) -> None:  # between writing and renaming
         raise KeyboardInterrupt
 
     write_file(pafs.LocalFileSystem(), str(tmp_path / "a"), b"old")

@@ -11,7 +11,7 @@ import ray
 from ray.data import Dataset
 from ray.exceptions import RayError
 
-from t2i.data import Shards, to_columns
+from t2i.data import Shards, load_columns
 from t2i.logs import get_logger
 from t2i.train.loader.feed import Source
 from t2i.train.loader.sampler import Window
@@ -31,7 +31,7 @@ class StoredSource:
     @classmethod
     def put(cls, dataset: Dataset) -> StoredSource:
         """Gather ``dataset``."""
-        columns = to_columns(dataset)
+        columns = load_columns(dataset)
         return cls(ray.put(columns), [len(columns["id"])])
 
     def load(self, window: Window) -> Columns:

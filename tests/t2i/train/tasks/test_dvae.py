@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.dvae import DVAEConfig
 from models.errors import UserError
-from t2i.data.columns import caption_lists
+from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
 from t2i.evaluate.candidates import to_png
 from t2i.train.noise import Noise
@@ -58,7 +58,7 @@ def test_training_images_are_views_that_repeat_with_their_noise(task):
 
 
 def columns_of(images: list[bytes]) -> dict[str, np.ndarray]:
-    captions = caption_lists([["a caption"]] * len(images))
+    captions = caption_array([["a caption"]] * len(images))
     return {"id": np.arange(len(images)).astype(str), "captions": captions, **pack_images(images)}
 
 
