@@ -172,7 +172,7 @@ def named_residuals(model: nn.Module) -> dict[str, Residual]:
     }
 
 
-def fp16_forbidden(device_type: str) -> AbstractContextManager:
+def no_fp16_autocast(device_type: str) -> AbstractContextManager:
     """A context for what the paper keeps in fp32, the heads: autocast to fp16 is off in it; to bf16 it stays."""
     known = torch.amp.is_autocast_available(device_type)  # not so for meta
     if known and torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16:

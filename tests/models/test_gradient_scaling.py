@@ -214,19 +214,19 @@ def test_a_group_is_skipped_if_any_worker_says_so():
 
 
 def test_training_goes_on_bit_for_bit_from_saved_scales(tmp_path):
-    full_tensor = Trainee()
-    scales, optimizer = ResblockScales(full_tensor), adamw(full_tensor)
+    trainee = Trainee()
+    scales, optimizer = ResblockScales(trainee), adamw(trainee)
     for step in range(4):
-        full_tensor.overflows = step == 1
-        update(full_tensor, scales, optimizer, seed=step)
-    resumed, moments = copy.deepcopy(full_tensor), copy.deepcopy(optimizer.state_dict())
+        trainee.overflows = step == 1
+        update(trainee, scales, optimizer, seed=step)
+    resumed, moments = copy.deepcopy(trainee), copy.deepcopy(optimizer.state_dict())
     save_tensors(tmp_path / "scales.safetensors", scales.state_dict())
     scales_too, optimizer_too = ResblockScales(resumed), adamw(resumed)
     scales_too.load_state_dict(load_tensors(tmp_path / "scales.safetensors"))
     optimizer_too.load_state_dict(moments)
     for step in range(4, 8):
-        full_tensor.overflows = resumed.overflows = step == 5
-        assert update(full_tensor, scales, optimizer, step) == update(resumed, scales_too, optimizer_too, step)
+        trainee.overflows = resumed.overflows = step == 5
+        assert update(trainee, scales, optimizer, step) == update(resumed, scales_too, optimizer_too, step)
     ours, theirs = scales.state_dict(), scales_too.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ("scale", "since"))
     assert ours["since"].tolist() == [125 + 8 if scale > 2**13 else 7 for scale in ours["scale"].tolist()]
