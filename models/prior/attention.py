@@ -101,13 +101,13 @@ class LocalAttention(nn.Module):
         # All lines read the same prefix: one product of G R queries a head. The image keys are a product for each line.
         q_BAGRE = q_BAGRE * q.shape[-1] ** -0.5
         lines = q_BAGRE.shape[2:4]
-        prefix_scores_BAGRP = (q_BAGRE.flatten(2, 3) @ prefix_k.mT).unflatten(2, lines)
+        prefix_scores_BAGRP = torch.unflatten(q_BAGRE.flatten(2, 3) @ prefix_k.mT, 2, lines)
         image_scores_BAGRM = (q_BAGRE @ k_BAGME.mT).masked_fill(~self.mask, -torch.inf)
 
         # One softmax over both, since a query divides its attention between text and image.
         scores = torch.cat([prefix_scores_BAGRP, image_scores_BAGRM], dim=-1)
         weights = scores.softmax(dim=-1).to(v.dtype)
-        of_prefix_BAGRE = (weights[..., :prefix].flatten(2, 3) @ prefix_v).unflatten(2, lines)
+        of_prefix_BAGRE = torch.unflatten(weights[..., :prefix].flatten(2, 3) @ prefix_v, 2, lines)
         out_BAGRE = of_prefix_BAGRE + weights[..., prefix:] @ v_BAGME
 
         out_BANE = (out_BAGRE.transpose(2, 3) if self.by_column else out_BAGRE).flatten(2, 3)  # raster order again
@@ -115,7 +115,7 @@ class LocalAttention(nn.Module):
 
     def _lines(self, x: Tensor) -> Tensor:
         """Cut an image [B, A, N, E] into its G lines of R tokens, [B, A, G, R, E]."""
-        x = x.unflatten(2, self.grid)
+        x = torch.unflatten(x, 2, self.grid)
         return x.transpose(2, 3) if self.by_column else x
 
     def _with_lines_before(self, x: Tensor) -> Tensor:
@@ -158,7 +158,8 @@ class FlexAttention(nn.Module):
         """Return what the queries of a whole stream gather: [B, A, L, E] x 3 -> [B, A, L, E]."""
         attend = compiled_flex_attention() if q.is_cuda else flex_attention
         q, k, v = (x[:, :, self.order] for x in (q, k, v))
-        return attend(q, k, v, block_mask=self._block_mask(q.device))[:, :, self.inverse]
+        out: Tensor = attend(q, k, v, block_mask=self._block_mask(q.device))
+        return out[:, :, self.inverse]
 
     def _block_mask(self, device: torch.device) -> Any:
         """Return the table of non-empty blocks, made at the first call, on the device of that call."""

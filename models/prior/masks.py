@@ -34,13 +34,13 @@ def offsets(kind: Kind, grid: tuple[int, int]) -> Tensor:
     """
     height, width = grid
     if kind == "row":
-        seen = torch.arange(width + 1)
+        seen = set(range(width + 1))
     elif kind == "column":
-        seen = torch.arange(height) * width
+        seen = set(range(0, height * width, width))
     else:
         reach = CONV_KERNEL // 2
-        seen = (torch.arange(reach + 1)[:, None] * width + torch.arange(-reach, reach + 1)).flatten().unique()
-    return seen[(seen >= 0) & (seen < height * width)]
+        seen = {up * width + aside for up in range(reach + 1) for aside in range(-reach, reach + 1)}
+    return torch.tensor(sorted(offset for offset in seen if 0 <= offset < height * width))
 
 
 def image_mask(kind: Kind, grid: tuple[int, int]) -> Tensor:

@@ -35,10 +35,11 @@ def sample(logits: Tensor, keys: Tensor, positions: Tensor, temperatures: Tensor
     #
     # so draw the group as argmax_G (lse_G + g_G), and then a token in it as argmax_{i in G} (s_i + g'_i): the same
     # distribution from K / 64 + 64 random numbers a row instead of K.
-    groups = F.pad(logits, (0, -logits.shape[-1] % GROUP_SIZE), value=-torch.inf).unflatten(-1, (-1, GROUP_SIZE))
+    padded = F.pad(logits, (0, -logits.shape[-1] % GROUP_SIZE), value=-torch.inf)
+    groups = torch.unflatten(padded, -1, (-1, GROUP_SIZE))  # [S, G, 64]
     sharpness = temperatures.clamp(min=MIN_TEMPERATURE).reciprocal()
     noise = gumbel_noise(keys, positions, groups.shape[1] + GROUP_SIZE) * (temperatures > 0)[:, None]
-    group_noise, token_noise = noise.split([groups.shape[1], GROUP_SIZE], dim=-1)
+    group_noise, token_noise = torch.split(noise, [groups.shape[1], GROUP_SIZE], dim=-1)
     group = (group_logsumexp(groups, sharpness) + group_noise).argmax(dim=-1)
     scores = groups.gather(1, group[:, None, None].expand(-1, 1, GROUP_SIZE))[:, 0] * sharpness[:, None]
     return group * GROUP_SIZE + (scores + token_noise).argmax(dim=-1)

@@ -7,7 +7,7 @@ ours are GPT-2's: pre-norm, N(0, 0.02), residual projections scaled by 1 / sqrt(
 Shapes: B batch, S slots of a cache, A heads, E head width, D = A E model width, V text vocabulary, K codebook size;
 T text positions, P = T + 2 inputs of the prefix, N image tokens, L = P + N - 1 inputs of a whole stream. L_ is the
 number of inputs in one call: L in training, at most L in a prefill, 1 in a decode step (where B is S). A capital
-suffix of a local name is its shape: ``q_BALE`` is [B, A, L_, E].
+suffix of a local name is its shape, with L for L_: ``q_BALE`` is [B, A, L_, E].
 """
 
 # ruff: noqa: N806 (shape suffixes)
@@ -74,7 +74,8 @@ class Attention(nn.Module):
         q_BALE, k_BALE, v_BALE = qkv_BL3AE.permute(2, 0, 3, 1, 4)
         gathered_BALE = attend(q_BALE, k_BALE, v_BALE)
         gathered_BLD = gathered_BALE.transpose(1, 2).flatten(2)
-        return self.out(gathered_BLD)
+        out_BLD: Tensor = self.out(gathered_BLD)
+        return out_BLD
 
 
 class Block(nn.Module):
@@ -148,7 +149,8 @@ class Prior(nn.Module):
         x_BLD = self.tokens(stream) + self._position_embedding(positions)
         for block, attend in zip(self.blocks, attends or self._training_attention(stream), strict=True):
             x_BLD = block(x_BLD, attend)
-        return self.norm(x_BLD)
+        hidden_BLD: Tensor = self.norm(x_BLD)
+        return hidden_BLD
 
     def prefill_text(self, prefix: Tensor, cache: KVCache, caption: Caption) -> Tensor:
         """Store the keys and values of a prefix int64 [1, P] in ``cache`` as the text of ``caption``.
@@ -156,7 +158,9 @@ class Prior(nn.Module):
         Returns:
             The hidden state [D] after the last input, from which the first image token is drawn.
         """
-        return self(prefix, attends=cache.text_prefill_attention(caption, self._masks()))[0, -1]
+        attends = cache.text_prefill_attention(caption, self._masks())
+        hidden_1PD: Tensor = self(prefix, attends=attends)
+        return hidden_1PD[0, -1]
 
     def prefill_image(self, stream: Tensor, cache: KVCache, slots: Sequence[int]) -> Tensor:
         """Store the keys and values of the image tokens in a stream int64 [1, L_] in each of ``slots``.
@@ -164,7 +168,9 @@ class Prior(nn.Module):
         Returns:
             The hidden state [D] after the last input, from which the next image token is drawn.
         """
-        return self(stream, attends=cache.image_prefill_attention(slots, self._masks()))[0, -1]
+        attends = cache.image_prefill_attention(slots, self._masks())
+        hidden_1LD: Tensor = self(stream, attends=attends)
+        return hidden_1LD[0, -1]
 
     def decode(self, image_tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
         """Run one decode step: feed every slot the image token int64 [S] at its raster position int64 [S].
@@ -174,17 +180,20 @@ class Prior(nn.Module):
         """
         stream_S1 = (image_tokens + self.layout.image_offset)[:, None]
         positions_S1 = (self.layout.prefix_length + positions)[:, None]
-        return self(stream_S1, positions_S1, cache.decode_step_attention(positions))[:, 0]
+        hidden_S1D: Tensor = self(stream_S1, positions_S1, cache.decode_step_attention(positions))
+        return hidden_S1D[:, 0]
 
     def text_logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of the next text token, learned pads included: [B, L_, D] -> [B, L_, V + T]."""
         with no_fp16_autocast(hidden.device.type):
-            return self.text_head(hidden)
+            logits: Tensor = self.text_head(hidden)
+        return logits
 
     def image_logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of the next image token: [..., D] -> [..., K]."""
         with no_fp16_autocast(hidden.device.type):
-            return self.image_head(hidden)
+            logits: Tensor = self.image_head(hidden)
+        return logits
 
     def for_inference(self, dtype: torch.dtype) -> Prior:
         """Cast to ``dtype`` and, on a CPU, re-order the weights: afterwards no training and no ``state_dict``.

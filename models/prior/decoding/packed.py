@@ -17,7 +17,8 @@ from torch import Tensor, nn
 @torch.library.custom_op("t2i::packed_linear", mutates_args=())
 def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None, after: str, algorithm: str) -> Tensor:
     """Multiply by a weight in oneDNN's layout: an operator that torch.compile takes as it is, without tracing it."""
-    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], algorithm)
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], algorithm)
+    return y
 
 
 @packed_linear.register_fake
@@ -36,15 +37,18 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output: bf16 [..., in] -> bf16 [..., out]."""
-        if torch.compiler.is_compiling():
-            return packed_linear(x, self.packed, self.bias, *self.after)
         after, algorithm = self.after
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], algorithm)
+        if torch.compiler.is_compiling():
+            y: Tensor = packed_linear(x, self.packed, self.bias, after, algorithm)
+        else:  # without the custom operator's overhead
+            y = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], algorithm)
+        return y
 
     @staticmethod
     def is_supported() -> bool:
         """Return whether this CPU multiplies bf16."""
-        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        is_available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        return is_available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Int8Linear(nn.Module):
@@ -63,7 +67,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output: bf16 [..., in] -> bf16 [..., out]."""
-        y = torch.ops.aten._weight_int8pack_mm(x.flatten(0, -2), self.weight, self.scale)
+        y: Tensor = torch.ops.aten._weight_int8pack_mm(x.flatten(0, -2), self.weight, self.scale)
         y = y if self.bias is None else y + self.bias
         return (F.gelu(y, approximate="tanh") if self.gelu else y).unflatten(0, x.shape[:-1])
 

@@ -185,7 +185,7 @@ class SharedText:
             q = q[self._slot_of_row]
         elif not self._is_in_slot_order:
             q = q[self._slot_of_row[: self._groups[-1].end * self.block]]
-        return q.unflatten(0, (-1, self.block)).transpose(1, 2)
+        return torch.unflatten(q, 0, (-1, self.block)).transpose(1, 2)
 
     def _text_of_blocks(self, text: Tensor) -> Tensor:
         """Return the keys or values that each block reads, [blocks, A, P, E], of those of all captions [C, A, P, E]."""
