@@ -66,6 +66,7 @@ class Full:
 
 
 def main(config: BenchPruning) -> None:
+    """Draw all candidates, and print all tables."""
     torch.set_num_threads(config.threads)
     model = TextToImage.load(config.run, config.slots)
     for rows in config.rows:

@@ -61,6 +61,7 @@ class BenchStages:
 
 @torch.no_grad()
 def main(config: BenchStages) -> None:
+    """Print all tables."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(0)
     rates = {name: gemm_flops(dtype, size=2048) for name, dtype in DTYPES.items()}

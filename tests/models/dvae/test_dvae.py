@@ -74,7 +74,8 @@ def test_the_bound_does_not_grow_with_the_batch() -> None:
     model, images = DVAE(CONFIG), torch.rand(1, 3, 16, 16)
     logits, maps = model(images, 1.0)
     one = evidence_lower_bound(images, maps, logits, 1.0)
-    eight = evidence_lower_bound(*(t.expand(8, -1, -1, -1) for t in (images, maps, logits)), 1.0)
+    images, maps, logits = (tensor.expand(8, -1, -1, -1) for tensor in (images, maps, logits))
+    eight = evidence_lower_bound(images, maps, logits, 1.0)
     torch.testing.assert_close(one.loss, eight.loss)
     torch.testing.assert_close(one.loss, one.reconstruction + one.kl)
 

@@ -151,7 +151,7 @@ def test_a_caption_that_fills_the_text_has_no_end() -> None:
     assert nats.image.shape == (1, 20)
 
 
-def test_masks_are_registered_in_the_layers_order_in_every_process():
+def test_masks_are_registered_in_the_layers_order_in_every_process() -> None:
     """DDP sends the first worker's buffers to the others by position: in a set's order, which differs from process to
     process, a worker's row mask would land in another's columns."""
     prior = Prior(CONFIG)
