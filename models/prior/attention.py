@@ -71,10 +71,10 @@ class LocalAttention(nn.Module):
         #                                                                                              2 5
         tokens_GR = self._lines(torch.arange(len(visible_NN)).view(1, 1, -1, 1))[0, 0, :, :, 0]
         lines, line_length = tokens_GR.shape
-        line_of_N = torch.empty(len(visible_NN), dtype=torch.long)  # the inverse: the line of each raster position
-        line_of_N[tokens_GR.flatten()] = torch.arange(lines).repeat_interleave(line_length)
+        line_N = torch.empty(len(visible_NN), dtype=torch.long)  # the inverse: the line of each raster position
+        line_N[tokens_GR.flatten()] = torch.arange(lines).repeat_interleave(line_length)
         query, key = visible_NN.nonzero().unbind(1)
-        self.reach = int((line_of_N[query] - line_of_N[key]).max())
+        self.reach = int((line_N[query] - line_N[key]).max())
         # The raster position of the keys that each line reads, in the order in which _with_lines_before lays them:
         # its lines g - reach .. g end to end. Above the first line there is nothing, marked by -1.
         above_GR = tokens_GR.new_full((self.reach, line_length), -1)

@@ -52,7 +52,8 @@ def _image_tower(sizes: dict[str, Any], embedding: int) -> int:
     length = patches + 1
     pixels = 2 * 3 * sizes["patch_size"] ** 2 * width * patches
     blocks = sizes["layers"] * _block(width, sizes.get("mlp_ratio", 4.0), length, length**2)
-    return 2 * pixels + 3 * (blocks + 2 * width * embedding)
+    flops: int = 2 * pixels + 3 * (blocks + 2 * width * embedding)
+    return flops
 
 
 def _text_tower(sizes: dict[str, Any], embedding: int) -> int:
@@ -60,7 +61,8 @@ def _text_tower(sizes: dict[str, Any], embedding: int) -> int:
     width, length = sizes["width"], sizes.get("context_length", 77)
     pairs = length * (length + 1) // 2
     blocks = sizes["layers"] * _block(width, sizes.get("mlp_ratio", 4.0), length, pairs)
-    return 3 * (blocks + 2 * width * embedding)
+    flops: int = 3 * (blocks + 2 * width * embedding)
+    return flops
 
 
 def _block(width: int, mlp_ratio: float, length: int, pairs: int) -> int:

@@ -335,7 +335,8 @@ def two_workers(rank: int, store: str, kind: str) -> None:
     else:
         for block in trainee.prior.blocks:
             fully_shard(block)
-        objective = fully_shard(trainee)
+        fully_shard(trainee)
+        objective = trainee
     scales = ResblockScales(trainee, all_reduce_min=all_workers if kind == "fsdp" else None)
     single = ResblockScales(reference)
     if rank == 1:  # its activation gradient, in one row of the output layer's weight

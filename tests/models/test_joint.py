@@ -53,8 +53,8 @@ def test_the_bound_is_below_the_likelihood(models: tuple[DVAE, Prior]) -> None:
 def test_the_bound_is_the_likelihood_when_the_tokens_say_nothing(models: tuple[DVAE, Prior]) -> None:
     """A decoder and a prior that ignore z, and a uniform q: q(z|x) is p(z|x,y), and any draw gives ln p(x, y)."""
     dvae, prior = models
-    for parameter in (dvae.encoder.logits.weight, dvae.encoder.logits.bias, dvae.decoder.input.weight):
-        torch.nn.init.zeros_(parameter)
+    for name in ("encoder.logits.weight", "encoder.logits.bias", "decoder.input.weight"):
+        torch.nn.init.zeros_(dvae.get_parameter(name))
     torch.nn.init.zeros_(prior.image_head.weight)
     image, text = torch.rand(1, 3, 4, 4), text_tensor([[1]], prior.layout)
     bound = joint_elb(dvae, prior, image, text, torch.Generator()).total.item()

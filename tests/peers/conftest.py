@@ -13,7 +13,7 @@ from torchvision.models.inception import Inception3
 
 @pytest.fixture(scope="session")
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights drawn from He-scaled normals, batch-norm statistics of one fixed batch, a classifier with large logits."""
+    """Weights from He-scaled normals, batch-norm statistics of one fixed batch, a classifier with large logits."""
     random = np.random.RandomState(0)
     network = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
     for module in network.modules():

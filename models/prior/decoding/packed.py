@@ -69,7 +69,8 @@ class Int8Linear(nn.Module):
         """Return the layer's output: bf16 [..., in] -> bf16 [..., out]."""
         y: Tensor = torch.ops.aten._weight_int8pack_mm(x.flatten(0, -2), self.weight, self.scale)
         y = y if self.bias is None else y + self.bias
-        return (F.gelu(y, approximate="tanh") if self.gelu else y).unflatten(0, x.shape[:-1])
+        y = F.gelu(y, approximate="tanh") if self.gelu else y
+        return y.view(*x.shape[:-1], -1)
 
 
 def pack(module: nn.Module, layer: type[PackedLinear | Int8Linear]) -> None:
