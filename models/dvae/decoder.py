@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.dvae.blocks import ResidualBlock, conv
 
 KERNEL_SIZES = (1, 3, 3, 3)
-"""Of the convolutions in each residual block."""
+"""Kernel sizes of the four convolutions in each residual block."""
 
 
 class Decoder(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.dvae.blocks import ResidualBlock, conv
 
 KERNEL_SIZES = (3, 3, 3, 1)
-"""Of the convolutions in each residual block."""
+"""Kernel sizes of the four convolutions in each residual block."""
 
 
 class Encoder(nn.Module):

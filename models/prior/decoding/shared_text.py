@@ -34,7 +34,7 @@ class BlockGroup:
     end: int
 
     def attend(self, q_blocks: Tensor, keys: Tensor, values: Tensor) -> PartialAttention:
-        """Attend from the group's own of all blocks' queries [blocks, A, R, E] to its captions [C, A, P, E]."""
+        """Attend from the queries of this group's blocks, among all [blocks, A, R, E], to its captions [C, A, P, E]."""
         q = q_blocks[self.first : self.end]
         # expand: one caption is read by all blocks without being copied for each.
         return partial_attention(q, *(text[self.captions].expand(len(q), -1, -1, -1) for text in (keys, values)))
