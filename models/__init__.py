@@ -1,1 +1,1 @@
-"""The models of Ramesh et al. 2021, in torch alone: dVAE, prior, reranker, and the tokenizer they share."""
+"""The models of Ramesh et al. 2021: dVAE, prior, reranker and tokenizer; nothing here knows of Ray or of serving."""

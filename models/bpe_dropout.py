@@ -1,7 +1,7 @@
-"""BPE dropout (Provilkov et al. 2020), seeded: the paper trains its prior with 10 % of the merges left out.
+"""BPE dropout (Provilkov et al. 2020) with a seed; the paper trains its prior with 10 % of the merges left out.
 
-Hugging Face's tokenizers have dropout too, but draw it from a generator that nobody can seed, and a run that resumes
-could not repeat what it read.
+Hugging Face's tokenizers have dropout, too, but from a generator that cannot be seeded: a run that resumes could not
+repeat the tokens that it has read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 
 class DropoutBPE:
-    """The merges of a trained byte-level BPE, applied in Python to one caption at a time."""
+    """Applies the merges of a trained byte-level BPE in Python, to one caption at a time."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         model = json.loads(tokenizer.to_str())["model"]
@@ -23,22 +23,25 @@ class DropoutBPE:
         self._ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
 
     def encode(self, caption: str, dropout: float, random: np.random.Generator) -> list[int]:
-        """Ids of a caption; each possible merge is overlooked with probability ``dropout`` whenever it is met."""
+        """Return the ids of a caption; whenever a merge is possible, it is left out with probability ``dropout``."""
         text = self._tokenizer.normalizer.normalize_str(caption)
         words = (word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(text))
         return [self._ids[piece] for word in words for piece in self._merge(list(word), dropout, random)]
 
     def _merge(self, pieces: list[str], dropout: float, random: np.random.Generator) -> list[str]:
-        """Join the best-ranked neighbours, those that dropout spares this time, until none is left."""
+        """Merge a word's characters: again and again the best-ranked pair of neighbours that is not dropped.
+
+        Every pair is dropped or not anew in each round; the first round without a pair to merge is the last.
+        """
         while len(pieces) > 1:
-            spared = random.random(len(pieces) - 1) >= dropout
-            known = [
-                (self._ranks[pair], place)
-                for place, pair in enumerate(pairwise(pieces))
-                if spared[place] and pair in self._ranks
+            is_kept = random.random(len(pieces) - 1) >= dropout
+            mergeable = [
+                (self._ranks[pair], first)
+                for first, pair in enumerate(pairwise(pieces))
+                if is_kept[first] and pair in self._ranks
             ]
-            if not known:
+            if not mergeable:
                 break
-            _, place = min(known)
-            pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+            _, first = min(mergeable)
+            pieces[first : first + 2] = [pieces[first] + pieces[first + 1]]
         return pieces

@@ -1,21 +1,22 @@
-"""Which captions can be drawn at all."""
+"""Checks that every caption has to pass, whatever it is used for."""
 
 from __future__ import annotations
 
 from models.errors import UserError
 
 MAX_CHARACTERS = 4096
+"""Longest caption that is accepted."""
 
 
 class CaptionError(UserError):
-    """A caption that cannot be encoded; the message is one sentence."""
+    """A caption that cannot be encoded."""
 
 
 def check_caption(caption: str) -> None:
-    """Refuse what no model can draw.
+    """Check that a caption can be encoded.
 
     Raises:
-        CaptionError: the caption is empty, over 4 096 characters, or holds a lone surrogate.
+        CaptionError: it is empty or only spaces, longer than 4 096 characters, or has a lone surrogate.
     """
     if not caption.strip():
         raise CaptionError("caption is empty: say what the picture shows.")

@@ -1,6 +1,6 @@
-"""Model directories: ``weights.safetensors`` + ``config.yaml`` + a manifest (see :mod:`models.manifest`).
+"""Writes and reads model directories: ``weights.safetensors``, ``config.yaml`` and a manifest (models.manifest).
 
-Nothing is ever unpickled.
+Nothing is ever pickled or unpickled.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from models.manifest import MANIFEST, WEIGHTS, CheckpointError, verify, write_ma
 from models.precision import DTYPES, PRIOR_DTYPES, cast_for_inference, check_dtype
 
 CONFIG = "config.yaml"
-
+"""Name of the configuration file in a model directory."""
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def save_model(directory: str | Path, model: nn.Module) -> Path:
-    """Write ``model.state_dict()`` and ``model.config`` so that :func:`load_model` gives the model back."""
+    """Write ``model.state_dict()`` and ``model.config`` as a model directory, for :func:`load_model`."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)
@@ -39,7 +39,9 @@ def save_model(directory: str | Path, model: nn.Module) -> Path:
 def load_model(
     cls: type[ModelT], config_cls: type, directory: str | Path, device: str = "cpu", dtype: str = "float32"
 ) -> ModelT:
-    """Build ``cls(config_cls)`` from a model directory, in eval mode, to compute in ``dtype`` (see models.precision).
+    """Return the model of class ``cls`` in a directory, in eval mode, to compute in ``dtype`` (see models.precision).
+
+    Its configuration is read as a ``config_cls``.
 
     Raises:
         CheckpointError: the directory is missing, incomplete, damaged, or holds another kind of model.
@@ -50,21 +52,22 @@ def load_model(
     verify(directory)
     config = load_config_file(directory / CONFIG, config_cls)
     model = cls(config)
-    _load_weights(model, directory)
+    _load_state(model, directory)
     return cast_for_inference(model.to(device).eval(), PRIOR_DTYPES[dtype])
 
 
-def start_from(model: nn.Module, directory: str | Path) -> None:
-    """Give ``model``, on any device, the weights of a model directory, in its own precision.
+def load_weights(model: nn.Module, directory: str | Path) -> None:
+    """Load the weights of a model directory into ``model``, which keeps its device and dtype.
 
     Raises:
         CheckpointError: the directory is missing, incomplete, damaged, or holds a model of other sizes.
     """
     verify(Path(directory))
-    _load_weights(model, Path(directory))
+    _load_state(model, Path(directory))
 
 
-def _load_weights(model: nn.Module, directory: Path) -> None:
+def _load_state(model: nn.Module, directory: Path) -> None:
+    """Load the weights file of a directory that is verified."""
     try:
         model.load_state_dict(load_tensors(directory / WEIGHTS))
     except RuntimeError as error:
@@ -73,7 +76,7 @@ def _load_weights(model: nn.Module, directory: Path) -> None:
 
 
 def copy_model(source: Path, directory: Path, dtype: torch.dtype) -> Path:
-    """Copy a model directory, its floating-point weights rounded to ``dtype``; :func:`load_model` reads both alike.
+    """Copy a model directory with its floating-point weights rounded to ``dtype``; :func:`load_model` reads both.
 
     Raises:
         CheckpointError: ``source`` is missing, incomplete or damaged.
@@ -89,25 +92,29 @@ def copy_model(source: Path, directory: Path, dtype: torch.dtype) -> Path:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as safetensors (contiguous copies on the CPU)."""
+    """Write named tensors, on any device and in any layout, to a safetensors file."""
     safetensors.torch.save_file(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path
     )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read what :func:`save_tensors` wrote."""
+    """Read the named tensors of a safetensors file to the CPU."""
     return safetensors.torch.load_file(path, device="cpu")
 
 
 def save_config(path: Path, config: Any) -> None:
-    """Write a dataclass (or plain mapping) as YAML."""
+    """Write a dataclass or a plain mapping as YAML."""
     node = OmegaConf.structured(config) if is_dataclass(config) else OmegaConf.create(config)
     OmegaConf.save(node, path)
 
 
 def load_config_file(path: Path, config_cls: type) -> Any:
-    """Read YAML into ``config_cls``, refusing keys it does not have."""
+    """Read YAML as a ``config_cls``.
+
+    Raises:
+        CheckpointError: the file cannot be read, or has keys or values that the class does not take.
+    """
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config_cls), OmegaConf.load(path)))
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Where models compute."""
+"""The device on which models compute."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 def default_device() -> str:
-    """The GPU that this process may use, or the CPU where there is none."""
+    """Return ``cuda`` if this process can use a GPU, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's weights."""
+    """Return the device of the model's first parameter, which is that of all."""
     return next(model.parameters()).device

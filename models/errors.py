@@ -1,7 +1,10 @@
-"""The one kind of error that is addressed to the user."""
+"""The base class of errors that the user can correct."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something the user can mend: print the message, one sentence naming field and remedy, without a traceback."""
+    """An error in what the user gave, such as a setting or a file.
+
+    Its message is one sentence that names the field and what to do; commands print it without a traceback.
+    """

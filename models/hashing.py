@@ -1,4 +1,4 @@
-"""splitmix64: random bits as a pure function of a number (Steele, Lea and Flood 2014)."""
+"""The hash function splitmix64: random bits as a pure function of an integer (Steele, Lea and Flood 2014)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from torch import Tensor
 Int64T = TypeVar("Int64T", Tensor, npt.NDArray[np.int64])
 
 GOLDEN = -7046029254386353131
-"""0x9E3779B97F4A7C15 as a signed 64-bit integer: the increment between the numbers of one stream."""
+"""0x9E3779B97F4A7C15 as a signed 64-bit integer: hash x + GOLDEN, x + 2 GOLDEN, ... for several numbers from one x."""
 
 
 def splitmix64(x: Int64T) -> Int64T:
-    """Mix int64 numbers of any shape, in torch or numpy: a bijection that flips about half of the bits.
+    """Hash int64 numbers of any shape, in torch or numpy, each to an int64 whose bits look random.
 
-    Arithmetic wraps modulo 2^64, so that signed integers give the bits that unsigned ones would.
+    Different numbers have different hashes. Arithmetic wraps modulo 2^64, so that the bits are those of the published
+    function on unsigned integers.
     """
     x = (x ^ _shift_right(x, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
     x = (x ^ _shift_right(x, 27)) * -7723592293110705685  # 0x94D049BB133111EB
@@ -25,5 +26,5 @@ def splitmix64(x: Int64T) -> Int64T:
 
 
 def _shift_right(x: Int64T, bits: int) -> Int64T:
-    """Logical (zero-filling) right shift of int64, whose own shift repeats the sign bit."""
+    """Shift int64 right and fill with zeros; its own operator fills with copies of the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,9 +1,10 @@
-"""Directories whose manifest, with the hash of every file, is written last.
+"""Manifests: a file in each directory that names its other files and their hashes, and is written last.
 
-A directory without a valid manifest is not whole: a writer killed half-way leaves nothing that a reader takes for it.
-Where W processes write one directory together, each writes a manifest of its own files, for rank 3 of 8
-``manifest-00003-of-00008.json``, and the directory is whole when all W are there. Each attempt of theirs needs a
-directory of its own: what an earlier one left in it would count.
+A directory without its manifest is incomplete, and no reader uses what a killed writer left there.
+
+Several processes (``world`` of them) can write one directory together: each writes a manifest of its own files, for
+rank 3 of 8 ``manifest-00003-of-00008.json``, and the directory is complete when all 8 are there. Every attempt needs a
+new directory, since the manifests of an earlier one would be counted.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from models.errors import UserError
 from models.files import TEMPORARY, write_whole
 
 MANIFEST = "manifest.json"
+"""Name of the manifest of a directory with one writer."""
+
 WEIGHTS = "weights.safetensors"
-_PART = re.compile(r"manifest-(\d{5})-of-(\d{5})\.json")
+"""Name of the weights file in a model directory."""
+
+_RANK_MANIFEST = re.compile(r"manifest-(\d{5})-of-(\d{5})\.json")
 
 
 class CheckpointError(UserError):
@@ -27,9 +32,9 @@ class CheckpointError(UserError):
 
 
 def write_manifest(directory: Path, rank: int = 0, world: int = 1) -> None:
-    """Hash every file of ``directory``, writer ``rank``'s alone, into the manifest of that one of ``world`` writers.
+    """Write the manifest of all files in ``directory``, which completes it.
 
-    Calling this is what makes the directory whole.
+    Of ``world`` writers, each has a local directory with its own files alone, and writes the manifest of its ``rank``.
     """
     manifest = MANIFEST if world == 1 else f"manifest-{rank:05}-of-{world:05}.json"
     files = {
@@ -41,35 +46,42 @@ def write_manifest(directory: Path, rank: int = 0, world: int = 1) -> None:
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a file of this name is a manifest, or a part of one."""
-    return name == MANIFEST or _PART.fullmatch(name) is not None
+    """Return whether a file of this name is a manifest, of one writer or of one rank."""
+    return name == MANIFEST or _RANK_MANIFEST.fullmatch(name) is not None
 
 
 def complete_manifests(names: Iterable[str], directory: str | Path) -> list[str]:
-    """Of all file names in ``directory``, the manifests that make it whole: the one, or all of one W.
+    """Return the names of the manifests that make ``directory`` complete, given the names of all its files.
+
+    That is the one of a single writer, or those of all ranks.
 
     Raises:
-        CheckpointError: there are none, or some writers' are missing.
+        CheckpointError: there are none, or those of some ranks are missing.
     """
+    # Ranks are counted by the world size in their names, since manifests of different world sizes can be side by side
+    # when a run was resumed with another number of workers:
+    #
+    #     manifest-00000-of-00002.json                                    1 of 2: incomplete
+    #     manifest-00000-of-00003.json, -00001-of-, -00002-of-            3 of 3: complete, these are returned
     names = set(names)
     if MANIFEST in names:
         return [MANIFEST]
-    parts: dict[int, list[str]] = {}
+    by_world: dict[int, list[str]] = {}
     for name in sorted(names):
-        if match := _PART.fullmatch(name):
-            parts.setdefault(int(match[2]), []).append(name)
-    whole = [found for world, found in sorted(parts.items()) if len(found) == world]
-    if not whole:
-        missing = "; ".join(f"{len(found)} of {world} writers finished" for world, found in sorted(parts.items()))
+        if match := _RANK_MANIFEST.fullmatch(name):
+            by_world.setdefault(int(match[2]), []).append(name)
+    complete = [found for world, found in sorted(by_world.items()) if len(found) == world]
+    if not complete:
+        missing = "; ".join(f"{len(found)} of {world} writers finished" for world, found in sorted(by_world.items()))
         raise CheckpointError(f"{directory} is not a complete checkpoint: {missing or f'it has no {MANIFEST}'}.")
-    return whole[0]
+    return complete[0]
 
 
 def manifest_hashes(directory: Path) -> dict[str, str]:
-    """File name -> SHA-256, as all manifests that are in ``directory`` say.
+    """Return file name -> SHA-256 from all manifests in ``directory``, whether it is complete or not.
 
     Raises:
-        CheckpointError: one is damaged.
+        CheckpointError: a manifest is damaged.
     """
     hashes: dict[str, str] = {}
     for file in sorted(directory.iterdir()):
@@ -79,20 +91,21 @@ def manifest_hashes(directory: Path) -> dict[str, str]:
 
 
 def _read(manifest: Path) -> dict[str, str]:
+    """Return file name -> SHA-256 of one manifest."""
     try:
         files: dict[str, str] = json.loads(manifest.read_text())["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{manifest} is damaged: it is not what was written.") from error
-    if any(Path(name).name != name for name in files):  # it will be written under that name
+    if any(Path(name).name != name for name in files):  # a reader will write a file of that name
         raise CheckpointError(f"{manifest} is damaged: it names files outside its directory.")
     return files
 
 
 def verify(directory: str | Path) -> dict[str, str]:
-    """Return file name -> SHA-256 of a whole directory.
+    """Check every file of a directory against its manifest, and return file name -> SHA-256.
 
     Raises:
-        CheckpointError: no manifest, a writer's is missing, a file is missing, or a hash differs.
+        CheckpointError: there is no manifest, a rank's is missing, a file is missing, or a hash differs.
     """
     directory = Path(directory)
     names = [file.name for file in directory.iterdir()] if directory.is_dir() else []
@@ -106,7 +119,7 @@ def verify(directory: str | Path) -> dict[str, str]:
 
 
 def is_complete(directory: str | Path) -> bool:
-    """Whether :func:`verify` would accept the directory."""
+    """Return whether :func:`verify` accepts the directory."""
     try:
         verify(directory)
     except CheckpointError:
@@ -115,12 +128,12 @@ def is_complete(directory: str | Path) -> bool:
 
 
 def model_hash(directory: str | Path) -> str:
-    """Twelve hex digits that name the weights of a model directory, for reports and logs."""
+    """Return twelve hex digits that identify the weights of a model directory, for reports and logs."""
     files = verify(directory)
     return files.get(WEIGHTS, hashlib.sha256(json.dumps(files).encode()).hexdigest())[:12]
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The number formats that a trained model can compute in."""
+"""The dtypes in which a trained model can compute."""
 
 from __future__ import annotations
 
@@ -11,36 +11,44 @@ from torch import nn
 from models.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Name -> dtype of those in which every model can compute."""
 PRIOR_DTYPES = DTYPES | {"int8": torch.int8}
-"""The prior's weights can also be int8, with everything else in bfloat16 (see models.prior.decoding.packed)."""
+"""The prior's: with int8 its weights are rounded to 8 bits, the rest is bfloat16 (models.prior.decoding.packed)."""
 
 DTYPE_MEANING = "float32, or bfloat16: faster on GPUs and on CPUs with AVX512-BF16 or AMX, slightly other results"
-"""What the help of every ``dtype`` setting says."""
+"""Help of every ``dtype`` setting without int8."""
 
 PRIOR_DTYPE_MEANING = f"{DTYPE_MEANING}; int8: the prior's weights rounded too, for up to about four slots on a CPU"
+"""Help of every ``dtype`` setting with int8."""
 
-COMPILE_MEANING = "compile the decoding step first: pays on a GPU, and with few slots"
-"""What the help of every ``compile`` setting says."""
+COMPILE_MEANING = "compile the decode step first: faster on a GPU, and with few slots"
+"""Help of every ``compile`` setting."""
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def check_dtype(dtype: str, known: Collection[str] = DTYPES) -> None:
-    """Refuse a ``dtype`` that a model does not compute in.
+    """Check the name of a dtype.
 
     Raises:
-        UserError: it is not one of the ``known``.
+        UserError: it is none of the ``known`` names.
     """
     if dtype not in known:
         raise UserError(f"dtype is {dtype!r}: use {' or '.join(known)}.")
 
 
 def companion_dtype(dtype: str) -> str:
-    """What dVAE and CLIP compute in where the prior has ``dtype``."""
+    """Return the dtype's name for dVAE and CLIP beside a prior in ``dtype``: the same, or bfloat16 instead of int8."""
     return dtype if dtype in DTYPES else "bfloat16"
 
 
 def cast_for_inference(model: ModelT, dtype: torch.dtype) -> ModelT:
-    """Make ``model`` compute in ``dtype``: by its own ``for_inference(dtype)``, which may spare layers, or wholly."""
-    own = getattr(model, "for_inference", None)
-    return own(dtype) if own else model.to(dtype)
+    """Make ``model`` compute in ``dtype``, and return it.
+
+    A model with a method ``for_inference(dtype)`` is cast by that, which may keep layers in float32; another entirely.
+    """
+    own_cast = getattr(model, "for_inference", None)
+    if own_cast is None:
+        return model.to(dtype)
+    own_cast(dtype)
+    return model

@@ -1,4 +1,4 @@
-"""Named sizes: the same code from a laptop's minutes to the paper's 12 B parameters."""
+"""Named model sizes, from one that trains in minutes on a laptop to the paper's 12 B parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.reranker import CLIPConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """What belongs together: an image size, and models whose grids and codebooks agree."""
+    """An image size in pixels, and the configurations of models that fit it and each other."""
 
     image_size: int
     tokenizer_vocabulary: int
@@ -30,7 +30,7 @@ class Preset:
 
 
 def paper_sized(layers: int, heads: int) -> Preset:
-    """256 px images of 32 x 32 tokens, as the paper has them, under a prior of ``layers`` x ``heads`` x 64."""
+    """Return the paper's preset, 256 px images of 32 x 32 tokens, with ``layers`` and ``heads`` of width 64."""
     return Preset(256, 16384, DVAEConfig(), PriorConfig(layers=layers, heads=heads), CLIPConfig())
 
 
@@ -76,14 +76,14 @@ PRESETS: dict[str, Preset] = {
     "5.5b": paper_sized(layers=64, heads=42),
     "12b": paper_sized(layers=64, heads=62),
 }
-"""``2.8b``, ``5.5b`` and ``12b`` are the paper's three priors (their weight matrices), with its dVAE."""
+"""Presets by name; ``2.8b``, ``5.5b`` and ``12b`` have the sizes of the paper's three priors, and its dVAE."""
 
 
 def get_preset(name: str) -> Preset:
-    """Look a preset up.
+    """Return a preset by its name.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is none of this name.
     """
     if name not in PRESETS:
         raise ValueError(f"preset {name!r} is unknown: use one of {', '.join(PRESETS)}.")

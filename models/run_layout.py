@@ -1,4 +1,4 @@
-"""Where a run keeps its models: the one place that knows the names of a run directory's parts."""
+"""The paths of a run's models: the only place that knows their names within a run directory."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunLayout:
-    """The model directories under one run, a local path or ``s3://`` address."""
+    """Paths of the model directories of the run ``run``, a local directory or an ``s3://`` URI."""
 
     run: str | Path
 
     @property
     def tokenizer(self) -> str:
-        """The caption tokenizer."""
+        """Directory of the caption tokenizer."""
         return f"{self.run}/tokenizer"
 
     @property
     def dvae(self) -> str:
-        """The discrete VAE: encoder and decoder."""
+        """Directory of the dVAE, encoder and decoder."""
         return f"{self.run}/dvae/model"
 
     @property
     def prior(self) -> str:
-        """The transformer over text and image tokens."""
+        """Directory of the prior."""
         return f"{self.run}/prior/model"
 
     @property
     def clip(self) -> str:
-        """The reranker."""
+        """Directory of the CLIP that reranks."""
         return f"{self.run}/clip/model"
 
     @property
     def models(self) -> dict[str, str]:
-        """Name -> directory of all four, in the order in which they are trained."""
+        """Name -> directory of each of the four, in the order in which they are trained."""
         return {"tokenizer": self.tokenizer, "dvae": self.dvae, "prior": self.prior, "clip": self.clip}

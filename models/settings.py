@@ -1,4 +1,4 @@
-"""How every configuration dataclass declares a field: its default beside its meaning."""
+"""How configuration dataclasses declare their fields: each default together with its help text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def setting(default: Any, meaning: str) -> Any:
-    """Return a dataclass field with ``default`` (a value, or a factory for mutable ones) and a help text.
+    """Return a dataclass field with a ``default``, a value or a factory, and the help text ``meaning``.
 
-    ``python jobs/X.py --help`` prints the meaning; the type comes from the annotation.
+    ``python jobs/X.py --help`` prints it.
     """
     metadata = {"help": meaning}
     if isinstance(default, Callable):  # type: ignore[arg-type]

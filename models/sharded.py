@@ -1,4 +1,4 @@
-"""Tensors that may be one worker's shard of a whole (FSDP2's DTensors), or plain."""
+"""Functions that treat plain tensors and sharded ones (FSDP2's DTensors) alike."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """This worker's shard of a DTensor, the same memory; a plain tensor itself. Without gradient."""
+    """Return this worker's shard of a DTensor, or a plain tensor itself: the same memory, detached."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """All of a DTensor, which every worker has to ask for; a plain tensor itself."""
+    """Return a DTensor gathered from all workers, or a plain tensor itself; every worker has to call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, pattern: Tensor) -> Tensor:
-    """The part of a whole (or sharded) ``tensor`` that stands where ``pattern``'s local shard does."""
+    """Return the part of a full or sharded ``tensor`` that corresponds to ``pattern``'s shard on this worker."""
     if isinstance(pattern, DTensor) and not isinstance(tensor, DTensor):
         mesh, placements = pattern.device_mesh, pattern.placements
         tensor = distribute_tensor(tensor.to(mesh.device_type), mesh, placements, src_data_rank=None)
@@ -26,7 +26,10 @@ def shard_like(tensor: Tensor, pattern: Tensor) -> Tensor:
 
 
 def as_shard_of(local: Tensor, pattern: Tensor) -> Tensor:
-    """``local`` as this worker's shard of a tensor shaped and sharded as ``pattern``; plain if that is plain."""
+    """Return the DTensor shaped and sharded like ``pattern`` whose shard on this worker is ``local``.
+
+    If ``pattern`` is a plain tensor, ``local`` is returned.
+    """
     if not isinstance(pattern, DTensor):
         return local
     mesh, placements = pattern.device_mesh, pattern.placements

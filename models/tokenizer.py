@@ -1,7 +1,7 @@
-"""Lower-cased byte-pair encoding of captions, by Hugging Face ``tokenizers`` (paper section 2.2).
+"""Byte-pair encoding of lower-cased captions, by Hugging Face ``tokenizers`` (paper section 2.2).
 
-Only runs of a-z merge; digits, punctuation and spaces stay alone (an author's reply in an openai/DALL-E issue).
-Every other character is its UTF-8 bytes, so there is no unknown token.
+Merges are only within runs of a-z; digits, punctuation and spaces are a token each (an author's reply in an
+openai/DALL-E issue). Every other character is encoded as its UTF-8 bytes, so there is no unknown token.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from models.bpe_dropout import DropoutBPE
 from models.captions import check_caption
 from models.manifest import CheckpointError, verify, write_manifest
 
-FILE = "tokenizer.json"
+TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True)
 class EncodedCaption:
-    """BPE ids of a caption, and whether its end had to be cut off to fit."""
+    """The BPE ids of a caption, and whether its end was cut off."""
 
     ids: list[int]
     truncated: bool
 
 
 class CaptionTokenizer:
-    """Captions <-> BPE ids in [0, vocabulary)."""
+    """Encodes captions as BPE ids in [0, vocabulary), and decodes them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -38,7 +38,7 @@ class CaptionTokenizer:
 
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary: int) -> CaptionTokenizer:
-        """Learn at most ``vocabulary`` tokens (256 of them bytes) from the runs of a-z in captions."""
+        """Return a tokenizer of at most ``vocabulary`` tokens, 256 bytes and merges learned from the runs of a-z."""
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -57,39 +57,44 @@ class CaptionTokenizer:
 
     @classmethod
     def load(cls, directory: str | Path) -> CaptionTokenizer:
-        """Read what :meth:`save` wrote.
+        """Read a directory that :meth:`save` wrote.
 
         Raises:
             CheckpointError: the directory is missing, incomplete or damaged.
         """
-        if FILE not in verify(directory):
-            raise CheckpointError(f"{directory} is not a tokenizer: it has no {FILE}.")
-        return cls(Tokenizer.from_file(str(Path(directory) / FILE)))
+        if TOKENIZER_FILE not in verify(directory):
+            raise CheckpointError(f"{directory} is not a tokenizer: it has no {TOKENIZER_FILE}.")
+        return cls(Tokenizer.from_file(str(Path(directory) / TOKENIZER_FILE)))
 
     def save(self, directory: str | Path) -> Path:
         """Write the tokenizer and its manifest into ``directory``."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self._tokenizer.save(str(directory / FILE))
+        self._tokenizer.save(str(directory / TOKENIZER_FILE))
         write_manifest(directory)
         return directory
 
     @property
     def vocabulary(self) -> int:
-        return self._tokenizer.get_vocab_size()
+        """Number of tokens."""
+        return int(self._tokenizer.get_vocab_size())
 
     def encode(self, caption: str, length: int) -> EncodedCaption:
-        """One caption -> at most ``length`` ids.
+        """Encode one caption as at most ``length`` ids.
 
         Raises:
-            CaptionError: it is empty, over 4 096 characters, or not valid Unicode.
+            CaptionError: it is empty, longer than 4 096 characters, or not valid Unicode.
         """
         check_caption(caption)
         ids = self._tokenizer.encode(caption).ids
         return EncodedCaption(ids[:length], truncated=len(ids) > length)
 
     def encode_batch(self, captions: Sequence[str], length: int) -> list[EncodedCaption]:
-        """:meth:`encode` over many captions at once, on all cores."""
+        """Encode many captions as :meth:`encode` does, on all cores.
+
+        Raises:
+            CaptionError: see :meth:`encode`.
+        """
         for caption in captions:
             check_caption(caption)
         encodings = self._tokenizer.encode_batch(list(captions))
@@ -98,14 +103,17 @@ class CaptionTokenizer:
     def encode_with_dropout(
         self, caption: str, length: int, dropout: float, random: np.random.Generator
     ) -> EncodedCaption:
-        """:meth:`encode` with every merge left out with probability ``dropout`` (BPE dropout, as in training).
+        """Encode one caption with BPE dropout: each merge is left out with probability ``dropout``.
 
-        The same state of ``random`` gives the same ids; ``dropout=0`` those of :meth:`encode`.
+        The same state of ``random`` gives the same ids; ``dropout=0`` gives those of :meth:`encode`.
+
+        Raises:
+            CaptionError: see :meth:`encode`.
         """
         check_caption(caption)
         ids = self._dropout_bpe.encode(caption, dropout, random)
         return EncodedCaption(ids[:length], truncated=len(ids) > length)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Ids -> the lower-cased text."""
-        return self._tokenizer.decode(list(ids))
+        """Return the lower-cased text of ids."""
+        return str(self._tokenizer.decode(list(ids)))

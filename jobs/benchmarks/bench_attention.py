@@ -1,9 +1,9 @@
-"""Time one layer's attention over whole streams, sparse beside dense, forward and backward, in one run.
+"""Time one layer's attention over whole streams, sparse and dense, forward and backward.
 
     python jobs/benchmarks/bench_attention.py heads=8 batch=2
 
-Each kind of mask at the paper's stream (256 text positions, 32 x 32 image tokens) unless told otherwise. Figures and
-machine belong in docs/benchmarks.md.
+Each kind of mask, by default at the paper's stream (256 text positions, 32 x 32 image tokens). Figures and machine
+belong in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from t2i.config import run_job
 
 @dataclass
 class BenchAttention:
-    """The shape, and how often."""
+    """The shape, and how often to measure."""
 
     batch: int = setting(2, "streams")
     heads: int = setting(8, "attention heads")
@@ -38,6 +38,7 @@ class BenchAttention:
 
 
 def main(config: BenchAttention) -> None:
+    """Print the time of each kind, dense and sparse."""
     torch.set_num_threads(config.threads)
     sparse = LocalAttention if config.device == "cpu" else FlexAttention
     prefix, grid = config.text_length + 2, (config.grid, config.grid)
@@ -51,7 +52,7 @@ def main(config: BenchAttention) -> None:
 
 
 def step(attention: nn.Module, config: BenchAttention) -> Callable[[], None]:
-    """A forward and a backward on fixed inputs."""
+    """Return a function that runs forward and backward on fixed inputs."""
     length = config.text_length + 2 + config.grid**2 - 1
     shape = (3, config.batch, config.heads, length, config.head_width)
     qkv = torch.randn(shape, device=config.device, requires_grad=True)
@@ -59,7 +60,7 @@ def step(attention: nn.Module, config: BenchAttention) -> Callable[[], None]:
 
 
 def forward_and_backward(attention: nn.Module, qkv: torch.Tensor) -> None:
-    """One training step's worth of a layer's attention."""
+    """Run forward and backward of q, k, v [3, B, A, L, E] and wait for the device."""
     qkv.grad = None
     attention(*qkv).sum().backward()
     if qkv.is_cuda:

@@ -42,6 +42,7 @@ class BenchEngine(ComparedPrior):
 
 
 def main(config: BenchEngine) -> None:
+    """Print all tables."""
     torch.set_num_threads(config.threads)
     print(machine())
     print(f"{prior_cost(config.shape).parameters / 1e6:.0f} M parameters, {config.shape}")
@@ -54,7 +55,7 @@ def main(config: BenchEngine) -> None:
 
 
 def bounds(config: BenchEngine, batch: int) -> None:
-    """What a step cannot be faster than: its arithmetic, and the bytes that it has to read once."""
+    """Print the lower bounds of a step's time: its arithmetic, and reading each byte that it needs once."""
     shape, products = config.shape, weights(config.shape)
     keys = sum(mean_image_keys(shape, layer) for layer in range(shape.layers))
     text = shape.layers * shape.layout.prefix_length
@@ -67,7 +68,7 @@ def bounds(config: BenchEngine, batch: int) -> None:
 
 
 def compare(config: BenchEngine, batch: int) -> None:
-    """Everybody at one batch size."""
+    """Print the table of all implementations at one batch size."""
     shape, steps = config.shape, config.steps
     priors = {dtype: new_prior(shape, dtype) for dtype in ("bfloat16", "float32", "int8")}
     engines = {f"engine, {dtype}": busy_engine(prior, batch) for dtype, prior in priors.items()}
@@ -92,14 +93,14 @@ def compare(config: BenchEngine, batch: int) -> None:
 
 
 def others(shape: PriorConfig, batch: int, steps: int) -> Measures:
-    """Other people's samplers; dalle-pytorch takes minutes a step beyond 16."""
+    """Return the other implementations; dalle-pytorch, which takes minutes a step beyond 16, only up to there."""
     made = [hf_static_cache(shape, batch, dtype, steps) for dtype in ("bfloat16", "float32")]
     made += [dalle_pytorch(shape, batch, 1)] if batch <= 16 else []
     return {peer.name: peer.seconds_per_step for peer in made}
 
 
 def products_alone(shape: PriorConfig, batch: int, packed: bool) -> Callable[[], float]:
-    """The matrix products of a step and nothing else."""
+    """Return a measure of the matrix products of a step and nothing else."""
     width = shape.width
     block = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
     layers = [nn.Linear(*size).bfloat16() for size in [*block * shape.layers, (width, shape.codebook_size)]]
@@ -115,18 +116,18 @@ def products_alone(shape: PriorConfig, batch: int, packed: bool) -> Callable[[],
 
 
 def cost_of_candidates(config: BenchEngine) -> None:
-    """A step against N, one engine at a time: the largest takes gigabytes."""
-    print("\n## One caption, N candidates, bf16\n")
+    """Print the time of a step for each number of candidates, one engine at a time: the largest takes gigabytes."""
+    print("\n## One caption, n candidates, bf16\n")
     prior, steps = new_prior(config.shape, "bfloat16"), {}
     for n in config.curve:
         steps[n] = medians({"": time_engine(busy_engine(prior, n), config.steps)}, config.repeats)[""]
     first = steps[config.curve[0]]
     for n, step in steps.items():
-        print(f"N = {n:<4} {1e3 * step:7.2f} ms a step, {step / first:5.2f} of the first, {n / step:6.0f} tokens/s")
+        print(f"n = {n:<4} {1e3 * step:7.2f} ms a step, {step / first:5.2f} of the first, {n / step:6.0f} tokens/s")
 
 
 def cost_of_captions(config: BenchEngine, batch: int) -> None:
-    """The same number of candidates, of more and more captions."""
+    """Print the time of a step of the same number of candidates under more and more captions."""
     print(f"\n## {batch} candidates of C captions, bf16\n")
     prior = new_prior(config.shape, "bfloat16")
     captions = [c for c in (1, 4, 16, 64) if c <= batch]
@@ -137,7 +138,7 @@ def cost_of_captions(config: BenchEngine, batch: int) -> None:
 
 
 def shares(config: BenchEngine, batch: int) -> None:
-    """What a step's time is spent on."""
+    """Print the share of each part in the time of a step."""
     print(f"\n## Where {batch} candidates of one caption spend a step, bf16\n")
     engine = busy_engine(new_prior(config.shape, "bfloat16"), batch)
     spent = time_parts(engine, config.steps * config.repeats)
@@ -149,7 +150,7 @@ def shares(config: BenchEngine, batch: int) -> None:
 
 
 def table(steps: dict[str, float], ours: str, batch: int) -> None:
-    """Milliseconds, tokens per second, and how many times as fast ours is."""
+    """Print milliseconds, tokens per second, and how many times as fast ours is."""
     print(f"| | ms a step | tokens/s | {ours} is |")
     print("|---|---|---|---|")
     for name, step in steps.items():
@@ -157,7 +158,7 @@ def table(steps: dict[str, float], ours: str, batch: int) -> None:
 
 
 def weights(shape: PriorConfig) -> int:
-    """Numbers that a step multiplies by."""
+    """Return how many weights a step multiplies by."""
     return prior_cost(shape).blocks + shape.codebook_size * shape.width
 
 

@@ -1,10 +1,11 @@
-"""What stopping hopeless candidates half-way saves, and what it costs in CLIP score, on held-out emoji captions.
+"""Measure what pruning saves in image tokens and loses in CLIP score, on held-out emoji captions.
 
     python jobs/benchmarks/bench_pruning.py run=runs/tiny
 
-All candidates of every caption are drawn once. Survivors have the tokens that they would have had without pruning, so
-every setting is then computed from those, exactly; some captions are really drawn under every setting, to see that the
-engine saves what it should and returns the same survivors. Figures and machine belong in docs/benchmarks.md.
+All candidates of every caption are drawn once without pruning. A survivor of pruning has the same tokens as without it,
+so the result of every setting can be computed from those, exactly. Some captions are then drawn by the engine under
+every setting, to check that it saves as many tokens and returns the same survivors. Figures and machine belong in
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from t2i.metrics.clip_score import expected_best_of
 HELD_OUT = Path(__file__).parents[1] / "datasets" / "emoji64" / "val.parquet"
 
 View = Callable[[np.ndarray], np.ndarray]
-"""Image tokens int32 [n, r * w] of the first r rows -> images uint8 [n, H', W, 3] that CLIP judges."""
+"""Makes the images uint8 [n, H', W, 3] that CLIP judges from the first r rows of tokens, int32 [n, r * w]."""
 
 
 @dataclass
 class BenchPruning:
-    """Which run and captions, and the settings to compare."""
+    """The run and captions, and the pruning settings to compare."""
 
     run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip, trained")
     captions: int = setting(128, "held-out captions, drawn at random")
@@ -57,7 +58,7 @@ class BenchPruning:
 
 @dataclass
 class Full:
-    """Everything, drawn once: requests and captions, image tokens [C, n, N], CLIP cosines [C, n] of the images."""
+    """C captions drawn without pruning: image tokens [C, n, N], and the CLIP cosines [C, n] of their images."""
 
     requests: list[Request]
     captions: list[str]
@@ -66,6 +67,7 @@ class Full:
 
 
 def main(config: BenchPruning) -> None:
+    """Draw all candidates, and print all tables."""
     torch.set_num_threads(config.threads)
     model = TextToImage.load(config.run, config.slots)
     for rows in config.rows:
@@ -81,7 +83,7 @@ def main(config: BenchPruning) -> None:
 
 
 def draw_all(config: BenchPruning, model: TextToImage) -> Full:
-    """The run without pruning."""
+    """Draw all candidates without pruning, and score their images."""
     chosen = sample_captions(read_captions(SourceConfig(str(HELD_OUT))), config.captions, config.seed)
     captions = [caption.text for caption in chosen]
     encoded = model.tokenizer.encode_batch(captions, model.engine.layout.text_length)
@@ -95,7 +97,7 @@ def draw_all(config: BenchPruning, model: TextToImage) -> Full:
 
 
 def judged(model: TextToImage, captions: Sequence[str], image_tokens: np.ndarray, group: int, view: View) -> np.ndarray:
-    """CLIP cosines [C, n] of what ``view`` makes of image tokens [C, n, r * w], group by group as pruning does it."""
+    """Return the CLIP cosines [C, n] of the images that ``view`` makes of tokens [C, n, r * w], in pruning's groups."""
     starts = range(group, image_tokens.shape[1], group)
     scores = [
         [model.rank(view(part), caption).scores.cpu().numpy() for part in np.split(tokens, starts)]
@@ -105,7 +107,7 @@ def judged(model: TextToImage, captions: Sequence[str], image_tokens: np.ndarray
 
 
 def fillings(model: TextToImage) -> dict[str, View]:
-    """What to show CLIP where nothing is drawn yet."""
+    """Return, by name, ways to fill the part of an image whose tokens are not drawn yet."""
 
     def drawn(image_tokens: np.ndarray) -> np.ndarray:
         rows = image_tokens.shape[1] // model.grid[1]
@@ -131,7 +133,7 @@ def fillings(model: TextToImage) -> dict[str, View]:
 
 
 def compare_fillings(config: BenchPruning, model: TextToImage, full: Full) -> None:
-    """Which previews rank candidates most as their finished images do."""
+    """Print how well each filling's scores rank candidates like their finished images."""
     print("\n## What fills the part that is not drawn yet: rank correlation with the final score\n")
     print("| rows | " + " | ".join(fillings(model)) + " |")
     print("|---" * (1 + len(fillings(model))) + "|")
@@ -142,7 +144,7 @@ def compare_fillings(config: BenchPruning, model: TextToImage, full: Full) -> No
 
 
 def judged_settings(config: BenchPruning, model: TextToImage, full: Full) -> Iterator[tuple[PruningParams, np.ndarray]]:
-    """Every setting, with what it thinks of the candidates' beginnings: cosines [C, n]."""
+    """Yield every setting with the cosines [C, n] of its previews."""
     for rows in config.rows:
         begun = full.image_tokens[:, :, : rows * model.grid[1]]
         previews = judged(model, full.captions, begun, config.group, model.preview_to_judge)
@@ -153,7 +155,7 @@ def judged_settings(config: BenchPruning, model: TextToImage, full: Full) -> Ite
 def compare_settings(
     config: BenchPruning, model: TextToImage, full: Full, settings: Sequence[tuple[PruningParams, np.ndarray]]
 ) -> None:
-    """What each setting saves and loses, beside spending as many tokens on fewer candidates from the start."""
+    """Print what each setting saves and loses, and the alternative of as many tokens for fewer, unpruned candidates."""
     whole = full.scores.max(axis=1)
     print(f"\n## Best of {config.candidates}, pruned: full {whole.mean():.4f}; loss and gain in CLIP cosine\n")
     print("| rows | keep | tokens saved | pruned best | loss | best survives | fewer, whole: N' | their best | gain |")
@@ -163,7 +165,7 @@ def compare_settings(
 
 
 def row_of(pruning: PruningParams, height: int, previews: np.ndarray, scores: np.ndarray) -> str:
-    """One line of the table; ``gain`` is over the best of as many whole candidates as the same tokens make."""
+    """Return one line of the table; ``gain`` is over the best of as many unpruned candidates as cost the same."""
     assert pruning.rows is not None
     whole, n = scores.max(axis=1), scores.shape[1]
     left = np.stack([pruning.survivors(preview) for preview in previews])
@@ -186,7 +188,7 @@ def row_of(pruning: PruningParams, height: int, previews: np.ndarray, scores: np
 
 
 def best_of_fewer(scores: np.ndarray, count: float) -> np.ndarray:
-    """Expected best [C] of ``count`` random candidates of each caption; between two counts on the line."""
+    """Return the expected best [C] of ``count`` random candidates of each caption, interpolated between counts."""
     counts = np.arange(1, scores.shape[1] + 1)
     return np.array([np.interp(count, counts, expected_best_of(row[None])) for row in scores])
 
@@ -194,7 +196,7 @@ def best_of_fewer(scores: np.ndarray, count: float) -> np.ndarray:
 def really_prune(
     config: BenchPruning, model: TextToImage, full: Full, settings: Sequence[tuple[PruningParams, np.ndarray]]
 ) -> None:
-    """Draw some captions under every setting, each in turn with drawing all, and compare with what was computed."""
+    """Draw some captions under every setting, in turn with unpruned ones, and print how they compare."""
     some = slice(config.drawn)
     part = Full(full.requests[some], full.captions[some], full.image_tokens[some], full.scores[some])
     print(f"\n## Really drawn: {config.drawn} captions, {config.slots} slots\n")
@@ -205,7 +207,7 @@ def really_prune(
 
 
 def really_prune_by(pruning: PruningParams, model: TextToImage, full: Full, previews: np.ndarray) -> str:
-    """One line of the table; the ideal is that all of a group are stopped when they have their rows."""
+    """Return one line of the table; ideally all candidates of a group stop once they have their rows."""
     assert pruning.rows is not None
     whole, _ = ranked(model, full, None)
     seconds, drawn = ranked(model, full, pruning)
@@ -226,7 +228,7 @@ def really_prune_by(pruning: PruningParams, model: TextToImage, full: Full, prev
 
 
 def ranked(model: TextToImage, full: Full, pruning: PruningParams | None) -> tuple[float, list[SampledCandidates]]:
-    """Draw the captions of ``full`` again, decode and rank: the seconds that it took, and what was drawn."""
+    """Draw the captions of ``full`` again, decode and rank; return the seconds and what was drawn."""
     begin = time.perf_counter()
     drawn = model.sample(full.requests, pruning=pruning, captions=full.captions)
     for request, caption in zip(full.requests, full.captions, strict=True):
@@ -237,18 +239,18 @@ def ranked(model: TextToImage, full: Full, pruning: PruningParams | None) -> tup
 def is_as_computed(
     drawn: SampledCandidates, previews: np.ndarray, image_tokens: np.ndarray, pruning: PruningParams
 ) -> bool:
-    """Whether a pruned request has the survivors that its previews call for, with the tokens of the full run."""
+    """Return whether a pruned request has the survivors that its previews imply, with their unpruned tokens."""
     expected = pruning.survivors(previews)
     return np.array_equal(drawn.candidates, expected) and np.array_equal(drawn.image_tokens, image_tokens[expected])
 
 
 def correlations(previews: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation [C] within each caption."""
+    """Return Spearman's rank correlation [C] of previews' and final scores [C, n] within each caption."""
     return np.array([spearmanr(*pair).statistic for pair in zip(previews, scores, strict=True)])
 
 
 def with_error(values: np.ndarray, digits: int) -> str:
-    """Mean and standard error over captions."""
+    """Format the mean and its standard error over captions."""
     return f"{values.mean():.{digits}f} ± {values.std() / len(values) ** 0.5:.{digits}f}"
 
 

@@ -1,8 +1,8 @@
-"""Time the dVAE's encoder and decoder and the reranker beside their bounds and other implementations, in one run.
+"""Time the dVAE's encoder and decoder and the reranker, with their lower bounds and other implementations.
 
     python jobs/benchmarks/bench_stages.py                        ours and open_clip
-    python jobs/benchmarks/bench_stages.py peers=true             and the package dall-e           (make bench-peers)
-    python jobs/benchmarks/bench_stages.py run=runs/tiny          and what bfloat16 changes in a trained run
+    python jobs/benchmarks/bench_stages.py peers=true             also the package dall-e          (make bench-peers)
+    python jobs/benchmarks/bench_stages.py run=runs/tiny          also what bfloat16 changes in a trained run
 
 All candidates of a table have the same random weights and take turns; times are medians, per image, and ratios are to
 the first of the table. Figures and machine belong in docs/benchmarks.md.
@@ -61,6 +61,7 @@ class BenchStages:
 
 @torch.no_grad()
 def main(config: BenchStages) -> None:
+    """Print all tables."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(0)
     rates = {name: gemm_flops(dtype, size=2048) for name, dtype in DTYPES.items()}
@@ -79,7 +80,7 @@ def main(config: BenchStages) -> None:
 
 
 def encode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, rates: Mapping[str, float]) -> None:
-    """Images to image tokens."""
+    """Print the table of encoding images as image tokens."""
     images = pictures(config.batch, config.size)
     runs: Runs = {dalle.name: partial(dalle.encode, images)} if dalle else {}
     runs |= {f"ours, {dtype}": partial(dvae.encode, images) for dtype, dvae in dvaes.items()}
@@ -94,7 +95,7 @@ def encode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, 
 
 
 def decode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, rates: Mapping[str, float]) -> None:
-    """Image tokens to images."""
+    """Print the table of decoding image tokens."""
     dvae = dvaes["float32"]
     side = config.size // dvae.config.downsample
     tokens = torch.randint(dvae.config.codebook_size, (config.batch, side * side))
@@ -110,7 +111,7 @@ def decode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, 
 
 
 def rank(config: BenchStages, rates: Mapping[str, float]) -> None:
-    """Images uint8 and one caption to scores."""
+    """Print the table of scoring images uint8 for one caption."""
     peer, _, preprocess = open_clip.create_model_and_transforms(config.architecture)
     tokenize = open_clip.get_tokenizer(config.architecture)
     clip = CLIPReranker(CLIPConfig(architecture=config.architecture)).eval()
@@ -132,13 +133,13 @@ def rank(config: BenchStages, rates: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """FLOP of one image, and how many of them are done in float32 whatever the model's format."""
+    """FLOP of one image, and how many of them are computed in float32 in every dtype of the model."""
 
     flops: float
     in_float32: float = 0
 
     def bound(self, dtype: str, rates: Mapping[str, float]) -> float:
-        """Seconds of an image at the speed of a large matrix product."""
+        """Return the seconds of an image at the speed of a large matrix product."""
         return self.in_float32 / rates["float32"] + (self.flops - self.in_float32) / rates[dtype]
 
 
@@ -159,38 +160,38 @@ def table(runs: Runs, work: Work, rates: Mapping[str, float], images: int, repea
 
 
 def in_each_format(model: ModelT) -> dict[str, ModelT]:
-    """Copies of a model as it is loaded for use."""
+    """Return a copy of a model for each dtype, cast as it is for inference."""
     return {name: cast_for_inference(copy.deepcopy(model), dtype) for name, dtype in DTYPES.items()}
 
 
 def pictures(count: int, side: int) -> Tensor:
-    """Images float32 [count, 3, side, side] in [0, 1]: noise of a coarse and of a fine grain."""
+    """Return images float32 [count, 3, side, side] in [0, 1]: the sum of coarse and of fine noise."""
     coarse, fine = (torch.rand(count, 3, grain, grain) for grain in (8, side))
     return F.interpolate(coarse, size=(side, side), mode="bilinear").mul(0.8).add(0.2 * fine)
 
 
 @torch.enable_grad()
 def flops(run: Callable[[], object]) -> int:
-    """FLOP of what ``run`` does; with gradients, since the fused inference kernels are not counted."""
+    """Return the FLOP of ``run``; with gradients, since the fused inference kernels are not counted."""
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
 
 
 def score(clip: CLIPReranker, images: np.ndarray, batch: int) -> Tensor:
-    """Images uint8 [n, H, W, 3] -> cosines float32 [n]: the caption is encoded once."""
+    """Return our cosines float32 [n] of images uint8 [n, H, W, 3]; the caption is encoded once."""
     features = torch.cat([clip.encode_images(part) for part in to_float(images).split(batch)])
     return features @ clip.encode_captions([CAPTION])[0]
 
 
 def score_by_open_clip(clip: Any, preprocess: Any, tokenize: Any, images: np.ndarray) -> Tensor:
-    """The same by open_clip, in one batch, with a caption beside every image."""
+    """Return open_clip's cosines float32 [n] of images uint8 [n, H, W, 3]; the caption is encoded n times."""
     features = clip.encode_image(torch.stack([preprocess(Image.fromarray(image)) for image in images]), normalize=True)
     return (features * clip.encode_text(tokenize([CAPTION] * len(images)), normalize=True)).sum(dim=1)
 
 
 class Dalle:
-    """OpenAI's package ``dall-e``, used as its notebook does, on random weights."""
+    """OpenAI's package ``dall-e`` with random weights, used as in its notebook."""
 
     def __init__(self) -> None:
         try:
@@ -202,17 +203,17 @@ class Dalle:
         self.name = f"dall-e {version('dall-e')}, float32"
 
     def our_weights(self) -> dict[str, Tensor]:
-        """Its weights under our names."""
+        """Return its weights under our names."""
         parts = {"encoder": self.encoder, "decoder": self.decoder}
         named = {f"{part}.{name}": tensor for part, net in parts.items() for name, tensor in net.named_parameters()}
         return {rename(name, DVAEConfig().blocks_per_group): tensor for name, tensor in named.items()}
 
     def encode(self, images: Tensor) -> Tensor:
-        """As :meth:`DVAE.encode`."""
+        """Return the image tokens int64 [B, N] of images [B, 3, H, W] in [0, 1]."""
         return self.encoder(self.package.map_pixels(images)).argmax(dim=1).flatten(1)
 
     def decode(self, image_tokens: Tensor) -> Tensor:
-        """Image tokens int64 [B, h, w] -> images float32 [B, 3, H, W]."""
+        """Return the images float32 [B, 3, H, W] of image tokens int64 [B, h, w]."""
         one_hot = F.one_hot(image_tokens, num_classes=self.encoder.vocab_size).permute(0, 3, 1, 2).float()
         return self.package.unmap_pixels(torch.sigmoid(self.decoder(one_hot).float()[:, :3]))
 

@@ -55,6 +55,7 @@ class BenchTrain(ComparedPrior):
 
 
 def main(config: BenchTrain) -> None:
+    """Print all tables."""
     torch.set_num_threads(config.threads)
     print(machine())
     compare(config)
@@ -63,7 +64,7 @@ def main(config: BenchTrain) -> None:
 
 
 def compare(config: BenchTrain) -> None:
-    """One step of everybody, in turn."""
+    """Print the table of one training step of each implementation, timed in turn."""
     shape = config.shape
     trainees = [ours(shape, config.batch)]
     if config.peers:
@@ -81,6 +82,7 @@ def compare(config: BenchTrain) -> None:
 
 
 def row(trainee: Trainee, taken: Mapping[str, float], tokens: int) -> str:
+    """Return one line of the table."""
     step, memory = taken[trainee.name], peak_memory(trainee.step)
     faster = step / taken["ours"]
     size = f"{trainee.parameters / 1e6:.0f} M"
@@ -90,31 +92,39 @@ def row(trainee: Trainee, taken: Mapping[str, float], tokens: int) -> str:
 class TimedTask(PriorTask):
     """The prior's task without its pictures, which take longer than the steps that are timed."""
 
-    def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
+    def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:  # noqa: ARG002 (the task's interface)
+        """Return none."""
         return {}
 
 
-class Silent:
-    """A Reporter to nobody."""
+class NullReporter:
+    """A Reporter that reports nothing, and has no checkpoint to resume from."""
 
     def newest_checkpoint(self) -> Path | None:
+        """Return none."""
         return None
 
-    def begin(self, step: int) -> None: ...
+    def begin(self, step: int) -> None:
+        """Do nothing."""
 
-    def step(self, step: int, seconds: float, waited: float) -> None: ...
+    def step(self, step: int, seconds: float, waited: float) -> None:
+        """Do nothing."""
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Do nothing."""
 
-    def validation(self, step: int, metrics: Mapping[str, float], pictures: Mapping[str, Tensor]) -> None: ...
+    def validation(self, step: int, metrics: Mapping[str, float], pictures: Mapping[str, Tensor]) -> None:
+        """Do nothing."""
 
-    def checkpoint(self, step: int, writers: int, write: Callable[[Path], None]) -> None: ...
+    def checkpoint(self, step: int, writers: int, write: Callable[[Path], None]) -> None:
+        """Do nothing."""
 
-    def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None: ...
+    def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
+        """Do nothing."""
 
 
 def compare_clusters(config: BenchTrain) -> None:
-    """The same small run in a bare loop, on one worker of Ray Train's and on two, one thread each."""
+    """Time the same small run in a bare loop, on one worker of Ray Train and on two, one thread each."""
     start_ray(RayConfig(cpus=2))
     sizes = PriorConfig(6, 4, text_length=32, text_vocabulary=2048, grid_height=16, grid_width=16, codebook_size=1024)
     train = TrainConfig(steps=config.steps, batch_size=8, cpus_per_worker=1, checkpoint_every=config.steps)
@@ -131,23 +141,24 @@ def compare_clusters(config: BenchTrain) -> None:
 
 
 def bare_loop(task: PriorTask, train: TrainConfig, sizes: PriorConfig) -> float:
-    """Seconds a step in this process."""
+    """Return the seconds per step of the run in this process, without Ray Train."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     columns = load_columns(data(sizes)[0])
-    metrics = TrainLoop(task, train, InMemorySource(columns), columns, Silent(), Worker()).run()
+    metrics = TrainLoop(task, train, InMemorySource(columns), columns, NullReporter(), Worker()).run()
     torch.set_num_threads(threads)
     return metrics["seconds_per_step"]
 
 
 def data(sizes: PriorConfig) -> tuple[Dataset, Dataset]:
-    """Random image tokens under one caption, to train and to validate on."""
+    """Return random image tokens under one caption, for training and for validation."""
     tokens = np.random.default_rng(0).integers(0, sizes.codebook_size, (ROWS, sizes.layout.image_length), np.int32)
     rows = [{"id": f"{i:04}", "captions": [CAPTION], "image_tokens": row} for i, row in enumerate(tokens)]
     return ray.data.from_items(rows), ray.data.from_items(rows[:8])
 
 
 def report_clusters(taken: Mapping[str, float], train: TrainConfig, sizes: PriorConfig) -> None:
+    """Print the table of the three ways to run, Ray's overhead, and the scaling."""
     print(f"\n## Steps of {train.batch_size} x {sizes.layout.length} tokens, one thread a worker, bf16\n")
     print("| | ms a step | images/s |")
     print("|---|---|---|")

@@ -1,4 +1,4 @@
-"""The prior that the benchmarks set beside other people's."""
+"""The sizes of the prior that benchmarks compare with other implementations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.settings import setting
 
 @dataclass
 class ComparedPrior:
-    """Its sizes, as settings."""
+    """Settings: the sizes of the prior."""
 
     layers: int = setting(12, "layers of the prior")
     heads: int = setting(8, "heads of 64 each")
@@ -20,6 +20,7 @@ class ComparedPrior:
 
     @property
     def shape(self) -> PriorConfig:
+        """The prior's configuration."""
         return PriorConfig(
             layers=self.layers,
             heads=self.heads,

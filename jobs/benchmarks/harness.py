@@ -1,4 +1,4 @@
-"""What the benchmarks share: taking turns, and naming the machine."""
+"""Timing in turn, this machine's bounds, and its description, for all benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import torch
 
 
 def medians(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """Median of what each returns, called in turn after one warm-up, so that a drifting machine slows all alike."""
+    """Return the median of ``repeats`` calls of each measure, after a warm-up.
+
+    They are called in turn, so that a machine that becomes slower or faster affects all alike.
+    """
     values: dict[str, list[float]] = {name: [] for name in measures}
     for repeat in range(repeats + 1):
         for name, measure in measures.items():
@@ -23,7 +26,7 @@ def medians(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[s
 
 
 def seconds(run: Callable[[], object], times: int = 1) -> Callable[[], float]:
-    """A measure of ``run``: seconds per call, over ``times`` calls."""
+    """Return a measure of ``run``: its mean seconds per call over ``times`` calls."""
 
     def measure() -> float:
         begin = time.perf_counter()
@@ -35,23 +38,23 @@ def seconds(run: Callable[[], object], times: int = 1) -> Callable[[], float]:
 
 
 def timed(candidates: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, taken in turn."""
+    """Return the median seconds per call of each candidate, called in turn."""
     return medians({name: seconds(run) for name, run in candidates.items()}, repeats)
 
 
 def gemm_flops(dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
-    """FLOP/s of a large matrix product on this machine now."""
+    """Return the FLOP/s of a large matrix product on this machine now."""
     a = torch.randn(size, size, dtype=dtype)
     return 2 * size**3 / timed({"gemm": lambda: torch.mm(a, a)}, repeats=9)["gemm"]
 
 
 def read_bandwidth(size: int = 1 << 28) -> float:
-    """Bytes per second that this machine reads now from memory that no cache holds."""
+    """Return how many bytes per second this machine now reads from memory, outside its caches."""
     words = torch.ones(size // 4)
     return size / timed({"sum": words.sum}, repeats=5)["sum"]
 
 
 def machine() -> str:
-    """One line for the record."""
+    """Return a line that describes this machine, for docs/benchmarks.md."""
     threads = torch.get_num_threads()
     return f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}"

@@ -1,4 +1,4 @@
-"""How much memory a call takes, as the operating system sees it."""
+"""Measures how much memory a call takes, as the operating system sees it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory now (Linux)."""
+    """Return the resident memory of this process in bytes (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 def peak_memory(run: Callable[[], object], every_s: float = 0.002) -> int:
-    """Bytes by which ``run`` raises the process's resident memory at most, looked at every ``every_s`` seconds."""
-    ctypes.CDLL(None).malloc_trim(0)  # what the heap keeps of earlier calls would hide what this one needs
+    """Run ``run`` and return by how many bytes it raised resident memory at most, sampled every ``every_s`` seconds."""
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory that the heap keeps would hide what this call needs
     before, done = resident(), threading.Event()
     seen = [before]
 

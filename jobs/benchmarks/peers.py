@@ -3,7 +3,7 @@
     peer = hf_static_cache(prior_config, batch=16, dtype="bfloat16", steps=16)
     print(peer.name, peer.seconds_per_step())
 
-Each function here builds its model once; ``seconds_per_step`` is to be called in turn with the other candidates'.
+Each function here builds its model once; call the ``seconds_per_step`` of all implementations in turn.
 A step is one image token of every stream of the batch: forward, sampling and the bookkeeping between two tokens. No
 figure includes the prompt's prefill or the decoding of the image. Steps of a process's first call are slower: drop it.
 
@@ -28,13 +28,13 @@ from models.errors import UserError
 from models.prior import PriorConfig
 
 
-class PeerMissing(UserError):
-    """A comparator's package is not installed."""
+class MissingPeerError(UserError):
+    """The package of another implementation is not installed."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A comparator, named with its version and dtype, and what one window of its steps takes."""
+    """Another implementation, named with version and dtype, and a function that times a window of its steps."""
 
     name: str
     seconds_per_step: Callable[[], float]
@@ -42,18 +42,19 @@ class Peer:
 
 @dataclass
 class Clock:
-    """Stamps the borders of ``steps`` steps."""
+    """Records the time at the beginning of each of ``steps`` steps and at the end of the last."""
 
     steps: int
     stamps: list[float] = field(default_factory=list)
 
     def stamp(self) -> bool:
-        """Note the time; whether the window is over."""
+        """Record the time, and return whether all steps are over."""
         self.stamps.append(time.perf_counter())
         return len(self.stamps) > self.steps
 
     @property
     def seconds_per_step(self) -> float:
+        """Mean time of a step."""
         return (self.stamps[-1] - self.stamps[0]) / (len(self.stamps) - 1)
 
 
@@ -73,7 +74,7 @@ def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> P
     def measure() -> float:
         clock, prompt = Clock(steps), torch.randint(shape.text_vocabulary, (batch, shape.text_length))
 
-        def stop(input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        def stop(input_ids: Tensor, *_: object, **__: object) -> Tensor:
             return torch.full((len(input_ids),), clock.stamp())
 
         model.generate(
@@ -113,24 +114,24 @@ def dalle_pytorch(shape: PriorConfig, batch: int, steps: int) -> Peer:
     return Peer(f"dalle-pytorch {package.__version__}, as shipped, float32", measure)
 
 
-class _WindowIsOver(Exception):
+class _WindowOverError(Exception):
     """Leaves the loop of ``generate_images``, which has no way to stop early."""
 
 
 def _dalle_window(model: Any, shape: PriorConfig, batch: int, start: int, steps: int) -> float:
-    """Seconds per step of the ``steps`` steps after ``start`` image tokens."""
+    """Return the seconds per step over ``steps`` steps after ``start`` image tokens."""
     clock = Clock(steps)
 
     def before_forward(*_: object) -> None:
         if clock.stamp():
-            raise _WindowIsOver
+            raise _WindowOverError
 
     text = torch.randint(1, shape.text_vocabulary, (batch, shape.text_length))
     image = torch.rand(batch, 3, model.vae.image_size, model.vae.image_size)
     hook = model.register_forward_pre_hook(before_forward)
     try:
         model.generate_images(text, img=image, num_init_img_tokens=start)
-    except _WindowIsOver:
+    except _WindowOverError:
         return clock.seconds_per_step
     finally:
         hook.remove()
@@ -138,7 +139,7 @@ def _dalle_window(model: Any, shape: PriorConfig, batch: int, start: int, steps:
 
 
 def llama(shape: PriorConfig) -> Any:
-    """As many weights per layer as our block, token ids of the whole stream, logits of the image tokens only."""
+    """Return a Llama with as many weights per layer as our block, the ids of our stream, and logits of image tokens."""
     import transformers
 
     config = transformers.LlamaConfig(
@@ -161,7 +162,10 @@ def llama(shape: PriorConfig) -> Any:
 
 
 def dalle(package: Any, shape: PriorConfig) -> Any:
-    """Its own defaults but for the sizes. Its MLP is gated: 12 D² weights a layer where ours and Llama's have 8 D²."""
+    """Return dalle-pytorch's model of our sizes, with its own defaults for the rest.
+
+    Its MLP is gated: 12 D² weights a layer where ours and Llama's have 8 D².
+    """
     if shape.grid_height != shape.grid_width:
         raise UserError("dalle-pytorch draws square grids only: compare it at a preset with one.")
     vae = package.DiscreteVAE(
@@ -190,13 +194,17 @@ _UNUSED = {
 
 
 def import_dalle_pytorch() -> Any:
-    """The package; empty modules stand in for :data:`_UNUSED` while it is imported, and are gone afterwards."""
+    """Import dalle-pytorch, with empty modules in the place of those in :data:`_UNUSED`, which are removed afterwards.
+
+    Raises:
+        MissingPeerError: it, or another module that it needs, is not installed.
+    """
     stand_ins = {name: _stand_in(name, names) for name, names in _UNUSED.items() if name not in sys.modules}
     sys.modules.update(stand_ins)
     try:
         return importlib.import_module("dalle_pytorch")
     except ModuleNotFoundError as error:
-        raise PeerMissing(f"{error.name} is not installed here: run this by `make bench-peers`.") from error
+        raise MissingPeerError(f"{error.name} is not installed here: run this by `make bench-peers`.") from error
     finally:
         for name in stand_ins:
             del sys.modules[name]

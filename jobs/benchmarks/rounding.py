@@ -1,4 +1,4 @@
-"""What computing in fewer bits changes in image tokens, images, scores and likelihoods."""
+"""How far image tokens, images, scores and likelihoods in bfloat16 or int8 are from those in float32."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ HELD_OUT = Path(__file__).parents[1] / "datasets" / "emoji64" / "val.parquet"
 
 
 def agreement(tokens: Tensor, others: Tensor) -> str:
-    """The share of equal image tokens."""
+    """Return the share of equal image tokens, in percent."""
     return f"{(tokens == others).float().mean():.2%}"
 
 
 def psnr(images: Tensor, others: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images in [0, 1]."""
+    """Return the peak signal-to-noise ratio in dB of images in [0, 1]."""
     return float(-10 * (images - others).square().mean().log10())
 
 
 def compare_scores(exact: Tensor, rounded: Tensor) -> str:
-    """One caption's scores of many images, or a row of them for each caption."""
+    """Describe how far scores [n], or [captions, n], of n images are from exact ones."""
     pairs = list(zip(exact.view(-1, exact.shape[-1]), rounded.view(-1, exact.shape[-1]), strict=True))
     ranks = np.mean([spearmanr(*pair).statistic for pair in pairs])
     best = np.mean([bool(a.argmax() == b.argmax()) for a, b in pairs])
@@ -48,7 +48,7 @@ def compare_scores(exact: Tensor, rounded: Tensor) -> str:
 
 
 def trained_models(run: str, preset: str, count: int) -> None:
-    """Print the same of a run's own dVAE and CLIP, on the first ``count`` held-out images of the embedded data."""
+    """Print what bfloat16 changes in a run's dVAE and CLIP, on the first ``count`` held-out embedded images."""
     rows = pq.read_table(HELD_OUT).slice(0, count)
     side = get_preset(preset).image_size
     images = to_float(np.stack([decode_image(data, side) for data in rows["image"].to_pylist()]))
@@ -65,7 +65,7 @@ def trained_models(run: str, preset: str, count: int) -> None:
 
 @torch.inference_mode()
 def compare_priors(run: Path, captions: Sequence[str], image_tokens: Tensor) -> None:
-    """Print what a run's prior thinks of image tokens int64 [B, N] of some captions in each dtype."""
+    """Print the likelihood that a run's prior gives image tokens int64 [B, N] of B captions in each dtype."""
     tokenizer, exact = CaptionTokenizer.load(run / "tokenizer"), None
     for dtype in PRIOR_DTYPES:
         prior = load_model(Prior, PriorConfig, run / "prior" / "model", dtype=dtype)
@@ -79,7 +79,7 @@ def compare_priors(run: Path, captions: Sequence[str], image_tokens: Tensor) -> 
 
 
 def compare_dvaes(dvaes: Mapping[str, DVAE], images: Tensor) -> None:
-    """Print how far tokens and reconstructions of images float32 [B, 3, H, W] in [0, 1] go apart."""
+    """Print how far bfloat16's tokens and reconstructions of images [B, 3, H, W] in [0, 1] are from float32's."""
     exact, rounded = (dvaes[dtype] for dtype in ("float32", "bfloat16"))
     tokens = exact.encode(images)
     print(f"image tokens: {agreement(tokens, rounded.encode(images))} are float32's")

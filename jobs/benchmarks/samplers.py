@@ -1,4 +1,4 @@
-"""Our samplers as the benchmarks time them: the engine, and the same prior over a dense static cache."""
+"""Our samplers, as the benchmarks time them: the engine, and the same prior with a dense static cache or none."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ PARTS: dict[str, tuple[Any, str]] = {
     "attention to text": (SharedText, "attend"),
     "attention to image tokens": (kv_cache, "decode_attention"),
     "sampling": (runner, "sample"),
-    "captions and slots": (runner.Runner, "hold"),
+    "captions and slots": (runner.Runner, "assign"),
     "runner": (runner.Runner, "decode"),
 }
-"""What :func:`time_parts` looks at, and where it is called by."""
+"""Name -> (owner, attribute) of the functions that :func:`time_parts` times."""
 
 
 def new_prior(shape: PriorConfig, dtype: str) -> Prior:
-    """Random weights, laid out for decoding."""
+    """Return a prior of random weights, ready for decoding in ``dtype``."""
     return Prior(shape).for_inference(getattr(torch, dtype))
 
 
 def busy_engine(prior: Prior, batch: int, captions: int = 1, compiled: bool = False) -> Engine:
-    """``batch`` candidates of ``captions`` captions in as many slots, halfway down their images."""
+    """Return an engine with ``batch`` candidates of ``captions`` captions, each halfway down its image."""
     engine = Engine(prior, batch, captions)
     if compiled:
         engine.compile()
@@ -54,7 +54,7 @@ def busy_engine(prior: Prior, batch: int, captions: int = 1, compiled: bool = Fa
 
 
 def time_engine(engine: Engine, steps: int) -> Callable[[], float]:
-    """Seconds per step over the next ``steps``; a row's end or the image's makes no difference to their cost."""
+    """Return a measure of the engine: seconds per step over its next ``steps``, which cost the same anywhere."""
 
     def measure() -> float:
         begin = time.perf_counter()
@@ -66,7 +66,7 @@ def time_engine(engine: Engine, steps: int) -> Callable[[], float]:
 
 
 def time_parts(engine: Engine, steps: int) -> dict[str, float]:
-    """Seconds per step in each part of it, and in the ``step`` itself; timing them adds a percent or two."""
+    """Return the seconds per step spent in each of ``PARTS``, and in the whole ``step``; timing adds 1 to 2 %."""
     spent: dict[str, float] = defaultdict(float)
 
     def timing(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,10 +91,10 @@ def time_parts(engine: Engine, steps: int) -> dict[str, float]:
 
 
 class DenseSampler:
-    """What there is without the masks' help: each candidate keeps its whole stream and attends to all of it.
+    """The prior with a dense static cache: each candidate stores its whole stream and attends to all of it.
 
-    The same weights in the same layout, the same sampling; places that a layer's mask hides, and those that are still
-    empty, are masked, as any static cache does.
+    Weights and sampling are the engine's. Keys that a layer's mask hides, and entries that are still empty, are masked
+    but computed, as in any static cache.
     """
 
     def __init__(self, prior: Prior, batch: int) -> None:
@@ -110,7 +110,7 @@ class DenseSampler:
 
     @torch.inference_mode()
     def measure(self, steps: int) -> float:
-        """Seconds per step over ``steps`` tokens from the middle of the image on."""
+        """Return the seconds per step over ``steps`` tokens from the middle of the image on."""
         half, token = self.prior.layout.image_length // 2, torch.zeros(self.batch, dtype=torch.long)
         begin = time.perf_counter()
         for position in range(half, half + steps):
@@ -118,26 +118,26 @@ class DenseSampler:
         return (time.perf_counter() - begin) / steps
 
     def step(self, token: Tensor, position: int) -> Tensor:
-        """The image tokens int64 [B] after ``token`` at a raster position."""
+        """Feed ``token`` int64 [B] at a raster position, and return the next image tokens int64 [B]."""
         layout = self.prior.layout
-        place = layout.prefix_length + position
-        places = torch.full((self.batch, 1), place)
+        index = layout.prefix_length + position
+        indices = torch.full((self.batch, 1), index)
         attends: list[AttentionFn] = [
-            partial(self._attend, layer, place, kind) for layer, kind in enumerate(self.prior.kinds)
+            partial(self._attend, layer, index, kind) for layer, kind in enumerate(self.prior.kinds)
         ]
-        hidden = self.prior((token + layout.image_offset)[:, None], places, attends)[:, 0]
+        hidden = self.prior((token + layout.image_offset)[:, None], indices, attends)[:, 0]
         positions = torch.full((self.batch,), position + 1)
         return sample(self.prior.image_logits(hidden), self.noise, positions, torch.ones(self.batch))
 
-    def _attend(self, layer: int, place: int, kind: Kind, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend(self, layer: int, index: int, kind: Kind, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = self.keys[layer], self.values[layer]
-        keys[:, :, place], values[:, :, place] = k[:, :, 0], v[:, :, 0]
-        return F.scaled_dot_product_attention(q, keys, values, attn_mask=self.bias[kind][place : place + 1])
+        keys[:, :, index], values[:, :, index] = k[:, :, 0], v[:, :, 0]
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=self.bias[kind][index : index + 1])
 
 
 @torch.inference_mode()
 def feed_whole_streams(prior: Prior, batch: int, steps: int) -> float:
-    """Seconds per step without any cache: the whole stream again, halfway down the image."""
+    """Return the seconds per step without any cache: each feeds the whole stream again, halfway down the image."""
     layout = prior.layout
     text, half = text_tensor([CAPTION[: layout.text_length]] * batch, layout), layout.image_length // 2
     tokens = torch.zeros(batch, layout.image_length, dtype=torch.long)

@@ -1,6 +1,6 @@
-"""Other implementations' training steps, on random weights of our prior's shape, for jobs/benchmarks/bench_train.py.
+"""Training steps of our prior and of other implementations at its size, for jobs/benchmarks/bench_train.py.
 
-A step is forward, loss, backward, clipping and torch's fused AdamW, in bf16 autocast with fp32 weights, for everybody.
+Every step is forward, loss, backward, clipping and torch's fused AdamW, in bf16 autocast with fp32 random weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from peers import dalle, import_dalle_pytorch, llama
 
 @dataclass(frozen=True)
 class Trainee:
-    """A model with a version, and one step of its training."""
+    """A model to train: its name and version, one training step, and the number of its parameters."""
 
     name: str
     step: Callable[[], None]
@@ -25,7 +25,7 @@ class Trainee:
 
 
 def ours(shape: PriorConfig, batch: int) -> Trainee:
-    """The prior, its text and image heads each at their own positions, attention as sparse as pays on this device."""
+    """Return our prior, each head at its own positions, attention sparse where that is faster on this device."""
     model = Prior(shape)
     text = torch.randint(shape.text_vocabulary, (batch, shape.text_length))
     image_tokens = _image_tokens(shape, batch)
@@ -33,7 +33,7 @@ def ours(shape: PriorConfig, batch: int) -> Trainee:
 
 
 def transformers_llama(shape: PriorConfig, batch: int) -> Trainee:
-    """``LlamaForCausalLM`` over the same stream as one vocabulary, its loss at every position."""
+    """Return ``LlamaForCausalLM`` over the same stream, with one vocabulary and a loss at every position."""
     import transformers
 
     model = llama(shape)
@@ -44,7 +44,7 @@ def transformers_llama(shape: PriorConfig, batch: int) -> Trainee:
 
 
 def dalle_pytorch(shape: PriorConfig, batch: int) -> Trainee:
-    """``DALLE.forward(return_loss=True)`` with full attention, its default."""
+    """Return ``DALLE.forward(return_loss=True)`` with full attention, its default."""
     package = import_dalle_pytorch()
     model = dalle(package, shape)
     text = torch.randint(1, shape.text_vocabulary, (batch, shape.text_length))

@@ -1,4 +1,4 @@
-"""What training a dVAE of given sizes costs, without making one."""
+"""FLOPs of training a dVAE, computed from its configuration without building it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from models.dvae.dvae import DVAEConfig
 
 @dataclass(frozen=True)
 class DVAEFlops:
-    """FLOPs of the convolutions for one image: 2 for each multiply-add, padding included, nothing else counted.
+    """FLOPs of the forward pass of one image: 2 for each multiply-add of a convolution, padding included, nothing else.
 
-    ``pixels`` is the encoder's first convolution, whose input needs no gradient; it is not in ``encoder``.
+    ``pixels`` is the encoder's first convolution alone, whose input needs no gradient; ``encoder`` is the rest of it.
     """
 
     pixels: int
@@ -22,16 +22,17 @@ class DVAEFlops:
 
     @property
     def forward(self) -> int:
+        """FLOPs of the whole forward pass."""
         return self.pixels + self.encoder + self.decoder
 
     @property
     def training(self) -> int:
-        """Forward and backward: each convolution again for its input's gradient and again for its weight's."""
+        """FLOPs of forward and backward, which has two products for each convolution (input and weight)."""
         return 3 * self.forward - self.pixels
 
 
 def dvae_flops(config: DVAEConfig, image_size: int) -> DVAEFlops:
-    """The cost of one square image of ``image_size`` pixels."""
+    """Return the FLOPs of one square image of ``image_size`` x ``image_size`` pixels."""
     return DVAEFlops(
         pixels=_conv(3, config.width, 7, image_size),
         encoder=_encoder(config, image_size),
@@ -40,12 +41,12 @@ def dvae_flops(config: DVAEConfig, image_size: int) -> DVAEFlops:
 
 
 def _encoder(config: DVAEConfig, side: int) -> int:
-    """From the first block's input [width, side, side] to the logits."""
+    """Return the FLOPs from the first block's input [width, side, side] to the logits."""
     flops, n_in = 0, config.width
     for group in range(config.groups):
         n_out = config.width * 2**group
         for _ in range(config.blocks_per_group):
-            flops += _block(n_in, n_out, encoder.KERNELS, side, side)
+            flops += _block(n_in, n_out, encoder.KERNEL_SIZES, side, side)
             n_in = n_out
         if group < config.groups - 1:
             side //= 2
@@ -53,19 +54,22 @@ def _encoder(config: DVAEConfig, side: int) -> int:
 
 
 def _decoder(config: DVAEConfig, side: int) -> int:
-    """From relaxed codes [K, side, side] to the six maps; the relaxation's convolution is dense, whatever tau is."""
+    """Return the FLOPs from relaxed codes [K, side, side] to the six maps; the codes are dense, whatever tau is."""
     flops, n_in = _conv(config.codebook_size, config.decoder_input_width, 1, side), config.decoder_input_width
     for group in range(config.groups):
         n_out = config.width * 2 ** (config.groups - 1 - group)
         for block in range(config.blocks_per_group):
             entered, side = side, side * 2 if group and not block else side
-            flops += _block(n_in, n_out, decoder.KERNELS, entered, side)
+            flops += _block(n_in, n_out, decoder.KERNEL_SIZES, entered, side)
             n_in = n_out
     return flops + _conv(n_in, 6, 1, side)
 
 
 def _block(n_in: int, n_out: int, kernels: Sequence[int], entered: int, side: int) -> int:
-    """One residual block; where it up-samples, its first convolution and its identity's run at the side ``entered``."""
+    """Return the FLOPs of one residual block whose input has the side ``entered`` and whose output has ``side``.
+
+    Where they differ, the block's 1x1 convolutions run before its up-sampling (see :class:`ResidualBlock`).
+    """
     widths = [n_in, *[n_out // 4] * (len(kernels) - 1), n_out]
     sides = [entered] + [side] * (len(kernels) - 1)
     identity = _conv(n_in, n_out, 1, entered) if n_in != n_out else 0
@@ -73,4 +77,5 @@ def _block(n_in: int, n_out: int, kernels: Sequence[int], entered: int, side: in
 
 
 def _conv(n_in: int, n_out: int, kernel: int, side: int) -> int:
+    """Return the FLOPs of a same-size convolution of a square map."""
     return 2 * n_in * n_out * kernel**2 * side**2

@@ -3,7 +3,7 @@
 from models.prior.accounting import PriorCost, StreamFlops, prior_cost, stream_flops
 from models.prior.decoding.kv_cache import KVCache
 from models.prior.loss import PriorLoss, TokenNats, prior_loss, token_nats
-from models.prior.stream import TextTooLong, text_tensor
+from models.prior.stream import TextTooLongError, text_tensor
 from models.prior.transformer import Prior, PriorConfig
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "PriorCost",
     "PriorLoss",
     "StreamFlops",
-    "TextTooLong",
+    "TextTooLongError",
     "TokenNats",
     "prior_cost",
     "prior_loss",

@@ -1,4 +1,4 @@
-"""What a prior of given sizes costs, without making one."""
+"""Parameters, FLOPs and cache size of a prior, computed from its configuration without building it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from models.prior.transformer import PriorConfig
 
 @dataclass(frozen=True)
 class PriorCost:
-    """``blocks`` counts the weight matrices of all layers (12 D^2 each), ``parameters`` everything that is learned.
+    """Sizes and costs of a prior.
 
-    ``flops_per_image_token`` is the forward pass: 2 for each multiply-add of weights and of the attention that the
-    masks leave, on average over an image's tokens (training costs three times as much). ``kv_values_per_token`` are
-    the numbers that a dense cache holds for one position; times 2 bytes in bf16.
+    ``parameters`` counts everything that is learned, ``blocks`` the weight matrices of all layers alone (12 D^2 each).
+    ``flops_per_image_token`` is the forward pass of one image token, on average over an image: 2 for each multiply-add
+    of weights and of the query-key pairs that the masks keep; training costs three times as much.
+    ``kv_values_per_token`` is the number of values that a dense KV cache holds for one position.
     """
 
     parameters: int
@@ -25,7 +26,7 @@ class PriorCost:
 
 
 def prior_cost(config: PriorConfig) -> PriorCost:
-    """The cost of a prior of these sizes."""
+    """Return the sizes and costs of a prior of these sizes."""
     width, layers, layout = config.width, config.layers, config.layout
     blocks = layers * 12 * width**2
     vectors = layers * (3 * width + width + 4 * width + width + 4 * width) + 2 * width  # biases and norms
@@ -41,16 +42,16 @@ def prior_cost(config: PriorConfig) -> PriorCost:
 
 
 def mean_image_keys(config: PriorConfig, layer: int) -> float:
-    """Image keys that a query of this layer sees, on average over an image's tokens."""
+    """Return the number of image keys that a query of this layer sees, on average over an image's tokens."""
     return image_mask(layer_kind(layer, config.layers), config.layout.grid).float().sum(dim=1).mean().item()
 
 
 @dataclass(frozen=True)
 class StreamFlops:
-    """FLOPs of one whole stream's forward pass: 2 for each multiply-add of a matrix product, nothing else counted.
+    """FLOPs of the forward pass of one whole stream: 2 for each multiply-add of a matrix product, nothing else.
 
-    ``attention`` holds only the query-key pairs that the masks leave. A dense kernel computes more (all L x L of them),
-    and a block-sparse one a little more: that work is overhead, as it is in the convention of PaLM's appendix B.
+    ``attention`` counts only the query-key pairs that the masks keep. A dense kernel computes all L x L of them, and a
+    block-sparse one some more than the masks keep: that is overhead, by the convention of PaLM's appendix B.
     """
 
     weights: int
@@ -59,19 +60,20 @@ class StreamFlops:
 
     @property
     def forward(self) -> int:
+        """FLOPs of the whole forward pass."""
         return self.weights + self.attention + self.heads
 
     def training(self, recomputed: bool = False) -> int:
-        """Forward and backward, which has two products for each one of the forward.
+        """Return the FLOPs of forward and backward, which has two products for each one of the forward.
 
-        ``recomputed`` adds the blocks' forward once more, as activation checkpointing runs it: the work of the
-        hardware (HFU). Leave it out for MFU, where recomputation is overhead.
+        ``recomputed`` adds a second forward pass of the blocks, as activation checkpointing runs it. Set it for the
+        utilisation of the hardware (HFU), not for that of the model (MFU), which counts recomputation as overhead.
         """
         return 3 * self.forward + (self.weights + self.attention if recomputed else 0)
 
 
 def stream_flops(config: PriorConfig) -> StreamFlops:
-    """The cost of one stream of L inputs under :func:`models.prior.loss.prior_loss`, which reads T + N logits."""
+    """Return the FLOPs of one stream of L inputs whose loss is :func:`models.prior.loss.prior_loss` (T + N logits)."""
     width, layers, layout = config.width, config.layers, config.layout
     text_head = layout.text_length * (config.text_vocabulary + config.text_length)
     image_head = layout.image_length * config.codebook_size
@@ -83,7 +85,7 @@ def stream_flops(config: PriorConfig) -> StreamFlops:
 
 
 def attended_pairs(config: PriorConfig) -> int:
-    """Query-key pairs that the masks leave in a whole stream, over all layers."""
+    """Return the number of query-key pairs that the masks keep in a whole stream, summed over all layers."""
     layout = config.layout
     kinds = Counter(layer_kind(layer, config.layers) for layer in range(config.layers))
     return sum(n * int(stream_mask(kind, layout.prefix_length, layout.grid).sum()) for kind, n in kinds.items())

@@ -1,4 +1,4 @@
-"""The prior's objective: text and image cross-entropy, weighed 1 : 7 (paper section 2.2)."""
+"""The prior's objective: cross-entropy of text and image tokens, weighted 1/8 and 7/8 (paper section 2.2)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from models.prior.transformer import Prior
 TEXT_WEIGHT = 1 / 8
 IMAGE_WEIGHT = 7 / 8
 IGNORED = -100
+"""Target of the text positions that are not learned (cross_entropy's ``ignore_index``)."""
 
 
 @dataclass(frozen=True)
 class PriorLoss:
-    """Scalars: the weighed loss, and nats per text token and per image token."""
+    """The loss of a batch, 0-d tensors: ``loss`` = ``text`` / 8 + 7 ``image`` / 8, both in nats per token."""
 
     loss: Tensor
     text: Tensor
@@ -26,7 +27,10 @@ class PriorLoss:
 
 @dataclass(frozen=True)
 class TokenNats:
-    """Nats of every token: ``text`` [B, T], 0 where ``is_text_target`` [B, T] is not, and ``image`` [B, N]."""
+    """-ln p in nats of every token, float32: ``text`` [B, T] and ``image`` [B, N].
+
+    Where bool ``is_text_target`` [B, T] is false, ``text`` is 0 and stands for no token.
+    """
 
     text: Tensor
     is_text_target: Tensor
@@ -36,10 +40,10 @@ class TokenNats:
 def prior_loss(
     model: Prior, text: Tensor, image_tokens: Tensor, pads_are_targets: bool = False, text_tokens: Tensor | None = None
 ) -> PriorLoss:
-    """Text int64 [B, T] and image tokens int64 [B, N] -> the loss, each term over its own number of tokens.
+    """Return the loss of text int64 [B, T] and image tokens int64 [B, N], each term a mean over its own tokens.
 
-    Of a part of a batch, ``text_tokens`` (0-d) is the mean number over the parts: then the mean of their losses is the
-    loss of the whole batch.
+    Microbatches (or workers) have different numbers of text tokens. Give each of them the mean number of their targets
+    as ``text_tokens`` (0-d): then the mean of their losses is the loss of the whole batch.
     """
     nats = token_nats(model, text, image_tokens, pads_are_targets)
     text_tokens = nats.is_text_target.sum() if text_tokens is None else text_tokens
@@ -48,7 +52,10 @@ def prior_loss(
 
 
 def token_nats(model: Prior, text: Tensor, image_tokens: Tensor, pads_are_targets: bool = False) -> TokenNats:
-    """-ln p of every token given those before it; without pads as targets, its sum is -ln p(text, image tokens)."""
+    """Return -ln p of every token, given those before it, of text int64 [B, T] and image tokens int64 [B, N].
+
+    Unless ``pads_are_targets``, the sum over a stream is -ln p(text, image tokens).
+    """
     layout = model.layout
     hidden = model(layout.inputs(text, image_tokens))
     text_logits = model.text_logits(hidden[:, : layout.text_length])
@@ -58,20 +65,18 @@ def token_nats(model: Prior, text: Tensor, image_tokens: Tensor, pads_are_target
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Logits [B, P, V] and targets int64 [B, P] -> float32 [B, P], 0 where a target is ignored.
-
-    Rows are laid end to end: to have the classes in the middle, as cross_entropy takes batches, is six times slower.
-    """
+    """Return the cross-entropy float32 [B, n] of logits [B, n, classes] and targets int64 [B, n], 0 where ignored."""
+    # Flattened to [B n, classes]: with classes in dimension 1, as cross_entropy takes batches, it is six times slower.
     nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
     return nats.view_as(targets)
 
 
 def text_targets(text: Tensor, layout: StreamLayout, pads_are_targets: bool = False) -> Tensor:
-    """Text int64 [B, T] with every pad but a caption's first ignored, unless all pads are targets.
+    """Return the targets int64 [B, T] of text int64 [B, T]: pads after a caption's first one are ``IGNORED``.
 
-    Whether pads are targets is not stated in the paper. The first one says that the caption is over, and with it the
-    words are a distribution over captions. The pads after it follow with certainty: learning them would give a caption
-    of 8 words 248 trivial targets, and the text's eighth of the loss to them.
+    The paper does not state whether pads are targets. The first one marks the end of the caption, without which the
+    words would not be a distribution over captions. The later ones follow with certainty: a caption of 8 words would
+    have 248 of them, nearly all of the text's eighth of the loss. With ``pads_are_targets`` all pads are targets.
     """
     if pads_are_targets:
         return text

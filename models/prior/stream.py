@@ -1,8 +1,14 @@
-"""The stream the prior reads: start-of-text | text, padded | start-of-image | image tokens.
+"""The stream of ids that the prior reads: start of text, T text positions, start of image, image tokens.
 
-One vocabulary numbers everything: [0, V) BPE text, then one *learned pad for each text position* (T of them), then the
-two start tokens, then the K image tokens. A stream of T text positions and N image tokens is fed as
-T + 2 + (N - 1) inputs: the last image token is never an input.
+    position   0          1 .. T                T + 1           T + 2 .. L - 1
+    input      text start | BPE tokens, pads  | image start   | image tokens 0 .. N - 2
+               <---------- prefix, P = T + 2 inputs -------->
+
+Every position predicts the next input, the last one image token N - 1, which is therefore never an input:
+L = P + N - 1.
+
+One vocabulary numbers all ids: [0, V) BPE tokens, then one *learned pad for each text position* (T of them), then the
+two start tokens, then the K image tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +22,13 @@ from torch import Tensor
 from models.errors import UserError
 
 
-class TextTooLong(UserError):
+class TextTooLongError(UserError):
     """A caption has more tokens than the prior has text positions."""
 
 
 @dataclass(frozen=True)
 class StreamLayout:
-    """Where everything is in the stream and in its vocabulary."""
+    """Positions in the stream, and ids in its vocabulary, of text, start tokens and image tokens."""
 
     text_length: int
     text_vocabulary: int
@@ -31,55 +37,58 @@ class StreamLayout:
 
     @property
     def prefix_length(self) -> int:
-        """Inputs before the first image token: start-of-text, T text positions, start-of-image."""
+        """P = T + 2, the inputs before the first image token: start of text, T text positions, start of image."""
         return self.text_length + 2
 
     @property
     def image_length(self) -> int:
-        """N, image tokens per image."""
+        """N = h w, the image tokens of one image."""
         return self.grid[0] * self.grid[1]
 
     @property
     def length(self) -> int:
-        """Inputs in a whole stream."""
+        """L = P + N - 1, the inputs of a whole stream."""
         return self.prefix_length + self.image_length - 1
 
     @property
     def start_of_text(self) -> int:
+        """Stream id of the input before the text."""
         return self.text_vocabulary + self.text_length
 
     @property
     def start_of_image(self) -> int:
+        """Stream id of the input between text and image."""
         return self.start_of_text + 1
 
     @property
     def image_offset(self) -> int:
-        """Stream id of image token 0."""
+        """Stream id of image token 0; image token i has the id ``image_offset + i``."""
         return self.start_of_image + 1
 
     @property
     def vocabulary(self) -> int:
+        """Number of different stream ids: V + T + 2 + K."""
         return self.image_offset + self.codebook_size
 
     def prefix(self, text: Tensor) -> Tensor:
-        """Text int64 [B, T] (see :func:`text_tensor`) -> stream ids [B, T + 2]."""
+        """Return the prefixes, stream ids int64 [B, P], of text int64 [B, T] (see :func:`text_tensor`)."""
         start = text.new_full((text.shape[0], 1), self.start_of_text)
         return torch.cat([start, text, torch.full_like(start, self.start_of_image)], dim=1)
 
     def inputs(self, text: Tensor, image_tokens: Tensor) -> Tensor:
-        """Text [B, T] and image tokens [B, N] -> all stream inputs [B, L]; the last image token is left out."""
+        """Return all inputs, stream ids int64 [B, L], of text int64 [B, T] and image tokens int64 [B, N]."""
         return torch.cat([self.prefix(text), image_tokens[:, :-1] + self.image_offset], dim=1)
 
 
 def text_tensor(encoded: Sequence[Sequence[int]], layout: StreamLayout) -> Tensor:
-    """BPE ids of B captions -> int64 [B, T], empty places filled with the learned pad of their position.
+    """Return the BPE ids of B captions as int64 [B, T]; positions after a caption's end hold their learned pads.
 
     Raises:
-        TextTooLong: a caption has more than T tokens; truncating is the caller's decision, never silent.
+        TextTooLongError: a caption has more than T tokens. The caller decides whether to truncate it.
     """
     longest = max(map(len, encoded), default=0)
     if longest > layout.text_length:
-        raise TextTooLong(f"a caption has {longest} tokens, the prior takes {layout.text_length}: shorten it.")
+        raise TextTooLongError(f"a caption has {longest} tokens, the prior takes {layout.text_length}: shorten it.")
     pads = torch.arange(layout.text_vocabulary, layout.text_vocabulary + layout.text_length)
     text = pads.repeat(len(encoded), 1)
     for row, ids in zip(text, encoded, strict=True):

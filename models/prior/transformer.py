@@ -1,9 +1,16 @@
 """The prior: a decoder-only transformer with row, column and convolutional attention (paper section 2.2).
 
-One :meth:`Prior.forward` serves training (whole streams) and decoding (one image token of every slot of a cache).
+One :meth:`Prior.forward` serves training (whole streams) and decoding (one image token in every slot of a cache).
 The paper does not state weight initialisation, GELU variant or norm placement ("the same kind as Child et al. 2019");
 ours are GPT-2's: pre-norm, N(0, 0.02), residual projections scaled by 1 / sqrt(2 layers), tanh GELU.
+
+Shapes: B batch, S slots of a cache, A heads, E head width, D = A E model width, V text vocabulary, K codebook size;
+T text positions, P = T + 2 inputs of the prefix, N image tokens, L = P + N - 1 inputs of a whole stream. L_ is the
+number of inputs in one call: L in training, at most L in a prefill, 1 in a decode step (where B is S). A capital
+suffix of a local name is its shape, with L for L_: ``q_BALE`` is [B, A, L_, E].
 """
+
+# ruff: noqa: N806 (shape suffixes)
 
 from __future__ import annotations
 
@@ -15,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import UserError
-from models.gradient_scaling import Residual, fp16_forbidden
+from models.gradient_scaling import Residual, no_fp16_autocast
 from models.precision import PRIOR_DTYPES
 from models.prior.attention import SPARSE_MIN_LENGTH, DenseAttention, FlexAttention, LocalAttention
 from models.prior.decoding.kv_cache import AttentionFn, KVCache
@@ -34,7 +41,7 @@ class PriorConfig:
     heads: int = setting(62, "attention heads")
     head_width: int = setting(64, "width of one head; the model is heads x head_width wide")
     text_length: int = setting(256, "T, text positions; shorter captions are filled with learned pads")
-    text_vocabulary: int = setting(16384, "BPE tokens")
+    text_vocabulary: int = setting(16384, "V, BPE tokens")
     grid_height: int = setting(32, "image-token rows")
     grid_width: int = setting(32, "image-token columns")
     codebook_size: int = setting(8192, "K, image tokens of the dVAE")
@@ -46,13 +53,14 @@ class PriorConfig:
 
     @property
     def layout(self) -> StreamLayout:
+        """Where text and image tokens are in the stream."""
         return StreamLayout(
             self.text_length, self.text_vocabulary, (self.grid_height, self.grid_width), self.codebook_size
         )
 
 
 class Attention(nn.Module):
-    """Multi-head attention; who sees whom is ``attend``'s."""
+    """Multi-head attention: the projections; ``attend`` decides which keys each query sees."""
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
@@ -61,13 +69,17 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor, attend: AttentionFn) -> Tensor:
-        """[B, P, D] -> [B, P, D]."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
+        """Return what every position gathers from those it sees: [B, L_, D] -> [B, L_, D]."""
+        qkv_BL3AE = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        q_BALE, k_BALE, v_BALE = qkv_BL3AE.permute(2, 0, 3, 1, 4)
+        gathered_BALE = attend(q_BALE, k_BALE, v_BALE)
+        gathered_BLD = gathered_BALE.transpose(1, 2).flatten(2)
+        out_BLD: Tensor = self.out(gathered_BLD)
+        return out_BLD
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP, each a residual."""
+    """One layer: attention, then an MLP of width 4 D, each in a pre-norm residual branch."""
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
@@ -80,14 +92,16 @@ class Block(nn.Module):
         self.add_mlp = Residual(self.mlp_norm, self.mlp)
 
     def forward(self, x: Tensor, attend: AttentionFn) -> Tensor:
+        """Add both branches to the residual stream: [B, L_, D] -> [B, L_, D]."""
         x = self.add_attention(x, lambda x: self.attention(self.attention_norm(x), attend))
         return self.add_mlp(x, lambda x: self.mlp(self.mlp_norm(x)))
 
 
 class Prior(nn.Module):
-    """p(image tokens, text) as one autoregressive stream."""
+    """The distribution of text and image tokens as one autoregressive stream (see :mod:`models.prior.stream`)."""
 
     DTYPES = PRIOR_DTYPES
+    """The dtypes that :func:`models.checkpoint.load_model` may give the prior."""
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
@@ -103,8 +117,9 @@ class Prior(nn.Module):
         self.text_head = nn.Linear(config.width, config.text_vocabulary + config.text_length, bias=False)
         self.image_head = nn.Linear(config.width, config.codebook_size, bias=False)
         self.sparse = layout.length >= SPARSE_MIN_LENGTH
-        kinds = list(dict.fromkeys(self.kinds))  # in one order in every process: DDP pairs buffers by their order
-        with torch.device("cpu"):  # the tables have to be real even where the weights are not (yet)
+        # Each kind once, in the same order in every process (a set's order differs): DDP pairs buffers by their order.
+        kinds = list(dict.fromkeys(self.kinds))
+        with torch.device("cpu"):  # the mask tables are needed even if the weights are on the meta device
             self.dense, self.local, self.flex = (
                 nn.ModuleDict({kind: attention(kind, layout.prefix_length, layout.grid) for kind in kinds})
                 for attention in (DenseAttention, LocalAttention, FlexAttention)
@@ -123,48 +138,71 @@ class Prior(nn.Module):
     def forward(
         self, stream: Tensor, positions: Tensor | None = None, attends: Sequence[AttentionFn] | None = None
     ) -> Tensor:
-        """Stream ids int64 [B, P] -> hidden states [B, P, D] for the two heads.
+        """Return the hidden states [B, L_, D], for the two heads, of stream ids int64 [B, L_].
 
-        The ids are a stream's first P inputs, or stand at ``positions`` int64 [B, P]. ``attends`` has each layer's
-        attention: by default that of training, else a cache's (see :meth:`prefill` and :meth:`decode`).
+        The ids are the first L_ inputs of each stream, or those at ``positions`` int64 [B, L_]. ``attends`` holds one
+        attention function for each layer: a cache's in decoding (see :meth:`prefill_text`, :meth:`prefill_image` and
+        :meth:`decode`), by default those of training, which see the given inputs alone.
         """
         if positions is None:
             positions = torch.arange(stream.shape[1], device=stream.device)[None]
-        x = self.tokens(stream) + self._position_embedding(positions)
-        for block, attend in zip(self.blocks, attends or self._whole_stream(stream), strict=True):
-            x = block(x, attend)
-        return self.norm(x)
+        x_BLD = self.tokens(stream) + self._position_embedding(positions)
+        for block, attend in zip(self.blocks, attends or self._training_attention(stream), strict=True):
+            x_BLD = block(x_BLD, attend)
+        hidden_BLD: Tensor = self.norm(x_BLD)
+        return hidden_BLD
 
     def prefill_text(self, prefix: Tensor, cache: KVCache, caption: Caption) -> Tensor:
-        """Keep a prefix int64 [1, P] in ``cache`` as the text of ``caption``; hidden state [D] after its last input."""
-        return self(prefix, attends=cache.prefill_text(caption, self._masks()))[0, -1]
+        """Store the keys and values of a prefix int64 [1, P] in ``cache`` as the text of ``caption``.
+
+        Returns:
+            The hidden state [D] after the last input, from which the first image token is drawn.
+        """
+        attends = cache.text_prefill_attention(caption, self._masks())
+        hidden_1PD: Tensor = self(prefix, attends=attends)
+        return hidden_1PD[0, -1]
 
     def prefill_image(self, stream: Tensor, cache: KVCache, slots: Sequence[int]) -> Tensor:
-        """Keep the image tokens that end a stream [1, P] in ``slots``; hidden state [D] after its last input."""
-        return self(stream, attends=cache.prefill_image(slots, self._masks()))[0, -1]
+        """Store the keys and values of the image tokens in a stream int64 [1, L_] in each of ``slots``.
+
+        Returns:
+            The hidden state [D] after the last input, from which the next image token is drawn.
+        """
+        attends = cache.image_prefill_attention(slots, self._masks())
+        hidden_1LD: Tensor = self(stream, attends=attends)
+        return hidden_1LD[0, -1]
 
     def decode(self, image_tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
-        """Feed the image token int64 [S] at raster ``positions`` int64 [S] of every slot; hidden states [S, D]."""
-        stream = (image_tokens + self.layout.image_offset)[:, None]
-        return self(stream, (self.layout.prefix_length + positions)[:, None], cache.decode(positions))[:, 0]
+        """Run one decode step: feed every slot the image token int64 [S] at its raster position int64 [S].
+
+        Returns:
+            Hidden states [S, D], from which each slot's next image token is drawn.
+        """
+        stream_S1 = (image_tokens + self.layout.image_offset)[:, None]
+        positions_S1 = (self.layout.prefix_length + positions)[:, None]
+        hidden_S1D: Tensor = self(stream_S1, positions_S1, cache.decode_step_attention(positions))
+        return hidden_S1D[:, 0]
 
     def text_logits(self, hidden: Tensor) -> Tensor:
-        """Logits of the next text token, learned pads included: [B, P, D] -> [B, P, V + T]."""
-        with fp16_forbidden(hidden.device.type):
-            return self.text_head(hidden)
+        """Return the logits of the next text token, learned pads included: [B, L_, D] -> [B, L_, V + T]."""
+        with no_fp16_autocast(hidden.device.type):
+            logits: Tensor = self.text_head(hidden)
+        return logits
 
     def image_logits(self, hidden: Tensor) -> Tensor:
-        """Logits of the next image token: [B, P, D] -> [B, P, K]."""
-        with fp16_forbidden(hidden.device.type):
-            return self.image_head(hidden)
+        """Return the logits of the next image token: [..., D] -> [..., K]."""
+        with no_fp16_autocast(hidden.device.type):
+            logits: Tensor = self.image_head(hidden)
+        return logits
 
     def for_inference(self, dtype: torch.dtype) -> Prior:
-        """Cast, and on a CPU lay the weights out, for decoding alone: no training and no ``state_dict`` after this.
+        """Cast to ``dtype`` and, on a CPU, re-order the weights: afterwards no training and no ``state_dict``.
 
-        ``torch.int8`` rounds the blocks' weights to 8 bits beside bf16 activations, which pays for a few slots.
+        ``torch.int8`` rounds the blocks' weights to 8 bits and computes activations in bf16, which is the fastest for
+        up to about four slots.
 
         Raises:
-            UserError: int8 is asked for on another device than a CPU.
+            UserError: int8 on a device other than a CPU.
         """
         on_cpu, rounded = self.tokens.weight.device.type == "cpu", dtype == torch.int8
         if rounded and not on_cpu:
@@ -177,24 +215,28 @@ class Prior(nn.Module):
         return self
 
     def new_cache(self, slots: int, captions: int) -> KVCache:
-        """An empty cache for ``slots`` streams of ``captions``, on the model's device and in its dtype."""
+        """Return an empty cache of ``slots`` streams under at most ``captions`` captions, in the model's dtype."""
         weight, config = self.tokens.weight, self.config
         sizes = (slots, captions, config.heads, config.head_width, self.layout)
         return KVCache(self.kinds, *sizes, device=weight.device, dtype=weight.dtype)
 
     def _masks(self) -> dict[str, Tensor]:
+        """Return the dense mask, bool [L, L], of each kind of layer."""
         return {kind: attention.get_buffer("mask") for kind, attention in self.dense.items()}
 
     def _position_embedding(self, positions: Tensor) -> Tensor:
-        """Text positions have one embedding each; image positions the sum of their row's and their column's."""
-        prefix, width = self.layout.prefix_length, self.config.grid_width
-        image = (positions - prefix).clamp(min=0)
-        of_image = self.rows(image // width) + self.columns(image % width)
-        of_prefix = self.prefix_positions(positions.clamp(max=prefix - 1))
-        return torch.where((positions < prefix)[..., None], of_prefix, of_image)
+        """Embed stream positions int64 [B, L_] as [B, L_, D].
 
-    def _whole_stream(self, stream: Tensor) -> list[AttentionFn]:
-        """Each layer's attention in training: block-sparse where streams are whole and long, else dense."""
+        Each prefix position has an embedding of its own; an image position has the sum of its row's and its column's.
+        """
+        prefix, width = self.layout.prefix_length, self.config.grid_width
+        raster_BL = (positions - prefix).clamp(min=0)
+        image_BLD = self.rows(raster_BL // width) + self.columns(raster_BL % width)
+        prefix_BLD = self.prefix_positions(positions.clamp(max=prefix - 1))
+        return torch.where((positions < prefix)[..., None], prefix_BLD, image_BLD)
+
+    def _training_attention(self, stream: Tensor) -> list[AttentionFn]:
+        """Return each layer's attention without a cache: sparse for whole, long streams, else dense."""
         if not self.sparse or stream.shape[1] != self.layout.length:
             return [self.dense[kind] for kind in self.kinds]
         if stream.is_cuda:

@@ -1,4 +1,4 @@
-"""The reranker: a CLIP, either of open_clip's list or the small one that is trained here."""
+"""The reranker: a CLIP, either one of open_clip's list or the small one of :mod:`models.reranker.packaged`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from models.reranker.packaged import TOWERS, packaged_components, tower_hashes
 from models.settings import setting
 
 MAX_LOGIT_SCALE = 100.0
+"""Upper bound of the logit scale (Radford et al. 2021)."""
 
 
 @dataclass
 class CLIPConfig:
-    """Which CLIP; without ``architecture`` it is the small one of :mod:`models.reranker.packaged`."""
+    """Which CLIP it is: one of open_clip's, or without ``architecture`` the small one of this project."""
 
     architecture: str | None = setting(None, "an open_clip architecture, e.g. ViT-B-32; empty: the small CLIP")
     pretrained: str | None = setting(None, "open_clip's tag of the weights to start from, e.g. openai")
     weights: str | None = setting(None, "local .safetensors or .pt to start from; empty: open_clip's cache of the tag")
-    image_size: int = setting(96, "side in pixels of what the small CLIP's image tower sees")
+    image_size: int = setting(96, "side in pixels of the images that the small CLIP's image tower takes")
     width: int = setting(256, "width of the small CLIP's embeddings")
     hidden: int = setting(512, "hidden units of its two projection heads")
     dropout: float = setting(0.3, "dropout in its projection heads")
@@ -39,14 +40,15 @@ class CLIPConfig:
 
 
 class CLIPReranker(nn.Module):
-    """Images and captions -> unit-norm embeddings [B, E], whose dot product is the score.
+    """Embeds images and captions as unit-norm features [B, F], whose dot product is the score of a pair.
 
-    Making one never reaches for a network: a named architecture begins with random weights (but see
-    :meth:`from_pretrained`), the small one with those of its towers' packages. Its towers are not in ``state_dict``.
+    The constructor never uses the network: one of open_clip's architectures gets random weights (but see
+    :meth:`from_pretrained`), the small CLIP has its towers' from their packages. Those are frozen (``frozen`` is true),
+    and not in ``state_dict``.
 
     Raises:
-        UserError: a named architecture that there is not, or that needs files from a hub.
-        CheckpointError: a packaged tower is another one than ``config`` says.
+        UserError: open_clip has no such architecture, or it needs files from a hub.
+        CheckpointError: an installed tower's weights are not those that ``config`` names.
     """
 
     mean: Tensor
@@ -62,19 +64,19 @@ class CLIPReranker(nn.Module):
         else:
             config = _with_tower_hashes(config)
             parts = packaged_components(config.image_size, config.width, config.hidden, config.dropout)
-            self.register_state_dict_post_hook(_omit_towers)
-            self.register_load_state_dict_post_hook(_expect_no_towers)
+            self.register_state_dict_post_hook(_omit_towers)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(_expect_no_towers)  # type: ignore[no-untyped-call]
         self.config = config
         self.clip: Any = parts.clip
         self.tokenize = parts.tokenize
         self.side, self.interpolation = parts.side, parts.interpolation
         self.register_buffer("mean", torch.tensor(parts.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(parts.std).view(3, 1, 1), persistent=False)
-        self.train()  # but not the locked towers, which come from their makers in training mode
+        self.train()  # for the frozen towers, which are in training mode when they are made: see train
 
     @classmethod
     def from_pretrained(cls, config: CLIPConfig) -> CLIPReranker:
-        """The CLIP to train or to use as it is: of a named architecture, with the weights that ``config`` names.
+        """Return a CLIP to train or to use, with the weights that ``config`` names for one of open_clip's.
 
         Raises:
             UserError: those weights are missing or do not fit.
@@ -87,7 +89,11 @@ class CLIPReranker(nn.Module):
         return model
 
     def forward(self, images: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, H, W] in [0, 1] and ids [B, T] (of a locked CLIP: its towers' outputs) -> unit [B, E] each."""
+        """Return the unit-norm features [B, F] of B images and of B captions, with gradients.
+
+        They are given as images [B, 3, H, W] in [0, 1] and token ids int64 [B, T], or, if the towers are frozen, as the
+        outputs of :meth:`image_tower` and :meth:`text_tower`.
+        """
         if self.frozen:
             features = self.clip.visual.head(images), self.clip.text.proj(text)
         else:
@@ -96,56 +102,59 @@ class CLIPReranker(nn.Module):
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images float [B, 3, H, W] in [0, 1], of any size and on any device -> unit-norm embeddings float32 [B, E]."""
+        """Return unit-norm features float32 [B, F] of images float [B, 3, H, W] in [0, 1], of any size and device."""
         return self.encode_prepared(self.prepare(images))
 
     @torch.no_grad()
     def encode_prepared(self, images: Tensor) -> Tensor:
-        """What :meth:`prepare` made of images -> their unit-norm embeddings float32 [B, E]."""
+        """Return unit-norm features float32 [B, F] of images that :meth:`prepare` returned."""
         return F.normalize(self.clip.encode_image(images.to(self.clip.logit_scale.dtype)).float(), dim=-1)
 
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> unit-norm embeddings float32 [B, E]; a caption too long for the text tower loses its end."""
+        """Return unit-norm features float32 [B, F] of captions; one that is too long for the text tower is cut."""
         return F.normalize(self.clip.encode_text(self.tokenize(captions).to(self.mean.device)).float(), dim=-1)
 
     @torch.no_grad()
     def image_tower(self, images: Tensor) -> Tensor:
-        """What the locked image tower gives to its head: images as for :meth:`encode_images` -> [B, F]."""
-        return self.clip.visual.trunk(self.prepare(images))
+        """Return the frozen image tower's outputs, [B, 1712], for images as :meth:`encode_images` takes them."""
+        outputs: Tensor = self.clip.visual.trunk(self.prepare(images))
+        return outputs
 
     @torch.no_grad()
     def text_tower(self, captions: Sequence[str]) -> Tensor:
-        """What the locked text tower gives to its head: captions -> [B, F]."""
+        """Return the frozen text tower's outputs, [B, 384], for captions."""
         text, ids = self.clip.text, self.tokenize(captions).to(self.mean.device)
         mask = (ids != text.config.pad_token_id).long()
-        return text.pooler(text.transformer(input_ids=ids, attention_mask=mask), mask)
+        outputs: Tensor = text.pooler(text.transformer(input_ids=ids, attention_mask=mask), mask)
+        return outputs
 
     @property
     def logit_scale(self) -> Tensor:
-        """The scalar by which cosines are multiplied to make logits."""
-        return self.clip.logit_scale.exp()
+        """The factor, 0-d, by which cosines are multiplied to make logits."""
+        scale: Tensor = self.clip.logit_scale.exp()
+        return scale
 
     @torch.no_grad()
     def limit_logit_scale(self) -> None:
-        """Keep the scale at 100 or below, as Radford et al. 2021 do."""
+        """Reduce the logit scale to 100 if it is larger."""
         self.clip.logit_scale.clamp_(max=torch.tensor(MAX_LOGIT_SCALE).log())
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] -> what the image tower takes: square (not cropped), normalised."""
+        """Resize images [B, 3, H, W] in [0, 1] to the image tower's square, without cropping, and normalise them."""
         images = images.to(self.mean.device)
         if images.shape[-2:] != (self.side, self.side):
-            images = images.contiguous()  # resizing pictures that lie channels last takes twice the time
+            images = images.contiguous()  # resizing channels-last images takes twice the time
             images = F.interpolate(images, size=(self.side, self.side), mode=self.interpolation, antialias=True)
         return images.clamp(0, 1).sub_(self.mean).div_(self.std)
 
     def for_inference(self, dtype: torch.dtype) -> CLIPReranker:
-        """Compute both towers in ``dtype``, convolutions channels last; preparation and embeddings stay float32."""
+        """Compute both towers in ``dtype``, convolutions channels last; preparation and features stay float32."""
         self.clip.to(dtype=dtype, memory_format=torch.channels_last)
         return self
 
     def train(self, mode: bool = True) -> CLIPReranker:
-        """Locked towers stay in eval mode: their outputs are constants."""
+        """Set the training mode, except of frozen towers, which stay in eval mode: their outputs are constants."""
         super().train(mode)
         if self.frozen:
             for name in TOWERS:
@@ -154,7 +163,11 @@ class CLIPReranker(nn.Module):
 
 
 def _with_tower_hashes(config: CLIPConfig) -> CLIPConfig:
-    """The configuration with the hash of each packaged tower, which must be the one that it has, if any."""
+    """Return the configuration with the hashes of both installed towers.
+
+    Raises:
+        CheckpointError: it already has another hash.
+    """
     hashes = tower_hashes()
     for field, found in hashes.items():
         expected = getattr(config, field)
@@ -165,13 +178,13 @@ def _with_tower_hashes(config: CLIPConfig) -> CLIPConfig:
     return replace(config, image_tower=hashes["image_tower"], text_tower=hashes["text_tower"])
 
 
-def _omit_towers(model: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """State-dict hook: drop the locked towers' tensors."""
+def _omit_towers(model: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:  # noqa: ARG001 (a hook)
+    """Drop the frozen towers' tensors from a state dict, as a hook of ``state_dict``."""
     for name in [name for name in state if name.removeprefix(prefix + "clip.").startswith(TOWERS)]:
         del state[name]
 
 
-def _expect_no_towers(model: nn.Module, incompatible: Any) -> None:
-    """Load hook: that the locked towers' tensors are absent is no error."""
+def _expect_no_towers(model: nn.Module, incompatible: Any) -> None:  # noqa: ARG001 (a hook)
+    """Take the frozen towers' tensors off the missing ones, as a hook of ``load_state_dict``."""
     missing = [name for name in incompatible.missing_keys if not name.removeprefix("clip.").startswith(TOWERS)]
     incompatible.missing_keys[:] = missing

@@ -1,4 +1,4 @@
-"""What a reranker is made of, whichever CLIP it is."""
+"""The parts of a reranker, whichever CLIP it is."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class CLIPComponents:
-    """An open_clip model, its tokenizer (captions -> ids int64 [B, T]), and the images that it takes.
+    """An open_clip model, its tokenizer (captions -> ids int64 [B, T]), and how images are prepared for it.
 
-    Those are squares of ``side`` pixels, resized by ``interpolation``, normalised by ``mean`` and ``std`` of R, G, B.
+    They are resized by ``interpolation`` to ``side`` x ``side`` pixels, and normalised by ``mean`` and ``std`` of red,
+    green and blue.
     """
 
     clip: Any

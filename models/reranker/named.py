@@ -1,4 +1,4 @@
-"""CLIPs of open_clip's own list, by the name of their architecture and the tag of their weights."""
+"""CLIPs of open_clip's list, by the name of their architecture and the tag of their weights."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from models.reranker.components import CLIPComponents
 
 
 def named_components(architecture: str, tag: str | None) -> CLIPComponents:
-    """The architecture with random weights, and with the activation and preprocessing that ``tag`` was trained with.
+    """Return the architecture with random weights, and the activation and preprocessing of the weights ``tag``.
 
-    Reads no file but those of the package, hence not the CLIPs whose text tower is defined on a hub.
+    Only files of the package are read; architectures that need others, from a hub, are refused.
 
     Raises:
-        UserError: there is no such architecture or tag, or it is one of those.
+        UserError: there is no such architecture or tag, or it needs files from a hub.
     """
     known = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD} | _recorded(architecture, tag)
     sizes = _sizes(architecture)
@@ -34,10 +34,10 @@ def named_components(architecture: str, tag: str | None) -> CLIPComponents:
 
 
 def load_named(clip: nn.Module, architecture: str, tag: str | None, weights: str | None) -> None:
-    """Fill ``clip`` from a local file, or else with the tag's weights, which open_clip downloads into its cache.
+    """Load the local file ``weights`` into ``clip``, or else the tag's weights, which open_clip downloads and caches.
 
     Raises:
-        UserError: there is nothing to start from, or it does not fit the architecture.
+        UserError: neither file nor tag is given, or the weights do not fit the architecture.
     """
     if not (weights or tag):
         raise UserError(f"clip.pretrained is empty: name a tag of {architecture}, or a file as clip.weights.")
@@ -52,8 +52,8 @@ def load_named(clip: nn.Module, architecture: str, tag: str | None, weights: str
 
 
 def _sizes(architecture: str) -> dict[str, Any]:
-    """The arguments of open_clip's model class."""
-    sizes = open_clip.get_model_config(architecture)
+    """Return the arguments of open_clip's model class for an architecture."""
+    sizes: dict[str, Any] | None = open_clip.get_model_config(architecture)
     if sizes is None:
         raise UserError(f"clip.architecture is {architecture!r}: use one of open_clip.list_models().")
     if "multimodal_cfg" in sizes or {"hf_model_name", "hf_tokenizer_name"} & set(sizes["text_cfg"]):
@@ -66,8 +66,8 @@ def _sizes(architecture: str) -> dict[str, Any]:
 
 
 def _recorded(architecture: str, tag: str | None) -> dict[str, Any]:
-    """What open_clip records of a tag: its place, ``mean``, ``std``, ``interpolation``, ``quick_gelu``."""
-    recorded = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
+    """Return what open_clip records of a tag: ``url``, ``mean``, ``std``, ``interpolation``, ``quick_gelu``."""
+    recorded: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
     if tag and not recorded:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
         raise UserError(f"clip.pretrained is {tag!r}: the tags of {architecture} are {tags}.")

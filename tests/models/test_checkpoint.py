@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import copy_model, load_model, save_model, start_from
+from models.checkpoint import copy_model, load_model, load_weights, save_model
 from models.dvae import DVAE, DVAEConfig
 from models.manifest import CheckpointError, is_complete, model_hash
 from models.prior import Prior, PriorConfig
@@ -61,7 +61,7 @@ def test_the_hash_names_the_weights(tmp_path: Path) -> None:
 def test_a_model_starts_from_anothers_rounded_weights_in_its_own_precision(saved: Path, tmp_path: Path) -> None:
     rounded = copy_model(saved, tmp_path / "rounded", torch.bfloat16)
     model, expected = DVAE(CONFIG), load_model(DVAE, DVAEConfig, saved).state_dict()
-    start_from(model, rounded)
+    load_weights(model, rounded)
     for name, tensor in model.state_dict().items():
         assert tensor.dtype == expected[name].dtype
         assert torch.equal(tensor, expected[name].bfloat16().float())
@@ -69,4 +69,4 @@ def test_a_model_starts_from_anothers_rounded_weights_in_its_own_precision(saved
 
 def test_a_model_starts_from_no_other_sizes(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="does not hold such a DVAE: size mismatch"):
-        start_from(DVAE(DVAEConfig(width=16, groups=2, codebook_size=16, decoder_input_width=8)), saved)
+        load_weights(DVAE(DVAEConfig(width=16, groups=2, codebook_size=16, decoder_input_width=8)), saved)

@@ -5,8 +5,11 @@ Each test would fail on that implementation.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from models.dvae.loss import kl_to_uniform
 from models.prior import Prior, PriorConfig, text_tensor
@@ -51,9 +54,12 @@ def test_2_the_cache_is_used_with_and_without_guidance(
     """After the prefill every step feeds one position of each slot, never the stream again."""
     fed: list[int] = []
     forward = prior.forward
-    monkeypatch.setattr(
-        prior, "forward", lambda stream, *rest, **more: fed.append(stream.shape[1]) or forward(stream, *rest, **more)
-    )
+
+    def counting_forward(stream: Tensor, *rest: Any, **more: Any) -> Tensor:
+        fed.append(stream.shape[1])
+        return forward(stream, *rest, **more)
+
+    monkeypatch.setattr(prior, "forward", counting_forward)
     draw(prior, Request("a", (1, 2), 2, seed=0, sampling=SamplingParams(guidance=guidance)))
     prefills = 1 if guidance == 1 else 2
     assert fed[:prefills] == [prior.layout.prefix_length] * prefills

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
 from torch import nn
 
-from models import features
 from models.features import efficientnet_lite0_file, packaged_efficientnet_lite0
 
 
@@ -24,7 +25,7 @@ def test_folding_the_batch_norms_changes_nothing() -> None:
 
 
 def test_pooled_features_are_what_the_classifier_takes() -> None:
-    network = packaged_efficientnet_lite0()
+    network: Any = packaged_efficientnet_lite0()
     images = torch.rand(2, 3, 64, 96) * 2 - 1
     with torch.inference_mode():
         pooled = network.forward_head(network.forward_features(images), pre_logits=True)
@@ -34,6 +35,6 @@ def test_pooled_features_are_what_the_classifier_takes() -> None:
 
 def test_tensors_of_another_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = timm.create_model("tf_efficientnet_lite1", pretrained=False)
-    monkeypatch.setattr(features.torch, "load", lambda *_, **__: other.state_dict())
+    monkeypatch.setattr(torch, "load", lambda *_, **__: other.state_dict())
     with pytest.raises(ValueError, match="does not hold the tensors of EfficientNet-Lite0"):
         packaged_efficientnet_lite0()

@@ -1,3 +1,5 @@
+"""splitmix64 in torch and numpy against the published function."""
+
 from __future__ import annotations
 
 import numpy as np

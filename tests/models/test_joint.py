@@ -42,7 +42,7 @@ def exact(dvae: DVAE, prior: Prior, image: torch.Tensor, text: torch.Tensor) -> 
     return torch.stack(terms).logsumexp(0).item()
 
 
-def test_the_bound_is_below_the_likelihood(models) -> None:
+def test_the_bound_is_below_the_likelihood(models: tuple[DVAE, Prior]) -> None:
     dvae, prior = models
     image, text = torch.rand(1, 3, 4, 4), text_tensor([[1, 2]], prior.layout)
     draws = [joint_elb(dvae, prior, image, text, torch.Generator().manual_seed(seed)).total for seed in range(300)]
@@ -50,18 +50,18 @@ def test_the_bound_is_below_the_likelihood(models) -> None:
     assert mean < exact(dvae, prior, image, text)
 
 
-def test_the_bound_is_the_likelihood_when_the_tokens_say_nothing(models) -> None:
+def test_the_bound_is_the_likelihood_when_the_tokens_say_nothing(models: tuple[DVAE, Prior]) -> None:
     """A decoder and a prior that ignore z, and a uniform q: q(z|x) is p(z|x,y), and any draw gives ln p(x, y)."""
     dvae, prior = models
-    for parameter in (dvae.encoder.logits.weight, dvae.encoder.logits.bias, dvae.decoder.input.weight):
-        torch.nn.init.zeros_(parameter)
+    for name in ("encoder.logits.weight", "encoder.logits.bias", "decoder.input.weight"):
+        torch.nn.init.zeros_(dvae.get_parameter(name))
     torch.nn.init.zeros_(prior.image_head.weight)
     image, text = torch.rand(1, 3, 4, 4), text_tensor([[1]], prior.layout)
     bound = joint_elb(dvae, prior, image, text, torch.Generator()).total.item()
     assert bound == pytest.approx(exact(dvae, prior, image, text), rel=1e-5)
 
 
-def test_terms_are_of_one_image_each_and_add_up(models) -> None:
+def test_terms_are_of_one_image_each_and_add_up(models: tuple[DVAE, Prior]) -> None:
     dvae, prior = models
     images, text = torch.rand(2, 3, 4, 4), text_tensor([[1], [2, 3, 4]], prior.layout)
     together = joint_elb(dvae, prior, images, text, torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""A random-weight Inception that every peer loads: parity needs no download."""
+"""Fixtures: an Inception network of random weights that every implementation loads, and two sets of images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torchvision.models.inception import Inception3
 
 
 @pytest.fixture(scope="session")
-def inception_file(tmp_path_factory) -> Path:
-    """He-scaled normals, batch-norm statistics of one fixed batch, a classifier with confident answers."""
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights from He-scaled normals, batch-norm statistics of one fixed batch, a classifier with large logits."""
     random = np.random.RandomState(0)
     network = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
     for module in network.modules():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,12 @@ from models.dvae.dvae import reconstruction
 from models.dvae.loss import to_logit_laplace
 from models.dvae.released import ReleasedWeightsError, from_released
 
+Released = tuple[Any, Any, Path]
+"""An encoder and a decoder of the package, and the directory of their files."""
+
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory):
+def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     """A random pair of the package's own classes at a quarter of the width, and the files it would be shipped as."""
     from dall_e.decoder import Decoder
     from dall_e.encoder import Encoder
@@ -29,7 +33,7 @@ def released(tmp_path_factory: pytest.TempPathFactory):
 
 
 @torch.no_grad()
-def test_logits_and_maps_are_the_packages(released) -> None:
+def test_logits_and_maps_are_the_packages(released: Released) -> None:
     encoder, decoder, folder = released
     dvae = from_released(folder / "encoder.pkl", folder / "decoder.pkl")
     images = torch.rand(2, 3, 64, 64)
@@ -41,7 +45,7 @@ def test_logits_and_maps_are_the_packages(released) -> None:
     torch.testing.assert_close(dvae.decode(tokens.flatten(1)), reconstruction(maps))
 
 
-def test_files_that_are_swapped_are_refused(released) -> None:
-    folder: Path = released[2]
+def test_files_that_are_swapped_are_refused(released: Released) -> None:
+    folder = released[2]
     with pytest.raises(ReleasedWeightsError, match="are not the released pair"):
         from_released(folder / "decoder.pkl", folder / "encoder.pkl")

@@ -1,0 +1,1 @@
+"""Decoding: the KV cache, attention of one step, and weights laid out for reading them once a step."""

@@ -1,7 +1,7 @@
-"""One decoding step of a layer's attention: to the image tokens in its ring, and to the text that was gathered before.
+"""One layer's attention in a decode step: to the image tokens in its ring buffers, merged with that to the text.
 
-On a CPU it is one pass over the keys and values where they lie, in C. Elsewhere, and where there is no C compiler, it
-is the same in torch.
+On a CPU it is one pass over the keys and values where they lie, in C. Elsewhere, and where there is no C compiler, the
+same is computed by torch.
 """
 
 from __future__ import annotations
@@ -18,38 +18,42 @@ from models.prior.decoding.shared_text import TextAttention
 def decode_attention(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: RingStep, text: TextAttention
 ) -> Tensor:
-    """q, k, v [S, A, 1, E] and rings [S, size, A, E] -> what the queries gather of image and text, [S, A, 1, E].
+    """Return what each slot's query gathers from its image tokens and its text, [S, A, 1, E].
 
-    ``k`` and ``v`` are written into the rings first.
+    q, k, v [S, A, 1, E] are of the token that is fed; k and v are first written into the ring buffers ``keys`` and
+    ``values`` [S, size, A, E], as ``step`` says. ``text`` is the attention to the text alone.
     """
     if q.device.type == "cpu" and not torch.compiler.is_compiling() and kernels(q.dtype):
-        return in_c(q, k, v, keys, values, step, text)
-    return in_torch(q, k, v, keys, values, step, text)
+        return decode_attention_in_c(q, k, v, keys, values, step, text)
+    return decode_attention_in_torch(q, k, v, keys, values, step, text)
 
 
-def in_torch(
+def decode_attention_in_torch(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: RingStep, text: TextAttention
 ) -> Tensor:
-    """The reference, and what a GPU computes."""
+    """Compute :func:`decode_attention` by torch: the reference, and what a GPU runs."""
     slots = torch.arange(len(q), device=q.device)
     keys[slots, step.write] = k[:, :, 0]
     values[slots, step.write] = v[:, :, 0]
-    seen_keys, seen_values = (step.seen(ring).transpose(1, 2) for ring in (keys, values))
-    return merge_partials(partial_attention(q, seen_keys, seen_values, step.bias(q.dtype)), text.by_slot())
+    seen_keys, seen_values = (step.gather(ring).transpose(1, 2) for ring in (keys, values))  # [S, A, M, E]
+    image = partial_attention(q, seen_keys, seen_values, step.bias(q.dtype))
+    return merge_partials(image, text.in_slot_order())
 
 
-def in_c(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: RingStep, text: TextAttention) -> Tensor:
-    """The same in one pass; q, k and v are rows of one tensor, as a projection to all three leaves them."""
+def decode_attention_in_c(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, step: RingStep, text: TextAttention
+) -> Tensor:
+    """Compute :func:`decode_attention` by ``kernels.c``; q, k and v are views of one projection's output."""
     slots, size, heads, width = keys.shape
-    text_out, text_lse = (x.transpose(1, 2).contiguous() for x in text.blocks)  # mostly that is how they lie
+    text_out, text_lse = (x.transpose(1, 2).contiguous() for x in text.blocks)  # rarely a copy: torch leaves it so
     out, library = q.new_empty(slots, heads, 1, width), kernels(q.dtype)
     assert library is not None
     assert q.stride(1) == k.stride(1) == v.stride(1) == width
     library.decode_attention(
         *(x.data_ptr() for x in (q, k, v)),
         q.stride(0),
-        *(x.data_ptr() for x in (keys, values, step.write, step.places, text_out, text_lse, text.place, out)),
-        *(slots, size, step.places.shape[1], heads, width),
+        *(x.data_ptr() for x in (keys, values, step.write, step.read, text_out, text_lse, text.row_of_slot, out)),
+        *(slots, size, step.read.shape[1], heads, width),
         width**-0.5,
         torch.get_num_threads(),
     )

@@ -1,7 +1,7 @@
-/* The two parts of a decoding step that torch can only do by passing over their input several times: attention to the
- * image tokens in a ring, and the weights of the groups of tokens to draw from. Here each is read once, where it lies.
+/* The two parts of a decode step that torch computes only by reading its input several times: attention to the image
+ * tokens in the ring buffers, and the log-sum-exp of the groups of tokens to sample from. Here each is read once.
  *
- * Built for one type of elements at a time: -DBFLOAT16, or nothing for float. Compiled and called by kernels.py.
+ * Built for one element type at a time: bfloat16 with -DBFLOAT16, else float. Compiled and called by kernels.py.
  */
 #include <math.h>
 #include <stdint.h>
@@ -49,7 +49,7 @@ static inline float dot(const float *a, const element *b, int64_t count) {
     return sum;
 }
 
-/* One slot: heads x width queries, ring [size, heads, width], `seen` places of it. */
+/* One slot: queries [heads, width], ring buffers [size, heads, width], of which it reads the `count` entries `seen`. */
 static inline __attribute__((always_inline)) void attend(
     const element *q, const element *keys, const element *values, const int64_t *seen, int64_t count,
     const element *text, const float *text_lse, element *out, int64_t heads, int64_t width, float scale) {
@@ -58,7 +58,7 @@ static inline __attribute__((always_inline)) void attend(
     for (int64_t m = 0; m < count; m++)
         for (int64_t a = 0; a < heads; a++)
             weights[a * (count + 1) + m] = dot(query + a * width, keys + (seen[m] * heads + a) * width, width);
-    for (int64_t a = 0; a < heads; a++) { /* a softmax in which the whole text is one more key, with that score */
+    for (int64_t a = 0; a < heads; a++) { /* a softmax in which the whole text is one more key: its score is the lse, its value out */
         float *w = weights + a * (count + 1), largest = text_lse[a], sum = 0;
         w[count] = largest;
         for (int64_t m = 0; m < count; m++) largest = w[m] > largest ? w[m] : largest;
@@ -76,14 +76,14 @@ static inline __attribute__((always_inline)) void attend(
     for (int64_t i = 0; i < heads * width; i++) out[i] = narrow(acc[i]);
 }
 
-/* Every slot writes its new key and value into its ring, then attends to the image tokens that its mask sees, and to
- * the text, of which it is given the output and the log-sum-exp of the scores.
+/* Write every slot's new key and value into its ring buffers, then attend to the image tokens that its mask sees, and
+ * merge that with the attention to the text (see partial_attention.py), given by its output and log-sum-exp.
  *
- * q, k, v: row s begins at s * stride; keys, values [slots, size, heads, width]; write [slots]; places [slots, reach],
- * negative where there is nothing to see; text [rows, heads, width] and text_lse [rows, heads], of which slot s has
- * row text_row[s]; out [slots, heads, width]. */
+ * q, k, v: row s begins at s * stride; keys, values [slots, size, heads, width]; write [slots] and read [slots, reach]
+ * as in rings.py, read < 0 where there is no key; text [rows, heads, width] and text_lse [rows, heads], of which slot s
+ * has row text_row[s]; out [slots, heads, width]. */
 void decode_attention(const element *q, const element *k, const element *v, int64_t stride, element *keys,
-                      element *values, const int64_t *write, const int64_t *places, const element *text,
+                      element *values, const int64_t *write, const int64_t *read, const element *text,
                       const float *text_lse, const int64_t *text_row, element *out, int64_t slots, int64_t size,
                       int64_t reach, int64_t heads, int64_t width, float scale, int64_t threads) {
     const int64_t row = heads * width;
@@ -94,10 +94,10 @@ void decode_attention(const element *q, const element *k, const element *v, int6
         memcpy(own_values + write[s] * row, v + s * stride, row * sizeof(element));
         int64_t seen[reach], count = 0;
         for (int64_t m = 0; m < reach; m++)
-            if (places[s * reach + m] >= 0) seen[count++] = places[s * reach + m];
+            if (read[s * reach + m] >= 0) seen[count++] = read[s * reach + m];
         const element *own_text = text + text_row[s] * row;
         const float *own_lse = text_lse + text_row[s] * heads;
-        if (width == 64) /* the paper's; a constant makes whole vectors of it */
+        if (width == 64) /* the paper's; known at compile time, so that loops become whole vectors */
             attend(q + s * stride, own_keys, own_values, seen, count, own_text, own_lse, out + s * row, heads, 64,
                    scale);
         else
@@ -106,7 +106,7 @@ void decode_attention(const element *q, const element *k, const element *v, int6
     }
 }
 
-/* logits [rows, groups, group] -> log of the sum of e^(logit * sharpness of the row) in each group, [rows, groups]. */
+/* Log of the sum of e^(logit * sharpness[row]) in each group: logits [rows, groups, group] -> out [rows, groups]. */
 void group_logsumexp(const element *logits, const float *sharpness, float *out, int64_t rows, int64_t groups,
                     int64_t group, int64_t threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (rows > 1)
@@ -119,7 +119,7 @@ void group_logsumexp(const element *logits, const float *sharpness, float *out, 
                 scores[i] = widen(x[i]) * sharpness[r];
                 largest = scores[i] > largest ? scores[i] : largest;
             }
-            if (largest == -INFINITY) { /* all of them ruled out */
+            if (largest == -INFINITY) { /* none of its tokens may be sampled */
                 out[r * groups + g] = -INFINITY;
                 continue;
             }

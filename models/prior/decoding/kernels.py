@@ -1,4 +1,4 @@
-"""``kernels.c``, compiled on first use with the system's C compiler."""
+"""Functions of ``kernels.c``, compiled on first use with the system's C compiler."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from models.files import replacing
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ["-O3", "-march=native", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
 DEFINES = {torch.bfloat16: ["-DBFLOAT16"], torch.float32: []}
-POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
+POINTER, INTEGER, REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
 @cache
 def kernels(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The C functions for a type of elements on a CPU; none where they cannot be compiled.
+    """Return the library of C functions for tensors of ``dtype`` on a CPU, or None where it cannot be compiled.
 
-    The library is named by its source and the processor, and put in place whole: no lock, and no process that is killed
-    leaves anything half-made. It shares torch's threads, since both are linked against one OpenMP.
+    The file name depends on source, flags and processor, and the file appears atomically: processes that compile at the
+    same time need no lock. The library uses torch's threads, since both are linked against the same OpenMP.
     """
     if dtype not in DEFINES:
         return None
@@ -42,21 +42,20 @@ def kernels(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def build(command: list[str], path: Path) -> None:
-    """Compile the source into ``path``."""
+    """Compile ``kernels.c`` into the library ``path``."""
     with replacing(path) as temporary:
         subprocess.run([*command, "-o", str(temporary), str(SOURCE), "-lm"], check=True, capture_output=True)
 
 
 def declare(library: ctypes.CDLL) -> None:
-    """Give the functions their signatures."""
-    real = ctypes.c_float
-    library.decode_attention.argtypes = [*[POINTER] * 3, NUMBER, *[POINTER] * 8, *[NUMBER] * 5, real, NUMBER]
-    library.group_logsumexp.argtypes = [*[POINTER] * 3, *[NUMBER] * 4]
+    """Declare the argument and return types of the library's functions, in the order of ``kernels.c``."""
+    library.decode_attention.argtypes = [*[POINTER] * 3, INTEGER, *[POINTER] * 8, *[INTEGER] * 5, REAL, INTEGER]
+    library.group_logsumexp.argtypes = [*[POINTER] * 3, *[INTEGER] * 4]
     library.decode_attention.restype = library.group_logsumexp.restype = None
 
 
 def processor() -> str:
-    """What ``-march=native`` depends on: machines that share a home directory need not be alike."""
+    """Return a description of the CPU on which ``-march=native`` depends; machines may share one cache directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -65,5 +64,5 @@ def processor() -> str:
 
 
 def cache_directory() -> Path:
-    """Where compiled libraries are kept."""
+    """Return the directory in which compiled libraries are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "t2i"

@@ -1,7 +1,14 @@
-"""Attention over a part of the keys, and what two parts make together (Dao et al. 2022, section 3.1).
+"""Attention over some of the keys, and merging it with attention over the others (Dao et al. 2022, section 3.1).
 
-The softmax over the union of two sets of keys is the mean of the softmaxes over each, weighed by their sums of
-exponentials. That is exact, so keys that many queries share need not lie beside those that each has for itself.
+For one query with scores s_i over keys with values v_i, attention over a set X of keys is described by::
+
+    lse_X = ln sum_{i in X} e^{s_i}            out_X = sum_{i in X} e^{s_i - lse_X} v_i
+
+and attention over two disjoint sets together is the mean of both, weighted by their sums of exponentials::
+
+    out = (e^{lse_X} out_X + e^{lse_Y} out_Y) / (e^{lse_X} + e^{lse_Y})
+
+This is exact, so keys that many queries share can be stored once, away from the keys of each query alone.
 """
 
 from __future__ import annotations
@@ -13,21 +20,21 @@ from torch import Tensor
 
 
 class PartialAttention(NamedTuple):
-    """What queries gathered from some keys [B, A, P, E], and the log-sum-exp of their scores, float32 [B, A, P]."""
+    """Attention of R queries over some keys: ``out`` [B, A, R, E] and ``lse`` float32 [B, A, R], as above."""
 
     out: Tensor
     lse: Tensor
 
 
 def partial_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> PartialAttention:
-    """Queries [B, A, P, E] over keys and values [B, A, M, E]; ``bias`` is added to the scores (-inf hides a key)."""
+    """Attend from q [B, A, R, E] to k, v [B, A, M, E]; ``bias`` is added to the scores (-inf hides a key)."""
     if q.device.type == "cpu":
         return PartialAttention(*torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=bias))
     return partial_attention_reference(q, k, v, bias)
 
 
 def partial_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> PartialAttention:
-    """The same in plain operations, for devices whose fused attention keeps the sums to itself."""
+    """Compute :func:`partial_attention` in plain operations, for devices whose fused kernel does not return the lse."""
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
     if bias is not None:
         scores = scores + bias
@@ -37,6 +44,7 @@ def partial_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | 
 
 
 def merge_partials(a: PartialAttention, b: PartialAttention) -> Tensor:
-    """What the queries of both parts gather from all keys, [B, A, P, E]."""
+    """Return the attention [B, A, R, E] over the keys of both, which are disjoint."""
+    # The weight of b, e^{lse_b} / (e^{lse_a} + e^{lse_b}), is the sigmoid of lse_b - lse_a, which cannot overflow.
     share = torch.sigmoid(b.lse - a.lse)[..., None]
     return torch.lerp(a.out, b.out, share.to(a.out.dtype))

@@ -1,4 +1,4 @@
-"""Keys and values of captions, each once for all the candidates that are drawn of it."""
+"""Keys and values of captions, stored once for all the candidates of a caption."""
 
 from __future__ import annotations
 
@@ -11,51 +11,71 @@ from torch import Tensor
 from models.prior.decoding.partial_attention import PartialAttention, partial_attention
 
 Caption = tuple[int, ...]
-"""BPE ids, without pads: what text keys and values are known by."""
+"""A caption's BPE ids, without pads: the key under which its text is stored."""
 
-BLOCK = 16
-"""Candidates of one caption that attend to its text in one matrix product, always of this many rows (or of all slots,
-where those are fewer)."""
+BLOCK_QUERIES = 16
+"""Queries in one block: candidates of one caption that attend to its text in one matrix product.
+
+Every block has the same number of queries (all slots, if those are fewer), so that a candidate's numbers do not depend
+on how many others share its caption.
+"""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Blocks [first, end) that read the captions in ``rows``: all of them the only one, or each block its own."""
+class BlockGroup:
+    """Consecutive blocks ``first`` to ``end`` - 1 that attend in one product.
 
-    rows: slice
+    They read the captions stored in the rows ``captions``: either one caption, which all of them read, or as many as
+    there are blocks, of which each reads its own.
+    """
+
+    captions: slice
     first: int
     end: int
 
-    def attend(self, blocks: Tensor, keys: Tensor, values: Tensor) -> PartialAttention:
-        """Its queries among ``blocks`` [blocks, A, R, E] over its captions, which are not copied for them."""
-        q = blocks[self.first : self.end]
-        return partial_attention(q, *(text[self.rows].expand(len(q), -1, -1, -1) for text in (keys, values)))
+    def attend(self, q_blocks: Tensor, keys: Tensor, values: Tensor) -> PartialAttention:
+        """Attend from the queries of this group's blocks, among all [blocks, A, R, E], to its captions [C, A, P, E]."""
+        q = q_blocks[self.first : self.end]
+        # expand: one caption is read by all blocks without being copied for each.
+        return partial_attention(q, *(text[self.captions].expand(len(q), -1, -1, -1) for text in (keys, values)))
 
-    def joined(self, other: Group) -> Group | None:
-        """Both as one product: if the blocks read a caption each, and those are neighbours."""
-        each_its_own = all(group.end - group.first == group.rows.stop - group.rows.start for group in (self, other))
-        if each_its_own and self.rows.stop == other.rows.start:
-            return Group(slice(self.rows.start, other.rows.stop), self.first, other.end)
+    def merged_with(self, following: BlockGroup) -> BlockGroup | None:
+        """Return both groups as one, or None where that is impossible without copying text.
+
+        It is possible if every block reads a caption of its own, and the rows of the captions are consecutive like the
+        blocks: then the slice of rows and the slice of blocks match one to one.
+        """
+        one_caption_each = all(
+            group.end - group.first == group.captions.stop - group.captions.start for group in (self, following)
+        )
+        if one_caption_each and self.captions.stop == following.captions.start:
+            return BlockGroup(slice(self.captions.start, following.captions.stop), self.first, following.end)
         return None
 
 
 @dataclass(frozen=True)
 class TextAttention:
-    """What was gathered of the text in blocks [blocks, A, R, ...], and the place of each slot among their rows [S]."""
+    """Attention to the text, in blocks: ``blocks`` has ``out`` [blocks, A, R, E] and ``lse`` [blocks, A, R].
+
+    ``row_of_slot`` int64 [S] is the row of each slot's query among the blocks R rows laid end to end.
+    """
 
     blocks: PartialAttention
-    place: Tensor
+    row_of_slot: Tensor
 
-    def by_slot(self) -> PartialAttention:
-        """The same, [S, A, 1, ...]."""
-        return PartialAttention(*(x.transpose(1, 2).flatten(0, 1)[self.place].unsqueeze(2) for x in self.blocks))
+    def in_slot_order(self) -> PartialAttention:
+        """Return the attention slot by slot: ``out`` [S, A, 1, E] and ``lse`` [S, A, 1]."""
+        return PartialAttention(*(x.transpose(1, 2).flatten(0, 1)[self.row_of_slot].unsqueeze(2) for x in self.blocks))
 
 
 class SharedText:
-    """Room for C captions of P positions; S slots, each of which reads one of them, in blocks of R.
+    """Text keys and values of up to C captions, and the S slots, each of which attends to one of them.
 
-    With ``static`` every step is the same operations on the same shapes whatever is held, at the price of computing all
-    the blocks that there could be and of copying their text.
+    Captions are stored by :meth:`allocate` (whose caller fills the row) and dropped by :meth:`evict`; :meth:`assign`
+    says which slots read which caption. ``keys`` and ``values`` are, for each layer, [C, A, P, E].
+
+    With ``static`` every step is the same operations on the same shapes whatever is stored, as a compiled graph needs
+    it; that costs computing the largest possible number of blocks, and copying the text that they read.
     """
 
     def __init__(
@@ -64,32 +84,33 @@ class SharedText:
         slots: int,
         captions: int,
         heads: int,
-        length: int,
+        prefix_length: int,
         head_width: int,
         *,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.slots, self.captions, self.device, self.static = slots, captions, device, False
-        shape = (captions, heads, length, head_width)  # a CPU gives memory only once it is written
+        shape = (captions, heads, prefix_length, head_width)  # empty: a CPU gives memory only once it is written
         self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
         self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
         self._rows: dict[Caption, int] = {}
         self._members: dict[Caption, list[int]] = {}
-        self._groups: list[Group] = []
-        self.block = min(BLOCK, slots)
-        blocks = (slots - captions) // self.block + captions  # the most there can be
-        self._block_row = torch.zeros(blocks, dtype=torch.long, device=device)
-        self._block_slots = torch.zeros(blocks * self.block, dtype=torch.long, device=device)
-        self._place = torch.zeros(slots, dtype=torch.long, device=device)  # of each slot among the blocks' candidates
-        self._in_order = False  # whether that is the slot's own number
+        self._groups: list[BlockGroup] = []
+        self.block = min(BLOCK_QUERIES, slots)
+        # Most blocks are needed when all captions but one have a single slot, and so a block each.
+        max_blocks = (slots - captions) // self.block + captions
+        self._caption_of_block = torch.zeros(max_blocks, dtype=torch.long, device=device)
+        self._slot_of_row = torch.zeros(max_blocks * self.block, dtype=torch.long, device=device)
+        self._row_of_slot = torch.zeros(slots, dtype=torch.long, device=device)
+        self._is_in_slot_order = False  # whether row i is slot i's, so that queries need no gathering
 
     def __contains__(self, caption: Caption) -> bool:
         return caption in self._rows
 
     @property
     def bytes(self) -> int:
-        """Memory of the captions held now."""
+        """Memory in bytes of the captions stored now."""
         return len(self._rows) * sum(tensor[0].nbytes for tensor in [*self.keys, *self.values])
 
     def evict(self, needed: Collection[Caption]) -> None:
@@ -97,10 +118,10 @@ class SharedText:
         self._rows = {caption: row for caption, row in self._rows.items() if caption in needed}
 
     def allocate(self, caption: Caption) -> int:
-        """The row of ``keys`` and ``values`` that is from now on this caption's.
+        """Reserve a row of ``keys`` and ``values`` for a caption, and return its number.
 
         Raises:
-            RuntimeError: there is none left.
+            RuntimeError: all C rows are taken.
         """
         free = set(range(self.captions)) - set(self._rows.values())
         if not free:
@@ -108,52 +129,66 @@ class SharedText:
         return self._rows.setdefault(caption, min(free))
 
     def assign(self, members: dict[Caption, list[int]]) -> None:
-        """From now on the slots ``members[caption]`` read that caption, which is here; other slots read whatever."""
+        """Let the slots ``members[caption]`` attend to that caption, which must be stored, until the next call.
+
+        A slot that is in no list attends to the text of some other slot; its result is not meant to be used.
+        """
+        # Example: R = 4, row 0 is read by slots 0, 1, 4, 5, 7 and row 1 by slots 2, 3; slot 6 is not in use.
+        #
+        #     block   caption row   its queries, by slot
+        #       0          0          0  1  4  5       \ one group: both blocks read row 0
+        #       1          0          7 (0  0  0)      /
+        #       2          1          2  3 (2  2)        a group of its own
+        #
+        # Rows in ( ) fill a block up to R queries. Their results are never read: _row_of_slot names the first row of
+        # each slot, here 0 1 8 9 2 3 0 4, where slot 6 has row 0 because it needs some row.
         if members == self._members:
             return
         self._members = members
         self._groups = []
-        block_row: list[int] = []
-        block_slots: list[int] = []
-        for row, slots in sorted((self._rows[caption], slots) for caption, slots in members.items()):
-            first, count = len(block_row), -(-len(slots) // self.block)
-            block_row += [row] * count
-            block_slots += slots + slots[:1] * (count * self.block - len(slots))
-            self._add(Group(slice(row, row + 1), first, first + count))
-        place = {slot: place for place, slot in reversed(list(enumerate(block_slots)))}
-        self._in_order = block_slots == list(range(self.slots))
-        self._block_row[: len(block_row)] = torch.tensor(block_row, device=self.device)
-        self._block_slots[: len(block_slots)] = torch.tensor(block_slots, device=self.device)
-        self._place.copy_(torch.tensor([place.get(slot, 0) for slot in range(self.slots)]))
+        caption_of_block: list[int] = []
+        slot_of_row: list[int] = []
+        for caption_row, slots in sorted((self._rows[caption], slots) for caption, slots in members.items()):
+            first, count = len(caption_of_block), -(-len(slots) // self.block)
+            caption_of_block += [caption_row] * count
+            slot_of_row += slots + slots[:1] * (count * self.block - len(slots))
+            self._add_group(BlockGroup(slice(caption_row, caption_row + 1), first, first + count))
+        first_row = {slot: row for row, slot in reversed(list(enumerate(slot_of_row)))}  # of duplicates the first row
+        self._is_in_slot_order = slot_of_row == list(range(self.slots))
+        self._caption_of_block[: len(caption_of_block)] = torch.tensor(caption_of_block, device=self.device)
+        self._slot_of_row[: len(slot_of_row)] = torch.tensor(slot_of_row, device=self.device)
+        self._row_of_slot.copy_(torch.tensor([first_row.get(slot, 0) for slot in range(self.slots)]))
 
-    def _add(self, group: Group) -> None:
-        if self._groups and (joined := self._groups[-1].joined(group)):
-            self._groups[-1] = joined
+    def _add_group(self, group: BlockGroup) -> None:
+        """Append a group, as a part of the last one if possible: the fewer groups, the fewer products a step."""
+        if self._groups and (merged := self._groups[-1].merged_with(group)):
+            self._groups[-1] = merged
         else:
             self._groups.append(group)
 
     def attend(self, layer: int, q: Tensor) -> TextAttention:
-        """Queries [S, A, 1, E] of a layer over each slot's own caption."""
-        keys, values, blocks = self.keys[layer], self.values[layer], self._blocks(q)
+        """Attend in one layer from each slot's query [S, A, 1, E] to the caption that it is assigned."""
+        keys, values, q_blocks = self.keys[layer], self.values[layer], self._in_blocks(q)
         if self.static:
-            return TextAttention(partial_attention(blocks, self._of_blocks(keys), self._of_blocks(values)), self._place)
-        parts = [group.attend(blocks, keys, values) for group in self._groups]
-        part = (
-            parts[0] if len(parts) == 1 else PartialAttention(*(torch.cat(both) for both in zip(*parts, strict=True)))
-        )
-        return TextAttention(part, self._place)
+            blocks = partial_attention(q_blocks, self._text_of_blocks(keys), self._text_of_blocks(values))
+            return TextAttention(blocks, self._row_of_slot)
+        parts = [group.attend(q_blocks, keys, values) for group in self._groups]
+        if len(parts) == 1:
+            return TextAttention(parts[0], self._row_of_slot)
+        blocks = PartialAttention(*(torch.cat(of_groups) for of_groups in zip(*parts, strict=True)))
+        return TextAttention(blocks, self._row_of_slot)
 
-    def _blocks(self, q: Tensor) -> Tensor:
-        """Queries [S, A, 1, E] by the caption that they read, [blocks, A, R, E]."""
+    def _in_blocks(self, q: Tensor) -> Tensor:
+        """Sort queries [S, A, 1, E] by the caption that they read: [blocks, A, R, E]."""
         q = q[:, :, 0]
         if self.static:
-            q = q[self._block_slots]
-        elif not self._in_order:
-            q = q[self._block_slots[: self._groups[-1].end * self.block]]
-        return q.unflatten(0, (-1, self.block)).transpose(1, 2)
+            q = q[self._slot_of_row]
+        elif not self._is_in_slot_order:
+            q = q[self._slot_of_row[: self._groups[-1].end * self.block]]
+        return torch.unflatten(q, 0, (-1, self.block)).transpose(1, 2)
 
-    def _of_blocks(self, text: Tensor) -> Tensor:
-        """[C, A, P, E] -> what each block reads, [blocks, A, P, E]; one caption alone need not be copied."""
-        if self.captions == 1:
-            return text.expand(len(self._block_row), -1, -1, -1)
-        return text[self._block_row]
+    def _text_of_blocks(self, text: Tensor) -> Tensor:
+        """Return the keys or values that each block reads, [blocks, A, P, E], of those of all captions [C, A, P, E]."""
+        if self.captions == 1:  # need not be copied
+            return text.expand(len(self._caption_of_block), -1, -1, -1)
+        return text[self._caption_of_block]

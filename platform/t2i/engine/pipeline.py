@@ -13,7 +13,7 @@ import torch
 from models.checkpoint import load_model
 from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
-from models.dvae.dvae import NEUTRAL
+from models.dvae.dvae import PREVIEW_GREY
 from models.images import to_float, to_uint8
 from models.precision import companion_dtype
 from models.prior import Prior, PriorConfig
@@ -179,7 +179,7 @@ class TextToImage:
         (height, width), shown = self.grid, image_tokens.shape[1] // self.grid[1]
         repeated = np.tile(image_tokens[:, -width:], height - shown)
         images = self.decode(np.concatenate([image_tokens, repeated], axis=1))
-        images[:, shown * self.dvae.config.downsample :] = round(NEUTRAL * 255)
+        images[:, shown * self.dvae.config.downsample :] = round(PREVIEW_GREY * 255)
         return images
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from models.checkpoint import start_from
+from models.checkpoint import load_weights
 from models.errors import UserError
 from models.gradient_scaling import gradient_scales
 from t2i.storage import fetch_directory
@@ -86,7 +86,7 @@ class TrainLoop:
         model = task.build().to(worker.device)
         self.newest = reporter.newest_checkpoint()
         if config.start_from and not self.newest:
-            start_from(model, fetch_directory(config.start_from))
+            load_weights(model, fetch_directory(config.start_from))
         self.feed = Feed(task, model, train, config, worker.rank, worker.world, worker.device.type == "cuda")
         self.validation = task.prepare(validation, model) if worker.rank == 0 else {}
         blocks = task.residual_blocks(model)

@@ -74,7 +74,8 @@ def test_the_bound_does_not_grow_with_the_batch() -> None:
     model, images = DVAE(CONFIG), torch.rand(1, 3, 16, 16)
     logits, maps = model(images, 1.0)
     one = evidence_lower_bound(images, maps, logits, 1.0)
-    eight = evidence_lower_bound(*(t.expand(8, -1, -1, -1) for t in (images, maps, logits)), 1.0)
+    images, maps, logits = (tensor.expand(8, -1, -1, -1) for tensor in (images, maps, logits))
+    eight = evidence_lower_bound(images, maps, logits, 1.0)
     torch.testing.assert_close(one.loss, eight.loss)
     torch.testing.assert_close(one.loss, one.reconstruction + one.kl)
 
@@ -98,7 +99,7 @@ def test_every_parameter_gets_a_gradient_through_the_relaxed_sample() -> None:
 def test_an_image_draws_the_same_noise_from_its_own_generator_in_any_batch() -> None:
     logits = torch.randn(4, 8, 3, 3)
     seeds = [torch.Generator().manual_seed(seed) for seed in range(4)]
-    full_tensor = gumbel_softmax(logits, 1.0, seeds)
+    together = gumbel_softmax(logits, 1.0, seeds)
     halves = [torch.Generator().manual_seed(seed) for seed in range(4)]
     parts = [gumbel_softmax(logits[i : i + 2], 1.0, halves[i : i + 2]) for i in (0, 2)]
-    assert torch.equal(torch.cat(parts), full_tensor)
+    assert torch.equal(torch.cat(parts), together)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ class Malicious:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.mkdir, (str(self.path),)
 
 
@@ -30,8 +31,8 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
 
 def test_a_missing_a_foreign_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, tmp_path / "state.pkl")
-    full_tensor = (tmp_path / "state.pkl").read_bytes()
-    (tmp_path / "half.pkl").write_bytes(full_tensor[: len(full_tensor) // 2])
+    data = (tmp_path / "state.pkl").read_bytes()
+    (tmp_path / "half.pkl").write_bytes(data[: len(data) // 2])
     for name, message in {
         "absent.pkl": "cannot be read",
         "state.pkl": "holds a dict",

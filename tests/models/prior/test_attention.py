@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from models.prior import Prior, PriorConfig, attention, prior_loss, text_tensor
 from models.prior.attention import DenseAttention, FlexAttention, LocalAttention
+from models.prior.masks import Kind
 
-KINDS = ["row", "column", "conv"]
+KINDS: list[Kind] = ["row", "column", "conv"]
 PREFIX = 5
 
 
@@ -25,7 +26,7 @@ def outputs_and_gradients(attend: nn.Module, inputs: list[Tensor]) -> list[Tenso
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("grid", [(4, 4), (8, 8), (3, 13), (13, 3), (16, 12)])
-def test_local_is_dense(kind, grid: tuple[int, int]) -> None:
+def test_local_is_dense(kind: Kind, grid: tuple[int, int]) -> None:
     inputs = qkv(grid)
     dense, local = (outputs_and_gradients(cls(kind, PREFIX, grid), inputs) for cls in (DenseAttention, LocalAttention))
     torch.testing.assert_close(local, dense, rtol=1e-10, atol=1e-10)
@@ -34,7 +35,7 @@ def test_local_is_dense(kind, grid: tuple[int, int]) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("grid", [(8, 8), (3, 13)])
-def test_flex_is_dense(kind, grid: tuple[int, int]) -> None:
+def test_flex_is_dense(kind: Kind, grid: tuple[int, int]) -> None:
     inputs = qkv(grid, torch.float32)  # on a CPU torch has its forward only
     flex, dense = (cls(kind, PREFIX, grid)(*inputs) for cls in (FlexAttention, DenseAttention))
     torch.testing.assert_close(flex, dense, rtol=1e-4, atol=1e-5)
@@ -42,7 +43,7 @@ def test_flex_is_dense(kind, grid: tuple[int, int]) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
-def test_flex_is_dense_with_its_gradients(kind) -> None:
+def test_flex_is_dense_with_its_gradients(kind: Kind) -> None:
     inputs = [x.detach().cuda().requires_grad_() for x in qkv((16, 16), torch.float32)]
     flex, dense = (
         outputs_and_gradients(cls(kind, PREFIX, (16, 16)).cuda(), inputs) for cls in (FlexAttention, DenseAttention)
@@ -51,20 +52,20 @@ def test_flex_is_dense_with_its_gradients(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_of_local_attention_are_its_derivatives(kind) -> None:
+def test_gradients_of_local_attention_are_its_derivatives(kind: Kind) -> None:
     local = LocalAttention(kind, 2, (3, 4))
     inputs = [torch.randn(1, 1, 13, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     assert torch.autograd.gradcheck(local, inputs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_flex_skips_the_empty_blocks_of_the_papers_grid(kind) -> None:
+def test_flex_skips_the_empty_blocks_of_the_papers_grid(kind: Kind) -> None:
     blocks = FlexAttention(kind, 258, (32, 32))._block_mask(torch.device("cpu"))
     assert blocks.sparsity() > 55  # percent of blocks; causal attention alone has 45
 
 
 @pytest.mark.parametrize(("kind", "keys"), [("row", 64), ("column", 32), ("conv", 224)])
-def test_local_reads_few_image_keys_at_the_papers_grid(kind, keys: int) -> None:
+def test_local_reads_few_image_keys_at_the_papers_grid(kind: Kind, keys: int) -> None:
     assert LocalAttention(kind, 258, (32, 32)).mask.shape == (32, 32, keys)
 
 

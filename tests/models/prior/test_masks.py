@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from models.prior.masks import image_mask, layer_kind, stream_mask
+from models.prior.masks import Kind, image_mask, layer_kind, stream_mask
 
 
 def sees(kind: str, q: int, k: int, width: int) -> bool:
@@ -22,14 +22,14 @@ def sees(kind: str, q: int, k: int, width: int) -> bool:
 
 @pytest.mark.parametrize("kind", ["row", "column", "conv"])
 @pytest.mark.parametrize("grid", [(4, 4), (8, 8), (16, 16), (5, 13)])
-def test_image_mask_is_the_papers(kind: str, grid: tuple[int, int]) -> None:
+def test_image_mask_is_the_papers(kind: Kind, grid: tuple[int, int]) -> None:
     mask = image_mask(kind, grid)
     for q, k in itertools.product(range(grid[0] * grid[1]), repeat=2):
         assert mask[q, k] == sees(kind, q, k, grid[1])
 
 
 @pytest.mark.parametrize(("kind", "mean"), [("row", 32.5), ("column", 16.5), ("conv", 55.8)])
-def test_mean_keys_per_query_at_the_papers_grid(kind: str, mean: float) -> None:
+def test_mean_keys_per_query_at_the_papers_grid(kind: Kind, mean: float) -> None:
     assert image_mask(kind, (32, 32)).float().sum(1).mean().item() == pytest.approx(mean, abs=0.05)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.prior import Prior, PriorConfig, TextTooLong, prior_loss, text_tensor, token_nats
+from models.prior import Prior, PriorConfig, TextTooLongError, prior_loss, text_tensor, token_nats
 
 CONFIG = PriorConfig(
     layers=5,
@@ -53,7 +53,7 @@ def test_stream_is_start_text_pads_start_image(prior: Prior) -> None:
 
 
 def test_a_caption_that_does_not_fit_is_refused(prior: Prior) -> None:
-    with pytest.raises(TextTooLong, match="7 tokens, the prior takes 6"):
+    with pytest.raises(TextTooLongError, match="7 tokens, the prior takes 6"):
         text_tensor([[1] * 7], prior.layout)
 
 
@@ -151,7 +151,7 @@ def test_a_caption_that_fills_the_text_has_no_end() -> None:
     assert nats.image.shape == (1, 20)
 
 
-def test_masks_are_registered_in_the_layers_order_in_every_process():
+def test_masks_are_registered_in_the_layers_order_in_every_process() -> None:
     """DDP sends the first worker's buffers to the others by position: in a set's order, which differs from process to
     process, a worker's row mask would land in another's columns."""
     prior = Prior(CONFIG)

@@ -99,7 +99,7 @@ def test_only_heads_and_logit_scale_are_trained(reranker: CLIPReranker) -> None:
     assert all(any(name.startswith(head) for name in trained) for head in heads)
 
 
-def test_locked_towers_know_no_training_mode(reranker: CLIPReranker) -> None:
+def test_frozen_towers_stay_in_eval_mode(reranker: CLIPReranker) -> None:
     before = reranker.text_tower(CAPTIONS)
     assert torch.equal(CLIPReranker(reranker.config).text_tower(CAPTIONS), before)
     reranker.train()

@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from models.prior.decoding import kernels as kernels_module
-from models.prior.decoding.decode_attention import decode_attention, in_c, in_torch
+from models.prior.decoding.decode_attention import (
+    decode_attention,
+    decode_attention_in_c,
+    decode_attention_in_torch,
+)
 from models.prior.decoding.kernels import kernels
 from models.prior.decoding.partial_attention import (
     PartialAttention,
@@ -17,10 +21,10 @@ from models.prior.decoding.partial_attention import (
     partial_attention,
     partial_attention_reference,
 )
-from models.prior.decoding.rings import Ring
+from models.prior.decoding.rings import RingBuffer
 from models.prior.decoding.shared_text import TextAttention
 from models.prior.masks import Kind, image_mask
-from models.prior.sampling import GROUP, group_logsumexp
+from models.prior.sampling import GROUP_SIZE, group_logsumexp
 
 GRID = (7, 9)
 SLOTS, HEADS = 6, 3
@@ -36,8 +40,8 @@ def _no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 def inputs(kind: Kind, width: int, dtype: torch.dtype) -> tuple:
-    """Queries, keys and values as a projection leaves them, rings that are full of earlier tokens, text in blocks."""
-    ring = Ring(kind, GRID, torch.device("cpu"))
+    """Queries, keys and values as a projection leaves them, ring buffers full of earlier tokens, text in blocks."""
+    ring = RingBuffer(kind, GRID, torch.device("cpu"))
     q, k, v = torch.randn(SLOTS, 3, HEADS, 1, width, dtype=dtype).unbind(1)
     keys, values = torch.randn(2, SLOTS, ring.size, HEADS, width, dtype=dtype)
     step = ring.step(torch.tensor([0, 1, 8, 9, 40, 62]))
@@ -52,39 +56,42 @@ def test_in_c_is_in_torch(kind: Kind, width: int, dtype: torch.dtype, tolerance:
     assert kernels(dtype), "no C compiler: the other half of this test would not run"
     q, k, v, keys, values, step, text = inputs(kind, width, dtype)
     rings = [(keys.clone(), values.clone()) for _ in range(2)]
-    in_one_pass, reference = in_c(q, k, v, *rings[0], step, text), in_torch(q, k, v, *rings[1], step, text)
+    in_one_pass, reference = (
+        decode_attention_in_c(q, k, v, *rings[0], step, text),
+        decode_attention_in_torch(q, k, v, *rings[1], step, text),
+    )
     torch.testing.assert_close(in_one_pass, reference, rtol=0, atol=tolerance)
     assert all(torch.equal(a, b) for a, b in zip(*rings, strict=True))
     torch.testing.assert_close(decode_attention(q, k, v, keys, values, step, text), in_one_pass)
 
 
 @pytest.mark.parametrize("kind", ["row", "column", "conv"])
-def test_a_ring_is_what_the_mask_sees(kind: Kind) -> None:
-    """Tokens fed one after the other: at each, the places read hold exactly the keys that the mask allows."""
-    ring, mask = Ring(kind, GRID, torch.device("cpu")), image_mask(kind, GRID)
+def test_a_ring_buffer_is_what_the_mask_sees(kind: Kind) -> None:
+    """Tokens fed one after the other: at each, the entries read hold exactly the keys that the mask allows."""
+    ring, mask = RingBuffer(kind, GRID, torch.device("cpu")), image_mask(kind, GRID)
     holds = torch.full((1, ring.size), -1)
     for position in range(GRID[0] * GRID[1]):
         step = ring.step(torch.tensor([position]))
         holds[0, step.write] = position
-        seen = holds[0, step.places[0][step.places[0] >= 0]]
+        seen = holds[0, step.read[0][step.read[0] >= 0]]
         assert sorted(seen.tolist()) == mask[position].nonzero()[:, 0].tolist()
 
 
 def test_two_parts_make_the_whole() -> None:
     q, k, v = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 11, 8), torch.randn(2, 3, 11, 8)
     bias = torch.zeros(2, 1, 1, 6).masked_fill(torch.rand(2, 1, 1, 6) < 0.3, -torch.inf)
-    full_tensor = torch.nn.functional.scaled_dot_product_attention(
+    expected = torch.nn.functional.scaled_dot_product_attention(
         q, k, v, attn_mask=torch.cat([torch.zeros(2, 1, 1, 5), bias], -1)
     )
     for attend in (partial_attention, partial_attention_reference):
         merged = merge_partials(attend(q, k[:, :, :5], v[:, :, :5]), attend(q, k[:, :, 5:], v[:, :, 5:], bias))
-        torch.testing.assert_close(merged, full_tensor)
+        torch.testing.assert_close(merged, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_log_sums_of_groups(dtype: torch.dtype) -> None:
     assert kernels(dtype)
-    logits = (5 * torch.randn(5, 3, GROUP)).to(dtype)
+    logits = (5 * torch.randn(5, 3, GROUP_SIZE)).to(dtype)
     logits[1, 2] = -torch.inf
     logits[2, 0, 5:] = -torch.inf
     sharpness = torch.tensor([1.0, 2.0, 0.3, 1e6, 1.0])
@@ -96,9 +103,9 @@ def test_log_sums_of_groups(dtype: torch.dtype) -> None:
 def test_without_a_compiler_it_is_torch() -> None:
     assert kernels(torch.float32) is None
     q, k, v, keys, values, step, text = inputs("conv", 16, torch.float32)
-    expected = in_torch(q, k, v, keys.clone(), values.clone(), step, text)
+    expected = decode_attention_in_torch(q, k, v, keys.clone(), values.clone(), step, text)
     torch.testing.assert_close(decode_attention(q, k, v, keys, values, step, text), expected, rtol=0, atol=0)
-    logits = torch.randn(2, 3, GROUP)
+    logits = torch.randn(2, 3, GROUP_SIZE)
     torch.testing.assert_close(group_logsumexp(logits, torch.ones(2)), logits.logsumexp(-1))
 
 
