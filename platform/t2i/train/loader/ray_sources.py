@@ -35,7 +35,7 @@ class StoredSource:
         return cls(ray.put(columns), [len(columns["id"])])
 
     def load(self, window: Window) -> Columns:  # noqa: ARG002  there is one window
-        """Return all columns, read from this node's copy."""
+        """Return all columns, from this node's copy."""
         return ray.get(self.columns)
 
     def expect(self, window: Window) -> None:

@@ -37,11 +37,11 @@ class EpochSampler:
 
     With 4 parts, windows of 2, a global batch of 4 and 2 workers::
 
-        epoch       |           0            |           1            |
-        window      |   (2, 0)   |  (1, 3)   |   (3, 2)   |  (0, 1)   |     parts in the epoch's order
-        row         |4 0 3 1 2 5 | 2 0 3 4 1 |0 3 ...                       shuffled within the window
-        step        |   0   |   1   |   2   |...                            4 rows each, whatever the borders
-        worker      | 0 | 1 | 0 | 1 | 0 | 1 |...
+        epoch    |0                    |1
+        window   |(2, 0)     |(1, 3)   |(3, 2)         parts, in another order in each epoch
+        row       4 0 3 1 2 5 2 0 3 4 1 0 3 5 1 ...    shuffled within each window
+        step     |0      |1      |2      |3            4 rows each, across the borders above
+        worker   |0  |1  |0  |1  |0  |1  |0
 
     Every row comes exactly once in each epoch; a batch may span two windows, or two epochs. Which rows a step takes
     does not depend on the number of workers.
