@@ -135,7 +135,7 @@ class RunDirectory:
         put_directory(directory, f"{self.uri}/{name}")
 
     def delete_ray_train_snapshot(self) -> None:
-        """Delete Ray Train's own list of checkpoints: this class finds them itself, and the list may name deleted ones."""
+        """Delete Ray Train's own list of checkpoints, which may name deleted ones: this class finds them itself."""
         with as_data_error(self.uri):
             delete_file(self.filesystem, f"{self.path}/{CHECKPOINTS}/checkpoint_manager_snapshot.json")
 

@@ -43,7 +43,7 @@ class StoredSource:
 
 
 class WindowReader:
-    """An actor that reads windows of a training set and keeps the newest few; restarted, it reads them again."""
+    """An actor that reads windows of a training set and keeps the newest few; after a restart it reads again."""
 
     def __init__(self, parts: Shards) -> None:
         self._parts = parts
