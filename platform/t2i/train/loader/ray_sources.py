@@ -50,7 +50,7 @@ class WindowReader:
         self._windows: OrderedDict[Window, ray.ObjectRef] = OrderedDict()
 
     def window(self, window: Window) -> list[ray.ObjectRef]:
-        """Return a reference to the rows of ``window``, in a list: Ray would replace a bare one by what it refers to."""
+        """Return a reference to the rows of ``window``, in a list: Ray resolves a bare one."""
         if window not in self._windows:
             self._windows[window] = ray.put(self._parts.read(window))
             while len(self._windows) > WINDOWS_HELD:

@@ -44,7 +44,7 @@ def is_quantized(moment: Tensor) -> bool:
 
 
 def flatten(moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return moments as plain tensors in the same memory: an 8-bit one as ``<name>.codes``, ``.scale`` and ``.qmap``."""
+    """Return moments as plain tensors in the same memory, 8-bit ones as ``<name>.codes``, ``.scale`` and ``.qmap``."""
     flat: dict[str, Tensor] = {}
     for name, moment in moments.items():
         if is_quantized(moment):
