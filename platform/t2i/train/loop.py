@@ -129,8 +129,8 @@ class TrainLoop:
     def run_step(self) -> dict[str, Tensor]:
         """Make one update; return this worker's scalars [], which a GPU may still be computing.
 
-        Nothing here reads a value back from the GPU, unless plateaus are watched: so the next step's work is queued
-        while it computes. Whether the loss was finite is therefore only known in :meth:`after_step`.
+        In bf16 and fp32, and without plateaus, nothing here reads a value back from the GPU: the host runs ahead of it
+        and queues the next step's work. Whether the loss was finite is therefore only known in :meth:`after_step`.
         """
         state, step = self.state, self.state.step
         state.model.train()

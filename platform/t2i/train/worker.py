@@ -126,8 +126,8 @@ class RayReporter:
     def checkpoint(self, step: int, writers: int, write: Write) -> None:
         """Save a checkpoint in the background, unless the previous one is still being saved by any worker.
 
-        ``write`` holds a copy of the state in memory. With a slow store these would queue up, so there is one at a time:
-        a checkpoint that is due too early is left out, and only the last of the run is waited for.
+        ``write`` holds a copy of the state in memory. With a slow store these would queue up, so there is one at a
+        time: a checkpoint that is due too early is left out, and only the last of the run is waited for.
 
         Of one left out nothing is reported to Ray either. It takes in two reports a second, in order with their
         uploads, so that reports without a checkpoint would only delay those with one. Ray expects every report from all

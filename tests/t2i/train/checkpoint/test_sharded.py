@@ -87,5 +87,5 @@ def two_workers(rank: int, directory: Path) -> None:
 
 
 @pytest.mark.slow
-def test_shards_train_and_average_as_the_whole_does(tmp_path):
+def test_shards_train_and_average_as_the_whole_does(tmp_path: Path) -> None:
     mp.spawn(two_workers, (tmp_path,), nprocs=2)
