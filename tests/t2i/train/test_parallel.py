@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn as spawn_processes
 
 from models.checkpoint import load_tensors, save_model
 from models.dvae import DVAE
@@ -110,7 +110,7 @@ def run(rank: int, world: int, per_node: int, config: TrainConfig, models: Path,
 
 
 def spawn(world: int, per_node: int, config: TrainConfig, models: Path, path: Path) -> Result:
-    mp.spawn(run, (world, per_node, config, models, path, free_port()), nprocs=world)
+    spawn_processes(run, (world, per_node, config, models, path, free_port()), nprocs=world)
     return results(path)
 
 

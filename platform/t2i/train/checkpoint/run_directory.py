@@ -128,7 +128,8 @@ class RunDirectory:
 
     def read_progress(self) -> dict[str, Any]:
         """Return what :meth:`write_progress` wrote last."""
-        return json.loads(read_file(f"{self.uri}/progress.json"))
+        progress: dict[str, Any] = json.loads(read_file(f"{self.uri}/progress.json"))
+        return progress
 
     def put(self, directory: Path, name: str) -> None:
         """Copy a local directory to ``name`` in the run's, its manifest last."""
@@ -184,7 +185,7 @@ class RunDirectory:
 
     def _has(self, name: str) -> bool:
         with as_data_error(self.uri):
-            return file_info(self.filesystem, f"{self.path}/{name}").is_file
+            return bool(file_info(self.filesystem, f"{self.path}/{name}").is_file)
 
     def _write(self, name: str, content: str) -> None:
         with as_data_error(f"{self.uri}/{name}"):

@@ -21,9 +21,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -121,7 +121,7 @@ def read_checkpoint(directory: Path, state: TrainState) -> None:
     """Read a verified checkpoint into ``state`` in place; each worker reads what it needs."""
     tensors = dict(state.tensors())
     with warnings.catch_warnings(action="ignore"):  # about no_dist: that each worker reads for itself is on purpose
-        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
+        load(tensors, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
     state.ema.load_state_dict(_with_prefix(tensors, "ema/"))
     if state.scales:
         state.scales.load_state_dict(_with_prefix(tensors, "scales/"))

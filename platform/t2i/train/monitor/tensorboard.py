@@ -59,7 +59,8 @@ class TensorBoardTracker:
 
 def to_pixels(picture: Tensor) -> np.ndarray:
     """Return a picture float [3, H, W] in [0, 1] as uint8 [H, W, 3]."""
-    return to_uint8(picture[None])[0]
+    pixels: np.ndarray = to_uint8(picture[None])[0]
+    return pixels
 
 
 def picture_file(name: str, step: int) -> str:

@@ -35,7 +35,8 @@ def build(groups: list[dict[str, Any]], betas: tuple[float, float], epsilon: flo
         raise UserError(
             "task.optimizer.kind is adamw8bit but torchao is not installed: pip install 't2i-platform[eightbit]'."
         ) from error
-    return AdamW8bit(groups, betas=betas, eps=epsilon)
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, betas=betas, eps=epsilon)
+    return optimizer
 
 
 def is_quantized(moment: Tensor) -> bool:

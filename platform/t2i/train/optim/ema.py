@@ -46,7 +46,8 @@ class EMA:
         else:
             averaged = dict(self._module.named_parameters())
             self._averages = {name: averaged[name] for name in shards}
-        self._streams = {p.device: torch.cuda.Stream(p.device) for p in shards.values() if p.is_cuda}
+        gpus = {p.device for p in shards.values() if p.is_cuda}
+        self._streams = {gpu: torch.cuda.Stream(gpu) for gpu in gpus}  # type: ignore[no-untyped-call]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ema")
         self._pending: Future[None] | None = None
         self._copy_ends: list[torch.cuda.Event] = []

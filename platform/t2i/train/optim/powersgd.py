@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
+
+if TYPE_CHECKING:  # torch.distributed has it too, but not for type checkers
+    from torch._C._distributed_c10d import GradBucket
 
 EPSILON = 1e-6
 """Added to the diagonal of P, so that a gradient of zeros can be orthogonalised too."""
@@ -58,7 +62,7 @@ class PowerSGD:
         _all_reduce_mean([compression.error for compression in self._compressions.values()]).wait()
         return {self._names[p]: compression.error for p, compression in self._compressions.items()}
 
-    def average(self, bucket: dist.GradBucket) -> Future[Tensor]:
+    def average(self, bucket: GradBucket) -> Future[Tensor]:
         """Replace the bucket's gradients by their means over workers, those of matrices approximately.
 
         With M = gradient + error of one worker, and mean() an all-reduce::
@@ -103,7 +107,8 @@ def _matrix_shape(parameter: Tensor) -> tuple[int, int]:
 
 def _orthogonal(p: Tensor) -> Tensor:
     """Orthonormal columns [rows, rank] that span those of P + 1e-6 I, by LAPACK's QR: Householder reflections."""
-    return torch.linalg.qr(p + EPSILON * torch.eye(*p.shape, device=p.device)).Q
+    orthogonal: Tensor = torch.linalg.qr(p + EPSILON * torch.eye(*p.shape, device=p.device)).Q
+    return orthogonal
 
 
 def _all_reduce_mean(tensors: Sequence[Tensor]) -> Future[None]:
@@ -115,7 +120,7 @@ def _all_reduce_mean(tensors: Sequence[Tensor]) -> Future[None]:
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors]) / dist.get_world_size()
 
     def unpack(_: Future[list[Tensor]]) -> None:
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
     return dist.all_reduce(flat, async_op=True).get_future().then(unpack)

@@ -24,7 +24,8 @@ def image_grid(images: Tensor, columns: int) -> Tensor:
     Each gets a white frame of one pixel: the picture is float32 [3, rows * (H + 2), columns * (W + 2)], on the CPU.
     """
     framed = F.pad(images.float().cpu(), (1, 1, 1, 1), value=1.0)
-    return framed.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    in_rows = framed.reshape(-1, columns, *framed.shape[1:])  # [rows, columns, 3, H + 2, W + 2]
+    return in_rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
 
 
 def captioned_sheet(rows: Sequence[SheetRow]) -> Tensor:

@@ -118,11 +118,11 @@ def test_mlflow_keeps_curves_and_pictures_and_a_resumed_run_goes_on(
     config = TrackerConfig("mlflow", "project", f"file://{tmp_path}/mlruns")
     for steps in ((1, 2), (2, 3)):  # killed after 2, resumed after 1
         tracker = open_tracker(config, "tiny/prior", str(tmp_path))
-        assert tracker
+        assert isinstance(tracker, BackgroundTracker)
         for step in steps:
             tracker.log(step, {"train/loss": 1.0 / step, "train/lr": 0.1})
         tracker.pictures(steps[-1], {"samples": PICTURE})
-        tracker.finish()
+        tracker.finish(seconds=300)
     assert not train_warnings
 
     client = MlflowClient(config.tracker_uri)
@@ -164,11 +164,11 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_wa
     monkeypatch.chdir(tmp_path)
     for steps in ((1, 2), (2, 3)):
         tracker = open_tracker(TrackerConfig("wandb", "project"), "tiny/prior", str(tmp_path))
-        assert tracker
+        assert isinstance(tracker, BackgroundTracker)
         for step in steps:
             tracker.log(step, {"train/loss": 1.0 / step})
         tracker.pictures(steps[-1], {"samples": PICTURE})
-        tracker.finish()
+        tracker.finish(seconds=300)
     assert not train_warnings
     written = list(tmp_path.rglob("*.wandb"))  # a file for each process (and second), named after the run
     assert {path.stem for path in written} == {f"run-{RunIds(str(tmp_path)).get('wandb')}"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.checkpoint import load_tensors, save_tensors
@@ -56,7 +56,7 @@ def work(rank: int, port: int, path: str) -> None:
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     path = tmp_path_factory.mktemp("workers")
-    mp.spawn(work, (free_port(), str(path)), nprocs=2)
+    spawn(work, (free_port(), str(path)), nprocs=2)
     return [load_tensors(path / str(rank)) for rank in range(2)]
 
 

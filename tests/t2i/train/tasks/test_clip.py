@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
+from torch.multiprocessing.spawn import spawn
 
 from models.reranker import CLIPConfig, CLIPReranker
 from t2i.contact_sheet import SheetRow
@@ -155,7 +155,7 @@ def test_two_workers_have_the_gradient_of_one(tmp_path_factory: pytest.TempPathF
     weight, inputs = torch.randn(4, 3), torch.randn(6, 2, 4)
     gradient = worker_gradient(weight, inputs)
     path = tmp_path_factory.mktemp("workers")
-    mp.spawn(run_worker, (free_port(), weight, inputs, str(path)), nprocs=2)
+    spawn(run_worker, (free_port(), weight, inputs, str(path)), nprocs=2)
     halves = [np.load(path / f"{rank}.npy") for rank in range(2)]
     assert np.allclose(np.mean(halves, axis=0), gradient.numpy(), atol=1e-5)
 
