@@ -1,4 +1,4 @@
-"""Fit the CLIP reranker on captioned images; a killed run is taken up, a finished one left alone.
+"""Fit the CLIP reranker on captioned images; a killed run goes on, a finished one is left alone.
 
     python jobs/train_clip.py run=runs/tiny
 
@@ -24,23 +24,27 @@ from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
 
 @dataclass
 class TrainCLIP:
-    """What to train on, the CLIP, how long."""
+    """Configuration: the data, the CLIP, and how to train it."""
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: writes clip/")
     data: PairSources = setting(PairSources, "captioned images")
-    image_size: int = setting(256, "side of the images as the dVAE draws them; the CLIP resizes them itself")
+    image_size: int = setting(
+        256, "side of the images in pixels, that of those the dVAE draws; the CLIP resizes them itself"
+    )
     task: CLIPTaskConfig = setting(CLIPTaskConfig, "the CLIP and its schedule")
-    train: TrainConfig = setting(TrainConfig, "how long, on how much")
+    train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
     ray: RayConfig = setting(RayConfig, "where to run")
 
     @classmethod
     def for_preset(cls, name: str) -> TrainCLIP:
+        """Return the defaults with the sizes of preset ``name``."""
         preset = get_preset(name)
         return cls(preset=name, image_size=preset.image_size, task=CLIPTaskConfig(model=preset.clip))
 
 
 def main(config: TrainCLIP) -> None:
+    """Fit the CLIP, or go on with it, and print its final metrics."""
     config.data.check()
     inputs = {"data": asdict(config.data), "image_size": config.image_size}
     task = CLIPTask(config.task, config.image_size)
@@ -48,7 +52,10 @@ def main(config: TrainCLIP) -> None:
 
 
 def read(config: TrainCLIP) -> tuple[Dataset | Shards, Dataset]:
-    """Images of the size that generated ones have; a locked CLIP's towers see all of them once, before training."""
+    """Read images of the size that generated ones have.
+
+    Never in windows for a locked CLIP, whose towers see all images once, before training.
+    """
     start_ray(config.ray)
     window_rows = None if config.task.model.architecture is None else config.train.window_rows
     return config.data.decode(config.image_size, f"{config.run}/clip", window_rows=window_rows)

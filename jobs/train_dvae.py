@@ -1,4 +1,4 @@
-"""Fit the dVAE on images; what a killed run has done is taken up, a finished one is left alone.
+"""Fit the dVAE on images; a killed run goes on, a finished one is left alone.
 
     python jobs/train_dvae.py run=runs/tiny train.steps=2000
 
@@ -24,22 +24,24 @@ from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
 
 @dataclass
 class TrainDVAE:
-    """What to train on, the dVAE and its schedules, how long."""
+    """Configuration: the data, the dVAE and its schedules, and how to train it."""
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: writes dvae/")
     data: PairSources = setting(PairSources, "captioned images; their captions are not used")
     task: DVAETaskConfig = setting(DVAETaskConfig, "the dVAE and its schedules")
-    train: TrainConfig = setting(TrainConfig, "how long, on how much")
+    train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
     ray: RayConfig = setting(RayConfig, "where to run")
 
     @classmethod
     def for_preset(cls, name: str) -> TrainDVAE:
+        """Return the defaults with the sizes of preset ``name``."""
         preset = get_preset(name)
         return cls(preset=name, task=DVAETaskConfig(model=preset.dvae, image_size=preset.image_size))
 
 
 def main(config: TrainDVAE) -> None:
+    """Fit the dVAE, or go on with it, and print its final metrics."""
     config.data.check()
     inputs = {"data": asdict(config.data)}
     directory = f"{config.run}/dvae"
@@ -47,7 +49,7 @@ def main(config: TrainDVAE) -> None:
 
 
 def read(config: TrainDVAE) -> tuple[Dataset | Shards, Dataset]:
-    """Training images, whole if they are to be cropped at random, and validation images."""
+    """Read training images, uncropped and encoded if they are to be augmented, and validation images."""
     start_ray(config.ray)
     return config.data.decode(
         config.task.image_size,

@@ -1,4 +1,4 @@
-"""Fit the prior on captions and image tokens; a killed run is taken up, a finished one left alone.
+"""Fit the prior on captions and image tokens; a killed run goes on, a finished one is left alone.
 
     python jobs/train_prior.py run=runs/tiny train.steps=4000
 
@@ -29,20 +29,22 @@ from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
 @dataclass
 class TrainPrior:
-    """The prior, its learning rate, how long."""
+    """Configuration: the prior and its learning rate, and how to train it."""
 
     preset: str = setting("tiny", "model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: reads tokens/, tokenizer/, dvae/model; writes prior/")
     task: PriorTaskConfig = setting(PriorTaskConfig, "the prior and its schedule")
-    train: TrainConfig = setting(TrainConfig, "how long, on how much")
+    train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
     ray: RayConfig = setting(RayConfig, "where to run")
 
     @classmethod
     def for_preset(cls, name: str) -> TrainPrior:
+        """Return the defaults with the sizes of preset ``name``."""
         return cls(preset=name, task=PriorTaskConfig(model=get_preset(name).prior))
 
 
 def main(config: TrainPrior) -> None:
+    """Fit the prior, or go on with it, and print its final metrics."""
     run = absolute(config.run)
     layout = RunLayout(run)
     task = PriorTask(config.task, layout.tokenizer, layout.dvae)
@@ -50,13 +52,13 @@ def main(config: TrainPrior) -> None:
 
 
 def inputs(run: str) -> dict[str, Any]:
-    """What the image tokens were made of, and which tokenizer reads the captions."""
+    """Return what the image tokens were made from, and the tokenizer's hash: a run may not change them."""
     tokens = {split: verify_shards(f"{run}/tokens/{split}").metadata for split in ("train", "val")}
     return {"tokens": tokens, "tokenizer": model_hash(fetch_directory(RunLayout(run).tokenizer))}
 
 
 def read(config: TrainPrior) -> tuple[TokenShards, Dataset]:
-    """Image tokens and captions to train and to validate on."""
+    """Open the image tokens and captions to train on, and read those to validate on."""
     start_ray(config.ray)
     tokens = absolute(f"{config.run}/tokens")
     return TokenShards.of(f"{tokens}/train"), read_token_shards(f"{tokens}/val")[0]

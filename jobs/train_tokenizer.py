@@ -49,7 +49,7 @@ def main(config: TrainTokenizer) -> None:
     check_pairs(config.source)
     directory = RunDirectory(RunLayout(config.run).tokenizer)
     directory.claim({"source": asdict(config.source), "vocabulary": config.vocabulary})
-    if directory.begun:
+    if directory.has_results:
         print(f"{directory.uri}: already complete", flush=True)
         return
     start_ray(config.ray)

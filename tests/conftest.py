@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,3 +58,20 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(run / "prior" / "model", Prior(prior))
     save_model(run / "clip" / "model", CLIPReranker(CLIPConfig(image_size=32, width=16, hidden=32)))
     return run
+
+
+@pytest.fixture
+def train_warnings() -> Iterator[list[str]]:
+    """The warnings of the logger ``train``, in order; the platform's loggers do not propagate to pytest's."""
+    from t2i.logs import get_logger
+
+    messages: list[str] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    handler = Keeping(logging.WARNING)
+    get_logger("train").addHandler(handler)
+    yield messages
+    get_logger("train").removeHandler(handler)

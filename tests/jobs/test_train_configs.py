@@ -20,12 +20,12 @@ JOBS = {"train_dvae": TrainDVAE, "train_tokenizer": TrainTokenizer, "train_prior
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_every_job_has_a_tiny_preset(job):
+def test_every_job_has_a_tiny_preset(job: str) -> None:
     config = load_config(JOBS[job], job, [])
     assert config.run == "runs/tiny"
 
 
-def test_a_preset_brings_its_sizes():
+def test_a_preset_brings_its_sizes() -> None:
     preset = get_preset("12b")
     dvae = load_config(TrainDVAE, "train_dvae", ["preset=12b"])
     assert (dvae.task.model, dvae.task.image_size) == (preset.dvae, 256)
@@ -35,7 +35,7 @@ def test_a_preset_brings_its_sizes():
     assert load_config(TrainCLIP, "train_clip", ["preset=12b"]).image_size == 256
 
 
-def test_schedules_end_within_the_tiny_runs():
+def test_schedules_end_within_the_tiny_runs() -> None:
     dvae = load_config(TrainDVAE, "train_dvae", [])
     assert max(dvae.task.lr_steps, dvae.task.tau_steps, dvae.task.beta_steps) <= dvae.train.steps
     prior = load_config(TrainPrior, "train_prior", [])
@@ -51,12 +51,12 @@ def test_schedules_end_within_the_tiny_runs():
         ("train_prior", "task.caption_weights=[-1]", "task.caption_weights has a negative number"),
     ],
 )
-def test_impossible_settings_end_in_one_sentence(job, argument, message):
+def test_impossible_settings_end_in_one_sentence(job: str, argument: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(JOBS[job], job, [argument])
 
 
-def test_the_prior_says_what_must_be_run_before_it(tmp_path):
+def test_the_prior_says_what_must_be_run_before_it(tmp_path: Path) -> None:
     config = load_config(TrainPrior, "train_prior", [f"run={tmp_path}"])
     with pytest.raises(DataError, match=r"has no complete set of image tokens: run jobs/encode_images\.py first"):
         main(config)
@@ -64,7 +64,7 @@ def test_the_prior_says_what_must_be_run_before_it(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_tokenizer_job_learns_once_and_then_leaves_it(tmp_path):
+def test_the_tokenizer_job_learns_once_and_then_leaves_it(tmp_path: Path) -> None:
     command = [sys.executable, "jobs/train_tokenizer.py", f"run={tmp_path}", "source.limit=200", "ray.cpus=1"]
     first, second = (subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2))
     assert first.returncode == second.returncode == 0, first.stderr

@@ -1,4 +1,4 @@
-"""How a task is trained: for how long, on how much, spread over whom, and what is kept."""
+"""How a task is trained: for how long, on how many workers, how precisely, and what is saved and shown."""
 
 from __future__ import annotations
 
@@ -14,29 +14,35 @@ PARALLEL = ("ddp", "fsdp", "hybrid")
 
 @dataclass
 class TrainConfig(TrackerConfig):
-    """How long, on how much, over how many workers, and what to keep."""
+    """How long to train, on how many workers, how precisely, and what to save and show."""
 
     steps: int = setting(1000, "updates in all; may be raised later to go on")
     batch_size: int = setting(64, "images of one update, over all workers")
-    accumulate: int = setting(1, "parts that a worker computes its share of an update in, to save memory")
+    accumulate: int = setting(1, "microbatches that each worker cuts its rows of an update into, to save memory")
     start_from: str | None = setting(None, "model directory whose weights a new run begins with; empty: random ones")
-    seed: int = setting(0, "of the initial weights, the order of the data and all noise")
+    seed: int = setting(0, "seed of the initial weights, the order of the data and all noise")
     precision: str = setting("bf16", "bf16, fp16 or fp32 for activations; weights and optimizer stay fp32")
     compile: bool = setting(False, "compile the model's forward with torch.compile")
-    recompute: bool = setting(False, "keep no activations inside residual blocks: compute them again for the gradient")
+    recompute: bool = setting(
+        False, "keep no activations inside residual blocks: compute them again in the backward pass"
+    )
     workers: int = setting(1, "data-parallel worker processes")
-    min_workers: int | None = setting(None, "go on with as few after a failure, and grow again; empty: always workers")
+    min_workers: int | None = setting(
+        None, "go on with as few as these after a failure, and grow again; empty: wait for all"
+    )
     parallel: str = setting("ddp", "ddp: whole copies; fsdp: one sharded over all workers; hybrid: one in each node")
-    powersgd_rank: int = setting(0, "send gradients between ddp workers as products of this rank; 0: as they are")
+    powersgd_rank: int = setting(
+        0, "send gradients between ddp workers as matrix products of this rank; 0: as they are"
+    )
     cpus_per_worker: int | None = setting(None, "cores of one worker; empty shares all cores out")
-    prefetch: int = setting(2, "updates whose data is made ready ahead of time; 0: none")
+    prefetch: int = setting(2, "updates whose microbatches are made ahead of time; 0: none")
     window_rows: int = setting(65_536, "images, or their tokens, that are shuffled together and held in memory at once")
     log_every: int = setting(10, "steps between scalars in the log")
     validate_every: int = setting(500, "steps between validations")
     validation_batch_size: int = setting(128, "images at once in validation")
     checkpoint_every: int = setting(500, "steps between checkpoints")
     keep_checkpoints: int = setting(2, "newest checkpoints to keep")
-    plateau: PlateauConfig = setting(PlateauConfig, "halving the learning rate where the loss is level")
+    plateau: PlateauConfig = setting(PlateauConfig, "halving of the learning rate at plateaus of the loss")
     max_failures: int = setting(100, "lost workers after which the job gives up")
 
     def __post_init__(self) -> None:
@@ -45,8 +51,8 @@ class TrainConfig(TrackerConfig):
         self._check_choices()
         for workers in range(self.min_workers or self.workers, self.workers + 1):
             if self.batch_size % (workers * self.accumulate):
-                parts = f"{workers} workers x {self.accumulate} (train.accumulate)"
-                raise ValueError(f"train.batch_size is {self.batch_size}: use a multiple of {parts}.")
+                divisor = f"{workers} workers x {self.accumulate} (train.accumulate)"
+                raise ValueError(f"train.batch_size is {self.batch_size}: use a multiple of {divisor}.")
 
     def _check_numbers(self) -> None:
         at_least_one = ("batch_size", "accumulate", "workers", "window_rows", "log_every", "validate_every")

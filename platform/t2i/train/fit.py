@@ -1,4 +1,4 @@
-"""Train a task on Ray: the only file that names the TorchTrainer."""
+"""Training of a task on Ray: the only file that uses Ray Train's trainer."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from t2i.storage import absolute
 from t2i.train.checkpoint.run_directory import CHECKPOINTS, RunDirectory
 from t2i.train.config import TrainConfig
 from t2i.train.loader.ray_sources import source_of
-from t2i.train.loop import describe
-from t2i.train.monitor.progress import shown
+from t2i.train.loop import run_config
+from t2i.train.monitor.progress import show_progress
 from t2i.train.tasks.base import Task
-from t2i.train.worker import Assignment, train_worker
+from t2i.train.worker import WorkerInput, train_worker
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """The final validation metrics, step and timings; and where the model directory is."""
+    """The final validation metrics with step and timings, and the address of the model directory."""
 
     metrics: Mapping[str, Any]
     model: str
 
 
 def print_result(result: FitResult) -> None:
-    """The final metrics, one a line, and where the model is."""
+    """Print the final metrics, one a line, and where the model is."""
     for name, value in result.metrics.items():
         print(f"{name:<28} {value:.6g}" if isinstance(value, float) else f"{name:<28} {value}")
     print(result.model, flush=True)
@@ -50,22 +50,28 @@ def fit(
     directory: str,
     inputs: Mapping[str, Any] | None = None,
 ) -> FitResult:
-    """Train ``task`` up to ``config.steps``, going on from whatever ``directory`` holds.
+    """Train ``task`` up to ``config.steps``, going on from the newest checkpoint in ``directory``.
 
-    ``read`` gives the training and the validation set, which are gathered into memory, or the parts of a training set
-    that need not be. It is called only if there is anything left to train: a finished run returns at once, without Ray.
-    ``inputs`` names what else the result depends on (sources, hashes of other models); like the configuration it may
-    not change within a run.
+    A finished run returns at once, without Ray.
+
+    Args:
+        task: what to train.
+        read: returns the training and the validation set; called only if there is anything left to train. A Dataset is
+            gathered into memory, Shards are read in windows.
+        config: how to train.
+        directory: the run's directory, local or on S3.
+        inputs: what else the result depends on, such as sources of data and hashes of other models; like the
+            configuration it may not change within a run.
 
     Raises:
-        RunChanged: ``directory`` was begun with another configuration or other inputs.
-        UserError: what a worker found wrong with data or configuration.
+        RunChangedError: ``directory`` holds results of another configuration or other inputs.
+        UserError: a worker found something wrong with data or configuration.
     """
     if config.start_from:
         config = replace(config, start_from=absolute(config.start_from))
     run = RunDirectory(directory)
-    run.claim(describe(task, config) | {"inputs": dict(inputs or {})})
-    metrics = run.finished(config.steps)
+    run.claim(run_config(task, config) | {"inputs": dict(inputs or {})})
+    metrics = run.final_metrics(config.steps)
     if metrics is None:
         metrics = _train(task, read(), config, run)
     else:
@@ -78,23 +84,23 @@ def _train(
 ) -> dict[str, Any]:
     train, validation = source_of(datasets[0]), ray.put(load_columns(datasets[1]))
     cpus = config.cpus_per_worker or cpus_per_worker(config.workers)
-    with shown(run, config.steps, Path(run.uri).name):
-        _run_workers(Assignment(task, config, run.uri, train, validation, cpus), run)
-    metrics = run.finished(config.steps)
+    with show_progress(run, config.steps, Path(run.uri).name):
+        _run_workers(WorkerInput(task, config, run.uri, train, validation, cpus), run)
+    metrics = run.final_metrics(config.steps)
     if metrics is None:
         raise UserError(run.read_progress()["error"])
     return metrics
 
 
-def _run_workers(assignment: Assignment, run: RunDirectory) -> None:
-    config = assignment.config
+def _run_workers(worker_input: WorkerInput, run: RunDirectory) -> None:
+    config = worker_input.config
     gpu = ray.cluster_resources().get("GPU", 0) >= config.workers
-    resources = {"CPU": assignment.threads, **({"GPU": 1} if gpu else {})}
-    run.forget_ray_train()
-    _hurry_ray_train()
+    resources = {"CPU": worker_input.threads, **({"GPU": 1} if gpu else {})}
+    run.delete_ray_train_snapshot()
+    _set_ray_train_intervals()
     trainer = Trainer(
         train_worker,
-        train_loop_config={"assignment": assignment},
+        train_loop_config={"worker_input": worker_input},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,  # type: ignore[arg-type]  # as version 1's
@@ -113,10 +119,10 @@ def _run_workers(assignment: Assignment, run: RunDirectory) -> None:
 
 
 class Trainer(TorchTrainer):
-    """Without the actor that outlives a lost controller to free its placement group, which goes with the job anyway.
+    """A TorchTrainer that does not start the actor which frees the placement group of a lost controller.
 
-    That actor asks the dashboard for the controller's state once a second. A Ray started by a job has no dashboard:
-    every answer would be a warning in the terminal.
+    That actor asks the dashboard for the controller's state once a second. A Ray started by a job has no dashboard, so
+    that each time it would print a warning. The placement group is freed when the job ends.
     """
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
@@ -124,15 +130,15 @@ class Trainer(TorchTrainer):
         return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
 
 
-def _hurry_ray_train() -> None:
-    """Look after the workers more often than every 2 s; on one machine, do not watch for its pre-emption."""
+def _set_ray_train_intervals() -> None:
+    """Check the workers every 0.5 s, not 2 s; on a single machine, do not watch for its pre-emption."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     if len(ray.nodes()) == 1:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 def cpus_per_worker(workers: int) -> int:
-    """The most cores that each of ``workers`` can have, when no worker spans two machines.
+    """Return the most cores that each of ``workers`` can have if no worker spans two machines.
 
     Raises:
         UserError: the cluster has fewer cores than workers.

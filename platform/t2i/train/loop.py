@@ -1,4 +1,4 @@
-"""The training loop, the same for every task and for one or many workers. It knows nothing of Ray."""
+"""The training loop, the same for every task and any number of workers. It knows nothing of Ray."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from models.gradient_scaling import gradient_scales
 from t2i.storage import fetch_directory
 from t2i.train.checkpoint.state import Snapshot, TrainState, read_checkpoint
 from t2i.train.config import TrainConfig
-from t2i.train.loader.feed import Feed, Share, Source
+from t2i.train.loader.feed import Feed, Microbatch, Source
 from t2i.train.noise import Noise
-from t2i.train.optim.adamw import build_optimizer, clip_gradients, set_lr, trainable
+from t2i.train.optim.adamw import build_optimizer, clip_gradients, set_lr, trainable_parameters
 from t2i.train.optim.ema import EMA
 from t2i.train.optim.plateau import Plateau
 from t2i.train.parallel import Worker, all_reduce_mean, recompute, strategy
@@ -30,37 +30,40 @@ from t2i.train.tasks.base import Batch, Columns, Task
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class NonFiniteLoss(UserError):
-    """The loss is NaN or infinite: going on, or saving, would only spread it."""
+class NonFiniteLossError(UserError):
+    """The loss or gradient is NaN or infinite, and with them soon all weights: they must not be saved."""
 
 
 class Reporter(Protocol):
-    """The loop's way out. Every worker calls every method at the same steps; the reporter knows which of them acts."""
+    """Receives what the loop produces. All workers call all methods at the same steps, and it decides which act."""
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint as a local directory, the same one for all workers."""
+        """Return a local copy of the newest complete checkpoint, the same on all workers; None if there is none."""
 
     def begin(self, step: int) -> None:
-        """Training begins, or goes on, after ``step`` updates."""
+        """Note that training begins, or goes on, after ``step`` updates."""
 
     def step(self, step: int, seconds: float, waited: float) -> None:
-        """``step`` updates are done; the last took ``seconds``, of which it ``waited`` for its data."""
+        """Note that ``step`` updates are done; the last took ``seconds``, of which it ``waited`` for its data."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Training scalars, means over all workers."""
+        """Log training scalars, means over all workers."""
 
     def validation(self, step: int, metrics: Mapping[str, float], pictures: Mapping[str, Tensor]) -> None:
-        """Metrics and pictures (on the first worker; elsewhere both are empty)."""
+        """Show metrics and pictures float [3, H, W] in [0, 1], both empty but on the first worker."""
 
     def checkpoint(self, step: int, writers: int, write: Callable[[Path], None]) -> None:
-        """Have the first ``writers`` workers' parts written, each by its ``write(directory)``, and kept."""
+        """Save a checkpoint of the files that the first ``writers`` workers write by ``write(directory)``."""
 
     def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
-        """Keep the final model (on the first worker) and its metrics."""
+        """Save the final model, which is None but on the first worker, and its metrics."""
 
 
 class Objective(nn.Module):
-    """Forward is the task's loss, so that the hooks of data-parallel modules run whatever methods the task calls."""
+    """A module whose forward is the task's loss, in mixed precision.
+
+    DDP and FSDP do their work in hooks of a module's forward: they wrap this one, so the task may use its model freely.
+    """
 
     def __init__(self, task: Task, model: nn.Module, precision: str) -> None:
         super().__init__()
@@ -69,23 +72,24 @@ class Objective(nn.Module):
         self.dtype = AUTOCAST.get(precision)
 
     def forward(self, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss [] and scalars [] to log."""
         device = next(iter(batch.values())).device.type
         with torch.autocast(device, self.dtype, enabled=self.dtype is not None):
             return self.task.loss(self.model, batch, step, noise)
 
 
 class TrainLoop:
-    """restore -> run -> run_step -> task.loss -> backward -> update -> validate -> save."""
+    """Trains a task on one of the workers: restore, then for each step backward, update, log, validate and save."""
 
     def __init__(
         self, task: Task, config: TrainConfig, train: Source, validation: Columns, reporter: Reporter, worker: Worker
     ) -> None:
         task.check(config)
         self.task, self.config, self.reporter, self.worker = task, config, reporter, worker
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed)  # every worker begins with the same weights
         model = task.build().to(worker.device)
-        self.newest = reporter.newest_checkpoint()
-        if config.start_from and not self.newest:
+        self.newest_checkpoint = reporter.newest_checkpoint()
+        if config.start_from and not self.newest_checkpoint:
             load_weights(model, fetch_directory(config.start_from))
         self.feed = Feed(task, model, train, config, worker.rank, worker.world, worker.device.type == "cuda")
         self.validation = task.prepare(validation, model) if worker.rank == 0 else {}
@@ -104,56 +108,61 @@ class TrainLoop:
         self.state = TrainState(model, ema, optimizer, Plateau(config.plateau), scales, self.strategy.compression)
 
     def run(self) -> dict[str, float]:
-        """Train up to ``config.steps`` from wherever the newest checkpoint is; returns the final metrics."""
+        """Train up to ``config.steps`` from the newest checkpoint; return the final metrics (on the first worker)."""
         self.restore()
         while self.state.step < self.config.steps:
             begun = time.monotonic()
             scalars = self.run_step()
             self.after_step(scalars, begun)
         self.feed.close()
-        averaged = self._averaged()
+        averaged = self._averaged_model()
         metrics = self.validate(averaged) | self._timing()
         self.reporter.finish(averaged, metrics)
         return metrics
 
     def restore(self) -> None:
-        """Take up the newest whole checkpoint, if there is any."""
-        if self.newest:
-            read_checkpoint(self.newest, self.state)
+        """Go on from the newest checkpoint, if there is any."""
+        if self.newest_checkpoint:
+            read_checkpoint(self.newest_checkpoint, self.state)
         self.reporter.begin(self.state.step)
 
     def run_step(self) -> dict[str, Tensor]:
-        """One update; its scalars are this worker's and may still be being computed."""
+        """Make one update; return this worker's scalars [], which a GPU may still be computing.
+
+        In bf16 and fp32, and without plateaus, nothing here reads a value back from the GPU: the host runs ahead of it
+        and queues the next step's work. Whether the loss was finite is therefore only known in :meth:`after_step`.
+        """
         state, step = self.state, self.state.step
         state.model.train()
-        torch.manual_seed(_key(self.config.seed, step, self.worker.rank))  # for dropout, which asks nobody
-        scalars = self.backward(self.feed.share(step))
+        # Dropout draws from the global generator: seeded by the step, a resumed run draws as the killed one would have.
+        torch.manual_seed(_mix_seed(self.config.seed, step, self.worker.rank))
+        scalars = self.backward(self.feed.microbatches(step))
         scalars["gradient_norm"] = self.update()
         state.step += 1
         if self.config.plateau.enabled:
+            # Every worker must decide on the same number, or their learning rates would part.
             state.plateau.observe(all_reduce_mean({"loss": scalars["loss"]})["loss"].item())
         return scalars
 
-    def backward(self, share: Share) -> dict[str, Tensor]:
-        """The gradient of this worker's share, and with its last part the other workers'; mean scalars of the parts."""
+    def backward(self, microbatches: list[Microbatch]) -> dict[str, Tensor]:
+        """Compute the gradient, averaged over microbatches and workers; return this worker's mean scalars []."""
         scales = self.state.scales
         self.state.optimizer.zero_grad()
-        batches = self._on_device(share.batches)
-        parts: list[dict[str, Tensor]] = []
-        for number, (batch, noise) in enumerate(zip(batches, share.noise, strict=True), start=1):
-            with self.strategy.gradients(self.objective, last=number == len(batches)):
-                loss, scalars = self.objective(batch, self.state.step, noise)
-                loss_of_part = loss / len(batches)
-                (scales.scale_loss(loss_of_part) if scales else loss_of_part).backward()
-            parts.append({"loss": loss.detach(), **scalars})
-        return {name: torch.stack([part[name].detach().float() for part in parts]).mean() for name in parts[0]}
+        logged: list[dict[str, Tensor]] = []
+        for number, microbatch in enumerate(self._on_device(microbatches), start=1):
+            with self.strategy.gradients(self.objective, last=number == len(microbatches)):
+                loss, scalars = self.objective(microbatch.batch, self.state.step, microbatch.noise)
+                weighted = loss / len(microbatches)
+                (scales.scale_loss(weighted) if scales else weighted).backward()
+            logged.append({"loss": loss.detach(), **scalars})
+        return {name: torch.stack([each[name].detach().float() for each in logged]).mean() for name in logged[0]}
 
     def update(self) -> Tensor:
-        """Unscaling, clipping, AdamW, EMA; returns the norm of the unclipped gradient."""
+        """Unscale and clip the gradient, step AdamW, update scales and EMA; return the norm [] before clipping."""
         state, limit = self.state, self.task.optimizer.clip_norm
         if state.scales:
             state.scales.unscale()
-        norm = clip_gradients(trainable(state.model).values(), limit)
+        norm = clip_gradients(trainable_parameters(state.model).values(), limit)
         set_lr(state.optimizer, self.lr(state.step))
         state.ema.before_step()
         state.optimizer.step()
@@ -163,38 +172,45 @@ class TrainLoop:
         return norm
 
     def lr(self, step: int) -> float:
-        """The task's learning rate, and what plateaus have left of it."""
+        """Return the task's learning rate, times what plateaus have left of it."""
         return self.task.lr(step) * self.state.plateau.factor
 
     def after_step(self, scalars: dict[str, Tensor], begun: float) -> None:
-        """What is due: the log, a validation, a checkpoint (never of weights whose loss has not been looked at)."""
-        saving = self._due(self.config.checkpoint_every)
-        values = self.read_scalars(scalars) if saving or self._due(self.config.log_every) else None
+        """Log, validate and save, each if it is due; ``begun`` is when the step began, by the monotonic clock.
+
+        The order matters. Scalars are read first, also for a checkpoint alone: a loss that is not finite ends the run
+        before its weights are saved. Reading waits for the GPU, so the clock stops after it; validating and saving do
+        not count as training. The validation comes before the checkpoint, which its score belongs to.
+        """
+        checkpoint_due = self._due(self.config.checkpoint_every)
+        values = self.read_scalars(scalars) if checkpoint_due or self._due(self.config.log_every) else None
         seconds = time.monotonic() - begun
         self.state.seconds += seconds
         self.reporter.step(self.state.step, seconds, self.feed.waited)
         if values:
             self.reporter.scalars(self.state.step, values)
         if self._due(self.config.validate_every) and self.state.step < self.config.steps:
-            self.validate(self._averaged())
-        if saving:
+            self.validate(self._averaged_model())
+        if checkpoint_due:
             self.save()
 
     def read_scalars(self, scalars: dict[str, Tensor]) -> dict[str, float]:
-        """The scalars of the step just done, means over all workers; waits for the device.
+        """Return the scalars of the step just done as means over all workers, with lr and gradient scales.
+
+        Waits for the device.
 
         Raises:
-            NonFiniteLoss: the loss or the gradient has no value.
+            NonFiniteLossError: the loss or the gradient's norm is NaN or infinite.
         """
         values = {name: value.item() for name, value in all_reduce_mean(scalars).items()}
         step = self.state.step
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-            raise NonFiniteLoss(f"the loss is {values['loss']} at step {step}: lower the learning rate.")
+            raise NonFiniteLossError(f"the loss is {values['loss']} at step {step}: lower the learning rate.")
         scales = self.state.scales.named() if self.state.scales else {}
         return values | {"lr": self.lr(step - 1)} | {f"scale/{name}": scale for name, scale in scales.items()}
 
     def validate(self, model: nn.Module | None) -> dict[str, float]:
-        """Metrics and pictures of the averaged ``model``, by the first worker, which alone has it."""
+        """Return and report metrics, and report pictures, of the averaged ``model``; nothing where that is None."""
         metrics: dict[str, float] = {}
         pictures: dict[str, Tensor] = {}
         if model is not None:
@@ -204,26 +220,29 @@ class TrainLoop:
         return metrics
 
     def save(self) -> None:
-        """Checkpoint the step just done: copied now, written in the background."""
+        """Copy the state after the step just done, and have the copy saved in the background."""
         rank, writers = self.worker.rank, self.strategy.writers
-        snapshot = Snapshot.of(self.state, describe(self.task, self.config), rank, writers)
+        snapshot = Snapshot.of(self.state, run_config(self.task, self.config), rank, writers)
         self.reporter.checkpoint(self.state.step, writers, lambda directory: snapshot.write(directory, rank, writers))
 
-    def _averaged(self) -> nn.Module | None:
-        """The EMA model in one piece on the first worker."""
-        return self.strategy.full_tensor(self.state.ema, self.task.build)
+    def _averaged_model(self) -> nn.Module | None:
+        """The whole EMA model on the first worker, None on others."""
+        return self.strategy.gather_ema(self.state.ema, self.task.build)
 
-    def _on_device(self, batches: list[Batch]) -> list[Batch]:
-        """The micro-batches on the device, each with what the task divides by: its mean over all parts and workers."""
-        counts = [self.task.normalisers(batch) for batch in batches]
-        sums = {name: torch.tensor(np.mean([count[name] for count in counts])) for name in counts[0]}
-        shared = all_reduce_mean({name: value.to(self.worker.device) for name, value in sums.items()})
-        return [
-            {name: tensor.to(self.worker.device, non_blocking=True) for name, tensor in batch.items()} | shared
-            for batch in batches
-        ]
+    def _on_device(self, microbatches: list[Microbatch]) -> list[Microbatch]:
+        """The microbatches on the device, each with the task's normalisers: means over all microbatches and workers."""
+        device = self.worker.device
+        counts = [self.task.normalisers(microbatch.batch) for microbatch in microbatches]
+        means = {name: torch.tensor(np.mean([count[name] for count in counts])) for name in counts[0]}
+        shared = all_reduce_mean({name: value.to(device) for name, value in means.items()})
+
+        def moved(batch: Batch) -> Batch:
+            return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()} | shared
+
+        return [Microbatch(moved(microbatch.batch), microbatch.noise) for microbatch in microbatches]
 
     def _due(self, every: int) -> bool:
+        """Whether what happens ``every`` so many steps, and after the last one, happens now."""
         return self.state.step % every == 0 or self.state.step == self.config.steps
 
     def _timing(self) -> dict[str, float]:
@@ -231,12 +250,13 @@ class TrainLoop:
         return {"step": step, "train_seconds": seconds, "seconds_per_step": seconds / max(1, step)}
 
 
-def describe(task: Task, config: TrainConfig) -> dict[str, Any]:
-    """What makes a run that run, as plain nested mappings."""
-    plain = {"task": task.config, "train": config}
-    described = {key: OmegaConf.to_container(OmegaConf.structured(part)) for key, part in plain.items()}
-    return {"kind": type(task).__name__, **described}
+def run_config(task: Task, config: TrainConfig) -> dict[str, Any]:
+    """Return the kind of task and both configurations as plain nested mappings, to be saved with a run."""
+    configs = {"task": task.config, "train": config}
+    plain = {key: OmegaConf.to_container(OmegaConf.structured(each)) for key, each in configs.items()}
+    return {"kind": type(task).__name__, **plain}
 
 
-def _key(*words: int) -> int:
+def _mix_seed(*words: int) -> int:
+    """A seed of 63 bits that depends on all of ``words``."""
     return int(np.random.SeedSequence(list(words)).generate_state(1, np.uint64)[0] >> np.uint64(1))

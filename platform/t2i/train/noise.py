@@ -1,7 +1,7 @@
-"""The random numbers of training: pure functions of the seed, the step and the place in the global batch.
+"""The random numbers of training: pure functions of the seed, the step and the row's place in the global batch.
 
-So a run that resumes goes on exactly as the one that was killed would have, and a row meets the same crop, caption and
-Gumbel noise whichever worker has it, out of however many, in whichever part of an accumulated update.
+So a resumed run goes on exactly as the killed one would have, and a row gets the same crop, caption and Gumbel noise
+whatever the number of workers and microbatches, and whichever of them it is in.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from models.hashing import GOLDEN, splitmix64
 
 @dataclass(frozen=True)
 class Noise:
-    """One seed for each row of a batch, uint64 [B]. A ``stream`` is one use of them, independent of the others."""
+    """A seed for each row of a batch, uint64 [B]. A ``stream`` numbers one use of them, independent of the others."""
 
     seeds: np.ndarray
 
     @classmethod
     def of_step(cls, seed: int, step: int, rows: int) -> Noise:
-        """Of all rows of the global batch of ``step``."""
+        """Return the noise of all ``rows`` of the global batch of ``step``."""
         return cls(np.random.SeedSequence([seed, step]).generate_state(rows, np.uint64))
 
     def __getitem__(self, rows: slice) -> Noise:
         return Noise(self.seeds[rows])
 
     def uniform(self, stream: int) -> np.ndarray:
-        """A number in [0, 1) for each row, float64 [B]."""
-        return (self._mixed(stream) >> np.uint64(11)) * 2.0**-53
+        """Return a number in [0, 1) for each row, float64 [B]."""
+        return (self._seeds_of(stream) >> np.uint64(11)) * 2.0**-53
 
     def numpy(self, stream: int) -> list[np.random.Generator]:
-        """A generator for each row."""
-        return [np.random.default_rng(int(seed)) for seed in self._mixed(stream)]
+        """Return a NumPy generator for each row."""
+        return [np.random.default_rng(int(seed)) for seed in self._seeds_of(stream)]
 
     def torch(self, stream: int, device: torch.device) -> list[torch.Generator]:
-        """A generator on ``device`` for each row."""
-        return [torch.Generator(device).manual_seed(int(seed >> np.uint64(1))) for seed in self._mixed(stream)]
+        """Return a torch generator on ``device`` for each row."""
+        return [torch.Generator(device).manual_seed(int(seed >> np.uint64(1))) for seed in self._seeds_of(stream)]
 
-    def _mixed(self, stream: int) -> np.ndarray:
+    def _seeds_of(self, stream: int) -> np.ndarray:
         """The seeds of a stream, uint64 [B]."""
         offset = (GOLDEN * (stream + 1) + 2**63) % 2**64 - 2**63  # wrapped to int64
         return splitmix64(self.seeds.view(np.int64) + np.int64(offset)).view(np.uint64)

@@ -1,7 +1,7 @@
 """One model on many workers: whole copies (DDP), one sharded over all (FSDP), or one in each node (hybrid).
 
-The numbers are the same in every way, to the rounding of sums: a worker's loss is the mean over its rows, and gradients
-are means over workers.
+All three give the same numbers up to the rounding of sums: a worker's loss is the mean over its rows, and gradients are
+averaged over workers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from t2i.train.optim.powersgd import PowerSGD
 
 @dataclass(frozen=True)
 class Worker:
-    """Who this process is among the workers; ``per_node`` of them share a node, in ranks that follow each other."""
+    """This process among the workers; each node has ``per_node`` of them, of consecutive ranks."""
 
     rank: int = 0
     world: int = 1
@@ -39,18 +39,18 @@ class Worker:
 
 
 class ReplicatedStrategy:
-    """Every worker has the whole model; alone, it needs nobody."""
+    """Every worker has the whole model (DDP); a single worker communicates with nobody."""
 
     writers = 1
-    """How many workers, from rank 0, have a part of a checkpoint to write."""
+    """How many workers, from rank 0 on, write files of a checkpoint."""
 
     def __init__(self, config: TrainConfig, worker: Worker) -> None:
         self._config, self._worker = config, worker
         self.compression: PowerSGD | None = None
         self.all_reduce_min: AllReduceMin | None = None
 
-    def place(self, objective: nn.Module, blocks: Iterable[nn.Module]) -> nn.Module:
-        """``objective`` made to train together; ``blocks`` are its residual blocks."""
+    def place(self, objective: nn.Module, blocks: Iterable[nn.Module]) -> nn.Module:  # noqa: ARG002  for shards only
+        """Return ``objective``, with the given residual blocks, as a module that averages gradients over workers."""
         if self._worker.world == 1:
             return objective
         device_ids = [self._worker.device] if self._worker.device.type == "cuda" else None
@@ -65,22 +65,22 @@ class ReplicatedStrategy:
 
     @contextmanager
     def gradients(self, module: nn.Module, last: bool) -> Iterator[None]:
-        """Around forward and backward of a micro-batch: only the ``last`` one's gradients go to the other workers."""
+        """Wrap forward and backward of a microbatch; that of the ``last`` one averages the summed gradients."""
         if last or not isinstance(module, DistributedDataParallel):
             yield
         else:
             with module.no_sync():
                 yield
 
-    def full_tensor(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
-        """The averaged model in one piece on the first worker's device; all workers have to call this."""
+    def gather_ema(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:  # noqa: ARG002  has the module
+        """Return the whole averaged model on the first worker's device, None on others; all workers call this."""
         if self._worker.rank:
             return None
         return ema.model if self._worker.device.type == "cpu" else copy.deepcopy(ema.model).to(self._worker.device)
 
 
 class ShardedStrategy:
-    """Every worker has a slice of every parameter (FSDP2) and gathers a residual block's when it computes there."""
+    """Every worker has a shard of every parameter (FSDP2), and gathers those of a residual block to compute it."""
 
     compression: PowerSGD | None = None
 
@@ -104,8 +104,10 @@ class ShardedStrategy:
         module.set_requires_gradient_sync(last)
         yield
 
-    def full_tensor(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
-        """See :meth:`ReplicatedStrategy.full_tensor`; ``build`` makes the module that the slices are gathered into."""
+    def gather_ema(self, ema: EMA, build: Callable[[], nn.Module]) -> nn.Module | None:
+        """See :meth:`ReplicatedStrategy.gather_ema`; ``build`` makes the module that the shards are gathered into."""
+        # One all-gather for each name, in the same order on every worker; all receive the tensor, only the first keeps
+        # it. Moved to the CPU one by one, the full tensors never have to fit on the device together.
         state = {name: full_tensor(tensor).cpu() for name, tensor in ema.state_dict().items()}
         if self._worker.rank:
             return None
@@ -118,22 +120,22 @@ Strategy = ReplicatedStrategy | ShardedStrategy
 
 
 def strategy(config: TrainConfig, worker: Worker) -> Strategy:
-    """How this run spreads its model.
+    """Return the way that ``train.parallel`` names.
 
     Raises:
-        UserError: nodes have different numbers of workers, so that each cannot hold a whole model.
+        UserError: hybrid is asked for, but the workers do not fill the nodes evenly.
     """
     return ReplicatedStrategy(config, worker) if config.parallel == "ddp" else ShardedStrategy(config, worker)
 
 
 def recompute(blocks: Iterable[nn.Module]) -> None:
-    """Have residual blocks forget their activations and compute them once more for the gradient (paper section 2.4)."""
+    """Make residual blocks drop their activations and compute them again in the backward pass (paper section 2.4)."""
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def all_reduce_mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each 0-d value's mean over the workers, in one message."""
+    """Return the mean of each value [] over all workers, float32 on each of them; one message for all values."""
     if not values or not dist.is_initialized():
         return dict(values)
     stacked = torch.stack([value.detach().float() for value in values.values()])
@@ -142,12 +144,13 @@ def all_reduce_mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def all_reduce_min(values: Tensor) -> Tensor:
-    """The elementwise minimum over the workers."""
+    """Replace ``values`` by their elementwise minimum over all workers, on each of them; returns the same tensor."""
     dist.all_reduce(values, dist.ReduceOp.MIN)
     return values
 
 
 def _mesh(worker: Worker, shards: int) -> DeviceMesh:
+    """A mesh [shards], or [copies, shards] if there are several copies of the model."""
     if worker.world % shards:
         raise UserError(
             f"train.parallel is hybrid, but {worker.world} workers do not fill nodes of {shards}: use fsdp, or as many "

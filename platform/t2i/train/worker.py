@@ -1,4 +1,4 @@
-"""What runs inside a Ray Train worker: the loop, and its reporter to Ray, to the run directory and to the driver."""
+"""A Ray Train worker: it runs the loop, and reports to Ray, to the run directory and to the driver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from models.checkpoint import save_model
 from models.errors import UserError
 from models.gradient_scaling import MIN_SCALE
 from t2i.logs import get_logger
-from t2i.train.checkpoint.folder import CheckpointNotSaved, saving
+from t2i.train.checkpoint.folder import CheckpointNotSavedError, as_not_saved_error
 from t2i.train.checkpoint.run_directory import RunDirectory, checkpoint_name
 from t2i.train.config import TrainConfig
 from t2i.train.loader.feed import Source
@@ -34,14 +34,14 @@ from t2i.train.monitor.progress import StepProgress, poll_seconds
 from t2i.train.monitor.watch import Watch
 from t2i.train.parallel import Worker, all_reduce_mean
 from t2i.train.tasks.base import Task
-from t2i.train.tasks.work import work_of_step
 
 Write = Callable[[Path], None]
+"""Writes a worker's files of a checkpoint into a local directory."""
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What a worker is sent; the data sets are references into the object store."""
+class WorkerInput:
+    """All that a worker is sent; the data sets are references into the object store."""
 
     task: Task
     config: TrainConfig
@@ -51,39 +51,43 @@ class Assignment:
     threads: int
 
 
-def train_worker(settings: dict[str, Assignment]) -> None:
-    """The function that every worker runs. What the user must mend ends it quietly: Ray would only try again."""
-    assignment = settings["assignment"]
-    logging.getLogger().setLevel(logging.WARNING)  # Ray Train announces every report there
-    torch.set_num_threads(assignment.threads)
-    torch.set_flush_denormal(True)  # relaxed samples at a low temperature are full of them: 3 x slower on a CPU
+def train_worker(settings: dict[str, WorkerInput]) -> None:
+    """Run the training loop in this worker.
+
+    A UserError is not raised but left in ``progress.json`` for the driver: Ray would restart the worker, in vain.
+    """
+    worker_input = settings["worker_input"]
+    logging.getLogger().setLevel(logging.WARNING)  # Ray Train logs every report there
+    torch.set_num_threads(worker_input.threads)
+    torch.set_flush_denormal(True)  # relaxed samples at a low tau are full of denormals, 3 x slower on a CPU
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), get_device())
-    reporter = RayReporter(assignment, worker)
-    validation = ray.get(assignment.validation)
+    reporter = RayReporter(worker_input, worker)
+    validation = ray.get(worker_input.validation)
     try:
-        TrainLoop(assignment.task, assignment.config, assignment.train, validation, reporter, worker).run()
+        TrainLoop(worker_input.task, worker_input.config, worker_input.train, validation, reporter, worker).run()
     except UserError as error:
-        RunDirectory(assignment.run).write_progress({"error": str(error)})
+        RunDirectory(worker_input.run).write_progress({"error": str(error)})
 
 
 class RayReporter:
-    """The loop's Reporter: checkpoints by ``ray.train.report`` on every worker, all else by the first worker alone."""
+    """The loop's Reporter: every worker saves its files of a checkpoint, the first one does all else."""
 
-    def __init__(self, assignment: Assignment, worker: Worker) -> None:
-        self._assignment, self._config, self._worker = assignment, assignment.config, worker
-        self._run = RunDirectory(assignment.run)
+    def __init__(self, worker_input: WorkerInput, worker: Worker) -> None:
+        self._task, self._config, self._worker = worker_input.task, worker_input.config, worker
+        self._run = RunDirectory(worker_input.run)
         self._first = worker.rank == 0
         self._progress = self._run.progress_writer() if self._first else None
         self._next_progress = 0.0
         self._watch: Watch | None = None
         self._attempt = ""
         self._loss: float | None = None
-        self._scored: tuple[int, float] | None = None
-        self._saved = threading.Event()
-        self._saved.set()
+        self._newest_score: tuple[int, float] | None = None  # and the step it belongs to
+        self._save_done = threading.Event()  # whether this worker's previous save has ended
+        self._save_done.set()
 
     def newest_checkpoint(self) -> Path | None:
+        """Return a local copy of the newest complete checkpoint, which the first worker chooses for all of them."""
         newest = self._run.newest_checkpoint() if self._first else None
         name, self._attempt = broadcast_from_rank_zero((newest and newest.name, uuid.uuid4().hex[:8]))
         if newest:
@@ -91,14 +95,15 @@ class RayReporter:
         return None if name is None else self._run.fetch_checkpoint(name)
 
     def begin(self, step: int) -> None:
+        """Begin to watch the run."""
         if self._first:
-            config, task = self._config, self._assignment.task
-            work = work_of_step(task.config, config.batch_size)
+            config, work = self._config, self._task.work(self._config.batch_size)
             peak = peak_flops(self._worker.device, config.precision) * self._worker.world
             floor = MIN_SCALE if config.precision == "fp16" else None
-            self._watch = Watch(self._run, step, type(task).__name__, work, peak, config, floor)
+            self._watch = Watch(self._run, step, self._task, work, peak, config, floor)
 
     def step(self, step: int, seconds: float, waited: float) -> None:
+        """Count a step, and write the driver's progress if it is time."""
         if self._watch:
             self._watch.step(seconds, waited)
         now = time.monotonic()
@@ -107,32 +112,38 @@ class RayReporter:
             self._progress.put(asdict(StepProgress(step, self._loss)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Show a line of the log."""
         self._loss = values["loss"]
         if self._watch:
             self._watch.scalars(step, values)
 
     def validation(self, step: int, metrics: Mapping[str, float], pictures: Mapping[str, Tensor]) -> None:
+        """Show a validation, and remember its score for the checkpoint of the same step."""
         if self._watch:
             self._watch.validation(step, metrics, pictures)
-            self._scored = (step, self._assignment.task.score(metrics))
+            self._newest_score = (step, self._task.score(metrics))
 
     def checkpoint(self, step: int, writers: int, write: Write) -> None:
-        """Write and copy in the background. While any worker still does so for the one before, this one is left out,
-        unless it is the last: a slow store costs checkpoints, never memory or time.
+        """Save a checkpoint in the background, unless the previous one is still being saved by any worker.
 
-        Nothing is reported then: Ray Train takes in two reports a second, and saves what belongs to one in its turn.
+        ``write`` holds a copy of the state in memory. With a slow store these would queue up, so there is one at a
+        time: a checkpoint that is due too early is left out, and only the last of the run is waited for.
+
+        Of one left out nothing is reported to Ray either. It takes in two reports a second, in order with their
+        uploads, so that reports without a checkpoint would only delay those with one. Ray expects every report from all
+        workers: they agree by an all-reduce, since a store may be slow for one of them alone.
         """
         if step == self._config.steps:
-            self._saved.wait()
-        if not self._all_have_saved():
+            self._save_done.wait()
+        if not self._all_saves_done():
             if self._first:
                 get_logger("train").warning("step %d: no checkpoint, the one before is still being saved", step)
             return
         checkpoint = None
         if self._worker.rank < writers:
-            self._saved.clear()
+            self._save_done.clear()
             checkpoint = Checkpoint.from_directory(tempfile.mkdtemp(prefix="t2i-checkpoint-"))
-        metric = self._scored[1] if self._scored and self._scored[0] == step else None
+        metric = self._newest_score[1] if self._newest_score and self._newest_score[0] == step else None
         ray.train.report(
             {"step": step, "loss": self._loss},
             checkpoint=checkpoint,
@@ -141,11 +152,13 @@ class RayReporter:
             checkpoint_upload_fn=partial(self._save, writers, write, metric),
         )
 
-    def _all_have_saved(self) -> bool:
-        saved = torch.tensor(float(self._saved.is_set()), device=self._worker.device)
-        return all_reduce_mean({"saved": saved})["saved"].item() == 1.0
+    def _all_saves_done(self) -> bool:
+        """Whether no worker is still saving its files of the previous checkpoint."""
+        done = torch.tensor(float(self._save_done.is_set()), device=self._worker.device)
+        return all_reduce_mean({"done": done})["done"].item() == 1.0
 
     def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
+        """Save the final model, then the metrics, which mark the run as finished."""
         if self._watch and self._progress and model is not None:
             self._watch.close()
             with tempfile.TemporaryDirectory() as directory:
@@ -155,16 +168,19 @@ class RayReporter:
             self._progress.close()
 
     def _save(self, writers: int, write: Write, metric: float | None, checkpoint: Checkpoint, name: str) -> Checkpoint:
-        """In a thread of Ray Train's, which deletes the local directory afterwards. A failure costs a checkpoint."""
+        """Write and copy this worker's files; a failure costs this checkpoint and a warning.
+
+        Called by Ray Train in a thread of its own; it deletes the local directory afterwards.
+        """
         directory, rank, keep = Path(checkpoint.path), self._worker.rank, self._config.keep_checkpoints
         try:
-            with saving(name, directory):
+            with as_not_saved_error(name, directory):
                 write(directory)
             self._run.put_checkpoint(directory, name, keep, metric, rank, writers)
             if self._watch:
                 self._watch.checkpoint()
-        except CheckpointNotSaved as error:
+        except CheckpointNotSavedError as error:
             get_logger("train").warning("%s", error)
         finally:
-            self._saved.set()
+            self._save_done.set()
         return Checkpoint(f"{self._run.checkpoints.path}/{name}", self._run.filesystem)

@@ -1,4 +1,4 @@
-"""Workers and drivers killed at random moments: the run they leave is the one that nobody disturbed."""
+"""Workers and drivers killed at random moments: the run's every step is that of a run that nobody disturbed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,19 +19,21 @@ import pytest
 from models.manifest import file_hash
 from t2i.train.checkpoint.run_directory import RunDirectory
 from t2i.train.loader.sampler import EpochSampler
+from tests.t2i.storage.faulty_store import FaultyStore
 from tests.t2i.train.witnessed import BATCH, ROWS
 
 SCRIPT = Path(__file__).with_name("witnessed.py")
 ROOT = Path(__file__).resolve().parents[3]
-STEPS = 300
-KILLS = 20
-RETRY_POLICY = 300
+PATIENCE = 300
+"""Seconds that a run may take for its next step."""
+
+ALL_KINDS = ["worker", "worker", "worker", "workers", "driver"]
 
 
 class Run:
     """The script in a process of its own, started again when it was killed."""
 
-    def __init__(self, directory: Path, steps: int = STEPS, **options: object) -> None:
+    def __init__(self, directory: Path, steps: int, **options: object) -> None:
         directory.mkdir(exist_ok=True)
         self.directory, self.steps = directory, steps
         self.options = [f"{name}={value}" for name, value in options.items()]
@@ -47,15 +50,15 @@ class Run:
                 start_new_session=True,
             )
 
-    def taken(self) -> int:
+    def count_lines(self) -> int:
         """Lines that workers have witnessed so far."""
         witness = self.directory / "witness"
         return witness.read_bytes().count(b"\n") if witness.exists() else 0
 
     def wait_for_steps(self, number: int) -> bool:
         """Until ``number`` more lines are there; False if the run came to its end before."""
-        until, deadline = self.taken() + number, time.monotonic() + RETRY_POLICY
-        while self.taken() < until:
+        until, deadline = self.count_lines() + number, time.monotonic() + PATIENCE
+        while self.count_lines() < until:
             if self.driver.poll() is not None:
                 assert self.driver.returncode == 0, (self.directory / "log").read_text()[-3000:]
                 return False
@@ -68,7 +71,7 @@ class Run:
         while self.wait_for_steps(1):
             pass
 
-    def workers(self) -> list[int]:
+    def worker_pids(self) -> list[int]:
         """Process ids of this run's training workers."""
         table = subprocess.run(["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
         rows = [line.split(maxsplit=2) for line in table.splitlines()[1:]]
@@ -79,13 +82,13 @@ class Run:
         self.driver.wait()
         self.start()
 
-    def witnessed(self) -> list[dict]:
-        """All lines of all workers of all lives."""
+    def all_lines(self) -> list[dict[str, Any]]:
+        """What all workers have witnessed, before and after all kills."""
         return [json.loads(line) for line in (self.directory / "witness").read_text().splitlines()]
 
-    def lines(self) -> dict[int, set[str]]:
-        """Step -> what was witnessed at it, by any worker of any life."""
-        found = defaultdict(set)
+    def lines_by_step(self) -> dict[int, set[str]]:
+        """Step -> the distinct lines that any worker has witnessed at it."""
+        found: dict[int, set[str]] = defaultdict(set)
         for line in (self.directory / "witness").read_text().splitlines():
             found[json.loads(line)["step"]].add(line)
         return dict(found)
@@ -102,33 +105,39 @@ def kill(process: int) -> bool:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_run_killed_twenty_times_is_bit_for_bit_the_one_that_was_not(tmp_path):
-    quiet = Run(tmp_path / "quiet")
+@pytest.mark.parametrize(
+    ("steps", "kinds"),
+    [
+        pytest.param(40, ["worker", "driver"], id="twice"),
+        pytest.param(300, ALL_KINDS * 4, id="twenty times", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_a_killed_run_is_bit_for_bit_the_one_that_was_not(steps: int, kinds: list[str], tmp_path: Path) -> None:
+    quiet = Run(tmp_path / "quiet", steps)
     quiet.wait()
     chance = random.Random(0)
-    run, kills = Run(tmp_path / "killed"), 0
-    while kills < KILLS and run.wait_for_steps(chance.randint(5, 30)):
+    run, kills = Run(tmp_path / "killed", steps), 0
+    while kills < len(kinds) and run.wait_for_steps(chance.randint(5, 30)):
         time.sleep(chance.random() * 0.1)  # between steps, within one, or while a checkpoint is being written
-        victims = run.workers()
+        victims = run.worker_pids()
         chance.shuffle(victims)
-        if kills % 5 == 4:
+        if kinds[kills] == "driver":
             run.kill_driver()
             kills += 1
         else:
-            killed = [kill(victim) for victim in (victims if kills % 5 == 3 else victims[:1])]
+            killed = [kill(victim) for victim in (victims if kinds[kills] == "workers" else victims[:1])]
             kills += any(killed)
-    assert kills == KILLS
+    assert kills == len(kinds)
     run.wait()
-    assert run.lines() == quiet.lines()
-    assert sorted(run.lines()) == list(range(STEPS))
+    assert run.lines_by_step() == quiet.lines_by_step()
+    assert sorted(run.lines_by_step()) == list(range(steps))
     weights = [file_hash(each.directory / "run/model/weights.safetensors") for each in (quiet, run)]
     assert weights[0] == weights[1]
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_store_that_is_busy_and_then_away_stops_nothing(store, bucket, tmp_path):
+def test_a_store_that_is_busy_and_then_away_stops_nothing(store: FaultyStore, bucket: str, tmp_path: Path) -> None:
     run = Run(tmp_path / "run", steps=400, run=f"{bucket}/run")
     assert run.wait_for_steps(20)
     store.fail(*["busy"] * 10)
@@ -136,16 +145,19 @@ def test_a_store_that_is_busy_and_then_away_stops_nothing(store, bucket, tmp_pat
     with store.away():
         assert run.wait_for_steps(200)
     run.wait()
-    taken = Counter(line["step"] for line in run.witnessed())
+    taken = Counter(line["step"] for line in run.all_lines())
     assert taken == dict.fromkeys(range(400), 2), "no worker was lost, so none took a step twice"
     directory = RunDirectory(f"{bucket}/run")
-    assert directory.newest_checkpoint().name == "step_0000400"
-    assert directory.finished(400)
+    newest = directory.newest_checkpoint()
+    assert newest
+    assert newest.name == "step_0000400"
+    assert directory.final_metrics(400)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_lost_node_leaves_fewer_workers_and_the_same_order_of_data(tmp_path):
+@pytest.mark.soak
+def test_a_lost_node_leaves_fewer_workers_and_the_same_order_of_data(tmp_path: Path) -> None:
     """Workers on two nodes; one node goes, and what is left goes on alone."""
     from ray.cluster_utils import Cluster
 
@@ -158,7 +170,7 @@ def test_a_lost_node_leaves_fewer_workers_and_the_same_order_of_data(tmp_path):
         run.wait()
     finally:
         cluster.shutdown()
-    lines = run.witnessed()
+    lines = run.all_lines()
     assert {line["world"] for line in lines} == {1, 2}
     sampler = EpochSampler([ROWS], BATCH, seed=0)
     for step in range(120):

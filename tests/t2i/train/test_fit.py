@@ -2,43 +2,50 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray.data
+from ray.data import Dataset
 
 from models.errors import UserError
 from models.manifest import is_complete
-from t2i.train import RunChanged, RunDirectory, TrainConfig, fit
+from t2i.train import RunChangedError, RunDirectory, TrainConfig, fit
 from t2i.train.loader.feed import InMemorySource
 from t2i.train.loop import TrainLoop
 from t2i.train.parallel import Worker
+from t2i.train.tasks.base import Columns
+from tests.t2i.train.line_task import LineTask, Recorders
 
 
-def config(**settings) -> TrainConfig:
+def config(**settings: Any) -> TrainConfig:
     return TrainConfig(steps=20, batch_size=16, log_every=1, checkpoint_every=5, precision="fp32", **settings)
 
 
-def datasets(columns):
-    rows = [{"id": id, "captions": ["a caption"], "x": x} for id, x in zip(columns["id"], columns["x"], strict=True)]
+def datasets(columns: Columns) -> tuple[Dataset, Dataset]:
+    pairs = zip(columns["id"], columns["x"], strict=True)
+    rows = [{"id": row_id, "captions": ["a caption"], "x": x} for row_id, x in pairs]
     return ray.data.from_items(rows), ray.data.from_items(rows)
 
 
-def sorted_columns(columns):
+def sorted_columns(columns: Columns) -> Columns:
     order = columns["id"].argsort(kind="stable")
     return {name: column[order] for name, column in columns.items()}
 
 
 @pytest.fixture
-def expected(line_task, line_columns, recording) -> float:
+def expected(line_task: LineTask, line_columns: Columns, recording: Recorders) -> float:
     """The final error of the same run in one process, uninterrupted and without Ray."""
     columns = sorted_columns(line_columns)
     return TrainLoop(line_task, config(), InMemorySource(columns), columns, recording(), Worker()).run()["mse"]
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_run_survives_what_the_user_must_mend_and_a_killed_worker(
-    ray_cluster, line_task, line_columns, expected, tmp_path
-):
+    line_task: LineTask, line_columns: Columns, expected: float, tmp_path: Path
+) -> None:
     directory = str(tmp_path / "fit")
 
     def broken(step: int) -> None:
@@ -59,18 +66,23 @@ def test_a_run_survives_what_the_user_must_mend_and_a_killed_worker(
     assert (tmp_path / "killed").exists()
     assert result.metrics["mse"] == pytest.approx(expected, rel=1e-4)
     assert is_complete(result.model)
-    assert RunDirectory(directory).newest_checkpoint().name == "step_0000020"
+    newest = RunDirectory(directory).newest_checkpoint()
+    assert newest
+    assert newest.name == "step_0000020"
 
-    def never() -> tuple[ray.data.Dataset, ray.data.Dataset]:
+    def never() -> tuple[Dataset, Dataset]:
         raise AssertionError("a finished run must not read its data again")
 
     assert fit(line_task, never, config(), directory) == result
-    with pytest.raises(RunChanged, match=r"train\.seed \(0 -> 1\)"):
+    with pytest.raises(RunChangedError, match=r"train\.seed \(0 -> 1\)"):
         fit(line_task, never, config(seed=1), directory)
 
 
 @pytest.mark.ray
-def test_two_workers_train_as_one_does(ray_cluster, line_task, line_columns, expected, tmp_path):
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_train_as_one_does(
+    line_task: LineTask, line_columns: Columns, expected: float, tmp_path: Path
+) -> None:
     result = fit(line_task, lambda: datasets(line_columns), config(workers=2), str(tmp_path / "fit"))
     assert result.metrics["mse"] == pytest.approx(expected, rel=1e-4)
     assert result.metrics["step"] == 20

@@ -17,12 +17,13 @@ import numpy as np
 import ray.data
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from t2i.cluster import RayConfig, start_ray
 from t2i.train import TrainConfig, fit
+from t2i.train.noise import Noise
 from t2i.train.optim.adamw import OptimizerConfig
-from t2i.train.tasks.base import Task
+from t2i.train.tasks.base import Batch, Columns, Headline, Task, Work
 
 ROWS = 50
 BATCH = 16
@@ -42,28 +43,43 @@ def task_of(witness: Path) -> Task:
             self.config = config
             self.layers = nn.Sequential(nn.Linear(4, 32), nn.Dropout(0.1), nn.GELU(), nn.Linear(32, 1))
 
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layers(x)
+            return y
+
     class WitnessedTask(Task):
+        headline = Headline("mse", higher_is_better=False)
+
         def __init__(self, config: NetConfig) -> None:
-            self.config = config
+            self.config: NetConfig = config
 
         @property
         def optimizer(self) -> OptimizerConfig:
             return OptimizerConfig(clip_norm=1.0)
 
-        def lr(self, step):
+        def lr(self, step: int) -> float:  # noqa: ARG002  constant
             return self.config.lr
 
-        def build(self):
+        def work(self, batch_size: int, recomputed: bool = False) -> Work:  # noqa: ARG002  not counted
+            return Work(batch_size)
+
+        def build(self) -> nn.Module:
             return Net(self.config)
 
-        def batch(self, columns, rows, noise=None):
+        def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
             x = torch.from_numpy(columns["x"][rows])
             jitter = torch.zeros(len(rows)) if noise is None else torch.tensor(noise.uniform(0)).float()
             return {"x": x, "row": torch.from_numpy(rows), "jitter": jitter}
 
-        def loss(self, model, batch, step, noise):
+        def loss(
+            self,
+            model: nn.Module,
+            batch: Batch,
+            step: int,
+            noise: Noise,  # noqa: ARG002  its noise is in the batch, and dropout's
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             time.sleep(SECONDS_PER_STEP)
-            predicted = model.layers(batch["x"])[:, 0]
+            predicted = model(batch["x"])[:, 0]
             loss = (predicted - batch["x"].sum(1) - 0.1 * batch["jitter"]).square().mean()
             world = dist.get_world_size() if dist.is_initialized() else 1
             line = {"step": step, "world": world, "rows": batch["row"].tolist(), "loss": loss.item().hex()}
@@ -71,12 +87,9 @@ def task_of(witness: Path) -> Task:
                 file.write(json.dumps(line) + "\n")
             return loss, {}
 
-        def validate(self, model, columns, batch_size):
+        def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:  # noqa: ARG002  small
             x = torch.tensor(columns["x"])
-            return {"mse": (model.layers(x)[:, 0] - x.sum(1)).square().mean().item()}
-
-        def score(self, metrics):
-            return metrics["mse"]
+            return {"mse": (model(x)[:, 0] - x.sum(1)).square().mean().item()}
 
     return WitnessedTask(NetConfig())
 

@@ -1,0 +1,1 @@
+"""Checkpoints of a run, and the directory that holds them."""

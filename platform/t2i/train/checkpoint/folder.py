@@ -1,4 +1,4 @@
-"""The checkpoints of a run in one folder, local or on S3: putting, finding and deleting them."""
+"""The checkpoints of a run in one folder, local or on S3: writing, finding and deleting them."""
 
 from __future__ import annotations
 
@@ -31,43 +31,55 @@ from t2i.storage import (
 )
 
 METRIC = "metric.json"
-FULL = os.strerror(errno.ENOSPC)
-"""safetensors raises its text alone."""
+"""The file in a checkpoint that holds its validation metric."""
+
+DISK_FULL = os.strerror(errno.ENOSPC)
+"""The text of the error, by which safetensors' own, which has no errno, is recognised."""
 
 T = TypeVar("T")
 log = get_logger("train")
 
 
-class CheckpointNotSaved(UserError):
-    """A checkpoint could not be kept: older ones stand, training can go on, and the next one may succeed."""
+class CheckpointNotSavedError(UserError):
+    """A checkpoint could not be saved. Older ones are untouched; training can go on, and the next may succeed."""
 
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """A whole checkpoint: its name in the folder, and a verified local copy."""
+    """A complete checkpoint: its name in the folder, and a verified local copy."""
 
     name: str
     local: Path
 
 
 class CheckpointFolder:
-    """Folders whose names sort by age, each whole or not by its manifests (:mod:`models.manifest`)."""
+    """A folder of checkpoints, each a folder of files. Their names sort by age.
+
+    A checkpoint counts only when all its manifests are there (:mod:`models.manifest`), which are written last.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.filesystem, self.path = filesystem_for(uri)
 
     def names(self) -> list[str]:
-        """All that is there, whole or not, oldest first."""
+        """Return the names of all checkpoints, complete or not, oldest first."""
         with as_data_error(self.uri):
             found = list_folder(self.filesystem, self.path)
         return [info.base_name for info in found if not info.is_file]
 
     def newest(self) -> FoundCheckpoint | None:
-        """The newest whole one; any newer is ignored with a warning.
+        """Return the newest complete checkpoint, None if there is none; broken newer ones cost a warning each.
+
+        ::
+
+            step_0000500   complete
+            step_0001000   complete    <- returned
+            step_0001500   its writer was killed: no manifest
+            step_0002000   a file was damaged: its hash is wrong
 
         Raises:
-            DataError: the store does not answer, which must not be taken for there being none.
+            DataError: the store does not answer. To take that for "no checkpoint" would start the run anew.
         """
         for name in reversed(self.names()):
             try:
@@ -77,10 +89,10 @@ class CheckpointFolder:
         return None
 
     def fetch(self, name: str) -> Path:
-        """A verified local copy.
+        """Copy a checkpoint to a local directory and verify every file's hash; return the directory.
 
         Raises:
-            CheckpointError: it is incomplete or damaged.
+            CheckpointError: the checkpoint is incomplete or damaged.
             DataError: the store does not answer.
         """
         local = fetch_directory(f"{self.uri}/{name}")
@@ -88,25 +100,33 @@ class CheckpointFolder:
         return local
 
     def put(self, directory: Path, name: str, metric: float | None = None, rank: int = 0, world: int = 1) -> None:
-        """Copy in what ``directory`` holds of a checkpoint, the manifest of it last; it remembers its ``metric``.
+        """Copy the files of writer ``rank``, one of ``world``, from ``directory`` into checkpoint ``name``.
+
+        What a kill at each point leaves::
+
+            metric.json                     a folder without a manifest: ignored by newest()
+            rank's files                    the same
+            manifest-<rank>-of-<world>      complete only if all other writers' manifests are there
+
+        A rank whose write fails takes its own files back. The checkpoint then lacks that rank's manifest for good, so
+        that what the other ranks write never looks complete; prune() deletes it later.
 
         Raises:
-            CheckpointNotSaved: the disk is full or the store is lost; what was there before is untouched, and the
-                other writers' parts never become a whole checkpoint.
+            CheckpointNotSavedError: the disk is full or the store is lost. Older checkpoints are untouched.
         """
-        with saving(name, directory):
+        with as_not_saved_error(name, directory):
             write_manifest(directory, rank, world)
-        with saving(name, self.uri):
+        with as_not_saved_error(name, self.uri):
             try:
                 if metric is not None:
                     write_file(self.filesystem, f"{self.path}/{name}/{METRIC}", json.dumps(metric).encode())
                 put_directory(directory, f"{self.uri}/{name}")
             except BaseException:
-                _try("remove what was written of", name, partial(self._take_back, directory, name))
+                _warn_on_failure("remove what was written of", name, partial(self._remove_files, directory, name))
                 raise
 
-    def _take_back(self, directory: Path, name: str) -> None:
-        """Delete the files of ``directory`` from a checkpoint, and that if no other writer's are in it."""
+    def _remove_files(self, directory: Path, name: str) -> None:
+        """Delete the files of ``directory`` from a checkpoint, and the checkpoint if no other writer's are in it."""
         folder = f"{self.path}/{name}"
         for file in directory.iterdir():
             delete_file(self.filesystem, f"{folder}/{file.name}")
@@ -114,35 +134,46 @@ class CheckpointFolder:
             delete_folder(self.filesystem, folder)
 
     def prune(self, until: str, keep: int) -> None:
-        """Of those up to ``until``, keep the ``keep`` newest whole ones, the best, and what may be being written.
+        """Delete all checkpoints up to ``until`` but the ``keep`` newest complete ones, the best, and unfinished ones.
 
-        That is all that is newer than the newest whole one; older partial ones are leftovers. Failing to delete is
-        no reason to stop training.
+        ::
+
+            keep=1   step_1   complete, metric 0.3    kept: the best
+                     step_2   complete, metric 0.5    deleted
+                     step_3   incomplete              deleted: older than a complete one, nobody goes on writing it
+                     step_4   complete                kept: the newest
+                     step_5   incomplete              kept: other ranks may still be writing it
+
+        A kill while a checkpoint is deleted leaves one without manifests, which is incomplete: the next call deletes
+        it. A deletion that fails costs a warning, and training goes on.
         """
-        for old in _try("list checkpoints up to", until, partial(self._superfluous, until, keep)) or []:
-            _try("delete checkpoint", old, partial(self._delete, old))
+        old_names = _warn_on_failure("list checkpoints up to", until, partial(self._names_to_delete, until, keep))
+        for old in old_names or []:
+            _warn_on_failure("delete checkpoint", old, partial(self._delete, old))
 
-    def _superfluous(self, until: str, keep: int) -> list[str]:
+    def _names_to_delete(self, until: str, keep: int) -> list[str]:
         until_now = [name for name in self.names() if name <= until]
-        full_tensor = [name for name in until_now if self._looks_whole(name)]
-        kept = {*full_tensor[-keep:], *self._best(full_tensor)}
-        return [name for name in until_now if name not in kept and name < full_tensor[-1]] if full_tensor else []
+        complete = [name for name in until_now if self._looks_complete(name)]
+        if not complete:
+            return []
+        kept = {*complete[-keep:], *self._best(complete)}
+        return [name for name in until_now if name not in kept and name < complete[-1]]
 
     def _best(self, names: list[str]) -> list[str]:
-        """The one with the smallest metric, of equal ones the newest; none where no checkpoint has any."""
+        """The one with the lowest metric, of equal ones the newest; empty if none of them has a metric."""
         metrics = {name: self._metric(name) for name in reversed(names)}
         measured = [name for name, metric in metrics.items() if not math.isnan(metric)]
         return [min(measured, key=metrics.__getitem__)] if measured else []
 
     def _metric(self, name: str) -> float:
-        """What :meth:`put` was given; NaN where that was nothing."""
+        """The metric that :meth:`put` was given; NaN if it was given none."""
         try:
             return float(json.loads(read_path(self.filesystem, f"{self.path}/{name}/{METRIC}")))
         except FileNotFoundError:
             return math.nan
 
-    def _looks_whole(self, name: str) -> bool:
-        """Whether all manifests are there; the files themselves are hashed when they are read."""
+    def _looks_complete(self, name: str) -> bool:
+        """Whether all manifests are there; only :meth:`fetch` verifies the files that they name."""
         try:
             return bool(complete_manifests(self._files(name), name))
         except CheckpointError:
@@ -152,33 +183,36 @@ class CheckpointFolder:
         return [info.base_name for info in list_folder(self.filesystem, f"{self.path}/{name}") if info.is_file]
 
     def _delete(self, name: str) -> None:
-        """Manifests first: what a deletion cut short leaves must not look whole."""
+        """Delete the manifests first: what a kill half-way leaves must not look complete."""
         for file in filter(is_manifest, self._files(name)):
             delete_file(self.filesystem, f"{self.path}/{name}/{file}")
         delete_folder(self.filesystem, f"{self.path}/{name}")
 
 
 @contextmanager
-def saving(name: str, where: str | Path) -> Iterator[None]:
-    """Turn what a full disk or a lost store raises in the block into :class:`CheckpointNotSaved`.
+def as_not_saved_error(name: str, where: str | Path) -> Iterator[None]:
+    """Turn what a full disk or a lost store raises in the block into :class:`CheckpointNotSavedError`.
 
-    For writing the files of checkpoint ``name`` before they are put, too; ``where`` is the folder they go to.
+    ``name`` is the checkpoint that is being written, ``where`` the folder its files go to.
     """
     try:
         yield
     except (OSError, UserError, SafetensorError) as error:
-        raise CheckpointNotSaved(f"checkpoint {name} was not saved: {_reason(error, where)}") from error
+        raise CheckpointNotSavedError(f"checkpoint {name} was not saved: {_reason(error, where)}") from error
 
 
 def _reason(error: BaseException, where: str | Path) -> str:
-    """What went wrong and what to do, of an error or of what caused it."""
+    """Say what went wrong, going by the error or by what caused it, and what to do about it."""
     causes = [error, error.__cause__]
-    if any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or FULL in str(cause) for cause in causes):
-        return f"{FULL}; training goes on: free space under {where}."
+    if any(
+        getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or DISK_FULL in str(cause) for cause in causes
+    ):
+        return f"{DISK_FULL}; training goes on: free space under {where}."
     return f"{str(error).splitlines()[0].rstrip('.')}; training goes on."
 
 
-def _try(what: str, name: str, act: Callable[[], T]) -> T | None:
+def _warn_on_failure(what: str, name: str, act: Callable[[], T]) -> T | None:
+    """The result of ``act``; None, after a warning, if a file system or store fails it."""
     try:
         return act()
     except (OSError, UserError) as error:

@@ -1,14 +1,14 @@
-"""A run's directory, local or on S3: what it was configured with, its checkpoints, whether it is finished.
+"""A run's directory, local or on S3: its configuration, checkpoints, progress, model and final metrics.
 
 ::
 
     config.yaml                       the task, the training and its inputs, written before the first step
-    checkpoints/step_0000500/         see checkpoints.py; step_0000500-ab12cd of several writers: see models/manifest.py
+    checkpoints/step_0000500/         see folder.py; step_0000500-ab12cd if several workers write it together
     progress.json                     steps done and the newest loss, for the driver's terminal
     logs/ pictures/                   TensorBoard events; PNG files
     tracker.json                      this run's id in MLflow or Weights & Biases, see trackers.py
     model/                            the final EMA, a model directory
-    metrics.json                      the last validation, written last: the run is finished
+    metrics.json                      the last validation; written last, so that its presence means the run is finished
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from t2i.storage import (
 from t2i.train.checkpoint.folder import CheckpointFolder, FoundCheckpoint
 
 CHECKPOINTS = "checkpoints"
-MAY_CHANGE = {
+MUTABLE_FIELDS = {
     f"train.{field}"
     for field in (
         "steps",
@@ -60,14 +60,15 @@ MAY_CHANGE = {
         "tracker_uri",
     )
 }
+"""What may differ when a run is resumed: fields that change no result, or only how far the run goes."""
 
 
-class RunChanged(UserError):
-    """A run directory was begun with another configuration."""
+class RunChangedError(UserError):
+    """A run directory holds results of another configuration."""
 
 
 class RunDirectory:
-    """Reads and writes under one local path or ``s3://`` address."""
+    """Reads and writes the files of one run, under a local path or ``s3://`` address."""
 
     def __init__(self, uri: str) -> None:
         self.uri = absolute(uri)
@@ -76,70 +77,82 @@ class RunDirectory:
 
     @property
     def is_local(self) -> bool:
+        """Whether the directory is on this machine's file system."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     @property
-    def begun(self) -> bool:
-        """Whether there is anything that another configuration would contradict."""
+    def has_results(self) -> bool:
+        """Whether there is a checkpoint, model or metric, which belongs to the configuration in ``config.yaml``."""
         return bool(self.checkpoints.names()) or self._has("metrics.json") or self._has(MANIFEST)
 
     def claim(self, config: Mapping[str, Any]) -> None:
-        """Write ``config`` into a new directory, or compare it with what the run was begun with.
+        """Make ``config`` this run's; refuse it if there are results of another one.
+
+        ::
+
+            config.yaml   results   what happens
+            no            no        written
+            yes           no        overwritten: the earlier start came to nothing, so that it binds nobody
+            yes           yes       compared, then overwritten with what may change, such as more steps
+            no            yes       written: the results are of unknown origin, there is nothing to compare
+
+        Written before any training, so that no checkpoint is ever without its configuration.
 
         Raises:
-            RunChanged: a field differs that may not change within a run.
+            RunChangedError: a field differs that may not change within a run (not one of :data:`MUTABLE_FIELDS`).
         """
         wanted = OmegaConf.create(dict(config))
-        if self.begun and self._has("config.yaml"):
+        if self.has_results and self._has("config.yaml"):
             saved = OmegaConf.create(read_file(f"{self.uri}/config.yaml").decode())
             self._refuse_changes(_flat(OmegaConf.to_container(saved)), _flat(OmegaConf.to_container(wanted)))
         self._write("config.yaml", OmegaConf.to_yaml(wanted))
 
-    def finished(self, steps: int) -> dict[str, Any] | None:
-        """The final metrics, if ``steps`` steps have been trained and the model stands."""
+    def final_metrics(self, steps: int) -> dict[str, Any] | None:
+        """Return the final metrics if ``steps`` steps have been trained and the model is complete, else None."""
         if not (self._has("metrics.json") and self._has(f"model/{MANIFEST}")):
             return None
         metrics = json.loads(read_file(f"{self.uri}/metrics.json"))
         return metrics if metrics["step"] >= steps else None
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Write the file that makes the run a finished one."""
+        """Write ``metrics.json``, which marks the run as finished."""
         self._write("metrics.json", json.dumps(dict(metrics), indent=2))
 
     def write_progress(self, progress: Mapping[str, Any]) -> None:
-        """Replace ``progress.json``: the driver reads it while workers train."""
+        """Replace ``progress.json``, which the driver reads while the workers train."""
         self._write("progress.json", json.dumps(dict(progress)))
 
     def progress_writer(self) -> BackgroundWriter[Mapping[str, Any]]:
-        """:meth:`write_progress` for between two steps: it never waits and never raises."""
+        """Return a writer that calls :meth:`write_progress` in the background: it neither blocks nor raises."""
         return BackgroundWriter(self.write_progress, f"progress of {self.uri}")
 
     def read_progress(self) -> dict[str, Any]:
-        """What was last written."""
-        return json.loads(read_file(f"{self.uri}/progress.json"))
+        """Return what :meth:`write_progress` wrote last."""
+        progress: dict[str, Any] = json.loads(read_file(f"{self.uri}/progress.json"))
+        return progress
 
     def put(self, directory: Path, name: str) -> None:
-        """Copy a local directory to ``name``, its manifest last."""
+        """Copy a local directory to ``name`` in the run's, its manifest last."""
         put_directory(directory, f"{self.uri}/{name}")
 
-    def forget_ray_train(self) -> None:
-        """Delete Ray Train's own list of checkpoints, which this class keeps instead (it may name deleted ones)."""
+    def delete_ray_train_snapshot(self) -> None:
+        """Delete Ray Train's own list of checkpoints, which may name deleted ones: this class finds them itself."""
         with as_data_error(self.uri):
             delete_file(self.filesystem, f"{self.path}/{CHECKPOINTS}/checkpoint_manager_snapshot.json")
 
     def newest_checkpoint(self) -> FoundCheckpoint | None:
-        """The newest checkpoint that is whole; any newer one is ignored with a warning.
+        """Return the newest complete checkpoint, None if there is none: see :meth:`CheckpointFolder.newest`.
 
         Raises:
-            DataError: the store does not answer, which must not be taken for there being none.
+            DataError: the store does not answer.
         """
         return self.checkpoints.newest()
 
     def fetch_checkpoint(self, name: str) -> Path:
-        """A verified local copy of a checkpoint.
+        """Return a verified local copy of a checkpoint.
 
         Raises:
-            CheckpointError: it is incomplete or damaged.
+            CheckpointError: the checkpoint is incomplete or damaged.
             DataError: the store does not answer.
         """
         return self.checkpoints.fetch(name)
@@ -147,19 +160,24 @@ class RunDirectory:
     def put_checkpoint(
         self, directory: Path, name: str, keep: int, metric: float | None = None, rank: int = 0, world: int = 1
     ) -> str:
-        """Copy in the files of one of ``world`` writers, ``directory``'s, which get their manifest; returns the path.
+        """Copy the files of writer ``rank``, one of ``world``, into checkpoint ``name``; return its path.
 
-        The checkpoint is whole when all have done this. The name of several writers' is that of
-        :func:`checkpoint_name` with an attempt, which all share and no earlier start of the run had. Rank 0 alone gives
-        the metric and deletes older ones: there stay the ``keep`` newest and the one of the smallest ``metric`` (as of
-        a validation).
+        The checkpoint is complete when all writers have done this. Rank 0 then deletes older checkpoints: see
+        :meth:`CheckpointFolder.prune`.
+
+        Args:
+            directory: the local directory of this writer's files; its manifest is added.
+            name: from :func:`checkpoint_name`; if there are several writers, with their common attempt.
+            keep: how many of the newest checkpoints to keep, beside the best.
+            metric: by which the best is chosen, lower is better; None if there was no validation. Only rank 0's counts.
+            rank: this writer.
+            world: how many writers there are.
 
         Raises:
-            CheckpointNotSaved: the disk is full or the store is lost; what was there before is untouched, and the
-                other writers' parts never become a whole checkpoint.
+            CheckpointNotSavedError: the disk is full or the store is lost. Older checkpoints are untouched.
         """
         if world > 1 and "-" not in name:
-            raise ValueError(f"{name} names no attempt: parts of two attempts would be taken for one checkpoint")
+            raise ValueError(f"{name} names no attempt: files of two attempts would be taken for one checkpoint")
         self.checkpoints.put(directory, name, metric if rank == 0 else None, rank, world)
         if rank == 0:
             self.checkpoints.prune(name, keep)
@@ -167,26 +185,34 @@ class RunDirectory:
 
     def _has(self, name: str) -> bool:
         with as_data_error(self.uri):
-            return file_info(self.filesystem, f"{self.path}/{name}").is_file
+            return bool(file_info(self.filesystem, f"{self.path}/{name}").is_file)
 
     def _write(self, name: str, content: str) -> None:
         with as_data_error(f"{self.uri}/{name}"):
             write_file(self.filesystem, f"{self.path}/{name}", content.encode())
 
     def _refuse_changes(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-        changed = [key for key in sorted(saved | wanted) if saved.get(key) != wanted.get(key) and key not in MAY_CHANGE]
+        changed = [
+            key for key in sorted(saved | wanted) if saved.get(key) != wanted.get(key) and key not in MUTABLE_FIELDS
+        ]
         if changed:
             changes = ", ".join(f"{key} ({saved.get(key)} -> {wanted.get(key)})" for key in changed)
-            raise RunChanged(f"{self.uri} was begun with another configuration, {changes}: name another run directory.")
+            raise RunChangedError(
+                f"{self.uri} was begun with another configuration, {changes}: name another run directory."
+            )
 
 
 def checkpoint_name(step: int, attempt: str | None = None) -> str:
-    """Names sort as their steps do. What several writers save together is named after their attempt, too."""
+    """Return a checkpoint's name; names sort in the order of their steps.
+
+    ``attempt`` is needed where several workers write a checkpoint together, and is new at each start of the run: else
+    files left by killed workers and files of their successors could make up one checkpoint that looks complete.
+    """
     return f"step_{step:07d}" if attempt is None else f"step_{step:07d}-{attempt}"
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings -> dotted key -> leaf."""
+    """Flatten nested mappings: dotted key -> value."""
     leaves: dict[str, Any] = {}
     for key, value in config.items():
         path = f"{prefix}{key}"

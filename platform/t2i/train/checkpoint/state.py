@@ -1,4 +1,4 @@
-"""All that a run needs to go on, as one directory: tensors as safetensors, and a few numbers as JSON.
+"""The state of a run as files, from which it goes on: tensors as safetensors, a few numbers as JSON.
 
 ::
 
@@ -6,8 +6,8 @@
     state.json                          steps done, seconds, and what else is not a tensor
     config.yaml                         the task and how it was trained
 
-A sharded model has one file for each worker with a slice, in the layout of torch's distributed checkpoints, which also
-reads them: on any number of workers, sharded or not, whatever wrote them. Nothing is ever unpickled.
+The files are torch's distributed checkpoints: of a sharded model, each worker writes one with its shards, and any
+number of workers, sharded or not, can read them. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -36,12 +36,12 @@ from t2i.train.optim.powersgd import PowerSGD
 
 STATE = "state.json"
 OFFSETS = "DCP_SHARDING_INFO"
-"""The safetensors header in which torch's reader of distributed checkpoints looks for the place of every slice."""
+"""The safetensors header in which torch's reader of distributed checkpoints looks for the offsets of every shard."""
 
 
 @dataclass
 class TrainState:
-    """What changes from step to step; ``step`` counts those done, ``seconds`` the time they took."""
+    """All that changes while a run trains; ``step`` counts the updates done, ``seconds`` the time they took."""
 
     model: nn.Module
     ema: EMA
@@ -53,7 +53,7 @@ class TrainState:
     seconds: float = 0.0
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor of the state with its name, slices where the model is sharded."""
+        """Yield every tensor of the state with its name, DTensors where the model is sharded; all workers call this."""
         for name, tensor in self.model.state_dict().items():
             yield f"model/{name}", tensor
         for name, tensor in self.ema.state_dict().items():
@@ -68,18 +68,18 @@ class TrainState:
                 yield f"error/{name}", tensor
 
     def numbers(self) -> dict[str, Any]:
-        """All that is not a tensor."""
+        """Return all that is not a tensor, for JSON."""
         return {"step": self.step, "seconds": self.seconds, "plateau": self.plateau.state_dict()}
 
     def set_numbers(self, numbers: Mapping[str, Any]) -> None:
-        """Put back what :meth:`numbers` gave."""
+        """Restore what :meth:`numbers` returned."""
         self.step, self.seconds = numbers["step"], numbers["seconds"]
         self.plateau.load_state_dict(numbers["plateau"])
 
 
 @dataclass
 class Snapshot:
-    """A copy of one worker's part of a state in main memory, so that training can go on while it is written."""
+    """A copy, in main memory, of what one worker writes of a state: training goes on while it is written."""
 
     numbers: dict[str, Any]
     config: dict[str, Any]
@@ -88,24 +88,27 @@ class Snapshot:
 
     @classmethod
     def of(cls, state: TrainState, config: Mapping[str, Any], rank: int, writers: int) -> Snapshot:
-        """What worker ``rank`` has to keep: its slices if it is one of the ``writers``, and as the first one what is
-        not sliced. All workers have to call this."""
+        """Copy what worker ``rank`` has to write; all workers call this.
+
+        Of sharded tensors its shards, if it is one of the first ``writers`` ranks, which together hold a whole model;
+        of all others everything, if it is rank 0.
+        """
         snapshot = cls(state.numbers(), dict(config))
         for name, tensor in state.tensors():
             if isinstance(tensor, DTensor) and rank < writers:
-                place = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
-                snapshot._keep(name, tensor.to_local(), place[1])
+                _, offsets = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+                snapshot._copy(name, tensor.to_local(), offsets)
             elif rank == 0:
-                snapshot._keep(name, tensor, (0,) * tensor.ndim)
+                snapshot._copy(name, tensor, (0,) * tensor.ndim)
         return snapshot
 
-    def _keep(self, name: str, tensor: Tensor, offsets: Sequence[int]) -> None:
-        if tensor.numel():  # the last worker's slice of few rows may be empty
+    def _copy(self, name: str, tensor: Tensor, offsets: Sequence[int]) -> None:
+        if tensor.numel():  # a tensor of fewer rows than workers leaves the last ones an empty shard
             self.tensors[name] = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
             self.offsets[name] = list(offsets)
 
     def write(self, directory: Path, rank: int, writers: int) -> None:
-        """Write worker ``rank``'s files into a directory of its own."""
+        """Write the files of worker ``rank`` into a local directory of its own."""
         directory.mkdir(parents=True, exist_ok=True)
         header = {"format": "pt", OFFSETS: json.dumps({n: {"saved_offsets": o} for n, o in self.offsets.items()})}
         safetensors.torch.save_file(self.tensors, directory / f"state-{rank:05d}-of-{writers:05d}.safetensors", header)
@@ -115,15 +118,15 @@ class Snapshot:
 
 
 def read_checkpoint(directory: Path, state: TrainState) -> None:
-    """Put a verified checkpoint into ``state``, in place, each worker reading what it needs."""
+    """Read a verified checkpoint into ``state`` in place; each worker reads what it needs."""
     tensors = dict(state.tensors())
-    with warnings.catch_warnings(action="ignore"):  # that each worker reads for itself is on purpose
-        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
-    state.ema.load_state_dict(_part(tensors, "ema/"))
+    with warnings.catch_warnings(action="ignore"):  # about no_dist: that each worker reads for itself is on purpose
+        load(tensors, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
+    state.ema.load_state_dict(_with_prefix(tensors, "ema/"))
     if state.scales:
-        state.scales.load_state_dict(_part(tensors, "scales/"))
+        state.scales.load_state_dict(_with_prefix(tensors, "scales/"))
     state.set_numbers(json.loads((directory / STATE).read_text()))
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""Training data: which rows a step takes, and having them ready in time."""

@@ -1,4 +1,4 @@
-"""The batches of the steps to come, made ready in the background."""
+"""The microbatches of one worker, made in the background before their step comes."""
 
 from __future__ import annotations
 
@@ -18,50 +18,55 @@ from t2i.train.noise import Noise
 from t2i.train.tasks.base import Batch, Columns, Task
 
 WINDOWS_HELD = 2
-"""A batch may hold the end of one window and the beginning of the next."""
+"""Prepared windows kept in memory: a batch may hold the end of one and the beginning of the next."""
 
 
 class Source(Protocol):
-    """Where a worker gets training data from: parts of known sizes, read some at a time."""
+    """A training set of parts (files) of known sizes, of which a window is in memory at a time."""
 
     @property
     def parts(self) -> Sequence[int]:
         """The number of rows of each part."""
 
     def load(self, window: Window) -> Columns:
-        """The rows of the window's parts, one part after the other."""
+        """Return the rows of the window's parts, one part after the other."""
 
     def expect(self, window: Window) -> None:
-        """``window`` will be loaded soon."""
+        """Begin to read ``window``, which will be loaded soon."""
 
 
 @dataclass(frozen=True)
 class InMemorySource:
-    """Columns that are there already: one part."""
+    """A training set of one part that is in memory as a whole."""
 
     columns: Columns
 
     @property
     def parts(self) -> Sequence[int]:
+        """The number of rows, in a list."""
         return [len(next(iter(self.columns.values())))]
 
-    def load(self, window: Window) -> Columns:
+    def load(self, window: Window) -> Columns:  # noqa: ARG002  there is one window
+        """Return all columns."""
         return self.columns
 
     def expect(self, window: Window) -> None:
-        """Nothing is left to do."""
+        """Do nothing: all is in memory."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """One worker's part of an update, as micro-batches, and the noise of the rows of each."""
+class Microbatch:
+    """Rows of one forward and backward pass, and their noise."""
 
-    batches: list[Batch]
-    noise: list[Noise]
+    batch: Batch
+    noise: Noise
 
 
 class Feed:
-    """One worker's shares, a pure function of the step; ``waited`` is how long the last was waited for, in seconds."""
+    """Makes one worker's microbatches of each step, a pure function of the step, ahead of time in a thread.
+
+    ``waited`` is how long the training thread had to wait for the last ones, in seconds.
+    """
 
     def __init__(
         self, task: Task, model: nn.Module, source: Source, config: TrainConfig, rank: int, world: int, pin: bool
@@ -72,23 +77,35 @@ class Feed:
         self._sampler = EpochSampler(source.parts, config.batch_size, config.seed, config.window_rows)
         self._windows: OrderedDict[Window, Columns] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, "feed")
-        self._ahead: dict[int, Future[Share]] = {}
+        self._ahead: dict[int, Future[list[Microbatch]]] = {}
 
-    def share(self, step: int) -> Share:
-        """This worker's rows of ``step``; those of the next steps begin to be made ready."""
+    def microbatches(self, step: int) -> list[Microbatch]:
+        """Return this worker's microbatches of ``step``, and have those of the next steps made.
+
+        ::
+
+            training thread    step 7 ─────────────> step 8 ─────────────> step 9
+                                  │ asks for 7, 8, 9    │ asks for 10         (prefetch = 2)
+            feed thread           └> [7][8][9] idle     └> [10] idle
+
+        The one thread takes the steps in order, so that windows are loaded in order, and what is asked for without
+        prefetching (0) is only what is waited for. Nothing is made beyond the last step.
+        """
         begun = time.monotonic()
-        for number in range(step, min(step + self._config.prefetch, self._config.steps - 1) + 1):
+        last_step = self._config.steps - 1
+        for number in range(step, min(step + self._config.prefetch, last_step) + 1):
             if number not in self._ahead:
                 self._ahead[number] = self._thread.submit(self._make, number)
-        share = self._ahead.pop(step).result()
+        microbatches = self._ahead.pop(step).result()
         self.waited = time.monotonic() - begun
-        return share
+        return microbatches
 
     def close(self) -> None:
-        """Drop what is ahead and end the thread."""
+        """Drop the steps that are not made yet and end the thread."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _make(self, step: int) -> Share:
+    def _make(self, step: int) -> list[Microbatch]:
+        """The rows of this worker, window by window, joined into one batch and cut into microbatches."""
         rows = self._config.batch_size // self._world
         noise = Noise.of_step(self._config.seed, step, self._config.batch_size)[self._rank * rows :][:rows]
         batches, done = [], 0
@@ -96,20 +113,21 @@ class Feed:
             columns = self._columns(piece.window, step)
             batches.append(self._task.batch(columns, piece.rows, noise[done : done + len(piece.rows)]))
             done += len(piece.rows)
-        full_tensor = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        joined = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
         size = rows // self._config.accumulate
         slices = [slice(start, start + size) for start in range(0, rows, size)]
-        return Share([self._cut(full_tensor, part) for part in slices], [noise[part] for part in slices])
+        return [Microbatch(self._cut(joined, chosen), noise[chosen]) for chosen in slices]
 
     def _cut(self, batch: Batch, rows: slice) -> Batch:
-        part = {name: tensor[rows] for name, tensor in batch.items()}
-        return {name: tensor.pin_memory() for name, tensor in part.items()} if self._pin else part
+        """Some rows of a batch; pinned, if a GPU is to copy them while it computes."""
+        cut = {name: tensor[rows] for name, tensor in batch.items()}
+        return {name: tensor.pin_memory() for name, tensor in cut.items()} if self._pin else cut
 
     def _columns(self, window: Window, step: int) -> Columns:
-        """A window's prepared columns; on a new one, the source hears which will be next."""
+        """The prepared columns of a window that ``step`` needs; when it is a new one, the source begins on the next."""
         if window not in self._windows:
             self._windows[window] = self._task.prepare(self._source.load(window), self._model)
             while len(self._windows) > WINDOWS_HELD:
                 self._windows.popitem(last=False)
-            self._source.expect(self._sampler.after(step))
+            self._source.expect(self._sampler.next_window(step))
         return self._windows[window]

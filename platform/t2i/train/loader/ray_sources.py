@@ -1,4 +1,4 @@
-"""Training data in Ray's object store: one copy on each node, whichever workers are there."""
+"""Training data in Ray's object store: one copy on each node, shared by its workers."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ from t2i.train.loader.sampler import Window
 from t2i.train.tasks.base import Columns
 
 WINDOWS_HELD = 3
-"""The one that is trained on, the next, and one that a slower worker may still ask for."""
+"""Windows kept by the reader: the one trained on, the next, and one that a slower worker may still ask for."""
 
 
 @dataclass(frozen=True)
 class StoredSource:
-    """A data set that is stored as a whole."""
+    """A training set that is in the object store as a whole."""
 
     columns: ray.ObjectRef
     parts: Sequence[int]
 
     @classmethod
     def put(cls, dataset: Dataset) -> StoredSource:
-        """Gather ``dataset``."""
+        """Gather ``dataset`` into memory and store it."""
         columns = load_columns(dataset)
         return cls(ray.put(columns), [len(columns["id"])])
 
-    def load(self, window: Window) -> Columns:
+    def load(self, window: Window) -> Columns:  # noqa: ARG002  there is one window
+        """Return all columns, from this node's copy."""
         return ray.get(self.columns)
 
     def expect(self, window: Window) -> None:
-        """It is there already."""
+        """Do nothing: all is stored."""
 
 
 class WindowReader:
-    """An actor that reads windows of a training set, and holds the newest few; lost, it reads them again."""
+    """An actor that reads windows of a training set and keeps the newest few; after a restart it reads again."""
 
     def __init__(self, parts: Shards) -> None:
         self._parts = parts
         self._windows: OrderedDict[Window, ray.ObjectRef] = OrderedDict()
 
     def window(self, window: Window) -> list[ray.ObjectRef]:
-        """A reference to the rows of ``window``, in a list so that the caller gets the reference itself."""
+        """Return a reference to the rows of ``window``, in a list: Ray resolves a bare one."""
         if window not in self._windows:
             self._windows[window] = ray.put(self._parts.read(window))
             while len(self._windows) > WINDOWS_HELD:
@@ -67,11 +68,12 @@ class WindowedSource:
 
     @classmethod
     def of(cls, parts: Shards) -> WindowedSource:
-        """The windows of ``parts``; the reader goes with the last copy of this."""
+        """Start the reader of ``parts``; it ends when the last copy of this source is gone."""
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(WindowReader)
         return cls(actor.remote(parts), parts.rows)
 
     def load(self, window: Window) -> Columns:
+        """Return the rows of ``window``, read again if the node that held them is lost."""
         while True:
             try:
                 return ray.get(ray.get(self.reader.window.remote(window))[0])
@@ -79,11 +81,12 @@ class WindowedSource:
                 get_logger("train").warning("reading a window of the training set again: %s", _first_line(error))
 
     def expect(self, window: Window) -> None:
+        """Have the reader read ``window`` now, without waiting."""
         self.reader.window.remote(window)
 
 
 def source_of(train: Dataset | Shards) -> Source:
-    """What workers read the training set from."""
+    """Store a data set as a whole, or start a reader of one that is read in windows."""
     return StoredSource.put(train) if isinstance(train, Dataset) else WindowedSource.of(train)
 
 

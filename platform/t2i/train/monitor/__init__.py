@@ -1,0 +1,1 @@
+"""Watching a run: curves, pictures, speed, metrics for Prometheus, and advice."""

@@ -1,4 +1,4 @@
-"""One calm line in the driver's terminal about workers that run elsewhere."""
+"""The line in the driver's terminal that shows how far the workers are."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from models.errors import UserError
 from t2i.train.checkpoint.run_directory import RunDirectory
 
 LINE_SECONDS = 10.0
+"""From one line to the next, where there is no terminal to rewrite it in."""
 
 
 @dataclass(frozen=True)
 class StepProgress:
-    """Steps done, and the newest loss."""
+    """Steps done, and the newest loss, if any has been logged."""
 
     step: int
     loss: float | None
 
 
 @contextmanager
-def shown(run: RunDirectory, steps: int, title: str) -> Iterator[None]:
-    """Show what the first worker writes of its progress while the block runs."""
+def show_progress(run: RunDirectory, steps: int, title: str) -> Iterator[None]:
+    """Show what the first worker writes to ``progress.json`` while the block runs."""
     run.write_progress({})
     closed = threading.Event()
     thread = threading.Thread(target=_follow, args=(run, ProgressLine(steps, title), closed), daemon=True)
@@ -42,20 +43,20 @@ def shown(run: RunDirectory, steps: int, title: str) -> Iterator[None]:
 def _follow(run: RunDirectory, line: ProgressLine, closed: threading.Event) -> None:
     last = False
     while not last:
-        last = closed.wait(poll_seconds(run))
-        with suppress(UserError):  # what cannot be read now is shown later: a line for the eye stops no run
+        last = closed.wait(poll_seconds(run))  # once more after the end, so that the last step is shown
+        with suppress(UserError):  # a store that does not answer now may answer next time: no reason to stop a run
             progress = run.read_progress()
             if "step" in progress:
                 line.show(StepProgress(**progress), last)
 
 
 def poll_seconds(run: RunDirectory) -> float:
-    """How often progress is written and read: S3 is asked less often than a disk."""
+    """Return the seconds between two writes or reads of progress: more on S3 than on a disk."""
     return 0.5 if run.is_local else LINE_SECONDS
 
 
 class ProgressLine:
-    """Steps, time gone and left, rate and loss: rewritten in place on a terminal, elsewhere a line every ten s."""
+    """Prints steps, time spent and left, rate and loss: one line, rewritten on a terminal, elsewhere every 10 s."""
 
     def __init__(self, steps: int, title: str) -> None:
         self._steps, self._title = steps, title
@@ -64,7 +65,7 @@ class ProgressLine:
         self._next_line = 0.0
 
     def show(self, progress: StepProgress, last: bool = False) -> None:
-        """Print ``progress``, unless the line before is too fresh; the ``last`` is always printed."""
+        """Print ``progress``, unless a line was printed less than 10 s ago; the ``last`` is always printed."""
         now = time.monotonic()
         if self._first_step < 0:
             self._begun, self._first_step = now, progress.step
@@ -76,7 +77,7 @@ class ProgressLine:
             print(self.text(progress, now), file=sys.stderr, flush=True)
 
     def text(self, progress: StepProgress, now: float) -> str:
-        """The line itself; the rate counts from the first step seen, so a resumed run does not boast."""
+        """Return the line; the rate counts from the first step shown, so that a resumed run's is its own."""
         loss = None if progress.loss is None else f"loss {progress.loss:.4f}"
         return tqdm.format_meter(
             progress.step,

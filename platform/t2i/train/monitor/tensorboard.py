@@ -1,4 +1,4 @@
-"""TensorBoard scalars and pictures, and the pictures once more as PNG files."""
+"""Curves and pictures for TensorBoard, and the pictures as PNG files too."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from models.images import to_uint8
 
 
 class TensorBoardTracker:
-    """Writes ``logs/`` and ``pictures/`` under a local directory: the Tracker that is always there."""
+    """Writes ``logs/`` and ``pictures/`` under a local directory: the tracker that every run has."""
 
     def __init__(self, directory: Path, step: int) -> None:
-        """Go on after ``step``: what a killed process logged beyond it is hidden."""
+        """Go on after ``step`` updates: TensorBoard hides what a killed process logged beyond them."""
         from torch.utils.tensorboard import SummaryWriter  # takes seconds, which only the first worker has to spend
 
         self._pictures = directory / "pictures"
@@ -24,14 +24,14 @@ class TensorBoardTracker:
         self._writer = SummaryWriter(directory / "logs", purge_step=step + 1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Add scalars by their whole names."""
+        """Add scalars by name, such as ``train/loss``."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def scales(self, step: int, scales: Mapping[str, float]) -> None:
         """Add the gradient scale of every block, ``scale/blocks.7.add_mlp``, and a histogram of log2 of them all.
 
-        The paper's prior has 128 of them: too many for every line of the log, so ask for it at validations.
+        The paper's prior has 128 of them, too many for every line of the log: call this at validations.
         """
         if scales:
             self.log(step, scales)
@@ -49,19 +49,20 @@ class TensorBoardTracker:
             Image.fromarray(pixels).save(self._pictures / picture_file(name, step))
 
     def flush(self) -> None:
-        """Have everything on disk."""
+        """Write everything to disk."""
         self._writer.flush()
 
     def finish(self) -> None:
-        """Nothing more will come."""
+        """Close the files; nothing may be added afterwards."""
         self._writer.close()
 
 
 def to_pixels(picture: Tensor) -> np.ndarray:
-    """Float [3, H, W] in [0, 1] -> uint8 [H, W, 3]."""
-    return to_uint8(picture[None])[0]
+    """Return a picture float [3, H, W] in [0, 1] as uint8 [H, W, 3]."""
+    pixels: np.ndarray = to_uint8(picture[None])[0]
+    return pixels
 
 
 def picture_file(name: str, step: int) -> str:
-    """Names of one picture sort as their steps do."""
+    """Return a file name; the names of one picture sort in the order of their steps."""
     return f"{name}_{step:07d}.png"

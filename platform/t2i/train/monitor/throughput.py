@@ -1,29 +1,33 @@
-"""How fast training goes, between one line of the log and the next."""
+"""The speed of training between one line of the log and the next."""
 
 from __future__ import annotations
 
-from t2i.train.tasks.work import Work
+from t2i.train.tasks.base import Work
 
 
 class Throughput:
-    """Adds up steps; :meth:`take` gives their means and begins anew. It reads no clock."""
+    """Sums up the time of steps; :meth:`take` returns their means and starts again from none. It reads no clock."""
 
     def __init__(self, work: Work, peak_flops: float | None) -> None:
-        """``work`` of one step; ``peak_flops`` are the FLOP/s of all devices together, None if not known."""
+        """``work`` is that of one step; ``peak_flops`` the FLOP/s of all devices together, None if not known."""
         self._work, self._peak = work, peak_flops
         self._begin()
 
     def step(self, seconds: float, data_wait: float) -> None:
-        """A step took ``seconds`` in all, of which ``data_wait`` were spent waiting for its batch.
+        """Count a step of ``seconds`` in all, of which ``data_wait`` were spent waiting for its batch.
 
-        A GPU lags behind its host: the wait for it at the log's turn belongs to the seconds of a step, too.
+        A GPU computes behind its host, which waits for it only where scalars are read for the log. That wait has to be
+        in ``seconds``: then the mean over the steps between two lines is right, though that of one step is not.
         """
         self._steps += 1
         self._seconds += seconds
         self._data_wait += data_wait
 
     def take(self) -> dict[str, float]:
-        """``seconds_per_step``, ``<unit>_per_second``, ``data_wait_share`` in [0, 1] and ``mfu``, as far as known.
+        """Return the means over the steps counted since the last call, {} if there are none.
+
+        ``seconds_per_step``, ``<unit>_per_second``, ``data_wait_share`` in [0, 1], and ``mfu`` if FLOPs and peak are
+        known.
 
         MFU: model FLOPs per second as a share of what the devices' matrix units could do (PaLM, appendix B).
         """

@@ -1,6 +1,6 @@
-"""Where curves and pictures go besides TensorBoard: MLflow or Weights & Biases, by ``train.tracker``.
+"""Experiment trackers that curves and pictures go to besides TensorBoard: MLflow or Weights & Biases.
 
-A tracker is a guest: it is talked to from a thread of its own, and whatever it does, training neither waits nor stops.
+``train.tracker`` names one. It is called from a thread of its own: whether it hangs or raises, training goes on.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from t2i.logs import get_logger
 from t2i.storage import filesystem_for, write_file
 from t2i.train.monitor.tensorboard import picture_file, to_pixels
 
-QUEUE = 1000
-"""Messages that may wait for a slow tracker; what comes after them is dropped."""
+QUEUE_SIZE = 1000
+"""How many messages may wait for a slow tracker; further ones are dropped."""
 
 RETRY_SECONDS = 60.0
-"""How long a tracker that could not be reached is left alone."""
+"""After an error, how long messages are dropped before the tracker is tried again."""
 
 FINISH_SECONDS = 30.0
-"""How long the end of a run waits for the last messages to arrive."""
+"""How long the end of a run waits for the last messages to be sent."""
 
 
 @dataclass
 class TrackerConfig:
-    """An experiment tracker, if any."""
+    """Which experiment tracker to use, if any, and where it is."""
 
     tracker: str = setting("none", "none (TensorBoard alone), mlflow or wandb: where curves and pictures go as well")
     tracker_project: str = setting("t2i", "MLflow's experiment, or Weights & Biases' project")
@@ -47,7 +47,7 @@ class TrackerConfig:
 
 
 class Tracker(Protocol):
-    """Something that keeps a run's curves. Every method may raise whatever its library raises."""
+    """Keeps a run's curves and pictures. Every method may raise whatever its library raises."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Keep scalars by name, such as ``train/loss``."""
@@ -56,22 +56,22 @@ class Tracker(Protocol):
         """Keep pictures float [3, H, W] in [0, 1] by name."""
 
     def finish(self) -> None:
-        """The run is over, or will go on in another process."""
+        """End the run here: it is complete, or will go on in another process."""
 
 
 class RunIds:
-    """Which of a tracker's runs is ours, so that a resumed run goes on in it: ``tracker.json`` in the run directory."""
+    """The ids by which trackers know this run, in its directory's ``tracker.json``: a resumed run goes on in them."""
 
     def __init__(self, run_uri: str) -> None:
         self._filesystem, path = filesystem_for(run_uri)
         self._file = f"{path}/tracker.json"
 
     def get(self, tracker: str) -> str | None:
-        """The id kept for ``tracker``, if any."""
+        """Return the id kept for ``tracker``, if any."""
         return self._all().get(tracker)
 
     def keep(self, tracker: str, run_id: str) -> None:
-        """Remember it."""
+        """Remember ``run_id`` for ``tracker``."""
         write_file(self._filesystem, self._file, json.dumps(self._all() | {tracker: run_id}).encode())
 
     def _all(self) -> dict[str, str]:
@@ -82,10 +82,10 @@ class RunIds:
 
 
 class MLflow:
-    """A run in MLflow. Curves and pictures of a resumed run go on in the same one."""
+    """A run in MLflow, a new one or that with ``run_id``."""
 
     def __init__(self, config: TrackerConfig, name: str, run_id: str | None) -> None:
-        # MLflow would try for minutes; these are read at each request.
+        # MLflow would retry for minutes; it reads these at each request.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         from mlflow import MlflowClient  # takes seconds
@@ -95,16 +95,19 @@ class MLflow:
         self._client.update_run(self.run_id, status="RUNNING")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Send scalars in one request."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         self._client.log_batch(self.run_id, [Metric(name, value, now, step) for name, value in values.items()])
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Send pictures as artifacts, PNG files."""
         for name, picture in pictures.items():
             self._client.log_image(self.run_id, to_pixels(picture), f"pictures/{picture_file(name, step)}")
 
     def finish(self) -> None:
+        """Mark the run as finished."""
         self._client.set_terminated(self.run_id)
 
     def _create(self, project: str, name: str) -> str:
@@ -114,7 +117,7 @@ class MLflow:
 
 
 class Wandb:
-    """A run in Weights & Biases; offline with ``WANDB_MODE=offline``."""
+    """A run in Weights & Biases, a new one or that with ``run_id``; offline with ``WANDB_MODE=offline``."""
 
     def __init__(self, config: TrackerConfig, name: str, run_id: str | None) -> None:
         import wandb  # takes seconds
@@ -125,48 +128,53 @@ class Wandb:
         self._run = wandb.init(
             project=config.tracker_project, name=name, id=self.run_id, resume="allow", settings=settings
         )
-        # Its own count may never go back, which a run resumed from a checkpoint does.
+        # W&B's own step may never decrease, but that of a run resumed from a checkpoint does: plot against ours.
         self._run.define_metric("*", step_metric="step")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Send scalars."""
         self._run.log({"step": step, **values})
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Send pictures."""
         images = {name: self._wandb.Image(to_pixels(picture)) for name, picture in pictures.items()}
         self._run.log({"step": step, **images})
 
     def finish(self) -> None:
+        """End the run and wait until all of it has been sent."""
         self._run.finish()
 
 
-OPENERS: dict[str, Callable[[TrackerConfig, str, str | None], MLflow | Wandb]] = {"mlflow": MLflow, "wandb": Wandb}
+TRACKERS: dict[str, Callable[[TrackerConfig, str, str | None], MLflow | Wandb]] = {"mlflow": MLflow, "wandb": Wandb}
 
 
 def check_tracker(tracker: str) -> None:
-    """Refuse a tracker that is unknown, or not installed here.
+    """Refuse a tracker that does not exist or is not installed.
 
     Raises:
-        UserError: it is one of those.
+        UserError: ``tracker`` is one of those.
     """
-    if tracker not in ("none", *OPENERS):
-        raise UserError(f"train.tracker is {tracker!r}: use none, {' or '.join(OPENERS)}.")
+    if tracker not in ("none", *TRACKERS):
+        raise UserError(f"train.tracker is {tracker!r}: use none, {' or '.join(TRACKERS)}.")
     if tracker != "none" and find_spec(tracker) is None:
         raise UserError(f"train.tracker is {tracker}, not installed here: pip install 't2i-platform[{tracker}]'.")
 
 
 def open_tracker(config: TrackerConfig, name: str, run_uri: str) -> Tracker | None:
-    """The tracker of ``config`` for the run ``name`` in ``run_uri``, or None; it is reached later, by a thread.
+    """Return the tracker of ``config`` for the run ``name`` in ``run_uri``, None if none is configured.
+
+    Nothing is connected yet: a thread does that at the first message.
 
     Raises:
         UserError: its package is not installed.
     """
-    check_tracker(config.tracker)  # once more: the driver's environment need not be this worker's
+    check_tracker(config.tracker)  # again, since a worker need not have what the driver has installed
     if config.tracker == "none":
         return None
 
     def connect() -> Tracker:
         ids = RunIds(run_uri)
-        tracker = OPENERS[config.tracker](config, name, ids.get(config.tracker))
+        tracker = TRACKERS[config.tracker](config, name, ids.get(config.tracker))
         ids.keep(config.tracker, tracker.run_id)
         return tracker
 
@@ -174,24 +182,29 @@ def open_tracker(config: TrackerConfig, name: str, run_uri: str) -> Tracker | No
 
 
 class BackgroundTracker:
-    """Passes everything on to a tracker from a thread: no call blocks or raises. Troubles are logged once."""
+    """Passes everything on to a tracker from a thread: no call blocks or raises.
+
+    An error is logged when it first occurs, and again only after a message has got through.
+    """
 
     def __init__(self, name: str, connect: Callable[[], Tracker]) -> None:
         self._name, self._connect = name, connect
         self._tracker: Tracker | None = None
         self._failing, self._retry_at = False, 0.0
-        self._queue: queue.Queue[Callable[[Tracker], None] | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[Callable[[Tracker], None] | None] = queue.Queue(QUEUE_SIZE)
         self._thread = threading.Thread(target=self._send_all, name=name, daemon=True)
         self._thread.start()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Queue scalars by name."""
         self._put(lambda tracker: tracker.log(step, values))
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Queue pictures float [3, H, W] in [0, 1] by name."""
         self._put(lambda tracker: tracker.pictures(step, pictures))
 
     def finish(self, seconds: float = FINISH_SECONDS) -> None:
-        """Wait until all has arrived, but no longer than ``seconds``."""
+        """Send what is waiting and end the tracker's run, but wait for that no longer than ``seconds``."""
         self._put(lambda tracker: tracker.finish())
         self._put(None)
         self._thread.join(seconds)
@@ -206,7 +219,7 @@ class BackgroundTracker:
         while message := self._queue.get():
             try:
                 self._send(message)
-            except Exception as error:  # whatever it is, it is no reason to stop training
+            except Exception as error:  # whatever a tracker raises, training goes on
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 self._complain(str(error) or type(error).__name__)
 

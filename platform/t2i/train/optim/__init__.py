@@ -1,0 +1,1 @@
+"""Optimizer, learning rate, averaged weights, and compression of gradients."""

@@ -1,4 +1,4 @@
-"""AdamW without decay on gains, biases and embeddings, its state as named tensors; clipping."""
+"""AdamW without decay on gains, biases and embeddings; its state as named tensors; clipping of gradients."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class OptimizerConfig:
             raise ValueError(f"task.optimizer.ema_every is {self.ema_every}: use at least 1.")
 
 
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, by name."""
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are not frozen, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; the learning rate is set at every step.
+    """Return AdamW over the trainable parameters, its moments all zero; see :func:`set_lr` for the learning rate.
 
     Raises:
-        UserError: 8-bit moments are asked for without torchao, or for a sharded model.
+        UserError: 8-bit moments are configured, but torchao is not installed or the model is sharded.
     """
     decayed, plain = _decayed_and_plain(model)
     groups: list[dict[str, Any]] = [
@@ -57,14 +57,15 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         if config.kind == "adamw8bit"
         else torch.optim.AdamW(groups, betas=betas, eps=config.epsilon, fused=True)
     )
-    _begin(optimizer)
+    _make_moments(optimizer)
     return optimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the next step, for all parameters."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)  # torchao's: its compiled step reads it
+            group["lr"].fill_(lr)  # torchao's compiled step reads this very tensor
         else:
             group["lr"] = lr
 
@@ -73,10 +74,10 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
     """Scale all gradients together so that their norm is at most ``max_norm``, unless that is 0.
 
-    Parameters without a gradient are passed over; sharded ones count as whole, so that every worker has to call this.
+    Parameters without a gradient are passed over. The norm is over all shards, so that every worker must call this.
 
     Returns:
-        The norm before that, float32 [], on the parameters' device.
+        The norm before clipping, float32 [], on the parameters' device.
     """
     parameters = list(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -89,7 +90,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's whole state as ``<parameter>/<moment>`` -> tensor, sharded where the parameter is.
+    """Return the optimizer's state as ``<parameter>/<moment>`` -> tensor, sharded where the parameter is.
 
     An 8-bit moment is three tensors, ``<parameter>/<moment>.codes``, ``.scale`` and ``.qmap``.
     """
@@ -99,10 +100,10 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     return eight_bit.flatten(moments)
 
 
-def _begin(optimizer: torch.optim.Optimizer) -> None:
-    """Give every parameter its moments, all zero, which the optimizer itself would only make at its first step.
+def _make_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Have the optimizer make all moments, which it would do at its first step, and leave them zero.
 
-    A checkpoint is read into them in place, in whatever memory layout and slices they have.
+    A checkpoint is read into them in place, so they must exist, with the memory layout and shards of their parameters.
     """
     set_lr(optimizer, 0.0)
     for group in optimizer.param_groups:
@@ -115,9 +116,9 @@ def _begin(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _decayed_and_plain(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """Trainable matrices and convolutions; gains, biases and embeddings."""
+    """Two groups of trainable parameters: matrices and convolutions; gains, biases and embeddings."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    parameters = trainable(model)
+    parameters = trainable_parameters(model)
     decayed = {name: p for name, p in parameters.items() if p.ndim >= 2 and id(p) not in embeddings}
     return decayed, {name: p for name, p in parameters.items() if name not in decayed}
 

@@ -1,4 +1,4 @@
-"""The moving average of the weights, kept in the host's memory by a thread of its own."""
+"""The moving average of the weights, kept in the host's memory and updated by a thread."""
 
 from __future__ import annotations
 
@@ -17,13 +17,20 @@ from models.sharded import as_shard_of, local_shard, shard_like
 class EMA:
     """An exponential moving average of a model's trainable parameters.
 
-    The decay grows as (1 + step) / (10 + step) up to its full value, so that a short run's average is not mostly its
-    initialisation. Frozen parameters never differ; buffers are the model's own.
+    The decay grows as (1 + step) / (10 + step) up to its full value: else the average of a short run would be mostly
+    its initial weights. Frozen parameters are the model's, and so are buffers.
 
-    Every ``every`` updates the weights (of a sharded model, this worker's shards) are copied, from a GPU beside the
-    computation, and a thread moves the average towards the copy. It is waited for before the next copy and before the
-    average is read, so the result does not depend on its timing. Weights from a GPU must not change under the copy:
-    call :meth:`before_step` ahead of the optimizer's step.
+    After every ``every``-th update the weights (of a sharded model, this worker's shards) are copied to the host, and a
+    thread moves the average towards the copy, while training goes on::
+
+        training thread   step 7   update()  forward, backward of 8 ...        before_step()  step 8  update()
+                                     │                                              ^                    ^
+        copy stream (GPU)            └─ copy weights to pinned memory ── event ─────┘                    │
+        EMA thread                                                         └─ average += ... ── join() ──┘
+
+    Two waits make the result independent of timing. The weights must not change while they are copied: before_step()
+    makes the GPU, not the host, wait for the event. The copy must not be overwritten while the thread reads it: the
+    next update() joins the thread first, and so does all that reads the average.
     """
 
     def __init__(self, model: nn.Module, decay: float, every: int = 1) -> None:
@@ -39,14 +46,19 @@ class EMA:
         else:
             averaged = dict(self._module.named_parameters())
             self._averages = {name: averaged[name] for name in shards}
-        self._streams = {p.device: torch.cuda.Stream(p.device) for p in shards.values() if p.is_cuda}
+        gpus = {p.device for p in shards.values() if p.is_cuda}
+        self._streams = {gpu: torch.cuda.Stream(gpu) for gpu in gpus}  # type: ignore[no-untyped-call]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ema")
         self._pending: Future[None] | None = None
-        self._copied: list[torch.cuda.Event] = []
+        self._copy_ends: list[torch.cuda.Event] = []
 
     @property
     def model(self) -> nn.Module:
-        """The averaged model, in the host's memory; of a sharded model there is none, see :meth:`state_dict`."""
+        """The averaged model, in the host's memory.
+
+        Raises:
+            ValueError: the model is sharded, so that no worker has all of it: use :meth:`state_dict`.
+        """
         if self._module is None:
             raise ValueError("the model is sharded: use EMA.state_dict().")
         self.join()
@@ -56,17 +68,17 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Begin to move towards the weights after 0-based ``step``, if its turn has come."""
+        """Begin to average in the weights after the 0-based ``step``, if it is one of every ``every``."""
         if (step + 1) % self.every:
             return
         self.join()
-        self._copied = self._copy_weights()
+        self._copy_ends = self._copy_weights()
         self._pending = self._thread.submit(self._lerp, 1 - self._decay_until(step))
 
     def before_step(self) -> None:
-        """Have the GPU finish the copy before it computes on; without a GPU, nothing."""
-        for event in self._copied:
-            event.wait()
+        """Make the GPU finish the copy before what it is given next, the optimizer's step; on a CPU do nothing."""
+        for event in self._copy_ends:
+            event.wait()  # for the current stream: the host does not block
 
     def join(self) -> None:
         """Wait until the average is up to date."""
@@ -75,7 +87,7 @@ class EMA:
             self._pending = None
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged model's state dict: on the host, or where the model is sharded, sharded like it."""
+        """Return the averaged model's state dict: on the host, or as DTensors sharded like the model."""
         if self._module is not None:
             return self.model.state_dict()
         self.join()
@@ -84,15 +96,15 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`state_dict` gave, or the whole tensors of it."""
+        """Restore what :meth:`state_dict` returned, or the full tensors of it."""
         self.join()
         for name, average in self._averages.items():
             average.copy_(shard_like(state[name], self._parameters[name]))
 
     def _copy_weights(self) -> list[torch.cuda.Event]:
-        """Copy the weights, on streams of their own from GPUs; the events are the ends of that."""
+        """Copy the weights to the host, from a GPU on a stream beside the computing one; return when that ends."""
         for stream in self._streams.values():
-            stream.wait_stream(torch.cuda.current_stream(stream.device))
+            stream.wait_stream(torch.cuda.current_stream(stream.device))  # the optimizer's step comes first
         for name, copied in self._copies.items():
             shard = local_shard(self._parameters[name])
             with torch.cuda.stream(self._streams.get(shard.device)):
@@ -101,12 +113,13 @@ class EMA:
 
     @torch.no_grad()
     def _lerp(self, weight: float) -> None:
-        for event in self._copied:
-            event.synchronize()
+        """Average in the copy, in the EMA thread: average += weight (copy - average)."""
+        for event in self._copy_ends:
+            event.synchronize()  # blocks this thread until the copy is complete
         torch._foreach_lerp_(list(self._averages.values()), list(self._copies.values()), weight)
 
     def _decay_until(self, step: int) -> float:
-        """The product of the decays of the last ``every`` steps: what as many single updates would keep."""
+        """The product of the decays of the last ``every`` steps: the share of the average that they would keep."""
         steps = range(max(0, step + 1 - self.every), step + 1)
         return math.prod(min(self.decay, (1 + each) / (10 + each)) for each in steps)
 

@@ -11,9 +11,9 @@ from models.settings import setting
 
 @dataclass
 class PlateauConfig:
-    """When a loss counts as level. Off by default: the schedules are pure functions of the step, which need no history.
+    """When a loss counts as level. Off by default, since the tasks' schedules need no history of losses.
 
-    The paper does not say what its authors took for a plateau; smoothing, patience and threshold are ours.
+    The paper does not say how its authors recognised a plateau; smoothing, patience and threshold are our choice.
     """
 
     enabled: bool = setting(False, "halve the learning rate at plateaus of the loss, beside whatever schedule there is")
@@ -39,7 +39,7 @@ class PlateauConfig:
 
 @dataclass
 class PlateauState:
-    """All that the next decision rests on; plain numbers."""
+    """The history of losses, in plain numbers: weighted total, best average, losses since it, halvings so far."""
 
     total: float = 0.0
     weight: float = 0.0
@@ -49,11 +49,11 @@ class PlateauState:
 
 
 class Plateau:
-    """A state machine: feed it losses, multiply the learning rate by :attr:`factor`.
+    """Finds plateaus in the losses that it is given; the learning rate is to be multiplied by :attr:`factor`.
 
-    It is meant for the training loss, averaged here: unlike a validation metric that is there at every step, from all
-    workers, and of fresh data, since large runs hardly see a pair twice. Every worker must feed the same numbers: their
-    mean. After a halving the count starts anew and the best average stays, to be beaten at the lower rate.
+    The losses are training losses, smoothed here: unlike a validation metric there is one at every step, on every
+    worker, and on new data, since large runs hardly see a pair twice. Every worker must observe the same ones, the
+    means over workers. After a halving patience starts anew, but the best average stays: the lower rate has to beat it.
     """
 
     def __init__(self, config: PlateauConfig) -> None:
@@ -62,16 +62,16 @@ class Plateau:
 
     @property
     def factor(self) -> float:
-        """1, and after n plateaus ``config.factor`` to the n."""
+        """What to multiply the learning rate by: ``config.factor`` to the power of the plateaus so far."""
         return self.config.factor**self._state.halved
 
     @property
     def average(self) -> float:
-        """The smoothed loss, without the bias of its start."""
+        """The moving average of the losses, without its bias towards 0 at the start."""
         return self._state.total / self._state.weight
 
     def observe(self, loss: float) -> bool:
-        """Take in one loss; True if that made it a plateau. A loss without a value is passed over."""
+        """Add one loss; return whether it completes a plateau. NaN and infinite losses are ignored."""
         if not math.isfinite(loss):
             return False
         state, config = self._state, self.config
@@ -86,9 +86,9 @@ class Plateau:
         return level
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers (and None, before the first loss), for JSON."""
+        """Return the history as plain numbers (None for no best average yet), for JSON."""
         return asdict(self._state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         self._state = PlateauState(**state)

@@ -1,10 +1,11 @@
-"""What the loop needs to know of the thing it trains."""
+"""What the training loop needs to know about a model: its data, loss, validation, metrics and work."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,32 +16,74 @@ from t2i.train.noise import Noise
 from t2i.train.optim.adamw import OptimizerConfig
 
 Columns = dict[str, np.ndarray]
-"""A whole data set in memory: column name -> array over its rows."""
+"""A data set, or a window of one, in memory: column name -> array over its rows."""
 
 Batch = dict[str, Tensor]
-"""One worker's share of a step, first dimension B."""
+"""Some rows as tensors: name -> tensor [B, ...]."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one update over all workers: ``count`` of ``unit`` (a plural), and the model's FLOPs if counted."""
+
+    count: int
+    unit: str = "images"
+    flops: float | None = None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A validation metric that stands for how good a model is."""
+
+    metric: str
+    higher_is_better: bool
+
+    @property
+    def sign(self) -> int:
+        """1 or -1: the metric times this is greater for a better model."""
+        return 1 if self.higher_is_better else -1
 
 
 class Task(ABC):
-    """A model, its data, its loss and its validation; it runs inside each worker.
+    """A model with its data, loss, validation and metrics: all that is written to train another kind of model.
 
-    A task is sent to the workers before training, so it holds configuration only: build what is heavy in
-    :meth:`build` or :meth:`prepare`.
+    A task is pickled and sent to the workers before training, so its attributes are configuration only: load or compute
+    large things in :meth:`build` or :meth:`prepare`.
     """
 
     config: Any
-    """The task's dataclass; written beside the checkpoints, and compared with them on resuming."""
+    """The task's dataclass, saved beside the checkpoints; a resumed run is refused if a field of it has changed."""
 
-    divisible = True
-    """Whether the loss of a batch is the mean of the losses of its parts."""
+    allows_microbatches = True
+    """Whether the loss of a batch is the mean of the losses of its microbatches."""
+
+    training_metrics: ClassVar[Mapping[str, str]] = {}
+    """Scalars of :meth:`loss` to export to Prometheus, and what each means."""
+
+    validation_metrics: ClassVar[Mapping[str, str]] = {}
+    """Metrics of :meth:`validate` to export to Prometheus, and what each means."""
+
+    @property
+    @abstractmethod
+    def headline(self) -> Headline:
+        """The metric of :meth:`validate` by which the best checkpoint is chosen."""
+
+    @property
+    def overfitting_metric(self) -> Headline:
+        """The metric of :meth:`validate` that is watched for overfitting."""
+        return self.headline
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Return the headline metric as a number that is lower for a better checkpoint."""
+        return -self.headline.sign * metrics[self.headline.metric]
 
     def check(self, config: TrainConfig) -> None:
-        """Refuse what this task cannot be trained with.
+        """Refuse a configuration that this task cannot be trained with.
 
         Raises:
-            UserError: ``train.accumulate`` divides what has to stay together.
+            UserError: ``train.accumulate`` asks for microbatches of a loss that needs the whole batch.
         """
-        if config.accumulate > 1 and not self.divisible:
+        if config.accumulate > 1 and not self.allows_microbatches:
             raise UserError(f"train.accumulate is {config.accumulate}: use 1, this loss compares all rows of a batch.")
 
     @property
@@ -50,52 +93,60 @@ class Task(ABC):
 
     @abstractmethod
     def lr(self, step: int) -> float:
-        """The learning rate of the 0-based ``step``: a pure function, so that resuming needs no scheduler state."""
+        """Return the learning rate of the 0-based ``step``: a pure function, so resuming needs no scheduler state."""
+
+    @abstractmethod
+    def work(self, batch_size: int, recomputed: bool = False) -> Work:
+        """Return the work of an update of ``batch_size`` images.
+
+        The FLOPs are the model's (for MFU); ``recomputed`` adds the forward passes that activation checkpointing runs
+        twice (for HFU), where they are counted.
+        """
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The freshly initialised model, on the CPU, with its ``config``."""
+        """Return a freshly initialised model on the CPU, with its configuration as ``config``."""
 
-    def prepare(self, columns: Columns, model: nn.Module) -> Columns:
-        """Columns in the form :meth:`batch` and :meth:`validate` take; once per worker and data set, before step 0."""
+    def prepare(self, columns: Columns, model: nn.Module) -> Columns:  # noqa: ARG002  for tasks that run data through it
+        """Turn raw columns into those that :meth:`batch`, :meth:`validate` and :meth:`pictures` take.
+
+        Called in every worker: once for each window of training data, before its first batch, and once for the
+        validation data.
+        """
         return columns
 
     @abstractmethod
     def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
-        """Rows int64 [B] of prepared columns -> tensors on the CPU; with ``noise`` for training, augmented.
+        """Return rows int64 [B] of prepared columns as tensors on the CPU.
 
-        Called in a thread beside the training one.
+        ``noise`` is given in training only: then augment the rows with it. Called in a thread beside the training one.
         """
 
-    def normalisers(self, batch: Batch) -> dict[str, float]:
-        """What :meth:`loss` divides by, other than the number of rows: names and this batch's numbers.
+    def normalisers(self, batch: Batch) -> dict[str, float]:  # noqa: ARG002  for tasks that count something in it
+        """Return the numbers, other than that of rows, by which :meth:`loss` divides: name -> this batch's number.
 
-        The loss finds under each name in its batch the mean of those numbers over all micro-batches and workers, so
-        that their mean loss is the loss of the whole batch, however it was divided.
+        The loss finds each in its batch under the same name, averaged over all microbatches and workers. So the mean of
+        their losses is the loss of the whole batch, however it is divided.
         """
         return {}
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar loss of ``batch`` (on the model's device) and scalars to log."""
+        """Return the loss [] of ``batch``, which is on the model's device, and scalars [] to log by name."""
 
-    def residual_blocks(self, model: nn.Module) -> list[nn.Module]:
-        """The modules that are sharded, and whose activations are computed again, one at a time."""
+    def residual_blocks(self, model: nn.Module) -> list[nn.Module]:  # noqa: ARG002  for tasks whose model has blocks
+        """Return the modules that FSDP shards one by one, and that activation checkpointing computes again."""
         return []
 
     @abstractmethod
     def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
-        """Metrics over all of the prepared validation columns; ``model`` is the EMA in eval mode."""
+        """Return metrics over all prepared validation columns; ``model`` is the EMA in eval mode."""
 
-    @abstractmethod
-    def score(self, metrics: Mapping[str, float]) -> float:
-        """Of what :meth:`validate` gives, a number of which the best checkpoint has the least."""
-
-    def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
-        """Name -> picture float [3, H, W] in [0, 1], made of the prepared validation columns."""
+    def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:  # noqa: ARG002  for tasks that draw
+        """Return pictures float [3, H, W] in [0, 1] by name, made from the prepared validation columns."""
         return {}
 
 
 def row_batches(n: int, batch_size: int) -> list[np.ndarray]:
-    """Rows 0 .. n - 1 in order, in parts of at most ``batch_size``."""
+    """Return the row numbers 0 to n - 1 in order, int64, in arrays of at most ``batch_size``."""
     return np.split(np.arange(n), range(batch_size, n, batch_size))

@@ -1,17 +1,18 @@
-"""Stage 1: fit the dVAE (paper section 2.1 and appendix A.2)."""
+"""Stage 1: training of the dVAE (paper section 2.1 and appendix A.2)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.devices import device_of
-from models.dvae import DVAE, DVAEConfig, evidence_lower_bound
+from models.dvae import DVAE, DVAEConfig, dvae_flops, evidence_lower_bound
 from models.dvae.blocks import ResidualBlock
 from models.dvae.dvae import gumbel_softmax, reconstruction
 from models.errors import UserError
@@ -22,17 +23,17 @@ from t2i.data.packed_images import decode_rows
 from t2i.train.noise import Noise
 from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.optim.schedules import cosine_anneal, linear_warmup
-from t2i.train.tasks.base import Batch, Columns, Task, row_batches
+from t2i.train.tasks.base import Batch, Columns, Headline, Task, Work, row_batches
 from t2i.train.tasks.images import centre_squares
-from t2i.train.tasks.pictures import evenly, grid
+from t2i.train.tasks.pictures import evenly_spaced, image_grid
 
 CROP, GUMBEL = 0, 1
-"""Streams of noise."""
+"""Streams of noise: the random crop of an image, and the samples of its codes."""
 
 
 @dataclass
 class DVAETaskConfig:
-    """The dVAE's schedules, all cosine; the defaults are the paper's."""
+    """Sizes, optimizer and schedules, all of them cosines; the defaults are the paper's."""
 
     model: DVAEConfig = setting(DVAEConfig, "sizes of the dVAE")
     optimizer: OptimizerConfig = setting(OptimizerConfig, "AdamW and EMA")
@@ -58,34 +59,57 @@ class DVAETaskConfig:
 
 
 class DVAETask(Task):
-    """Columns: ``pixels`` uint8 [n, S, S, 3] with S = image_size; or in training, always so to augment, ``image``,
-    encoded and packed."""
+    """Trains a dVAE on n images.
+
+    Columns: ``pixels`` uint8 [n, H, W, 3] with H = W = image_size, or in training ``image``, encoded and packed.
+    Augmentation crops whole images, so that it needs the latter.
+    """
+
+    headline = Headline("elb", higher_is_better=True)
+    # Not the headline: the thresholds of monitor/advice.py were tried on recorded curves of this one.
+    overfitting_metric = Headline("psnr", higher_is_better=True)
+    training_metrics: ClassVar = {
+        "reconstruction": "dVAE: reconstruction, nats per sub-pixel",
+        "kl": "dVAE: KL, nats per image",
+    }
+    validation_metrics: ClassVar = {
+        "psnr": "dVAE: PSNR of reconstructions, dB",
+        "elb": "dVAE: evidence lower bound, nats per sub-pixel",
+        "codes_used": "dVAE: share of the codebook in use",
+        "perplexity": "dVAE: perplexity of the codebook",
+    }
 
     def __init__(self, config: DVAETaskConfig) -> None:
         self.config: DVAETaskConfig = config
 
     @property
     def optimizer(self) -> OptimizerConfig:
+        """The configured AdamW, clipping norm and EMA."""
         return self.config.optimizer
 
     def lr(self, step: int) -> float:
+        """Return the rate of a cosine from ``lr_start`` to ``lr_end``, times that of a linear warm-up."""
         c = self.config
         return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr_start, c.lr_end, c.lr_steps)
 
     def tau(self, step: int) -> float:
-        """The Gumbel-softmax temperature of ``step``."""
+        """Return the Gumbel-softmax temperature of ``step``."""
         return cosine_anneal(step, self.config.tau_start, self.config.tau_end, self.config.tau_steps)
 
     def beta(self, step: int) -> float:
-        """The weight of the KL term at ``step``."""
+        """Return the weight of the KL term at ``step``."""
         return cosine_anneal(step, self.config.beta_start, self.config.beta_end, self.config.beta_steps)
 
+    def work(self, batch_size: int, recomputed: bool = False) -> Work:  # noqa: ARG002  recomputed FLOPs are not counted
+        """Return the images of an update, and the FLOPs of forward and backward."""
+        return Work(batch_size, "images", batch_size * dvae_flops(self.config.model, self.config.image_size).training)
+
     def build(self) -> nn.Module:
-        """The dVAE in channels-last layout, which makes its convolutions a fifth faster on a CPU."""
+        """Return the dVAE in channels-last layout, which makes its convolutions a fifth faster on a CPU."""
         return DVAE(self.config.model).to(memory_format=torch.channels_last)
 
-    def prepare(self, columns: Columns, model: nn.Module) -> Columns:
-        """The columns as they are.
+    def prepare(self, columns: Columns, model: nn.Module) -> Columns:  # noqa: ARG002  pixels need no model
+        """Return the columns as they are, after a check of the images' size.
 
         Raises:
             UserError: the images are not of the size that the model takes.
@@ -96,9 +120,11 @@ class DVAETask(Task):
         return columns
 
     def residual_blocks(self, model: nn.Module) -> list[nn.Module]:
+        """Return the residual blocks of encoder and decoder."""
         return [module for module in model.modules() if isinstance(module, ResidualBlock)]
 
     def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
+        """Return ``images`` float32 [B, 3, H, W] in [0, 1]: random views in augmented training, else whole squares."""
         if noise is not None and self.config.augment:
             images = zip(decode_rows(columns, rows)[1], noise.numpy(CROP), strict=True)
             views = [dvae_view(image, self.config.image_size, random) for image, random in images]
@@ -106,6 +132,10 @@ class DVAETask(Task):
         return {"images": to_float(centre_squares(columns, rows, self.config.image_size)[1])}
 
     def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the negative ELB of relaxed codes in nats per sub-pixel, its KL weighted by beta; and its two terms.
+
+        The scalar ``kl`` is unweighted, in nats per image.
+        """
         images = batch["images"].contiguous(memory_format=torch.channels_last)
         logits, maps = model(images, self.tau(step), noise.torch(GUMBEL, images.device))
         elb = evidence_lower_bound(images, maps, logits, self.beta(step))
@@ -113,9 +143,14 @@ class DVAETask(Task):
 
     @torch.no_grad()
     def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
-        """PSNR of the argmax reconstruction in dB; the ELB (beta = 1) in nats per sub-pixel, the true one of sampled
-        codes, that of relaxed codes (at the last tau), and how much the second flatters; KL in nats per image; the
-        share of codes used and their perplexity."""
+        """Return means over the images, and how the codebook is used.
+
+        - ``psnr``: of the reconstruction from argmax codes, dB.
+        - ``elb``: the evidence lower bound (beta = 1) of sampled codes, nats per sub-pixel.
+        - ``elb_relaxed``: the same of relaxed codes at the last tau; ``elb_gap`` is by how much it is higher.
+        - ``kl``: nats per image.
+        - ``codes_used``, ``perplexity``: see :func:`codebook_use`.
+        """
         assert isinstance(model, DVAE)
         codes, n = torch.zeros(self.config.model.codebook_size, dtype=torch.long), len(columns["pixels"])
         noise = torch.Generator(device_of(model)).manual_seed(0)
@@ -127,23 +162,21 @@ class DVAETask(Task):
                 totals[name] = totals.get(name, 0.0) + value.item() * len(images) / n
         return {**totals, **codebook_use(codes)}
 
-    def score(self, metrics: Mapping[str, float]) -> float:
-        return -metrics["elb"]
-
     @torch.no_grad()
     def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
-        """Originals over their argmax reconstructions."""
+        """Return a grid of a few images over their reconstructions from argmax codes."""
         assert isinstance(model, DVAE)
-        shown = np.array(evenly(len(columns["pixels"])))
-        images = next(self._images(model, columns, shown, len(shown)))
-        return {"reconstructions": grid(torch.cat([images, model.decode(model.encode(images))]), columns=len(images))}
+        rows = np.array(evenly_spaced(len(columns["pixels"])))
+        images = next(self._images(model, columns, rows, len(rows)))
+        both = torch.cat([images, model.decode(model.encode(images))])
+        return {"reconstructions": image_grid(both, columns=len(images))}
 
     def _images(self, model: nn.Module, columns: Columns, rows: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        for part in row_batches(len(rows), batch_size):
-            yield self.batch(columns, rows[part])["images"].to(device_of(model))
+        for places in row_batches(len(rows), batch_size):
+            yield self.batch(columns, rows[places])["images"].to(device_of(model))
 
     def _validate_batch(self, model: DVAE, images: Tensor, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Image tokens [B, h, w] and the batch's mean metrics."""
+        """Return image tokens [B, h, w] and the batch's mean metrics, each []."""
         logits = model.encode_logits(images)
         tokens = logits.argmax(dim=1)
         error = (reconstruction(model.decoder.from_tokens(tokens)) - images).square().mean(dim=(1, 2, 3))
@@ -161,7 +194,10 @@ class DVAETask(Task):
 
 
 def codebook_use(counts: Tensor) -> dict[str, float]:
-    """Occurrences of each code int64 [K] -> the share of codes seen, and exp of their entropy (K if all alike)."""
+    """Return the share of codes that occur and their perplexity, given the occurrences of each code int64 [K].
+
+    The perplexity is exp of the entropy of the codes' frequencies: 1 for a single code, K if all occur equally often.
+    """
     share = counts[counts > 0] / counts.sum()
     entropy = -(share * share.log()).sum().item()
     return {"codes_used": len(share) / len(counts), "perplexity": math.exp(entropy)}

@@ -1,4 +1,4 @@
-"""Images of a batch, which a set that is read in windows keeps encoded until then."""
+"""The images of a batch, decoded where the data set holds them encoded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from t2i.train.tasks.base import Columns
 
 
 def centre_squares(columns: Columns, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows int64 [B] -> the rows that were used, and their centre squares uint8 [B, size, size, 3].
+    """Return the centre squares of the images in ``rows`` int64 [B], uint8 [B, size, size, 3], after their row numbers.
 
-    ``pixels`` are squares already; of encoded ``image`` others may be used, see
-    :func:`t2i.data.packed_images.decode_rows`.
+    The column ``pixels`` holds such squares already. Images of the encoded column ``image`` that cannot be decoded are
+    replaced by others, see :func:`t2i.data.packed_images.decode_rows`: the row numbers returned are those used.
     """
     if "pixels" in columns:
         return rows, columns["pixels"][rows]

@@ -1,9 +1,9 @@
-"""Stage 2: fit the prior on captions and image tokens (paper section 2.2)."""
+"""Stage 2: training of the prior on captions and image tokens (paper section 2.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.images import to_uint8
-from models.prior import Prior, PriorConfig, prior_loss, text_tensor, token_nats
+from models.prior import Prior, PriorConfig, prior_loss, stream_flops, text_tensor, token_nats
 from models.prior.loss import IGNORED, text_targets
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
@@ -25,14 +25,14 @@ from t2i.storage import fetch_directory
 from t2i.train.noise import Noise
 from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.optim.schedules import cosine_anneal, linear_warmup
-from t2i.train.tasks.base import Batch, Columns, Task, row_batches
+from t2i.train.tasks.base import Batch, Columns, Headline, Task, Work, row_batches
 from t2i.train.tasks.caption_choice import choose_captions, flatten_captions
-from t2i.train.tasks.pictures import SHOWN, captioned, evenly
+from t2i.train.tasks.pictures import MAX_SHOWN, captioned_sheet, evenly_spaced
 
 SAMPLES_PER_CAPTION = 4
 
 CAPTION, MERGES, GUIDANCE = 0, 1, 2
-"""Streams of noise."""
+"""Streams of noise: which caption, which BPE merges are left out, and which captions (for guidance)."""
 
 
 def _optimizer() -> OptimizerConfig:
@@ -41,7 +41,7 @@ def _optimizer() -> OptimizerConfig:
 
 @dataclass
 class PriorTaskConfig:
-    """The prior's learning rate and captions; the defaults are the paper's.
+    """Sizes, optimizer, learning rate and use of captions; the defaults are the paper's.
 
     The paper halves the learning rate five times, at plateaus. Ours falls to the same 1/32 along a cosine: a pure
     function of the step, so that a resumed run needs no history of losses.
@@ -74,33 +74,51 @@ class PriorTaskConfig:
 
 
 class PriorTask(Task):
-    """Columns: ``image_tokens`` int32 [n, N], ``captions`` lists of str.
+    """Trains a prior on n images with C captions in all.
 
-    :meth:`prepare` makes ``captions`` [M] and ``text`` int64 [M, T] of the captions of all images, one after the other,
-    and for each image its ``first`` row and its ``count`` of them.
+    Columns: ``image_tokens`` int32 [n, N], and ``captions``, a list of str for each image.
+
+    :meth:`prepare` turns ``captions`` into str [C], those of all images one after the other, and adds their padded
+    tokens ``text`` int64 [C, T], and for each image its ``first`` row there and its ``count`` of them.
     """
 
+    headline = Headline("nats_per_image_token", higher_is_better=False)
+    training_metrics: ClassVar = {
+        "nats_per_text_token": "prior: nats per text token",
+        "nats_per_image_token": "prior: nats per image token",
+    }
+    validation_metrics: ClassVar = training_metrics
+
     def __init__(self, config: PriorTaskConfig, tokenizer: str, dvae: str) -> None:
+        """``tokenizer`` and ``dvae`` are directories, local or on S3; the dVAE only draws the pictures."""
         self.config: PriorTaskConfig = config
         self._tokenizer_dir = tokenizer
         self._dvae_dir = dvae
 
     @property
     def optimizer(self) -> OptimizerConfig:
+        """The configured AdamW, clipping norm and EMA."""
         return self.config.optimizer
 
     def lr(self, step: int) -> float:
+        """Return the rate of a linear warm-up, then of a cosine from ``lr`` to ``lr_end``."""
         c = self.config
         return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr, c.lr_end, c.lr_steps)
 
+    def work(self, batch_size: int, recomputed: bool = False) -> Work:
+        """Return the stream tokens of an update, and the FLOPs of forward and backward."""
+        flops = stream_flops(self.config.model).training(recomputed)
+        return Work(batch_size * self.config.model.layout.length, "tokens", batch_size * flops)
+
     def build(self) -> nn.Module:
+        """Return the prior with random weights."""
         return Prior(self.config.model)
 
-    def prepare(self, columns: Columns, model: nn.Module) -> Columns:
-        """Tokenise every caption once.
+    def prepare(self, columns: Columns, model: nn.Module) -> Columns:  # noqa: ARG002  tokens need no model
+        """Tokenise every caption once; those longer than T tokens are cut, with a warning.
 
         Raises:
-            UserError: tokenizer or image tokens are not of the sizes that the prior has.
+            UserError: the tokenizer or the image tokens do not fit the prior's sizes.
         """
         self._tokenizer = CaptionTokenizer.load(fetch_directory(self._tokenizer_dir))
         self._check_sizes(columns, self._tokenizer)
@@ -115,11 +133,15 @@ class PriorTask(Task):
         return {**columns, **places, "captions": np.array(captions, object), "text": text}
 
     def residual_blocks(self, model: nn.Module) -> list[nn.Module]:
+        """Return the prior's blocks."""
         assert isinstance(model, Prior)
         return list(model.blocks)
 
     def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
-        """One caption of each image: its first; or, in training, at random and with both dropouts."""
+        """Return ``text`` int64 [B, T], one caption of each image, and ``image_tokens`` int64 [B, N].
+
+        The caption is the first one; in training it is drawn, and some of its merges or all of it may be left out.
+        """
         image_tokens = torch.from_numpy(columns["image_tokens"][rows].astype(np.int64))
         chosen = columns["first"][rows]
         if noise is None:
@@ -128,7 +150,7 @@ class PriorTask(Task):
         return {"text": self._training_text(columns, chosen, noise), "image_tokens": image_tokens}
 
     def _training_text(self, columns: Columns, chosen: np.ndarray, noise: Noise) -> Tensor:
-        """Rows of ``captions`` -> int64 [B, T], merges and whole captions left out by chance."""
+        """Tokens int64 [B, T] of the ``chosen`` captions, int64 [B], with BPE and caption dropout."""
         layout, c = self.config.model.layout, self.config
         text = torch.from_numpy(columns["text"][chosen])
         if c.bpe_dropout:
@@ -143,11 +165,18 @@ class PriorTask(Task):
         return self._tokenizer.encode_with_dropout(caption, length, dropout, random).ids
 
     def normalisers(self, batch: Batch) -> dict[str, float]:
-        """Captions differ in length, and the text's loss is a mean over tokens."""
+        """Return the number of text tokens to predict: the text's loss is a mean over them, and captions differ."""
         targets = text_targets(batch["text"], self.config.model.layout, self.config.pads_are_targets)
         return {"text_targets": float((targets != IGNORED).sum())}
 
-    def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        step: int,  # noqa: ARG002  this loss has no schedule
+        noise: Noise,  # noqa: ARG002  its randomness is in the batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted cross-entropy of text and image tokens, and each of the two in nats per token."""
         assert isinstance(model, Prior)
         pads, count = self.config.pads_are_targets, batch["text_targets"]
         result = prior_loss(model, batch["text"], batch["image_tokens"], pads, count)
@@ -155,7 +184,11 @@ class PriorTask(Task):
 
     @torch.no_grad()
     def validate(self, model: nn.Module, columns: Columns, batch_size: int) -> dict[str, float]:
-        """Nats per image token and per text token, and what knowing nothing but the codes' frequencies would cost."""
+        """Return nats per image token and per text token, each image with its first caption.
+
+        ``image_token_unigram_entropy`` is for comparison: the nats per image token of a model that knows nothing but
+        how often each code occurs.
+        """
         assert isinstance(model, Prior)
         image_nats, text_nats, targets = 0.0, 0.0, 0
         for rows in row_batches(len(columns["image_tokens"]), batch_size):
@@ -171,14 +204,14 @@ class PriorTask(Task):
             "image_token_unigram_entropy": unigram_entropy(columns["image_tokens"]),
         }
 
-    def score(self, metrics: Mapping[str, float]) -> float:
-        return metrics["nats_per_image_token"]
-
     @torch.no_grad()
     def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:
-        """A row for each of a few captions: the image itself (through the dVAE), then samples at temperature 1."""
+        """Return a sheet with a row for each of a few captions: its own image, then samples at temperature 1.
+
+        All of them are decoded by the dVAE.
+        """
         assert isinstance(model, Prior)
-        rows = np.array(evenly(len(columns["image_tokens"])))
+        rows = np.array(evenly_spaced(len(columns["image_tokens"])))
         dvae = load_model(DVAE, DVAEConfig, fetch_directory(self._dvae_dir), str(device_of(model)))
         text = self.batch(columns, rows)["text"].numpy()
         samples = sample_tokens(model, text, SAMPLES_PER_CAPTION)
@@ -186,8 +219,8 @@ class PriorTask(Task):
         images = to_uint8(dvae.decode(torch.from_numpy(tokens).flatten(0, 1).to(device_of(model)), model.layout.grid))
         captions = columns["captions"][columns["first"][rows]]
         labels = ["its own", *[f"sample {number}" for number in range(1, 1 + SAMPLES_PER_CAPTION)]]
-        shown = zip(captions, images.reshape(*tokens.shape[:2], *images.shape[1:]), strict=True)
-        return {"samples": captioned([SheetRow(caption, drawn, labels) for caption, drawn in shown])}
+        of_captions = zip(captions, images.reshape(*tokens.shape[:2], *images.shape[1:]), strict=True)
+        return {"samples": captioned_sheet([SheetRow(caption, drawn, labels) for caption, drawn in of_captions])}
 
     def _check_sizes(self, columns: Columns, tokenizer: CaptionTokenizer) -> None:
         sizes, image_tokens = self.config.model, columns["image_tokens"]
@@ -206,8 +239,8 @@ class PriorTask(Task):
 
 
 def sample_tokens(prior: Prior, text: np.ndarray, candidates: int) -> np.ndarray:
-    """Padded text int64 [B, T] -> image tokens int64 [B, candidates, N] at temperature 1, seed 0."""
-    engine = Engine(prior, slots=min(len(text), SHOWN) * candidates)
+    """Sample image tokens int64 [B, candidates, N] for padded text int64 [B, T], at temperature 1 with seed 0."""
+    engine = Engine(prior, slots=min(len(text), MAX_SHOWN) * candidates)
     for index, row in enumerate(text):
         words = tuple(row[row < prior.layout.text_vocabulary].tolist())
         engine.add(Request(str(index), words, candidates, seed=0))
@@ -219,7 +252,7 @@ def sample_tokens(prior: Prior, text: np.ndarray, candidates: int) -> np.ndarray
 
 
 def unigram_entropy(image_tokens: np.ndarray) -> float:
-    """Entropy in nats of the frequencies of image tokens."""
+    """Return the entropy in nats of the frequencies of image tokens, int [n, N]."""
     _, counts = np.unique(image_tokens, return_counts=True)
     share = counts / counts.sum()
     return float(-(share * np.log(share)).sum())

@@ -5,67 +5,74 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow.fs as pafs
 import pytest
 import torch
 
 from models.checkpoint import save_tensors
 from models.manifest import verify
-from t2i.logs import get_logger
 from t2i.storage import DataError, list_folder, retry
-from t2i.train.checkpoint.folder import CheckpointNotSaved, saving
-from t2i.train.checkpoint.run_directory import RunChanged, RunDirectory, checkpoint_name
+from t2i.train.checkpoint.folder import CheckpointNotSavedError, as_not_saved_error
+from t2i.train.checkpoint.run_directory import RunChangedError, RunDirectory, checkpoint_name
+from tests.t2i.storage.faulty_store import FaultyStore
 
-CONFIG = {"kind": "T", "task": {"lr": 0.1, "model": {"width": 8}}, "train": {"steps": 10, "seed": 0}, "inputs": {}}
+CONFIG: dict[str, Any] = {
+    "kind": "T",
+    "task": {"lr": 0.1, "model": {"width": 8}},
+    "train": {"steps": 10, "seed": 0},
+    "inputs": {},
+}
 
 
 @pytest.fixture
-def run(tmp_path) -> RunDirectory:
+def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(str(tmp_path / "run"))
 
 
-def begin(run: RunDirectory, tmp_path) -> None:
+def begin(run: RunDirectory, tmp_path: Path) -> None:
     run.claim(CONFIG)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "weights").write_text("w")
     run.put_checkpoint(tmp_path / "checkpoint", "step_0000001", keep=2)
 
 
-def changed(**part) -> dict:
+def changed(**part: dict[str, Any]) -> dict[str, Any]:
     return {key: value | part.get(key, {}) if isinstance(value, dict) else value for key, value in CONFIG.items()}
 
 
-def test_a_changed_field_is_refused_by_name(run, tmp_path):
+def test_a_changed_field_is_refused_by_name(run: RunDirectory, tmp_path: Path) -> None:
     begin(run, tmp_path)
-    with pytest.raises(RunChanged, match=r"task\.model\.width \(8 -> 16\).*name another run directory\.$"):
+    with pytest.raises(RunChangedError, match=r"task\.model\.width \(8 -> 16\).*name another run directory\.$"):
         run.claim(changed(task={"model": {"width": 16}}))
-    with pytest.raises(RunChanged, match=r"inputs\.dvae \(None -> abc\)"):
+    with pytest.raises(RunChangedError, match=r"inputs\.dvae \(None -> abc\)"):
         run.claim(changed(inputs={"dvae": "abc"}))
 
 
-def test_a_run_may_grow_longer(run, tmp_path):
+def test_a_run_may_grow_longer(run: RunDirectory, tmp_path: Path) -> None:
     begin(run, tmp_path)
     run.claim(changed(train={"steps": 20}))
-    with pytest.raises(RunChanged, match="seed"):
+    with pytest.raises(RunChangedError, match="seed"):
         run.claim(changed(train={"steps": 20, "seed": 1}))
 
 
-def test_a_run_with_nothing_in_it_may_be_configured_anew(run):
+def test_a_run_with_nothing_in_it_may_be_configured_anew(run: RunDirectory) -> None:
     run.claim(CONFIG)
     run.claim(changed(train={"seed": 1}))
 
 
-def test_a_run_is_finished_when_model_and_metrics_stand(run, tmp_path):
+def test_a_run_is_finished_when_model_and_metrics_stand(run: RunDirectory, tmp_path: Path) -> None:
     run.finish({"step": 10})
-    assert run.finished(10) is None
+    assert run.final_metrics(10) is None
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "manifest.json").write_text('{"files": {}}')
     run.put(tmp_path / "model", "model")
-    assert run.finished(10) == {"step": 10}
-    assert run.finished(11) is None
+    assert run.final_metrics(10) == {"step": 10}
+    assert run.final_metrics(11) is None
 
 
-def test_a_later_broken_checkpoint_spares_the_one_just_written(run, tmp_path):
+def test_a_later_broken_checkpoint_spares_the_one_just_written(run: RunDirectory, tmp_path: Path) -> None:
     broken = tmp_path / "run/checkpoints/step_0000009"
     broken.mkdir(parents=True)
     for step in (1, 2):
@@ -75,7 +82,7 @@ def test_a_later_broken_checkpoint_spares_the_one_just_written(run, tmp_path):
 
 
 @pytest.fixture(params=["local", "s3"])
-def anywhere(request, tmp_path) -> RunDirectory:
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
     return RunDirectory(f"{tmp_path if request.param == 'local' else request.getfixturevalue('bucket')}/run")
 
 
@@ -86,7 +93,7 @@ def put(run: RunDirectory, tmp_path: Path, step: int, keep: int, metric: float |
     run.put_checkpoint(directory, checkpoint_name(step), keep, metric)
 
 
-def put_part(
+def put_files_of(
     run: RunDirectory, tmp_path: Path, step: int, rank: int, world: int, attempt: str, metric: float | None = None
 ) -> None:
     directory = tmp_path / "written" / f"{step}-{attempt}-{rank}"
@@ -106,7 +113,7 @@ def kept(run: RunDirectory) -> list[str]:
     return [info.base_name for info in list_folder(run.filesystem, f"{run.path}/checkpoints")]
 
 
-def test_the_newest_and_the_best_are_kept(anywhere, tmp_path):
+def test_the_newest_and_the_best_are_kept(anywhere: RunDirectory, tmp_path: Path) -> None:
     for step, metric in enumerate([3.0, 1.0, 2.0, math.nan, None, 2.5], 1):
         put(RunDirectory(anywhere.uri), tmp_path, step, 2, metric)  # a restart before each: nothing is remembered
     assert kept(anywhere) == ["step_0000002", "step_0000005", "step_0000006"]
@@ -116,89 +123,94 @@ def test_the_newest_and_the_best_are_kept(anywhere, tmp_path):
     assert kept(anywhere) == ["step_0000008", "step_0000009"]
 
 
-def test_without_metrics_only_the_newest_are_kept(run, tmp_path):
+def test_without_metrics_only_the_newest_are_kept(run: RunDirectory, tmp_path: Path) -> None:
     for step in range(1, 5):
         put(run, tmp_path, step, 2)
     assert kept(run) == ["step_0000003", "step_0000004"]
 
 
-def test_a_checkpoint_that_cannot_be_deleted_stops_nothing(run, tmp_path, monkeypatch):
-    logged: list[str] = []
-    monkeypatch.setattr(get_logger("train"), "warning", lambda text, *values: logged.append(text % values))
-
-    def refuse(filesystem, path):
+def test_a_checkpoint_that_cannot_be_deleted_stops_nothing(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_warnings: list[str]
+) -> None:
+    def refuse(filesystem: pafs.FileSystem, path: str) -> None:  # noqa: ARG001  delete_folder's
         raise PermissionError(f"not allowed to delete {path}")
 
     monkeypatch.setattr("t2i.train.checkpoint.folder.delete_folder", refuse)
     put(run, tmp_path, 1, keep=1)
     put(run, tmp_path, 2, keep=1)
-    assert [text.partition(": ")[0] for text in logged] == ["could not delete checkpoint step_0000001"]
+    assert [text.partition(": ")[0] for text in train_warnings] == ["could not delete checkpoint step_0000001"]
     assert newest(run) == "step_0000002"
 
 
-def test_a_checkpoint_of_several_writers_is_whole_when_the_last_has_finished(anywhere, tmp_path):
+def test_a_checkpoint_of_several_writers_is_whole_when_the_last_has_finished(
+    anywhere: RunDirectory, tmp_path: Path
+) -> None:
     put(anywhere, tmp_path, 1, keep=1)
     for rank in (0, 2):
-        put_part(anywhere, tmp_path, 2, rank, 3, "aa")
+        put_files_of(anywhere, tmp_path, 2, rank, 3, "aa")
     assert newest(anywhere) == "step_0000001"
-    put_part(anywhere, tmp_path, 2, 1, 3, "aa")
+    put_files_of(anywhere, tmp_path, 2, 1, 3, "aa")
     assert newest(anywhere) == "step_0000002-aa"
     local = anywhere.fetch_checkpoint("step_0000002-aa")
     assert [(local / f"weights-{rank}").read_text() for rank in range(3)] == [f"2 aa {rank}" for rank in range(3)]
 
 
-def test_the_newest_whole_one_stays_until_there_is_another(run, tmp_path):
+def test_the_newest_whole_one_stays_until_there_is_another(run: RunDirectory, tmp_path: Path) -> None:
     for rank in (0, 1):
-        put_part(run, tmp_path, 1, rank, 2, "aa")
-    put_part(run, tmp_path, 2, 0, 2, "aa")  # prunes, but rank 1 has not finished
+        put_files_of(run, tmp_path, 1, rank, 2, "aa")
+    put_files_of(run, tmp_path, 2, 0, 2, "aa")  # prunes, but rank 1 has not finished
     assert kept(run) == ["step_0000001-aa", "step_0000002-aa"]
-    put_part(run, tmp_path, 2, 1, 2, "aa")
-    put_part(run, tmp_path, 3, 0, 2, "aa")
+    put_files_of(run, tmp_path, 2, 1, 2, "aa")
+    put_files_of(run, tmp_path, 3, 0, 2, "aa")
     assert kept(run) == ["step_0000002-aa", "step_0000003-aa"]
 
 
-def test_the_best_of_several_writers_is_kept(run, tmp_path):
+def test_the_best_of_several_writers_is_kept(run: RunDirectory, tmp_path: Path) -> None:
     for step, metric in ((1, 0.1), (2, 0.3), (3, 0.2)):
         for rank in (1, 0):
-            put_part(run, tmp_path, step, rank, 2, "aa", metric)
+            put_files_of(run, tmp_path, step, rank, 2, "aa", metric)
     assert kept(run) == ["step_0000001-aa", "step_0000003-aa"]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_what_another_attempt_left_is_neither_whole_nor_mixed_in(run, tmp_path, world):
+def test_what_another_attempt_left_is_neither_whole_nor_mixed_in(run: RunDirectory, tmp_path: Path, world: int) -> None:
     """Two of three writers had finished step 2 when the run was started again with ``world``."""
     for rank in range(3):
-        put_part(run, tmp_path, 1, rank, 3, "zz")
+        put_files_of(run, tmp_path, 1, rank, 3, "zz")
     for rank in (0, 1):
-        put_part(run, tmp_path, 2, rank, 3, "zz")
+        put_files_of(run, tmp_path, 2, rank, 3, "zz")
     for rank in range(1, world):
-        put_part(run, tmp_path, 2, rank, world, "aa")
+        put_files_of(run, tmp_path, 2, rank, world, "aa")
     assert newest(run) == "step_0000001-zz"
-    put_part(run, tmp_path, 2, 0, world, "aa")
-    local = run.newest_checkpoint().local
+    put_files_of(run, tmp_path, 2, 0, world, "aa")
+    found = run.newest_checkpoint()
+    assert found
+    local = found.local
     assert sorted(verify(local)) == [f"weights-{rank}" for rank in range(world)]
     assert {(local / name).read_text().split()[1] for name in verify(local)} == {"aa"}
     for rank in range(world):
-        put_part(run, tmp_path, 3, rank, world, "aa")
-    put_part(run, tmp_path, 4, 0, world, "aa")
+        put_files_of(run, tmp_path, 3, rank, world, "aa")
+    put_files_of(run, tmp_path, 4, 0, world, "aa")
     assert "step_0000002-zz" not in kept(run)  # the leftover goes with the next pruning
 
 
-def test_parts_need_an_attempt_of_their_own(run, tmp_path):
+def test_files_of_several_writers_need_an_attempt_of_their_own(run: RunDirectory, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="names no attempt"):
         run.put_checkpoint(tmp_path, checkpoint_name(1), keep=1, rank=0, world=2)
 
 
-def test_a_damaged_part_sends_the_run_back(run, tmp_path):
+def test_a_damaged_file_sends_the_run_back(run: RunDirectory, tmp_path: Path) -> None:
     for step in (1, 2):
         for rank in (0, 1):  # rank 0 prunes before rank 1 has finished step 2, so that step 1 stays
-            put_part(run, tmp_path, step, rank, 2, "aa")
-    for part in ("weights-1", "manifest-00001-of-00002.json"):
-        (tmp_path / "run/checkpoints/step_0000002-aa" / part).write_text("damaged")
+            put_files_of(run, tmp_path, step, rank, 2, "aa")
+    for file in ("weights-1", "manifest-00001-of-00002.json"):
+        (tmp_path / "run/checkpoints/step_0000002-aa" / file).write_text("damaged")
         assert newest(run) == "step_0000001-aa"
 
 
-def test_a_lost_store_is_not_an_empty_run(bucket, store, tmp_path, monkeypatch):
+def test_a_lost_store_is_not_an_empty_run(
+    bucket: str, store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RunDirectory(f"{bucket}/run")
     put(run, tmp_path, 1, keep=1)
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0.1, 0.01, 0.02, library_attempts=1))
@@ -206,19 +218,23 @@ def test_a_lost_store_is_not_an_empty_run(bucket, store, tmp_path, monkeypatch):
         run.newest_checkpoint()
 
 
-def test_a_store_lost_while_saving_is_said_and_leaves_the_older_checkpoint(bucket, store, tmp_path, monkeypatch):
+def test_a_store_lost_while_saving_is_said_and_leaves_the_older_checkpoint(
+    bucket: str, store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RunDirectory(f"{bucket}/run")
     put(run, tmp_path, 1, keep=1)
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
     store.fail("busy", "busy", only="weights?")
-    with pytest.raises(CheckpointNotSaved, match=r"^checkpoint step_0000002 was not saved: .*; training goes on\.$"):
+    with pytest.raises(
+        CheckpointNotSavedError, match=r"^checkpoint step_0000002 was not saved: .*; training goes on\.$"
+    ):
         put(run, tmp_path, 2, keep=1)
     assert kept(run) == ["step_0000001"]
     assert newest(run) == "step_0000001"
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte; only the super-user may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -229,7 +245,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(small_disk, tmp_path):
+def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(small_disk: Path, tmp_path: Path) -> None:
     run = RunDirectory(str(small_disk / "run"))
     put(run, tmp_path, 1, keep=1)
     large = tmp_path / "large"
@@ -237,25 +253,25 @@ def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(small_disk, tmp_pat
     (large / "a").write_bytes(bytes(300_000))
     (large / "weights").write_bytes(bytes(2_000_000))
     with pytest.raises(
-        CheckpointNotSaved,
+        CheckpointNotSavedError,
         match=r"^checkpoint step_0000002 was not saved: No space left on device; "
         r"training goes on: free space under .*/disk/run/checkpoints\.$",
     ):
         run.put_checkpoint(large, checkpoint_name(2), keep=1)
-    with pytest.raises(CheckpointNotSaved, match="No space left on device"):
+    with pytest.raises(CheckpointNotSavedError, match="No space left on device"):
         run.put_checkpoint(large, checkpoint_name(2, "aa"), keep=1, rank=0, world=2)
     assert kept(run) == ["step_0000001"]
     assert newest(run) == "step_0000001"
     assert shutil.disk_usage(small_disk).used < 100_000
 
 
-def test_a_full_disk_while_tensors_are_written_is_said(small_disk):
-    with pytest.raises(CheckpointNotSaved, match=r"No space left on device; .* free space under .*/disk\.$"):  # noqa: SIM117
-        with saving(checkpoint_name(1), small_disk):
+def test_a_full_disk_while_tensors_are_written_is_said(small_disk: Path) -> None:
+    with pytest.raises(CheckpointNotSavedError, match=r"No space left on device; .* free space under .*/disk\.$"):  # noqa: SIM117
+        with as_not_saved_error(checkpoint_name(1), small_disk):
             save_tensors(small_disk / "weights.safetensors", {"x": torch.zeros(1_000_000)})
 
 
-def test_progress_is_written_when_there_is_time(run):
+def test_progress_is_written_when_there_is_time(run: RunDirectory) -> None:
     writer = run.progress_writer()
     for step in range(100):
         writer.put({"step": step})

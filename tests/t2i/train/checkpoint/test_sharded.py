@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing.spawn import spawn
 
 from models.errors import UserError
 from models.sharded import full_tensor
@@ -30,7 +30,7 @@ class Trainee:
 
     def __init__(self, sharded: bool) -> None:
         torch.manual_seed(0)
-        self.model: nn.Module = nn.Sequential(nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 4))
+        self.model = nn.Sequential(nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 4))
         if sharded:
             fully_shard(self.model[2])
             fully_shard(self.model)
@@ -38,13 +38,14 @@ class Trainee:
         self.ema = EMA(self.model, 0.9, CONFIG.ema_every)
 
     def loss(self, step: int) -> Tensor:
-        return self.model(torch.randn(6, 4, generator=torch.Generator().manual_seed(step))).square().mean()
+        loss: Tensor = self.model(torch.randn(6, 4, generator=torch.Generator().manual_seed(step))).square().mean()
+        return loss
 
     def update(self, step: int) -> Tensor:
         self.optimizer.zero_grad()
         self.loss(step).backward()
         if step == 1:
-            self.model[0].bias.grad = None  # as a block that overflowed
+            self.model.get_parameter("0.bias").grad = None  # as a block that overflowed
         norm = clip_gradients(self.model.parameters(), CONFIG.clip_norm)
         set_lr(self.optimizer, 0.01)
         self.ema.before_step()
@@ -87,5 +88,5 @@ def two_workers(rank: int, directory: Path) -> None:
 
 
 @pytest.mark.slow
-def test_shards_train_and_average_as_the_whole_does(tmp_path):
-    mp.spawn(two_workers, (tmp_path,), nprocs=2)
+def test_shards_train_and_average_as_the_whole_does(tmp_path: Path) -> None:
+    spawn(two_workers, (tmp_path,), nprocs=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,24 +12,24 @@ import pytest
 import ray
 import ray.data
 from ray.data import Dataset
+from torch import Tensor, nn
 
-from models.dvae import DVAEConfig
-from models.prior import PriorConfig
 from models.tokenizer import CaptionTokenizer
 from t2i.data import ImageShards, PairSources, SourceConfig, TokenShards, read_token_shards, write_token_shards
 from t2i.evaluate.candidates import to_png
 from t2i.train import TrainConfig, fit
 from t2i.train.loader.ray_sources import WindowedSource
-from t2i.train.tasks.base import Task
+from t2i.train.noise import Noise
+from t2i.train.tasks.base import Batch, Columns, Task
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
+from tests.t2i.train.tiny import tiny_dvae, tiny_prior
 
 ROWS, PART = 40, 8
-SIZES = PriorConfig(1, 2, 8, text_length=6, text_vocabulary=300, grid_height=2, grid_width=2, codebook_size=16)
 
 
 @pytest.fixture
-def tokens(ray_cluster: None, tmp_path: Path) -> str:
+def tokens(ray_cluster: None, tmp_path: Path) -> str:  # noqa: ARG001  a fixture cannot be marked to use another
     """40 images in five parts."""
     random = np.random.default_rng(0).integers(0, 16, (ROWS, 4), np.int32)
     rows = [{"id": f"{i:02}", "captions": [f"number {i}"], "image_tokens": row} for i, row in enumerate(random)]
@@ -38,7 +39,7 @@ def tokens(ray_cluster: None, tmp_path: Path) -> str:
 
 
 @pytest.mark.ray
-def test_windows_hold_the_rows_of_their_parts_also_from_a_reader_that_was_lost(tokens):
+def test_windows_hold_the_rows_of_their_parts_also_from_a_reader_that_was_lost(tokens: str) -> None:
     source = WindowedSource.of(TokenShards.of(tokens))
     assert source.parts == [PART] * 5
     first, second = (source.load(window) for window in ((3, 0), (4, 1, 2)))
@@ -61,34 +62,38 @@ def images(tmp_path: Path) -> PairSources:
 
 
 @pytest.mark.ray
-def test_only_more_images_than_a_window_holds_are_read_in_windows(ray_cluster, images, tmp_path):
+@pytest.mark.usefixtures("ray_cluster")
+def test_only_more_images_than_a_window_holds_are_read_in_windows(images: PairSources, tmp_path: Path) -> None:
     train, validation = images.decode(8, str(tmp_path), window_rows=ROWS - 1)
     assert isinstance(train, ImageShards)
     assert train.rows == [PART] * 5
     assert validation.count() == 4
     for window_rows in (ROWS, None):
-        full_tensor, _ = images.decode(8, str(tmp_path), window_rows=window_rows)
-        assert isinstance(full_tensor, Dataset)
-        assert full_tensor.count() == ROWS - 1
+        whole, _ = images.decode(8, str(tmp_path), window_rows=window_rows)
+        assert isinstance(whole, Dataset)
+        assert whole.count() == ROWS - 1
 
 
 CONFIG = TrainConfig(steps=15, batch_size=8, workers=2, precision="fp32", window_rows=16, prefetch=1)
 
 
-def witnessed(kind: type[Task], seen: Path) -> type[Task]:
-    """``kind`` that writes the ids of all rows it trains on into ``seen``; local, so that it travels by value."""
+AnyTask = TypeVar("AnyTask", bound=Task)
 
-    class Witness(kind):
-        def batch(self, columns, rows, noise=None):
-            if noise is not None:
-                with seen.open("a") as file:
-                    file.writelines(f"{id}\n" for id in columns["id"][rows])
-            return super().batch(columns, rows, noise)
 
-        def pictures(self, model, columns):
-            return {}
+def write_ids(task: AnyTask, seen: Path) -> AnyTask:
+    """Have ``task`` write the ids of all rows it trains on into ``seen``, and draw no pictures."""
 
-    return Witness
+    def witnessed_batch(columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
+        if noise is not None:
+            with seen.open("a") as file:
+                file.writelines(f"{row_id}\n" for row_id in columns["id"][rows])
+        return type(task).batch(task, columns, rows, noise)
+
+    def no_pictures(model: nn.Module, columns: Columns) -> dict[str, Tensor]:  # noqa: ARG001  Task's
+        return {}
+
+    task.batch, task.pictures = witnessed_batch, no_pictures  # type: ignore[method-assign]
+    return task
 
 
 def assert_three_epochs(seen: Path) -> None:
@@ -97,18 +102,18 @@ def assert_three_epochs(seen: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_dvae_trains_on_windows_and_takes_every_image_once_an_epoch(ray_cluster, images, tmp_path):
-    sizes = DVAEConfig(width=8, groups=2, blocks_per_group=1, codebook_size=16, decoder_input_width=8)
-    task = witnessed(DVAETask, tmp_path / "seen")(DVAETaskConfig(model=sizes, image_size=8))
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_dvae_trains_on_windows_and_takes_every_image_once_an_epoch(images: PairSources, tmp_path: Path) -> None:
+    task = write_ids(DVAETask(DVAETaskConfig(model=tiny_dvae(), image_size=8)), tmp_path / "seen")
     fit(task, lambda: images.decode(8, str(tmp_path), window_rows=16), CONFIG, str(tmp_path / "run"))
     assert_three_epochs(tmp_path / "seen")
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_training_on_windows_takes_every_image_once_an_epoch(tokens, tmp_path):
+def test_training_on_windows_takes_every_image_once_an_epoch(tokens: str, tmp_path: Path) -> None:
     tokenizer = CaptionTokenizer.train(["number 0123456789"], 300).save(tmp_path / "tokenizer")
-    prior = witnessed(PriorTask, tmp_path / "seen")
-    task = prior(PriorTaskConfig(model=SIZES, bpe_dropout=0.0), str(tokenizer), "")
+    config = PriorTaskConfig(model=tiny_prior(layers=1), bpe_dropout=0.0)
+    task = write_ids(PriorTask(config, str(tokenizer), ""), tmp_path / "seen")
     fit(task, lambda: (TokenShards.of(tokens), read_token_shards(tokens)[0]), CONFIG, str(tmp_path / "run"))
     assert_three_epochs(tmp_path / "seen")

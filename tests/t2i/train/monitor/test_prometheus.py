@@ -9,24 +9,36 @@ from urllib.request import urlopen
 import pytest
 import ray
 
-from t2i.train.monitor.prometheus import LABELS, TRAINING, VALIDATION, PrometheusExporter
+from t2i.train.monitor.prometheus import COMMON_TRAINING_METRICS, LABELS, PrometheusExporter, training_gauges
+from t2i.train.tasks.base import Task
+from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
+from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
+from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
 DASHBOARD = Path(__file__).resolve().parents[4] / "deploy/monitoring/grafana/training.json"
 
 
+TASKS: list[Task] = [
+    PriorTask(PriorTaskConfig(), tokenizer="", dvae=""),
+    DVAETask(DVAETaskConfig()),
+    CLIPTask(CLIPTaskConfig(), image_size=32),
+]
+
+
 @pytest.fixture(scope="module")
-def worker(ray_cluster: None):
+def exporting_worker(ray_cluster: None) -> ray.actor.ActorHandle:  # noqa: ARG001  a fixture cannot be marked to use another
     """An actor that exports as a training worker does."""
+    task = TASKS[0]
 
     @ray.remote(num_cpus=0)
     class Exporting:
         def export(self) -> None:
-            self.export = PrometheusExporter("tiny/prior", "PriorTask")
-            self.export.training(7, {"loss": 1.25, "nats_per_text_token": 2.5, "mfu": 0.3, "not_in_the_list": 1.0})
-            self.export.training(8, {"loss": 1.0})
-            self.export.validation({"perplexity": 53.0, "neither": 1.0})
-            self.export.warning()
-            self.export.checkpoint()
+            self.exporter = PrometheusExporter("tiny/prior", task)
+            self.exporter.training(7, {"loss": 1.25, "nats_per_text_token": 2.5, "mfu": 0.3, "not_in_the_list": 1.0})
+            self.exporter.training(8, {"loss": 1.0})
+            self.exporter.validation({"nats_per_image_token": 5.5, "perplexity": 53.0})
+            self.exporter.warning()
+            self.exporter.checkpoint()
 
     actor = Exporting.remote()
     ray.get(actor.export.remote())
@@ -37,7 +49,8 @@ def scrape(until: str, seconds: float = 60) -> dict[str, float]:
     """What Prometheus reads of our metrics, as ``name`` -> value, once ``until`` is among them."""
     node = ray.nodes()[0]
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    end, ours = time.monotonic() + seconds, {}
+    end = time.monotonic() + seconds
+    ours: dict[str, float] = {}
     while until not in ours and time.monotonic() < end:
         time.sleep(0.5)
         text = urlopen(url, timeout=10).read().decode()
@@ -50,7 +63,8 @@ def scrape(until: str, seconds: float = 60) -> dict[str, float]:
 
 
 @pytest.mark.ray
-def test_prometheus_reads_the_newest_values_from_ray(worker) -> None:
+@pytest.mark.usefixtures("exporting_worker")
+def test_prometheus_reads_the_newest_values_from_ray() -> None:
     found = scrape(until="t2i_train_checkpoint_timestamp_seconds")
     assert time.time() - found.pop("t2i_train_checkpoint_timestamp_seconds") < 120
     assert found == {
@@ -58,13 +72,14 @@ def test_prometheus_reads_the_newest_values_from_ray(worker) -> None:
         "t2i_train_loss": 1.0,
         "t2i_train_nats_per_text_token": 2.5,
         "t2i_train_mfu": 0.3,
-        "t2i_validation_perplexity": 53.0,
+        "t2i_validation_nats_per_image_token": 5.5,
         "t2i_train_warnings_total": 1.0,
     }
 
 
 def test_the_dashboard_asks_for_what_is_exported() -> None:
-    known = {f"ray_t2i_train_{name}" for name in TRAINING} | {f"ray_t2i_validation_{name}" for name in VALIDATION}
+    known = {f"ray_t2i_train_{name}" for task in TASKS for name in training_gauges(task)}
+    known |= {f"ray_t2i_validation_{name}" for task in TASKS for name in task.validation_metrics}
     known |= {f"ray_t2i_train_{name}" for name in ("step", "checkpoint_timestamp_seconds", "warnings_total")}
     dashboard = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
@@ -73,6 +88,30 @@ def test_the_dashboard_asks_for_what_is_exported() -> None:
     assert {f"ray_t2i_train_{name}" for name in ("loss", "gradient_norm", "mfu", "scale_min", "scale_max")} <= asked
     assert all('run=~"$run"' in query for query in queries)
     assert {variable["name"] for variable in dashboard["templating"]["list"]} == {"datasource", *LABELS}
+
+
+@pytest.mark.parametrize(
+    ("task", "training", "validation"),
+    [
+        (
+            TASKS[0],
+            {"nats_per_text_token", "nats_per_image_token", "tokens_per_second"},
+            {"nats_per_text_token", "nats_per_image_token"},
+        ),
+        (
+            TASKS[1],
+            {"reconstruction", "kl", "images_per_second"},
+            {"psnr", "elb", "codes_used", "perplexity"},
+        ),
+        (TASKS[2], {"accuracy", "pairs_per_second"}, {"image_to_text_r1", "text_to_image_r1"}),
+    ],
+    ids=["prior", "dvae", "clip"],
+)
+def test_each_task_s_own_metrics_are_exported_beside_the_common_ones(
+    task: Task, training: set[str], validation: set[str]
+) -> None:
+    assert set(training_gauges(task)) == training | set(COMMON_TRAINING_METRICS)
+    assert set(task.validation_metrics) == validation
 
 
 def test_the_dashboard_s_panels_stand_side_by_side() -> None:

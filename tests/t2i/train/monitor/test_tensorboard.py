@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
@@ -8,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from t2i.train.monitor.tensorboard import TensorBoardTracker
 
 
-def test_scalars_and_pictures_can_be_read_back(tmp_path):
+def test_scalars_and_pictures_can_be_read_back(tmp_path: Path) -> None:
     recorder = TensorBoardTracker(tmp_path, step=0)
     recorder.log(3, {"train/loss": 0.5})
     recorder.pictures(3, {"samples": torch.tensor([1.0, 0.5, 0.0])[:, None, None].expand(3, 2, 4)})
@@ -20,7 +22,7 @@ def test_scalars_and_pictures_can_be_read_back(tmp_path):
     assert pixels[0, 0].tolist() == [255, 128, 0]
 
 
-def test_a_resumed_recorder_hides_what_was_logged_beyond_its_step(tmp_path):
+def test_a_resumed_recorder_hides_what_was_logged_beyond_its_step(tmp_path: Path) -> None:
     killed = TensorBoardTracker(tmp_path, step=0)
     for step in (4, 5, 6):
         killed.log(step, {"train/loss": float(step)})
@@ -32,7 +34,7 @@ def test_a_resumed_recorder_hides_what_was_logged_beyond_its_step(tmp_path):
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(4, 4.0), (5, 50.0)]
 
 
-def test_scales_are_a_series_for_each_block_and_a_histogram_of_all(tmp_path):
+def test_scales_are_a_series_for_each_block_and_a_histogram_of_all(tmp_path: Path) -> None:
     recorder = TensorBoardTracker(tmp_path, step=0)
     recorder.scales(3, {})
     recorder.scales(5, {"scale/block_00_mlp": 128.0, "scale/block_01_mlp": 8192.0})

@@ -10,10 +10,10 @@ from models.prior import PriorConfig, stream_flops
 from models.reranker import CLIPConfig, clip_training_flops
 from t2i.train.monitor.peak_flops import measured_peak, peak_by_name, peak_flops
 from t2i.train.monitor.throughput import Throughput
-from t2i.train.tasks.clip import CLIPTaskConfig
-from t2i.train.tasks.dvae import DVAETaskConfig
-from t2i.train.tasks.prior import PriorTaskConfig
-from t2i.train.tasks.work import Work, work_of_step
+from t2i.train.tasks.base import Work
+from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
+from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
+from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
 PRIOR = PriorConfig(3, 2, 8, text_length=6, text_vocabulary=20, grid_height=4, grid_width=4, codebook_size=16)
 
@@ -43,13 +43,13 @@ def test_without_flops_or_peak_there_is_no_mfu(flops: float | None, peak: float 
 def test_the_work_of_each_task() -> None:
     clip, dvae = CLIPConfig(width=16, hidden=24), DVAEConfig(8, groups=2, codebook_size=8)
     stream = stream_flops(PRIOR)
-    assert work_of_step(PriorTaskConfig(PRIOR), 4) == Work(4 * (8 + 15), "tokens", 4 * stream.training())
-    recomputed = work_of_step(PriorTaskConfig(PRIOR), 4, recomputed=True)
+    prior = PriorTask(PriorTaskConfig(PRIOR), tokenizer="", dvae="")
+    assert prior.work(4) == Work(4 * (8 + 15), "tokens", 4 * stream.training())
+    recomputed = prior.work(4, recomputed=True)
     assert recomputed.flops == 4 * (3 * stream.forward + stream.weights + stream.attention)
     expected = Work(4, "images", 4 * dvae_flops(dvae, 32).training)
-    assert work_of_step(DVAETaskConfig(dvae, image_size=32), 4) == expected
-    assert work_of_step(CLIPTaskConfig(clip), 4) == Work(4, "pairs", clip_training_flops(clip, 4))
-    assert work_of_step(object(), 4) == Work(4, "images", None)
+    assert DVAETask(DVAETaskConfig(dvae, image_size=32)).work(4) == expected
+    assert CLIPTask(CLIPTaskConfig(clip), image_size=32).work(4) == Work(4, "pairs", clip_training_flops(clip, 4))
 
 
 @pytest.mark.parametrize(

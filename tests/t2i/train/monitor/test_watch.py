@@ -11,14 +11,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from t2i.train.checkpoint.run_directory import RunDirectory
 from t2i.train.monitor.trackers import TrackerConfig
 from t2i.train.monitor.watch import Watch
-from t2i.train.tasks.work import Work
+from t2i.train.tasks.base import Work
+from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
+TASK = PriorTask(PriorTaskConfig(), tokenizer="", dvae="")
 SCALES = {"scale/block_00_attention": 8192.0, "scale/block_00_mlp": 128.0}
 
 
 def watch(directory: Path, tracker: TrackerConfig | None = None, step: int = 0) -> Watch:
     work = Work(300, "tokens", flops=60.0)
-    return Watch(RunDirectory(str(directory)), step, "PriorTask", work, 100.0, tracker or TrackerConfig(), 128.0)
+    return Watch(RunDirectory(str(directory)), step, TASK, work, 100.0, tracker or TrackerConfig(), 128.0)
 
 
 def events(directory: Path) -> EventAccumulator:
@@ -66,7 +68,7 @@ def test_a_run_on_s3_keeps_its_records_there(tmp_path: Path, monkeypatch: pytest
     """Here under another local directory, which stands for the bucket."""
     run = RunDirectory(str(tmp_path / "bucket"))
     monkeypatch.setattr(RunDirectory, "is_local", False)
-    watched = Watch(run, 0, "PriorTask", Work(1), None, TrackerConfig())
+    watched = Watch(run, 0, TASK, Work(1), None, TrackerConfig())
     watched.scalars(1, {"loss": 0.5})
     watched.validation(1, {"psnr": 18.0}, {})
     while not list((tmp_path / "bucket").glob("logs/events.*")):  # copied in the background, each file at once
@@ -76,7 +78,6 @@ def test_a_run_on_s3_keeps_its_records_there(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_tracker_that_is_down_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +19,9 @@ from t2i.train.optim.adamw import (
 )
 
 
-def tiny_model() -> nn.Module:
+def tiny_model() -> nn.Sequential:
     model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
-    model[1].weight.requires_grad_(False)
+    model.get_parameter("1.weight").requires_grad_(False)
     return model
 
 
@@ -30,17 +32,17 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-def test_only_trainable_matrices_decay():
+def test_only_trainable_matrices_decay() -> None:
     model = tiny_model()
     decayed, plain = build_optimizer(model, OptimizerConfig(weight_decay=0.5)).param_groups
-    assert [id(p) for p in decayed["params"]] == [id(model[3].weight)]
+    assert [id(p) for p in decayed["params"]] == [id(model.get_parameter("3.weight"))]
     assert decayed["weight_decay"] == 0.5
     assert plain["weight_decay"] == 0.0
     names = {name for name, p in model.named_parameters() if any(p is q for q in plain["params"])}
     assert names == {"0.weight", "1.bias", "2.weight", "2.bias", "3.bias"}
 
 
-def test_moments_stand_from_the_beginning_and_are_zero():
+def test_moments_stand_from_the_beginning_and_are_zero() -> None:
     model = tiny_model()
     before = [parameter.clone() for parameter in model.parameters()]
     tensors = optimizer_tensors(model, build_optimizer(model, OptimizerConfig()))
@@ -53,7 +55,7 @@ def test_moments_stand_from_the_beginning_and_are_zero():
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_the_first_step_is_that_of_an_optimizer_without_a_past():
+def test_the_first_step_is_that_of_an_optimizer_without_a_past() -> None:
     model, twin = tiny_model(), tiny_model()
     twin.load_state_dict(model.state_dict())
     ours = build_optimizer(model, OptimizerConfig(weight_decay=0.0))
@@ -63,7 +65,7 @@ def test_the_first_step_is_that_of_an_optimizer_without_a_past():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def test_moments_have_the_layout_of_their_parameter():
+def test_moments_have_the_layout_of_their_parameter() -> None:
     """The fused AdamW walks both in the order of their storage."""
     model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     tensors = optimizer_tensors(model, build_optimizer(model, OptimizerConfig()))
@@ -77,27 +79,32 @@ def with_gradients(*gradients: list[float] | None) -> list[nn.Parameter]:
     return parameters
 
 
-def test_clipping_scales_all_gradients_together_and_returns_the_norm_before():
+def gradient(parameter: nn.Parameter) -> list[float]:
+    assert parameter.grad is not None
+    return list(parameter.grad.tolist())
+
+
+def test_clipping_scales_all_gradients_together_and_returns_the_norm_before() -> None:
     parameters = with_gradients([3.0, 0.0], None, [0.0, 4.0])
     norm = clip_gradients(parameters, 1.0)
     assert norm.item() == 5.0
     assert norm.shape == ()
-    assert parameters[0].grad.tolist() == pytest.approx([0.6, 0])
-    assert parameters[2].grad.tolist() == pytest.approx([0, 0.8])
+    assert gradient(parameters[0]) == pytest.approx([0.6, 0])
+    assert gradient(parameters[2]) == pytest.approx([0, 0.8])
 
 
 @pytest.mark.parametrize("limit", [0.0, 6.0])
-def test_gradients_within_the_limit_or_without_one_stay(limit):
+def test_gradients_within_the_limit_or_without_one_stay(limit: float) -> None:
     parameters = with_gradients([3.0, 4.0])
     assert clip_gradients(parameters, limit).item() == 5.0
-    assert parameters[0].grad.tolist() == [3.0, 4.0]
+    assert gradient(parameters[0]) == [3.0, 4.0]
 
 
-def test_a_norm_of_no_gradients_is_zero():
+def test_a_norm_of_no_gradients_is_zero() -> None:
     assert clip_gradients(iter(with_gradients(None, None)), 1.0).item() == 0.0
 
 
-def test_the_norm_of_a_non_finite_gradient_says_so():
+def test_the_norm_of_a_non_finite_gradient_says_so() -> None:
     assert not math.isfinite(clip_gradients(with_gradients([1.0, math.nan]), 0.0).item())
 
 
@@ -105,19 +112,19 @@ def test_the_norm_of_a_non_finite_gradient_says_so():
     ("settings", "message"),
     [({"kind": "sgd"}, "task.optimizer.kind is 'sgd'"), ({"ema_every": 0}, "task.optimizer.ema_every is 0")],
 )
-def test_impossible_settings_are_refused(settings, message):
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         OptimizerConfig(**settings)
 
 
-def test_8_bits_without_torchao_are_refused_in_one_sentence(monkeypatch):
+def test_8_bits_without_torchao_are_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao.optim", None)
     with pytest.raises(UserError, match=r"^task.optimizer.kind is adamw8bit but torchao is not installed: pip install"):
         build_optimizer(tiny_model(), OptimizerConfig(kind="adamw8bit"))
 
 
 @pytest.fixture
-def _eager():
+def _eager() -> Iterator[None]:
     """torchao compiles its step, minutes of C++ on a busy CPU; the same function runs without."""
     with torch.compiler.set_stance("force_eager"):
         yield
@@ -144,8 +151,7 @@ def state_bytes(tensors: dict[str, torch.Tensor]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_eager")
-def test_8_bit_moments_train_in_a_quarter_of_the_memory_and_resume_bit_for_bit():
-    pytest.importorskip("torchao")
+def test_8_bit_moments_train_in_a_quarter_of_the_memory_and_resume_bit_for_bit() -> None:
     models = {kind: wide_model() for kind in ("adamw", "adamw8bit")}
     optimizers = {kind: build_optimizer(model, OptimizerConfig(kind=kind)) for kind, model in models.items()}
     losses = {kind: [wide_step(models[kind], optimizers[kind], seed) for seed in range(8)] for kind in models}

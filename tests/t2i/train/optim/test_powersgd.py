@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.checkpoint import load_tensors, save_tensors
 from t2i.train.optim.powersgd import PowerSGD
+from tests.t2i.train.tiny import free_port
 
 STEPS = 30
 N, M, RANK = 24, 16, 2
@@ -39,6 +39,8 @@ def work(rank: int, port: int, path: str) -> None:
         # The loss whose gradient in the weight is ``gradient``, and in the bias its first column.
         inputs = torch.eye(M)
         (module(inputs) * gradient.T).sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.bias.grad is not None
         sent.append(layer.weight.grad.clone())
         biases.append(layer.bias.grad.clone())
     before = next(iter(compression._compressions.values())).error.clone()
@@ -52,40 +54,37 @@ def work(rank: int, port: int, path: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory) -> list[dict[str, Tensor]]:
+def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     path = tmp_path_factory.mktemp("workers")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(work, (port, str(path)), nprocs=2)
+    spawn(work, (free_port(), str(path)), nprocs=2)
     return [load_tensors(path / str(rank)) for rank in range(2)]
 
 
 @pytest.mark.slow
-def test_workers_agree_on_low_rank_gradients_and_plain_biases(workers):
+def test_workers_agree_on_low_rank_gradients_and_plain_biases(workers: list[dict[str, Tensor]]) -> None:
     for ours, theirs in zip(workers[0]["sent"], workers[1]["sent"], strict=True):
         torch.testing.assert_close(ours, theirs)
         assert torch.linalg.matrix_rank(ours) == RANK
     for step, bias in enumerate(workers[0]["bias"]):
-        expected = sum(gradients(rank)[step].sum(dim=1) for rank in range(2)) / 2
+        expected = torch.stack([gradients(rank)[step].sum(dim=1) for rank in range(2)]).mean(dim=0)
         torch.testing.assert_close(bias, expected)
 
 
 @pytest.mark.slow
-def test_what_was_not_sent_is_in_the_error_buffers(workers):
+def test_what_was_not_sent_is_in_the_error_buffers(workers: list[dict[str, Tensor]]) -> None:
     """Sent so far + mean error = mean of all gradients: nothing is lost."""
-    mean = sum(sum(gradients(rank)) for rank in range(2)) / 2
-    error = sum(worker["error"] for worker in workers) / 2
+    mean = torch.stack([torch.stack(gradients(rank)).sum(dim=0) for rank in range(2)]).mean(dim=0)
+    error = torch.stack([worker["error"] for worker in workers]).mean(dim=0)
     torch.testing.assert_close(workers[0]["sent"].sum(dim=0) + error, mean, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_settled_errors_are_the_mean_on_every_worker(workers):
+def test_settled_errors_are_the_mean_on_every_worker(workers: list[dict[str, Tensor]]) -> None:
     for worker in workers:
-        expected = sum(other["error"] for other in workers) / 2
+        expected = torch.stack([other["error"] for other in workers]).mean(dim=0)
         torch.testing.assert_close(worker["settled"], expected)
 
 
 @pytest.mark.slow
-def test_an_overflow_leaves_the_errors_as_they_were(workers):
+def test_an_overflow_leaves_the_errors_as_they_were(workers: list[dict[str, Tensor]]) -> None:
     assert torch.equal(workers[0]["after"], workers[0]["settled"])

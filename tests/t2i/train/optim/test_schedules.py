@@ -7,7 +7,7 @@ from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
 
-def test_cosine_anneal_meets_its_ends_and_its_middle():
+def test_cosine_anneal_meets_its_ends_and_its_middle() -> None:
     assert cosine_anneal(0, 1.0, 0.1, 100) == pytest.approx(1.0)
     assert cosine_anneal(50, 1.0, 0.1, 100) == pytest.approx(0.55)
     assert cosine_anneal(100, 1.0, 0.1, 100) == 0.1
@@ -15,12 +15,12 @@ def test_cosine_anneal_meets_its_ends_and_its_middle():
     assert cosine_anneal(0, 1.0, 0.1, 0) == 0.1
 
 
-def test_warm_up_climbs_to_one():
+def test_warm_up_climbs_to_one() -> None:
     assert [linear_warmup(step, 4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert linear_warmup(0, 0) == 1.0
 
 
-def test_the_dvaes_defaults_are_the_papers():
+def test_the_dvaes_defaults_are_the_papers() -> None:
     task = DVAETask(DVAETaskConfig())
     assert (task.beta(0), task.beta(5_000), task.beta(10**7)) == (0.0, 6.6, 6.6)
     assert (task.tau(0), task.tau(150_000)) == (1.0, 1 / 16)
@@ -28,7 +28,7 @@ def test_the_dvaes_defaults_are_the_papers():
     assert (task.optimizer.beta2, task.optimizer.weight_decay, task.optimizer.ema_decay) == (0.999, 1e-4, 0.999)
 
 
-def test_the_priors_defaults_are_the_papers():
+def test_the_priors_defaults_are_the_papers() -> None:
     task = PriorTask(PriorTaskConfig(), tokenizer="unused", dvae="unused")
     assert task.lr(0) == pytest.approx(4.5e-4 / 5_000)
     assert task.lr(5_000) == pytest.approx(4.5e-4, rel=1e-3)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import socket
-
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
+from torch.multiprocessing.spawn import spawn
 
 from models.reranker import CLIPConfig, CLIPReranker
 from t2i.contact_sheet import SheetRow
+from t2i.data.columns import caption_lists
 from t2i.data.packed_images import pack_images
 from t2i.evaluate.candidates import to_png
 from t2i.train.noise import Noise
 from t2i.train.tasks.base import Columns
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig, all_gather_features, contrastive_loss, retrieval
-from t2i.train.tasks.pictures import captioned
+from t2i.train.tasks.pictures import captioned_sheet
+from tests.t2i.train.tiny import free_port
 
 CAPTIONS = [
     ["a red heart, flat", "a red heart"],
@@ -43,10 +43,8 @@ def model(task: CLIPTask) -> CLIPReranker:
 
 @pytest.fixture(scope="module")
 def columns() -> Columns:
-    captions = np.empty(len(CAPTIONS), dtype=object)
-    captions[:] = CAPTIONS
     pixels = np.random.default_rng(0).integers(0, 256, (len(CAPTIONS), 32, 32, 3), dtype=np.uint8)
-    return {"pixels": pixels, "captions": captions}
+    return {"pixels": pixels, "captions": caption_lists(CAPTIONS)}
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +95,24 @@ def test_heads_learn_to_tell_pairs_apart(task: CLIPTask, prepared: Columns) -> N
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     for step in range(100):
         batch = task.batch(prepared, np.arange(4), noise(step, 4))
-        loss, _ = task.loss(model, batch, step, noise(step, 4))
+        loss, scalars = task.loss(model, batch, step, noise(step, 4))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    assert set(task.training_metrics) <= set(scalars)
     metrics = task.validate(model.eval(), prepared, batch_size=3)
     assert metrics["text_to_image_r1"] == metrics["image_to_text_r1"] == 1.0
     assert metrics["text_to_image_median_rank"] == 1.0
+    assert {task.headline.metric, task.overfitting_metric.metric, *task.validation_metrics} <= set(metrics)
 
 
 def test_pictures_show_what_a_caption_finds_and_mark_its_own(
     task: CLIPTask, model: CLIPReranker, prepared: Columns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[SheetRow] = []
-    monkeypatch.setattr("t2i.train.tasks.clip.captioned", lambda rows: shown.extend(rows) or captioned(rows))
+    monkeypatch.setattr(
+        "t2i.train.tasks.clip.captioned_sheet", lambda rows: shown.extend(rows) or captioned_sheet(rows)
+    )
     assert task.pictures(model.eval(), prepared)["retrieved"].shape[0] == 3
     assert [row.caption for row in shown] == [captions[0] for captions in CAPTIONS]
     for place, row in enumerate(shown):
@@ -151,14 +153,11 @@ def test_a_named_clip_trains_all_of_its_weights(columns: Columns) -> None:
 def test_two_workers_have_the_gradient_of_one(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The mean over workers, as data-parallel training takes it, is the gradient of the whole batch on one."""
     weight, inputs = torch.randn(4, 3), torch.randn(6, 2, 4)
-    full_tensor = worker_gradient(weight, inputs)
+    gradient = worker_gradient(weight, inputs)
     path = tmp_path_factory.mktemp("workers")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(run_worker, (port, weight, inputs, str(path)), nprocs=2)
+    spawn(run_worker, (free_port(), weight, inputs, str(path)), nprocs=2)
     halves = [np.load(path / f"{rank}.npy") for rank in range(2)]
-    assert np.allclose(np.mean(halves, axis=0), full_tensor.numpy(), atol=1e-5)
+    assert np.allclose(np.mean(halves, axis=0), gradient.numpy(), atol=1e-5)
 
 
 def worker_gradient(weight: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,46 +11,50 @@ from models.checkpoint import load_model, save_model
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.images import to_uint8
-from models.prior import PriorConfig, prior_loss
+from models.prior import Prior, prior_loss
 from models.tokenizer import CaptionTokenizer
+from t2i.contact_sheet import SheetRow
+from t2i.data.columns import caption_lists
 from t2i.train.noise import Noise
-from t2i.train.tasks.pictures import captioned
+from t2i.train.tasks.base import Columns
+from t2i.train.tasks.pictures import captioned_sheet
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig, choose_captions, sample_tokens, unigram_entropy
+from tests.t2i.train.tiny import tiny_dvae, tiny_prior
 
-SIZES = PriorConfig(
-    layers=2, heads=2, head_width=8, text_length=6, text_vocabulary=300, grid_height=2, grid_width=2, codebook_size=16
-)
 CAPTIONS = [["red cat", "a cat"], ["blue dog"], ["green bird", "bird", "a flying bird"]]
 
 
 @pytest.fixture
-def task(tmp_path) -> PriorTask:
+def task(tmp_path: Path) -> PriorTask:
     tokenizer = CaptionTokenizer.train([c for row in CAPTIONS for c in row], 300).save(tmp_path / "tokenizer")
-    sizes = DVAEConfig(width=8, groups=2, blocks_per_group=1, codebook_size=16, decoder_input_width=8)
-    dvae = save_model(tmp_path / "dvae", DVAE(sizes))
-    return PriorTask(PriorTaskConfig(model=replace(SIZES), bpe_dropout=0.0), str(tokenizer), str(dvae))
+    dvae = save_model(tmp_path / "dvae", DVAE(tiny_dvae()))
+    return PriorTask(PriorTaskConfig(model=tiny_prior(), bpe_dropout=0.0), str(tokenizer), str(dvae))
 
 
 @pytest.fixture
-def columns() -> dict[str, np.ndarray]:
-    captions = np.empty(3, object)
-    captions[:] = CAPTIONS
+def columns() -> Columns:
     tokens = np.random.default_rng(0).integers(0, 16, (3, 4), dtype=np.int32)
-    return {"id": np.arange(3).astype(str), "captions": captions, "image_tokens": tokens}
+    return {"id": np.arange(3).astype(str), "captions": caption_lists(CAPTIONS), "image_tokens": tokens}
+
+
+def built(task: PriorTask) -> Prior:
+    model = task.build().eval()
+    assert isinstance(model, Prior)
+    return model
 
 
 def words(text: torch.Tensor) -> list[list[int]]:
-    return [[token for token in row if token < SIZES.text_vocabulary] for row in text.tolist()]
+    return [[token for token in row if token < tiny_prior().text_vocabulary] for row in text.tolist()]
 
 
-def test_validation_reads_each_images_first_caption(task, columns, tmp_path):
+def test_validation_reads_each_images_first_caption(task: PriorTask, columns: Columns, tmp_path: Path) -> None:
     prepared = task.prepare(columns, task.build())
     text = task.batch(prepared, np.array([2, 0]))["text"]
     tokenizer = CaptionTokenizer.load(tmp_path / "tokenizer")
     assert words(text) == [tokenizer.encode(caption, 6).ids for caption in ("green bird", "red cat")]
 
 
-def test_training_draws_an_images_own_captions_alike(task, columns, tmp_path):
+def test_training_draws_an_images_own_captions_alike(task: PriorTask, columns: Columns, tmp_path: Path) -> None:
     prepared = task.prepare(columns, task.build())
     rows = np.full(600, 2)
     text = task.batch(prepared, rows, Noise.of_step(0, 0, len(rows)))["text"]
@@ -60,7 +64,7 @@ def test_training_draws_an_images_own_captions_alike(task, columns, tmp_path):
     assert min(drawn) > 150
 
 
-def test_weights_choose_among_captions():
+def test_weights_choose_among_captions() -> None:
     count = np.full(1000, 3)
     chosen = choose_captions(count, [6.0, 1.0], np.random.default_rng(0).random(1000))
     assert np.bincount(chosen) / 1000 == pytest.approx([6 / 8, 1 / 8, 1 / 8], abs=0.05)
@@ -68,33 +72,38 @@ def test_weights_choose_among_captions():
     assert single.tolist() == [0] * 5
 
 
-def test_metrics_are_means_over_tokens_whatever_the_batch_size(task, columns):
-    model = task.build().eval()
+def test_metrics_are_means_over_tokens_whatever_the_batch_size(task: PriorTask, columns: Columns) -> None:
+    model = built(task)
     prepared = task.prepare(columns, model)
-    full_tensor, parts = task.validate(model, prepared, 3), task.validate(model, prepared, 2)
+    at_once, in_batches = task.validate(model, prepared, 3), task.validate(model, prepared, 2)
+    assert {task.headline.metric, task.overfitting_metric.metric, *task.validation_metrics} <= set(at_once)
     batch = task.batch(prepared, np.arange(3))
     expected = prior_loss(model, batch["text"], batch["image_tokens"])
-    assert full_tensor["nats_per_image_token"] == pytest.approx(expected.image.item(), rel=1e-5)
-    assert full_tensor["nats_per_text_token"] == pytest.approx(expected.text.item(), rel=1e-5)
-    assert parts == pytest.approx(full_tensor, rel=1e-5)
+    assert at_once["nats_per_image_token"] == pytest.approx(expected.image.item(), rel=1e-5)
+    assert at_once["nats_per_text_token"] == pytest.approx(expected.text.item(), rel=1e-5)
+    assert in_batches == pytest.approx(at_once, rel=1e-5)
 
 
-def test_unigram_entropy():
+def test_unigram_entropy() -> None:
     assert unigram_entropy(np.array([[0, 0], [3, 3]])) == pytest.approx(math.log(2))
 
 
-def test_samples_are_those_of_the_engine_for_each_caption_alone(task, columns):
-    model = task.build().eval()
+def test_samples_are_those_of_the_engine_for_each_caption_alone(task: PriorTask, columns: Columns) -> None:
+    model = built(task)
     text = task.prepare(columns, model)["text"][:3]
     tokens = sample_tokens(model, text, candidates=2)
     assert tokens.shape == (3, 2, 4)
     assert np.array_equal(sample_tokens(model, text[::-1].copy(), candidates=2), tokens[::-1])
 
 
-def test_pictures_show_each_caption_with_its_image_and_samples(task, columns, monkeypatch):
-    shown = []
-    monkeypatch.setattr("t2i.train.tasks.prior.captioned", lambda rows: shown.extend(rows) or captioned(rows))
-    model = task.build().eval()
+def test_pictures_show_each_caption_with_its_image_and_samples(
+    task: PriorTask, columns: Columns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[SheetRow] = []
+    monkeypatch.setattr(
+        "t2i.train.tasks.prior.captioned_sheet", lambda rows: shown.extend(rows) or captioned_sheet(rows)
+    )
+    model = built(task)
     prepared = task.prepare(columns, model)
     assert task.pictures(model, prepared)["samples"].shape[0] == 3
     assert [row.caption for row in shown] == [captions[0] for captions in columns["captions"]]
@@ -114,7 +123,9 @@ def test_pictures_show_each_caption_with_its_image_and_samples(task, columns, mo
         ({"codebook_size": 2}, r"codebook_size is 2 but there is a token"),
     ],
 )
-def test_sizes_that_do_not_belong_together_are_refused(task, columns, change, message):
+def test_sizes_that_do_not_belong_together_are_refused(
+    task: PriorTask, columns: Columns, change: dict[str, int], message: str
+) -> None:
     for field, value in change.items():
         setattr(task.config.model, field, value)
     with pytest.raises(UserError, match=message):
@@ -122,12 +133,12 @@ def test_sizes_that_do_not_belong_together_are_refused(task, columns, change, me
 
 
 @pytest.mark.parametrize("weights", [[-1.0], [0.0, 1.0]])
-def test_caption_weights_that_cannot_be_are_refused(weights):
+def test_caption_weights_that_cannot_be_are_refused(weights: list[float]) -> None:
     with pytest.raises(ValueError, match=r"task\.caption_weights"):
         PriorTaskConfig(caption_weights=weights)
 
 
-def test_training_leaves_merges_out_by_the_noise(task, columns):
+def test_training_leaves_merges_out_by_the_noise(task: PriorTask, columns: Columns) -> None:
     task.config.bpe_dropout = 0.5
     prepared = task.prepare(columns, task.build())
     rows = np.full(50, 1)
@@ -137,7 +148,7 @@ def test_training_leaves_merges_out_by_the_noise(task, columns):
     assert len({tuple(row) for row in words(drawn[0])}) > 1
 
 
-def test_training_leaves_whole_captions_out_for_guidance(task, columns):
+def test_training_leaves_whole_captions_out_for_guidance(task: PriorTask, columns: Columns) -> None:
     task.config.caption_dropout = 0.3
     prepared = task.prepare(columns, task.build())
     rows = np.full(1000, 1)
@@ -146,20 +157,21 @@ def test_training_leaves_whole_captions_out_for_guidance(task, columns):
     assert all(words(task.batch(prepared, rows)["text"]))
 
 
-def test_dropouts_out_of_range_are_refused():
+def test_dropouts_out_of_range_are_refused() -> None:
     for field in ("bpe_dropout", "caption_dropout"):
         with pytest.raises(ValueError, match=rf"task.{field} is 1.0: use 0 up to"):
-            PriorTaskConfig(**{field: 1.0})
+            PriorTaskConfig(**{field: 1.0})  # type: ignore[arg-type]
 
 
-def test_the_mean_loss_of_parts_is_the_loss_of_the_batch(task, columns):
-    """Captions have different numbers of tokens, so the parts' own means would not do."""
+def test_the_mean_loss_of_microbatches_is_the_loss_of_the_batch(task: PriorTask, columns: Columns) -> None:
+    """Captions have different numbers of tokens, so their own means would not do."""
     model = task.build()
     prepared = task.prepare(columns, model)
     noise = Noise.of_step(0, 0, 2)
     batches = [task.batch(prepared, rows, noise) for rows in (np.array([0, 1]), np.array([2, 2]))]
-    full_tensor = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    count = task.normalisers(full_tensor)["text_targets"]
-    expected = task.loss(model, full_tensor | {"text_targets": torch.tensor(count)}, 0, noise)[0]
-    parts = [task.loss(model, batch | {"text_targets": torch.tensor(count / 2)}, 0, noise)[0] for batch in batches]
-    torch.testing.assert_close(torch.stack(parts).mean(), expected)
+    joined = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    count = task.normalisers(joined)["text_targets"]
+    expected, scalars = task.loss(model, joined | {"text_targets": torch.tensor(count)}, 0, noise)
+    assert set(task.training_metrics) <= set(scalars)
+    losses = [task.loss(model, batch | {"text_targets": torch.tensor(count / 2)}, 0, noise)[0] for batch in batches]
+    torch.testing.assert_close(torch.stack(losses).mean(), expected)
