@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -42,7 +43,7 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
         ({"rank_batch": 0}, "rank_batch is 0"),
     ],
 )
-def test_impossible_settings_are_refused(fields: dict[str, int], message: str) -> None:
+def test_impossible_settings_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ServeConfig(**fields)
 
