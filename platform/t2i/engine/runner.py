@@ -130,7 +130,7 @@ class Runner:
         self._next[slots], self._fresh[slots] = len(prefix), True
 
     def _prefix(self, text: Caption) -> Tensor:
-        """Text tokens of one caption -> the stream up to its start-of-image, int64 [1, T + 2]."""
+        """Text tokens of one caption -> the stream up to its start-of-image, int64 [1, P]."""
         return self.layout.prefix(text_tensor([text], self.layout)).to(self.cache.device)
 
     def _feed_last_token(self) -> Tensor:

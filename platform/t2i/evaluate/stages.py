@@ -80,14 +80,14 @@ class Score:
         columns = [column_array(table[name]) for name in ("candidates", "image_tokens", "images")]
         stored = [
             candidate
-            for row, *arrays, caption in zip(rows, *columns, captions, strict=True)
-            for candidate in self._rank(row, *arrays, caption)
+            for row, caption, *arrays in zip(rows, captions, *columns, strict=True)
+            for candidate in self._rank(row, caption, *arrays)
         ]
         store_candidates(pa.Table.from_pylist(stored, SCHEMA), self.directory)
         return table.select(["id"])
 
     def _rank(
-        self, row: dict[str, Any], candidates: np.ndarray, tokens: np.ndarray, images: np.ndarray, caption: torch.Tensor
+        self, row: dict[str, Any], caption: torch.Tensor, candidates: np.ndarray, tokens: np.ndarray, images: np.ndarray
     ) -> list[dict[str, Any]]:
         """One stored row for each candidate, best first; ``caption`` is CLIP's feature [F] of the caption."""
         ranking = rank_images(self.reranker, self.reranker.prepare(to_float(images)), caption)

@@ -32,7 +32,7 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
     try:
         yield _deploy(app)
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _deploy(app: Application) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_impossible_settings_are_refused(fields: dict[str, Any], message: str) -
 @pytest.mark.parametrize("field", ["slots", "captions"])
 def test_a_prior_without_room_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=rf"prior\.{field} is 0: use at least 1"):
-        PriorReplicaConfig(**{field: 0})
+        replace(PriorReplicaConfig(), **{field: 0})
 
 
 def test_int8_is_the_priors_alone(run_directory: Path) -> None:
