@@ -147,7 +147,7 @@ def test_every_setting_is_as_without_cache_in_any_company(prior: Prior) -> None:
 @pytest.mark.parametrize("guidance", [0, 0.5, 1 + 1e-9, 3, 30])
 def test_guided_tokens_are_those_of_the_guided_logits(prior: Prior, guidance: float) -> None:
     """unconditional + s (conditional - unconditional), each of the whole stream that the guided tokens make."""
-    request = Request("a", (4,), 2, seed=4, sampling=SamplingParams(guidance=guidance))
+    request = Request("a", (4, 5, 6, 7), 2, seed=4, sampling=SamplingParams(guidance=guidance))
     engine = Engine(prior, slots=4)
     engine.add(request)
     assert run(engine) == {("a", c): naive(prior, request, c) for c in range(2)}
@@ -159,9 +159,11 @@ def test_guidance_of_zero_ignores_the_caption_and_of_one_is_none(prior: Prior) -
         engine.add(Request("a", text, 2, seed=4, sampling=SamplingParams(guidance=guidance)))
         return [tokens for _, tokens in sorted(run(engine).items())]
 
-    assert tokens((4,), 0) == tokens((), 1)
-    assert tokens((4,), 1 + 1e-9) == tokens((4,), 1)
-    assert tokens((4,), 1) != tokens((), 1)
+    text = (4, 5, 6, 7)
+    assert tokens(text, 0) == tokens((), 1)
+    assert tokens(text, 1 + 1e-9) == tokens(text, 1)
+    assert all(guided != plain for guided, plain in zip(tokens(text, 3), tokens(text, 1), strict=True))
+    assert all(empty != plain for empty, plain in zip(tokens((), 1), tokens(text, 1), strict=True))
 
 
 def test_a_prefix_is_no_progress(prior: Prior) -> None:
