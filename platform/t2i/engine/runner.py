@@ -134,7 +134,7 @@ class Runner:
         return self.layout.prefix(text_tensor([text], self.layout)).to(self.cache.device)
 
     def _feed_last_token(self) -> Tensor:
-        """Feed each slot its last image token (without one, whatever is in place 0) -> hidden states [S, D]."""
+        """Feed each slot its last image token (without one, what is left in place 0) -> hidden states [S, D]."""
         last = (self._next - 1).clamp(min=0)
         return self._decode(self._image_tokens.gather(1, last[:, None])[:, 0], last, self.cache)
 

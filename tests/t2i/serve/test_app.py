@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,9 @@ def test_impossible_settings_are_refused(fields: dict[str, Any], message: str) -
 
 @pytest.mark.parametrize("field", ["slots", "captions"])
 def test_a_prior_without_room_is_refused(field: str) -> None:
+    settings: dict[str, Any] = {field: 0}
     with pytest.raises(ValueError, match=rf"prior\.{field} is 0: use at least 1"):
-        replace(PriorReplicaConfig(), **{field: 0})
+        PriorReplicaConfig(**settings)
 
 
 def test_int8_is_the_priors_alone(run_directory: Path) -> None:
