@@ -32,7 +32,7 @@ from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config, run_job
 from t2i.sampling import SamplingParams
 from t2i.serve.config import ServeConfig
-from t2i.serve.running import running_service
+from t2i.serve.launch import launch_service
 
 STAGES: list[tuple[str, Callable[[Any], None], type, str]] = [
     ("Learn the captions' vocabulary", train_tokenizer.main, train_tokenizer.TrainTokenizer, "train_tokenizer"),
@@ -93,7 +93,7 @@ def draw(config: Demo) -> Path:
 def ask_a_service(config: Demo) -> Path:
     """Start the service, send it one request from a client in another process, stop it."""
     images = Path(config.run) / "served"
-    with running_service(ServeConfig(run=config.trained, port=0)) as address:
+    with launch_service(ServeConfig(run=config.trained, port=0)) as address:
         print(f"serving on {address}", flush=True)
         client = [str(Path(sys.executable).with_name("t2i")), *asking(config.captions[0])]
         subprocess.run([*client, "--out", str(images), "--server", address], check=True)

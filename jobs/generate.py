@@ -1,8 +1,8 @@
-"""Draw captions with a trained run, rank the candidates, and save the best with a contact sheet of all.
+"""Generate images for captions with a trained run, rank them, and save the best with a contact sheet of all.
 
     python jobs/generate.py run=runs/tiny captions='["a taco, 3D render"]' candidates=8 keep=2
 
-Writes <run>/generated/<caption>_<rank>.png and contact_sheet.png.
+Writes <number>-<caption>_<rank>.png, best first, and contact_sheet.png to <run>/generated.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import _source  # noqa: F401  isort: skip
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from PIL import Image
 from tqdm import tqdm
@@ -28,23 +29,23 @@ from t2i.sampling import SamplingParams
 
 @dataclass
 class GenerateConfig:
-    """What to draw, and how many of the drawings to keep."""
+    """Which images to generate, how, and how many of them to save."""
 
     preset: str = setting("tiny", "model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip")
-    captions: list[str] = setting(list, "what to draw")
-    candidates: int = setting(8, "images drawn per caption")
+    captions: list[str] = setting(list, "what the images should show")
+    candidates: int = setting(8, "images generated per caption")
     keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all")
-    seed: int = setting(0, "the same seed draws the same images")
-    sampling: SamplingParams = setting(SamplingParams, "how tokens are drawn")
-    pruning: PruningParams = setting(PruningParams, "whether hopeless candidates are stopped half-way")
-    image: str | None = setting(None, "an image whose top every drawing continues")
-    image_rows: int | None = setting(None, "rows of its tokens to keep; empty: 15 of 32, as the paper")
-    slots: int = setting(32, "candidates that run at once")
+    seed: int = setting(0, "the same seed gives the same images")
+    sampling: SamplingParams = setting(SamplingParams, "how image tokens are sampled")
+    pruning: PruningParams = setting(PruningParams, "when candidates with low CLIP scores are stopped part-way")
+    image: str | None = setting(None, "an image file whose top every generated image continues")
+    image_rows: int | None = setting(None, "rows of its image tokens to keep; empty: 15 of 32, as the paper")
+    slots: int = setting(32, "candidates that are sampled at once")
     device: str = setting("cpu", "cpu or cuda")
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
     compile: bool = setting(False, COMPILE_MEANING)
-    out: str = setting("${run}/generated", "where the pictures go")
+    out: str = setting("${run}/generated", "directory for the images")
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype, PRIOR_DTYPES)
@@ -57,12 +58,13 @@ class GenerateConfig:
 
 
 def main(config: GenerateConfig) -> None:
-    model = TextToImage.load(config.run, config.slots, config.device, dtype=config.dtype, compile=config.compile)
-    with tqdm(unit="token", desc="drawing") as bar:
+    """Generate the images, save them, and print where they are."""
+    model = TextToImage.load(config.run, config.slots, config.device, dtype=config.dtype, compiled=config.compile)
+    with tqdm(unit="token", desc="sampling") as bar:
         generations = model.generate(
             config.captions,
             candidates=config.candidates,
-            seed=config.seed,
+            seeds=config.seed,
             sampling=config.sampling,
             prefix=read_prefix(model, config),
             pruning=config.pruning,
@@ -80,7 +82,11 @@ def main(config: GenerateConfig) -> None:
 
 
 def read_prefix(model: TextToImage, config: GenerateConfig) -> list[int]:
-    """Image tokens of the top of ``config.image``; none without one."""
+    """Return the image tokens of the top rows of ``config.image``, or none if no image is given.
+
+    Raises:
+        UserError: the file cannot be read, is no image, or all or none of its rows are to be kept.
+    """
     if config.image is None:
         return []
     rows = rows_to_keep(config.image_rows, model.grid[0])
@@ -92,14 +98,14 @@ def read_prefix(model: TextToImage, config: GenerateConfig) -> list[int]:
         raise UserError(f"image is {config.image!r}: {error}.") from error
 
 
-def advance(bar: tqdm, progress: TokenProgress) -> None:
-    """Bring the progress bar up to date."""
+def advance(bar: tqdm[NoReturn], progress: TokenProgress) -> None:
+    """Show ``progress`` on the bar; pruning may have lowered the total."""
     bar.total = progress.tokens_total
     bar.update(progress.tokens_done - bar.n)
 
 
 def save_best(generation: GenerationResult, number: int, out: Path, keep: int) -> None:
-    """Save the ``keep`` best candidates of one caption and print where."""
+    """Save the ``keep`` best images of one caption and print where they are."""
     if generation.truncated:
         print(f"{generation.caption!r} is too long for the prior: its end was not read.")
     words = re.sub(r"[^a-z0-9]+", "-", generation.caption.lower()).strip("-")[:48]

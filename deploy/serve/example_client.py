@@ -1,4 +1,4 @@
-"""Ask a running service for the best two of eight images and save them."""
+"""Ask a running service for the best two of eight images, show progress, and save them."""
 
 from pathlib import Path
 

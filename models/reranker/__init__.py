@@ -2,7 +2,7 @@
 
 from models.reranker.accounting import clip_training_flops
 from models.reranker.clip import CLIPConfig, CLIPReranker
-from models.reranker.rank import Ranking, rank
+from models.reranker.rank import Ranking, rank, rank_images
 
 __all__ = [
     "CLIPConfig",
@@ -10,4 +10,5 @@ __all__ = [
     "Ranking",
     "clip_training_flops",
     "rank",
+    "rank_images",
 ]

@@ -1,21 +1,46 @@
-"""Ranking candidates by how well they match their caption."""
+"""Candidates ranked by how well CLIP finds that they match their caption (paper section 2.6)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from models.reranker.clip import CLIPReranker
+
+RANK_BATCH = 8
+"""Images that are encoded at once where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """n candidates of a caption: their cosines ``scores`` float32 [n], and ``order`` int64 [n], the best one first."""
+    """CLIP cosines ``scores`` float32 [n] of the candidates, and ``order`` int64 [n], their indices best first."""
 
     scores: Tensor
     order: Tensor
 
 
+@torch.no_grad()
+def rank_images(reranker: CLIPReranker, prepared: Tensor, caption_feature: Tensor, batch: int = RANK_BATCH) -> Ranking:
+    """Rank images [n, 3, side, side] by their CLIP cosine with a caption's unit-norm feature [F].
+
+    ``prepared`` are images as :meth:`CLIPReranker.prepare` makes them; images of different sizes are prepared one by
+    one and then concatenated. They are encoded in batches of exactly ``batch`` images, the last one filled up with
+    zeros: the arithmetic of one image, and so the last bits of its score, then does not depend on how many others are
+    ranked with it.
+    """
+    features = [_encode_filled(reranker, part, batch) for part in torch.split(prepared, batch)]
+    return rank(torch.cat(features), caption_feature)
+
+
 def rank(image_features: Tensor, caption_feature: Tensor) -> Ranking:
-    """Rank n images by unit-norm features, theirs [n, F] and the caption's [F]; of equals the earlier comes first."""
+    """Rank unit-norm image features [n, F] by their dot product with a caption's [F]; of equals the first is first."""
     scores = (image_features @ caption_feature).float()
     return Ranking(scores, scores.argsort(descending=True, stable=True))
+
+
+def _encode_filled(reranker: CLIPReranker, prepared: Tensor, batch: int) -> Tensor:
+    """Features [b, F] of b <= ``batch`` prepared images, computed as a batch of ``batch``."""
+    filling = prepared.new_zeros(batch - len(prepared), *prepared.shape[1:])
+    return reranker.encode_prepared(torch.cat([prepared, filling]))[: len(prepared)]

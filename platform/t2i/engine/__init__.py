@@ -1,32 +1,33 @@
-"""From captions to ranked images: requests, slots, one token per step for everybody (no Ray in here)."""
+"""From captions to ranked images: requests share slots, each of which makes one image token per step. Knows no Ray."""
 
 from t2i.engine.engine import Engine
 from t2i.engine.offline import OfflineRun, SampledCandidates
-from t2i.engine.pipeline import GenerationResult, TextToImage
+from t2i.engine.pipeline import GenerationResult, SampledCaption, TextToImage
 from t2i.engine.pruning import Pruner, PruningParams
 from t2i.engine.request import (
-    CompletedRows,
     FinishedCandidate,
+    PartialCandidate,
     Request,
     StepResult,
     TokenProgress,
+    encode_request,
     rows_to_keep,
 )
 
 __all__ = [
-    "CompletedRows",
     "Engine",
     "FinishedCandidate",
     "GenerationResult",
     "OfflineRun",
+    "PartialCandidate",
     "Pruner",
     "PruningParams",
     "Request",
-    "RequestError",
     "SampledCandidates",
-    "SamplingParams",
+    "SampledCaption",
     "StepResult",
     "TextToImage",
     "TokenProgress",
+    "encode_request",
     "rows_to_keep",
 ]

@@ -1,30 +1,34 @@
-"""The engine: schedule, run, update, once per image token (continuous batching over static slots)."""
+"""The engine: continuous batching of requests over a fixed number of slots, one image token per slot and step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from models.prior import Prior
-from t2i.engine.request import CompletedRows, FinishedCandidate, Request, StepResult, TokenProgress
+from t2i.engine.request import FinishedCandidate, PartialCandidate, Request, StepResult, TokenProgress
 from t2i.engine.runner import Runner
 from t2i.engine.scheduler import RunningCandidate, Scheduler
 from t2i.sampling import RequestError
 
-MadeT = TypeVar("MadeT", FinishedCandidate, CompletedRows)
+CandidateT = TypeVar("CandidateT", FinishedCandidate, PartialCandidate)
 
 
 class Engine:
-    """Turns requests into image tokens; one thread calls it.
+    """Samples image tokens for any mix of requests; all calls must come from one thread.
 
-    ``slots`` candidates of up to ``captions`` different captions (as many, unless fewer are asked for) run at once, of
-    any mix of requests; a slot that falls free is refilled at the next step.
+    Up to ``slots`` candidates run at once, of at most ``captions`` different captions (None: as many as slots). A slot
+    that falls free is filled again at the next step. ``clock`` gives the Unix time that deadlines are compared with.
     """
 
-    def __init__(self, prior: Prior, slots: int, captions: int | None = None) -> None:
+    def __init__(
+        self, prior: Prior, slots: int, captions: int | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self.layout = prior.layout
+        self.slots = slots
         captions = min(captions or slots, slots)
+        self._clock = clock
         self._runner = Runner(prior, slots, captions)
         self._scheduler = Scheduler(slots, captions, self.layout.image_length)
 
@@ -35,14 +39,14 @@ class Engine:
 
     @property
     def cache_bytes(self) -> int:
-        """Memory of the keys and values held now."""
+        """Bytes of the KV cache in use now."""
         return self._runner.cache.bytes
 
     def compile(self) -> None:
-        """Compile the decoding step, before any request.
+        """Compile the decode step; call it before the first request.
 
-        Pays with few slots, and on a GPU. The tokens of a request stay the same whoever its neighbours are, but differ
-        now and then from those of an engine that is not compiled, which rounds elsewhere.
+        It pays with few slots and on a GPU. A compiled engine obeys the seed contract too, but as its rounding differs,
+        some tokens differ from those of an engine that is not compiled.
         """
         self._runner.compile()
 
@@ -68,36 +72,44 @@ class Engine:
         self._scheduler.add(request)
 
     def cancel(self, request_id: str) -> int:
-        """Stop working for a request now; returns the image tokens spent on it (0 if it is not here)."""
+        """Remove a request; return the image tokens spent on it (0 if it is not here)."""
         return self._scheduler.cancel(request_id)
 
     def drop(self, request_id: str, candidates: Collection[int]) -> int:
-        """Stop some candidates of a request; returns the image tokens that will not be made."""
+        """Stop some candidates of a request; return how many image tokens need not be made because of that."""
         return self._scheduler.drop(request_id, candidates)
 
     def progress(self, request_id: str) -> TokenProgress:
-        """Image tokens done and to do for a request that is waiting or running."""
+        """New image tokens, done and in all, of a request that is waiting or running."""
         return self._scheduler.progress(request_id)
 
     def candidate_progress(self, request_id: str) -> list[TokenProgress]:
-        """The same for each of its candidates."""
+        """New image tokens, done and in all, of each candidate of a request that is waiting or running."""
         return self._scheduler.candidate_progress(request_id)
 
     def step(self) -> StepResult:
-        """Admit what fits, then make one image token for every running candidate."""
-        expired = self._scheduler.expire(time.time())
+        """Remove expired requests, admit waiting candidates, then make one image token for every running candidate."""
+        expired = self._scheduler.expire(self._clock())
         admitted = self._scheduler.admit()
         running = list(self._scheduler.running.values())
         if not running:
             return StepResult([], [], {}, expired)
         self._runner.assign(admitted, running)
         self._runner.decode()
-        whole = self._scheduler.advance()
-        rows = [r for r in running if r.request.progressive and r.tokens % self.layout.grid[1] == 0 and not r.is_whole]
-        progress = {r.request.id: r.entry.progress for r in running}
-        return StepResult(self._made(FinishedCandidate, whole), self._made(CompletedRows, rows), progress, expired)
+        finished = self._scheduler.advance()
+        partial = [r for r in running if r.request.progressive and self._is_at_row_end(r) and not r.is_finished]
+        progress = {r.request.id: r.scheduled.progress for r in running}
+        return StepResult(
+            self._with_tokens(FinishedCandidate, finished),
+            self._with_tokens(PartialCandidate, partial),
+            progress,
+            expired,
+        )
 
-    def _made(self, kind: type[MadeT], running: list[RunningCandidate]) -> list[MadeT]:
-        """What is there of each of ``running``."""
+    def _is_at_row_end(self, running: RunningCandidate) -> bool:
+        return running.tokens % self.layout.grid[1] == 0
+
+    def _with_tokens(self, kind: type[CandidateT], running: list[RunningCandidate]) -> list[CandidateT]:
+        """Each of ``running`` as a ``kind`` with the image tokens that it has."""
         tokens = self._runner.image_tokens(running)
         return [kind(r.request.id, r.candidate, row) for r, row in zip(running, tokens, strict=True)]

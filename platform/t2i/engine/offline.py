@@ -1,4 +1,4 @@
-"""Whole requests through an engine that nobody else uses: what the evaluation job and the CLI do."""
+"""Whole requests through an engine that nobody else uses, as the jobs need it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from t2i.sampling import RequestError
 
 @dataclass(frozen=True)
 class SampledCandidates:
-    """What came of one request.
+    """The image tokens sampled for one request.
 
-    ``candidates`` int64 [n], ascending: all, or those that pruning left; ``image_tokens`` int32 [n, N] of each.
-    ``tokens_saved`` image tokens of the others were never made.
+    Attributes:
+        candidates: int64 [n] ascending, the numbers of those that were finished: all, unless pruning stopped some.
+        image_tokens: int32 [n, N], of each of them.
+        tokens_saved: how many image tokens of the others were never made.
     """
 
     candidates: np.ndarray
@@ -28,32 +30,27 @@ class SampledCandidates:
 
 
 class OfflineRun:
-    """Some requests on their way.
+    """Runs requests through ``engine`` to their end, in the order given; ``pruner`` may stop candidates part-way."""
 
-    They enter the engine in order, the next when there are slots for it. That of few captions many candidates run at
-    once costs less than the other way round, and members of a group then run in step: a group that is judged when half
-    of it is finished saves little.
-    """
-
-    def __init__(self, engine: Engine, slots: int, requests: Sequence[Request], pruner: Pruner | None = None) -> None:
-        self._engine, self._slots, self._pruner = engine, slots, pruner
+    def __init__(self, engine: Engine, requests: Sequence[Request], pruner: Pruner | None = None) -> None:
+        self._engine, self._pruner = engine, pruner
         self._requests = {request.id: request for request in requests}
         if len(self._requests) < len(requests):
             raise RequestError("id", "two requests have the same id: give each its own.")
         self._waiting = deque(requests)
-        self._open: dict[str, set[int]] = {}  # in the engine: candidates neither made nor dropped
+        self._unfinished: dict[str, set[int]] = {}  # of requests in the engine: candidates not finished nor dropped
         self._tokens: dict[str, dict[int, np.ndarray]] = {request.id: {} for request in requests}
-        self._made = dict.fromkeys(self._requests, 0)
-        self._saved = dict.fromkeys(self._requests, 0)
-        self._total = sum(request.candidates * self._to_make(request) for request in requests)
+        self._tokens_done = dict.fromkeys(self._requests, 0)
+        self._tokens_saved = dict.fromkeys(self._requests, 0)
+        self._tokens_total = sum(request.candidates * self._tokens_per_candidate(request) for request in requests)
 
     @property
     def progress(self) -> TokenProgress:
-        """Over all requests; what pruning saves is not to do."""
-        return TokenProgress(sum(self._made.values()), self._total - sum(self._saved.values()))
+        """New image tokens over all requests; the total is without those that pruning has saved so far."""
+        return TokenProgress(sum(self._tokens_done.values()), self._tokens_total - sum(self._tokens_saved.values()))
 
     def run(self, on_progress: Callable[[TokenProgress], None] | None = None) -> dict[str, SampledCandidates]:
-        """Draw all to their end: request id -> what came of it.
+        """Sample every request to its end, calling ``on_progress`` after each step: request id -> its candidates.
 
         Raises:
             RequestError: a request does not fit the prior; then none is left in the engine.
@@ -65,53 +62,60 @@ class OfflineRun:
                 if on_progress:
                     on_progress(self.progress)
         finally:
-            for request_id in self._open:
+            for request_id in self._unfinished:
                 self._engine.cancel(request_id)
-        return {request_id: self._drawn(request_id) for request_id in self._requests}
+        return {request_id: self._sampled(request_id) for request_id in self._requests}
 
     def _feed(self) -> None:
-        while self._waiting and self._slots_wanted() < self._slots:
+        """Add the next requests to the engine as long as those in it do not fill its slots."""
+        # The engine takes turns among the requests that it has, so all of them at once would run a few candidates of
+        # each of many captions. One after the other, a few captions with many candidates run at once, which
+        #   - costs less, as candidates of one caption share its keys and values, and
+        #   - prunes more, as the members of a group then run in step: none is finished before the group is judged.
+        while self._waiting and self._slots_needed() < self._engine.slots:
             request = self._waiting.popleft()
             self._engine.add(replace(request, progressive=self._pruner is not None))
-            self._open[request.id] = set(range(request.candidates))
+            self._unfinished[request.id] = set(range(request.candidates))
 
-    def _slots_wanted(self) -> int:
-        """By everything that is in the engine; a guided candidate takes two."""
-        wanted = {
-            name: len(left) * (1 + self._requests[name].sampling.uses_guidance) for name, left in self._open.items()
-        }
-        return sum(wanted.values())
+    def _slots_needed(self) -> int:
+        """Slots that all unfinished candidates in the engine would take at once; a guided candidate takes two."""
+        return sum(
+            len(unfinished) * (2 if self._requests[request_id].sampling.is_guided else 1)
+            for request_id, unfinished in self._unfinished.items()
+        )
 
     def _take(self, result: StepResult) -> None:
+        """Keep what a step gave, and drop the candidates that the pruner stops because of it."""
         for request_id, progress in result.progress.items():
-            self._made[request_id] = progress.tokens_done
+            self._tokens_done[request_id] = progress.tokens_done
         for finished in result.finished:
             self._tokens[finished.request_id][finished.candidate] = finished.image_tokens
             self._close(finished.request_id, [finished.candidate])
-        for request_id, hopeless in (self._pruner.update(result.rows) if self._pruner else {}).items():
-            self._drop(request_id, hopeless)
+        for request_id, candidates in (self._pruner.update(result.partial) if self._pruner else {}).items():
+            self._drop(request_id, candidates)
         for request_id in result.expired:
-            self._open.pop(request_id, None)
+            self._unfinished.pop(request_id, None)
 
     def _drop(self, request_id: str, candidates: Collection[int]) -> None:
-        """Wherever they are by now, the finished ones too."""
-        self._saved[request_id] += self._engine.drop(request_id, candidates)
+        """Stop the candidates; those already finished are thrown away, as who survives must not depend on timing."""
+        self._tokens_saved[request_id] += self._engine.drop(request_id, candidates)
         for candidate in candidates:
             self._tokens[request_id].pop(candidate, None)
         self._close(request_id, candidates)
 
     def _close(self, request_id: str, candidates: Collection[int]) -> None:
-        self._open[request_id].difference_update(candidates)
-        if not self._open[request_id]:
-            del self._open[request_id]
+        """Count the candidates as finished or dropped, and forget a request that has no others."""
+        self._unfinished[request_id].difference_update(candidates)
+        if not self._unfinished[request_id]:
+            del self._unfinished[request_id]
 
-    def _drawn(self, request_id: str) -> SampledCandidates:
+    def _sampled(self, request_id: str) -> SampledCandidates:
         tokens = self._tokens[request_id]
         candidates = np.array(sorted(tokens), np.int64)
         rows = np.array([tokens[candidate] for candidate in candidates.tolist()], np.int32)
         return SampledCandidates(
-            candidates, rows.reshape(-1, self._engine.layout.image_length), self._saved[request_id]
+            candidates, rows.reshape(-1, self._engine.layout.image_length), self._tokens_saved[request_id]
         )
 
-    def _to_make(self, request: Request) -> int:
+    def _tokens_per_candidate(self, request: Request) -> int:
         return self._engine.layout.image_length - len(request.prefix)

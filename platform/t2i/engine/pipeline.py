@@ -1,8 +1,8 @@
-"""Captions in, ranked images out: the four models of a run together, as the evaluation job and the CLI use them."""
+"""Captions in, ranked images out: the four models of a run directory together, as the jobs use them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,46 +17,59 @@ from models.dvae.dvae import PREVIEW_GREY
 from models.images import to_float, to_uint8
 from models.precision import companion_dtype
 from models.prior import Prior, PriorConfig
-from models.reranker import CLIPConfig, CLIPReranker, Ranking, rank
+from models.reranker import CLIPConfig, CLIPReranker, Ranking, rank_images
 from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.engine.engine import Engine
-from t2i.engine.offline import OfflineRun, SampledCandidates
+from t2i.engine.offline import OfflineRun
 from t2i.engine.pruning import Pruner, PruningParams
-from t2i.engine.request import Request, TokenProgress
+from t2i.engine.request import Request, TokenProgress, encode_request
 from t2i.sampling import SamplingParams
-
-RANK_BATCH = 64
-"""Images that CLIP encodes at once."""
 
 
 @dataclass(frozen=True)
-class GenerationResult:
-    """All n candidates of one caption, or those that pruning left.
+class SampledCaption:
+    """The image tokens sampled for one caption.
 
-    ``candidates`` int64 [n] says which they are, ``image_tokens`` int32 [n, N], ``images`` uint8 [n, H, W, 3],
-    ``scores`` float32 [n] (CLIP cosine), ``order`` int64 [n] of these rows best first. ``truncated`` says that the end
-    of the caption did not fit. ``tokens_saved`` image tokens of candidates that were stopped were never made.
+    Attributes:
+        truncated: whether the caption has more tokens than the prior takes, so that its end was not read.
+        candidates: int64 [n] ascending, the numbers of those that were finished: all, unless pruning stopped some.
+        image_tokens: int32 [n, N], of each of them.
+        tokens_saved: how many image tokens of the others were never made.
     """
 
     caption: str
     truncated: bool
     candidates: np.ndarray
     image_tokens: np.ndarray
+    tokens_saved: int
+
+
+@dataclass(frozen=True)
+class GenerationResult(SampledCaption):
+    """The candidates of one caption with their images, and which of these CLIP finds best.
+
+    Attributes:
+        images: uint8 [n, H, W, 3].
+        scores: float32 [n], CLIP's cosine of each image with the caption.
+        order: int64 [n], indices into the n rows of the other arrays, best first.
+    """
+
     images: np.ndarray
     scores: np.ndarray
     order: np.ndarray
-    tokens_saved: int = 0
 
 
 class TextToImage:
-    """Tokenizer, prior, decoder and reranker of one run directory."""
+    """Tokenizer, prior, decoder and reranker of one run directory; ``slots`` candidates are sampled at once.
+
+    Without a reranker it samples and decodes, but can neither rank nor prune.
+    """
 
     def __init__(
         self, tokenizer: CaptionTokenizer, prior: Prior, dvae: DVAE, reranker: CLIPReranker | None, slots: int
     ) -> None:
         self.tokenizer = tokenizer
-        self.slots = slots
         self.engine = Engine(prior, slots)
         self.dvae = dvae
         self.reranker = reranker
@@ -70,34 +83,34 @@ class TextToImage:
         device: str = "cpu",
         rerank: bool = True,
         dtype: str = "float32",
-        compile: bool = False,
+        compiled: bool = False,
     ) -> TextToImage:
-        """Load the models of a run directory (see models.run_layout).
+        """Load the models of a run directory (see models.run_layout), without the reranker unless ``rerank``.
 
-        With ``compile`` the prior's decoding step is compiled before this returns.
+        With ``compiled`` the prior's decode step is compiled before this returns.
 
         Raises:
-            CheckpointError: one is missing, incomplete or damaged.
+            CheckpointError: a model is missing, incomplete or damaged.
             UserError: there is no such ``dtype`` (see models.precision).
         """
-        layout, other = RunLayout(run), companion_dtype(dtype)
+        layout, other_dtype = RunLayout(run), companion_dtype(dtype)
         tokenizer = CaptionTokenizer.load(layout.tokenizer)
         prior = load_model(Prior, PriorConfig, layout.prior, device, dtype)
-        dvae = load_model(DVAE, DVAEConfig, layout.dvae, device, other)
-        reranker = load_model(CLIPReranker, CLIPConfig, layout.clip, device, other) if rerank else None
-        made = cls(tokenizer, prior, dvae, reranker, slots)
-        if compile:
-            made.engine.compile()
-        return made
+        dvae = load_model(DVAE, DVAEConfig, layout.dvae, device, other_dtype)
+        reranker = load_model(CLIPReranker, CLIPConfig, layout.clip, device, other_dtype) if rerank else None
+        model = cls(tokenizer, prior, dvae, reranker, slots)
+        if compiled:
+            model.engine.compile()
+        return model
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of image tokens."""
+        """Rows and columns (h, w) of image tokens."""
         return self.engine.layout.grid
 
     @property
     def image_size(self) -> int:
-        """Side of the images, in pixels."""
+        """Height and width of the images, in pixels."""
         return self.grid[0] * self.dvae.config.downsample
 
     def generate(
@@ -105,52 +118,76 @@ class TextToImage:
         captions: Sequence[str],
         *,
         candidates: int,
-        seed: int,
+        seeds: int | Sequence[int],
         sampling: SamplingParams | None = None,
         prefix: Sequence[int] = (),
         pruning: PruningParams | None = None,
         on_progress: Callable[[TokenProgress], None] | None = None,
     ) -> list[GenerationResult]:
-        """``candidates`` images for each caption, ranked by CLIP; each begins with the image tokens ``prefix``.
-
-        With ``pruning`` only those are finished, and are here, whose beginnings CLIP finds best.
-
-        Raises:
-            CaptionError: a caption is empty, too long to read or not valid Unicode.
-            RequestError: candidates, seed, prefix or pruning is out of range.
-        """
-        encoded = self.tokenizer.encode_batch(captions, self.engine.layout.text_length)
-        requests = [
-            Request(str(index), tuple(caption.ids), candidates, seed, sampling or SamplingParams(), tuple(prefix))
-            for index, caption in enumerate(encoded)
-        ]
-        drawn = self.sample(requests, on_progress, pruning=pruning, captions=captions)
-        return [
-            self._generation(caption, encoded[index].truncated, drawn[str(index)])
-            for index, caption in enumerate(captions)
-        ]
+        """Sample, decode and rank ``candidates`` images for each caption; arguments and errors as :meth:`sample`."""
+        sampled = self.sample(
+            captions,
+            candidates=candidates,
+            seeds=seeds,
+            sampling=sampling,
+            prefix=prefix,
+            pruning=pruning,
+            on_progress=on_progress,
+        )
+        return [self._decode_and_rank(caption) for caption in sampled]
 
     def sample(
         self,
-        requests: Sequence[Request],
-        on_progress: Callable[[TokenProgress], None] | None = None,
+        captions: Sequence[str],
         *,
+        candidates: int,
+        seeds: int | Sequence[int],
+        sampling: SamplingParams | None = None,
+        prefix: Sequence[int] = (),
         pruning: PruningParams | None = None,
-        captions: Sequence[str] = (),
-    ) -> dict[str, SampledCandidates]:
-        """Run the engine until every request is done: request id -> what came of it.
+        on_progress: Callable[[TokenProgress], None] | None = None,
+    ) -> list[SampledCaption]:
+        """Sample the image tokens of ``candidates`` images for each caption; nothing is decoded or ranked.
 
-        ``captions``, one of each request, are what CLIP judges by; only ``pruning`` needs them.
+        Args:
+            captions: what the images should show.
+            candidates: images of each caption.
+            seeds: one seed for each caption, or a single one for all of them.
+            sampling: how a token is sampled; the paper's way if None.
+            prefix: image tokens in raster order with which every candidate begins.
+            pruning: if and when candidates with low CLIP scores are stopped; only the others are returned.
+            on_progress: called after every step, with the new image tokens over all captions.
 
         Raises:
-            RequestError: a request does not fit the prior, or pruning the grid.
+            CaptionError: a caption is empty, too long to read or not valid Unicode.
+            RequestError: candidates, a seed, prefix or pruning is out of range.
         """
-        pruner = self._pruner(pruning, requests, captions) if pruning and pruning.prunes else None
-        return OfflineRun(self.engine, self.slots, requests, pruner).run(on_progress)
+        seeds = [seeds] * len(captions) if isinstance(seeds, int) else seeds
+        encoded = [
+            encode_request(
+                self.tokenizer,
+                self.engine.layout.text_length,
+                str(index),
+                caption,
+                candidates=candidates,
+                seed=seed,
+                sampling=sampling,
+                prefix=prefix,
+            )
+            for index, (caption, seed) in enumerate(zip(captions, seeds, strict=True))
+        ]
+        requests = [request for request, _ in encoded]
+        caption_of = {request.id: caption for request, caption in zip(requests, captions, strict=True)}
+        pruner = self._pruner(pruning, requests, caption_of) if pruning and pruning.prunes else None
+        sampled = OfflineRun(self.engine, requests, pruner).run(on_progress)
+        return [
+            SampledCaption(caption_of[request.id], truncated, **vars(sampled[request.id]))
+            for request, truncated in encoded
+        ]
 
     @torch.inference_mode()
     def encode_rows(self, image: np.ndarray, rows: int) -> list[int]:
-        """The top ``rows`` rows of image tokens of uint8 [H, W, 3], of the dVAE's image size, to continue from."""
+        """Image uint8 [H, W, 3] of :attr:`image_size` -> image tokens of its top ``rows`` rows, to use as prefix."""
         device = device_of(self.dvae)
         return self.dvae.encode(to_float(image[None]).to(device))[0, : rows * self.grid[1]].tolist()
 
@@ -168,48 +205,51 @@ class TextToImage:
         """
         return to_uint8(self.dvae.preview(self._on_device(image_tokens), self.grid))
 
-    def preview_to_judge(self, image_tokens: np.ndarray) -> np.ndarray:
-        """Image tokens int [n, r * w] of the top r rows -> images uint8 [n, H, W, 3] to rank begun candidates by.
+    def preview_to_score(self, image_tokens: np.ndarray) -> np.ndarray:
+        """Image tokens int [n, r * w] of the top r rows -> images uint8 [n, H, W, 3] for CLIP to score.
 
-        Grey below those rows as a preview is, but decoded above repetitions of the last: a decoder that sees the grid
-        end there spoils the rows near the cut. From half of the rows on, this ranks candidates most as their finished
-        images do of what was tried (jobs/benchmarks/bench_pruning.py); before, showing the repetitions is a little
-        better.
+        Like :meth:`preview` these are mid-grey below the r rows. But the rows above are decoded with the last row
+        repeated below them: a decoder whose grid ends after r rows spoils the pixels near that edge. Of the previews
+        that jobs/benchmarks/bench_pruning.py compares, this one orders candidates most like their finished images,
+        from half of the rows on; with fewer rows, showing the repeated rows instead of grey is a little better.
         """
-        (height, width), shown = self.grid, image_tokens.shape[1] // self.grid[1]
-        repeated = np.tile(image_tokens[:, -width:], height - shown)
+        (height, width), rows = self.grid, image_tokens.shape[1] // self.grid[1]
+        repeated = np.tile(image_tokens[:, -width:], height - rows)
         images = self.decode(np.concatenate([image_tokens, repeated], axis=1))
-        images[:, shown * self.dvae.config.downsample :] = round(PREVIEW_GREY * 255)
+        images[:, rows * self.dvae.config.downsample :] = round(PREVIEW_GREY * 255)
         return images
 
     @torch.inference_mode()
     def rank(self, images: np.ndarray, caption: str) -> Ranking:
-        """Images uint8 [n, H, W, 3] by their CLIP cosine with one caption."""
+        """Rank images uint8 [n, H, W, 3] by their CLIP cosine with one caption.
+
+        Raises:
+            RuntimeError: the reranker was not loaded.
+        """
         if self.reranker is None:
             raise RuntimeError("TextToImage was loaded without its reranker.")
-        features = torch.cat([self.reranker.encode_images(batch) for batch in to_float(images).split(RANK_BATCH)])
-        return rank(features, self._caption_feature(caption))
+        return rank_images(self.reranker, self.reranker.prepare(to_float(images)), self._caption_feature(caption))
 
     def _encode_caption(self, caption: str) -> torch.Tensor:
+        """CLIP's unit-norm feature [F] of a caption."""
         assert self.reranker is not None
         return self.reranker.encode_captions([caption])[0]
 
-    def _pruner(self, pruning: PruningParams, requests: Sequence[Request], captions: Sequence[str]) -> Pruner:
+    def _pruner(self, pruning: PruningParams, requests: Sequence[Request], caption_of: Mapping[str, str]) -> Pruner:
+        """A pruner that has CLIP score previews; ``caption_of`` is the caption of each request, by its id."""
         for request in requests:
             pruning.check(self.grid, len(request.prefix))
-        caption_of = {request.id: caption for request, caption in zip(requests, captions, strict=True)}
 
         def judge(request_id: str, image_tokens: np.ndarray) -> np.ndarray:
-            return self.rank(self.preview_to_judge(image_tokens), caption_of[request_id]).scores.cpu().numpy()
+            return self.rank(self.preview_to_score(image_tokens), caption_of[request_id]).scores.cpu().numpy()
 
         return Pruner(pruning, {request.id: request.candidates for request in requests}, self.grid[1], judge)
 
     def _on_device(self, image_tokens: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(image_tokens.astype(np.int64)).to(device_of(self.dvae))
 
-    def _generation(self, caption: str, truncated: bool, drawn: SampledCandidates) -> GenerationResult:
-        images = self.decode(drawn.image_tokens)
-        ranking = self.rank(images, caption)
+    def _decode_and_rank(self, sampled: SampledCaption) -> GenerationResult:
+        images = self.decode(sampled.image_tokens)
+        ranking = self.rank(images, sampled.caption)
         scores, order = ranking.scores.cpu().numpy(), ranking.order.cpu().numpy()
-        tokens = drawn.image_tokens
-        return GenerationResult(caption, truncated, drawn.candidates, tokens, images, scores, order, drawn.tokens_saved)
+        return GenerationResult(**vars(sampled), images=images, scores=scores, order=order)

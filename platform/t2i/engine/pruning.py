@@ -1,4 +1,4 @@
-"""Pruning: candidates are judged part-way, and the hopeless ones stopped. Knows no models."""
+"""Pruning: score candidates part-way and stop those with the lowest scores. Knows no models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.settings import setting
-from t2i.engine.request import CompletedRows
+from t2i.engine.request import PartialCandidate
 from t2i.sampling import RequestError
 
 Judge = Callable[[str, np.ndarray], np.ndarray]
@@ -19,15 +19,16 @@ Judge = Callable[[str, np.ndarray], np.ndarray]
 
 @dataclass
 class PruningParams:
-    """When candidates are judged, and how many go on; by default none is ever stopped.
+    """When candidates are scored and what share of them is finished; by default all are.
 
-    Candidates [g * group, (g + 1) * group) of a caption are judged together, when the last of them has its first
-    ``rows`` rows and on those rows alone, so that which of them survive never depends on slots, company or timing.
+    The candidates of a caption are scored in groups: candidates [g * group, (g + 1) * group) together, each by its
+    first ``rows`` rows of image tokens, once all of them have so many. Which of them go on therefore depends on these
+    settings alone, not on slots, other requests or timing.
     """
 
-    rows: int | None = setting(None, "rows of image tokens after which CLIP judges the candidates; empty: never")
+    rows: int | None = setting(None, "rows of image tokens after which CLIP scores the candidates; empty: never")
     keep: float = setting(0.5, "share of a group that is finished: those whose previews fit the caption best")
-    group: int = setting(16, "candidates of a caption that are judged together; saves most where slots are a multiple")
+    group: int = setting(16, "candidates of a caption that are scored together; saves most where slots are a multiple")
 
     def __post_init__(self) -> None:
         if self.rows is not None and self.rows < 1:
@@ -39,28 +40,30 @@ class PruningParams:
 
     @property
     def prunes(self) -> bool:
-        """Whether any candidate is stopped."""
+        """Whether candidates are scored part-way at all."""
         return self.rows is not None
 
     def check(self, grid: tuple[int, int], prefix_length: int = 0) -> None:
-        """Refuse to judge when there is nothing to tell candidates apart by, or nothing left to save.
+        """Check ``rows`` against the ``grid`` (h, w) and against a prefix that all candidates share.
+
+        After the rows of the prefix alone all candidates look the same; after the last row nothing is left to save.
 
         Raises:
-            RequestError: ``rows`` is not between the prefix and the last row of the ``grid``.
+            RequestError: ``rows`` ends within the prefix, or is the whole grid.
         """
         height, width = grid
-        fewest = prefix_length // width + 1
-        if self.rows is not None and not fewest <= self.rows < height:
-            given = f", of which the image gives {fewest - 1}" if fewest > 1 else ""
-            remedy = f"use {fewest} to {height - 1}" if fewest < height else "do not prune"
+        first_row = prefix_length // width + 1
+        if self.rows is not None and not first_row <= self.rows < height:
+            given = f", of which the image gives {first_row - 1}" if first_row > 1 else ""
+            remedy = f"use {first_row} to {height - 1}" if first_row < height else "do not prune"
             raise RequestError("pruning.rows", f"pruning.rows is {self.rows} of {height}{given}: {remedy}.")
 
     def count(self, candidates: int) -> int:
-        """How many of the ``candidates`` of a caption are finished."""
+        """Return how many of the ``candidates`` of a caption are finished."""
         return sum(self._count(len(group)) for group in self._groups(candidates)) if self.prunes else candidates
 
     def best(self, scores: np.ndarray) -> np.ndarray:
-        """Scores [n] of one group -> indices int64 of those that go on, ascending; of equals the earlier goes on."""
+        """Scores [n] of one group -> indices int64 of those that go on, ascending; of equals the first goes on."""
         return np.sort(np.argsort(-scores, kind="stable")[: self._count(len(scores))])
 
     def survivors(self, scores: np.ndarray) -> np.ndarray:
@@ -68,38 +71,51 @@ class PruningParams:
         return np.concatenate([group[self.best(scores[group])] for group in self._groups(len(scores))])
 
     def _groups(self, candidates: int) -> list[np.ndarray]:
+        """The candidates of each group; the last group is smaller where they do not divide evenly."""
         return [np.arange(start, min(start + self.group, candidates)) for start in range(0, candidates, self.group)]
 
     def _count(self, size: int) -> int:
-        return max(1, math.ceil(self.keep * size - 1e-9))  # 0.7 * 10 is a little over 7
+        """How many of a group of ``size`` go on: ``keep`` of them rounded up, at least one."""
+        return max(1, math.ceil(self.keep * size - 1e-9))  # in floats 0.7 * 10 is a little over 7
 
 
 class Pruner:
-    """Gathers the groups of some requests, id -> candidates, and says whom to drop."""
+    """Collects partial candidates into their groups and says which candidates to drop.
+
+    ``candidates`` is how many each request has, by its id; ``width`` is that of the token grid.
+    """
 
     def __init__(self, pruning: PruningParams, candidates: Mapping[str, int], width: int, judge: Judge) -> None:
         assert pruning.rows is not None
         self.pruning, self._judge = pruning, judge
         self._candidates = candidates
         self._length = pruning.rows * width
-        self._gathered: dict[tuple[str, int], dict[int, np.ndarray]] = defaultdict(dict)
+        self._collected: dict[tuple[str, int], dict[int, np.ndarray]] = defaultdict(dict)
 
-    def update(self, completed: Iterable[CompletedRows]) -> dict[str, list[int]]:
-        """Take in what a step brought -> the candidates to drop, by request, of the groups that are now whole."""
+    def update(self, partial: Iterable[PartialCandidate]) -> dict[str, list[int]]:
+        """Take in the partial candidates of a step; return which candidates to drop now, by request id."""
+        # With groups of 4 and 3 slots, candidates reach their rows at different steps:
+        #
+        #     slots   0 1 2     0, 1 and 2 have the rows and go on; the group waits for 3
+        #             3 . .     0, 1 and 2 are finished by now; 3 has the rows: score all four by these rows alone
+        #
+        # The group is scored when its last member has the rows, whatever the others have done since, so that the
+        # outcome is the same for any number of slots. Only the saving differs: here that of at most one candidate.
         drops: dict[str, list[int]] = defaultdict(list)
-        for rows in completed:
-            if len(rows.image_tokens) == self._length:
-                group = rows.request_id, rows.candidate // self.pruning.group
-                self._gathered[group][rows.candidate] = rows.image_tokens
-                if len(self._gathered[group]) == self._size(*group):
-                    drops[rows.request_id] += self._hopeless(rows.request_id, self._gathered.pop(group))
+        for candidate in partial:
+            if len(candidate.image_tokens) == self._length:
+                group = candidate.request_id, candidate.candidate // self.pruning.group
+                self._collected[group][candidate.candidate] = candidate.image_tokens
+                if len(self._collected[group]) == self._size(*group):
+                    drops[candidate.request_id] += self._to_drop(candidate.request_id, self._collected.pop(group))
         return dict(drops)
 
     def _size(self, request_id: str, group: int) -> int:
+        """How many candidates the group has, which is fewer for the last one of a request."""
         return min(self.pruning.group, self._candidates[request_id] - group * self.pruning.group)
 
-    def _hopeless(self, request_id: str, members: Mapping[int, np.ndarray]) -> list[int]:
-        """A group is judged by itself and in its own order: the last bits of a score depend on what is in its batch."""
-        candidates = sorted(members)
+    def _to_drop(self, request_id: str, members: Mapping[int, np.ndarray]) -> list[int]:
+        """Score the members of one group, candidate -> its first rows; return those that do not go on."""
+        candidates = sorted(members)  # and not in the order in which they got there, which depends on the slots
         scores = self._judge(request_id, np.stack([members[candidate] for candidate in candidates]))
         return np.delete(candidates, self.pruning.best(scores)).tolist()

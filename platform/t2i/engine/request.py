@@ -1,22 +1,28 @@
-"""What crosses the engine's border: small frozen dataclasses."""
+"""What goes into the engine and what comes out of it: small frozen dataclasses."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.tokenizer import CaptionTokenizer
 from t2i.sampling import MAX_SEED, RequestError, SamplingParams
 
 
 @dataclass(frozen=True)
 class Request:
-    """Image tokens wanted: ``candidates`` independent streams for one caption.
+    """``candidates`` independent sequences of image tokens, to be sampled for one caption.
 
-    ``text`` are BPE ids without pads, ``prefix`` image tokens in raster order that every candidate begins with.
-    Candidate i of (text, prefix, seed, sampling) is always the same tokens. Nothing is computed for it after
-    ``deadline`` (Unix time). A ``progressive`` request has its rows of image tokens handed out as they are completed.
+    Candidate i of the same (text, prefix, seed, sampling) always has the same image tokens (the seed contract).
+
+    Attributes:
+        text: text tokens (BPE ids) without pads.
+        prefix: image tokens in raster order with which every candidate begins.
+        deadline: Unix time from which on nothing more is computed for it.
+        progressive: whether its candidates are also handed out part-way, at the end of every row of image tokens.
     """
 
     id: str
@@ -35,11 +41,38 @@ class Request:
             raise RequestError("seed", f"seed is {self.seed}: use an integer from 0 to 2^63 - 1.")
 
 
-def rows_to_keep(rows: int | None, height: int) -> int:
-    """How many of ``height`` rows of image tokens to continue from: ``rows``, or the paper's 15 of 32 in proportion.
+def encode_request(
+    tokenizer: CaptionTokenizer,
+    text_length: int,
+    request_id: str,
+    caption: str,
+    *,
+    candidates: int,
+    seed: int,
+    sampling: SamplingParams | None = None,
+    prefix: Sequence[int] = (),
+    deadline: float = math.inf,
+) -> tuple[Request, bool]:
+    """Return the engine's request for a caption, and whether the caption was truncated to ``text_length`` tokens.
 
     Raises:
-        RequestError: none, or all, would be kept.
+        CaptionError: the caption is empty, too long to read or not valid Unicode.
+        RequestError: candidates or seed is out of range.
+    """
+    encoded = tokenizer.encode(caption, text_length)
+    request = Request(
+        request_id, tuple(encoded.ids), candidates, seed, sampling or SamplingParams(), tuple(prefix), deadline
+    )
+    return request, encoded.truncated
+
+
+def rows_to_keep(rows: int | None, height: int) -> int:
+    """Return how many of ``height`` rows of image tokens to continue from: ``rows``, or 15 of 32 as in the paper.
+
+    The paper keeps 15 of 32 rows to complete images (figure 2d); other heights keep that share, at least one row.
+
+    Raises:
+        RequestError: ``rows`` keeps no row, or all.
     """
     if rows is None:
         return max(1, round(height * 15 / 32))
@@ -50,7 +83,7 @@ def rows_to_keep(rows: int | None, height: int) -> int:
 
 @dataclass(frozen=True)
 class FinishedCandidate:
-    """All N image tokens (int32, raster order) of one candidate."""
+    """A candidate with all its image tokens, int32 [N] in raster order."""
 
     request_id: str
     candidate: int
@@ -58,8 +91,8 @@ class FinishedCandidate:
 
 
 @dataclass(frozen=True)
-class CompletedRows:
-    """The image tokens (int32, raster order) of one candidate up to the end of the row that it has just completed."""
+class PartialCandidate:
+    """A candidate that has just completed a row: its image tokens so far, int32 [r * w] of its first r rows."""
 
     request_id: str
     candidate: int
@@ -68,7 +101,7 @@ class CompletedRows:
 
 @dataclass(frozen=True)
 class TokenProgress:
-    """New image tokens, over all candidates of a request or of one."""
+    """How many new image tokens are done and how many there are in all; a prefix is not counted."""
 
     tokens_done: int
     tokens_total: int
@@ -76,13 +109,16 @@ class TokenProgress:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step of the engine brought.
+    """What one step of the engine gave.
 
-    Finished candidates, completed rows of ``progressive`` requests, the progress of every request that advanced, and
-    the requests whose deadline had passed, with the image tokens spent on each.
+    Attributes:
+        finished: candidates that have all their image tokens now.
+        partial: candidates of ``progressive`` requests that completed a row but not yet the image.
+        progress: by request id, of every request that has running candidates.
+        expired: requests whose deadline had passed, id -> image tokens spent on it.
     """
 
     finished: list[FinishedCandidate]
-    rows: list[CompletedRows]
+    partial: list[PartialCandidate]
     progress: dict[str, TokenProgress]
     expired: dict[str, int]

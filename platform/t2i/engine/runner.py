@@ -1,7 +1,7 @@
-"""The tensors of the engine: one prior, one cache, one row of state per slot.
+"""The tensors of the engine: the prior, its KV cache, and the state of every slot.
 
-Shapes never change: a prefill is always one caption, a decode step always all slots (idle ones compute along unread).
-A candidate's arithmetic is then the same whoever its neighbours are, which the seed contract needs.
+Shapes never change: a prefill is always of one caption, a decode step always of all S slots; what idle slots compute
+is never read. A candidate's arithmetic is then the same whatever runs beside it, which the seed contract needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = get_logger("engine")
 
 
 class Runner:
-    """Reads captions and makes one image token in every slot per call."""
+    """Prefills captions and makes one image token in every slot per decode step."""
 
     def __init__(self, prior: Prior, slots: int, captions: int) -> None:
         self.prior = prior.eval()
@@ -33,78 +33,82 @@ class Runner:
         self.cache = prior.new_cache(slots, captions)
         device = self.cache.device
         self._decode = self.prior.decode
-        self._after_text: dict[Caption, Tensor] = {}  # hidden state after each caption held
+        self._after_text: dict[Caption, Tensor] = {}  # hidden state [D] at start-of-image, of each caption held
         self._image_tokens = torch.zeros(slots, self.layout.image_length, dtype=torch.long, device=device)
-        self._next = torch.zeros(slots, dtype=torch.long, device=device)  # the position to be made
-        self._fresh = torch.zeros(slots, dtype=torch.bool, device=device)  # its hidden state comes from a prefill
+        self._next = torch.zeros(slots, dtype=torch.long, device=device)  # position of the next image token
+        self._fresh = torch.zeros(slots, dtype=torch.bool, device=device)  # the next step uses _prefilled, see decode
         self._prefilled = torch.zeros(slots, prior.config.width, device=device, dtype=self.cache.dtype)
-        self._keys = torch.zeros(slots, dtype=torch.long, device=device)
+        self._keys = torch.zeros(slots, dtype=torch.long, device=device)  # of the sampling noise
         self._temperatures = torch.ones(slots, device=device)
-        self._guided: list[RunningCandidate] = []  # those whose logits a twin's guide,
-        self._restricted: list[RunningCandidate] = []  # and those some of whose tokens are ruled out
+        self._guided: list[RunningCandidate] = []
+        self._filtered: list[RunningCandidate] = []  # with top_k or top_p
 
     @torch.inference_mode()
     def compile(self) -> None:
-        """Make one graph of the prior's part of a step (on a GPU a CUDA graph), run it, and log the time.
+        """Compile the prior's part of the decode step (on a GPU into a CUDA graph), run it, and log the time taken.
 
-        What the compiler makes is kept on disk, so that the next process takes seconds where the first took a minute.
-        Where it cannot, for want of a C++ compiler say, the step stays as it is, with a warning.
+        The compiler caches its output on disk: the first process takes a minute, later ones seconds. If it fails, for
+        example for want of a C++ compiler, a warning is logged and the step runs uncompiled.
         """
         begin, mode = time.perf_counter(), "reduce-overhead" if self.cache.device.type == "cuda" else "default"
         self.cache.make_static()
         self._decode = torch.compile(self.prior.decode, mode=mode, dynamic=False)
         try:
-            for _ in range(3):  # compile, record, replay
+            for _ in range(3):  # compile, record the CUDA graph, replay it
                 self._feed_last_token()
             logger.info("compiled the decoding step in %.0f s", time.perf_counter() - begin)
         except Exception as error:  # a compiler raises nearly anything
-            logger.warning("the decode step is not compiled, it runs as it is: %s", str(error).splitlines()[0])
+            logger.warning("the decode step could not be compiled, it runs as it is: %s", str(error).splitlines()[0])
             self.cache.text.static = False
             self._decode = self.prior.decode
 
     @torch.inference_mode()
     def assign(self, admitted: Sequence[RunningCandidate], running: Sequence[RunningCandidate]) -> None:
-        """From now on the slots in use are those of ``running``, of which ``admitted`` begin.
-
-        A caption is read once for all its candidates, and forgotten when none is left.
-        """
-        members = _members(running)
-        self.cache.text.evict(members)
-        for caption in members:
+        """Prepare the slots for the next decode step: ``running`` are all that take part, ``admitted`` the new ones."""
+        # The KV cache of text holds each caption once, for all slots that read it. Captions that nobody reads any more
+        # are evicted first, as the new ones may need their rows. New captions are prefilled one by one, never as a
+        # batch: in a batch the rounding of one would depend on how many others happen to arrive at the same step.
+        slots_of = _slots_of_captions(running)
+        self.cache.text.evict(slots_of)
+        for caption in slots_of:
             if caption not in self.cache.text:
                 self._after_text[caption] = self.prior.prefill_text(self._prefix(caption), self.cache, caption)
-        self._after_text = {caption: self._after_text[caption] for caption in members}
+        self._after_text = {caption: self._after_text[caption] for caption in slots_of}
         for _, group in groupby(sorted(admitted, key=_request_id), key=_request_id):
             self._start(list(group))
-        self.cache.text.assign(members)
-        self._guided = [r for r in running if r.request.sampling.uses_guidance]
-        self._restricted = [r for r in running if r.request.sampling.uses_top_k_top_p]
+        self.cache.text.assign(slots_of)
+        self._guided = [r for r in running if r.request.sampling.is_guided]
+        self._filtered = [r for r in running if r.request.sampling.filters_tokens]
 
     @torch.inference_mode()
     def decode(self) -> None:
         """Make the next image token in every slot."""
-        hidden = torch.where(self._fresh[:, None], self._prefilled, self._feed_last_token())
-        logits = self.prior.image_logits(hidden)
+        # A slot that started just now is fresh: the hidden state for its next token comes from its prefill, after
+        # start-of-image or after the prefix's last token. It is fed a token all the same, as the shape is fixed. What
+        # that computes is not used, and what it writes to the cache does no harm: with a prefix it feeds the last token
+        # again, to the same place; without one it feeds what is left in place 0, which the next step overwrites.
+        hidden = torch.where(self._fresh[:, None], self._prefilled, self._feed_last_token())  # [S, D]
+        logits = self.prior.image_logits(hidden)  # [S, K]
         if self._guided:
             logits = self._guide(logits)
-        if self._restricted:
-            logits = self._restrict(logits)
-        token = sample(logits, self._keys, self._next, self._temperatures)
-        if self._guided:
-            token[_twins(self._guided)] = token[_slots(self._guided)]
-        self._image_tokens.scatter_(1, self._next[:, None], token[:, None])
+        if self._filtered:
+            logits = self._filter(logits)
+        tokens = sample(logits, self._keys, self._next, self._temperatures)  # [S]
+        if self._guided:  # a twin continues with its candidate's token, not with one of its own
+            tokens[_twins(self._guided)] = tokens[_slots(self._guided)]
+        self._image_tokens.scatter_(1, self._next[:, None], tokens[:, None])
         self._fresh.fill_(False)
-        self._next = (self._next + 1).clamp(max=self.layout.image_length - 1)
+        self._next = (self._next + 1).clamp(max=self.layout.image_length - 1)  # idle slots stay at the last position
 
     def image_tokens(self, running: Sequence[RunningCandidate]) -> list[np.ndarray]:
-        """The image tokens int32 of each of ``running`` that are there."""
-        if not running:  # as at most steps
+        """Return the image tokens that each of ``running`` has by now, int32, as many as its ``tokens``."""
+        if not running:  # as at most steps, where copying from the device would only wait
             return []
         tokens = self._image_tokens[_slots(running)].to("cpu", torch.int32).numpy()
         return [row[: r.tokens] for row, r in zip(tokens, running, strict=True)]
 
     def _start(self, admitted: Sequence[RunningCandidate]) -> None:
-        """Begin the streams of some candidates of one request."""
+        """Set up the slots of candidates of one request, and of their twins."""
         request, device = admitted[0].request, self.cache.device
         slots, twins = _slots(admitted), _twins(admitted)
         self._begin(slots, request.text, request.prefix)
@@ -115,7 +119,7 @@ class Runner:
         self._temperatures[slots] = request.sampling.temperature
 
     def _begin(self, slots: list[int], text: Caption, prefix: Sequence[int]) -> None:
-        """Begin streams in ``slots`` with the image tokens ``prefix``."""
+        """Make ``slots`` continue after ``text`` and the image tokens ``prefix``, which is prefilled unless empty."""
         hidden = self._after_text[text]
         if prefix:
             image_tokens = torch.tensor(list(prefix), device=self.cache.device)
@@ -126,25 +130,29 @@ class Runner:
         self._next[slots], self._fresh[slots] = len(prefix), True
 
     def _prefix(self, text: Caption) -> Tensor:
-        """What comes before the image tokens in the stream of a caption, int64 [1, T + 2]."""
+        """Text tokens of one caption -> the stream up to its start-of-image, int64 [1, P]."""
         return self.layout.prefix(text_tensor([text], self.layout)).to(self.cache.device)
 
     def _feed_last_token(self) -> Tensor:
-        """Hidden states [S, D] after each slot's newest image token; slots that have none feed a stray one."""
+        """Feed each slot its last image token (without one, what is left in place 0) -> hidden states [S, D]."""
         last = (self._next - 1).clamp(min=0)
         return self._decode(self._image_tokens.gather(1, last[:, None])[:, 0], last, self.cache)
 
     def _guide(self, logits: Tensor) -> Tensor:
-        """Logits [S, K] with those of guided slots drawn away from their twins'."""
+        """Logits [S, K] -> float32 [S, K], in guided slots moved from the twin's towards the candidate's and beyond."""
+        # Classifier-free guidance (Ho and Salimans 2022, equation 6 with s = 1 + w), of logits instead of scores:
+        #     guided = unconditional + s (conditional - unconditional)
+        # s = 0 ignores the caption, 1 is no guidance, more follows the caption more closely. The twin's own logits stay
+        # as they are; its token is replaced by its candidate's afterwards.
         slots, twins = _slots(self._guided), _twins(self._guided)
         scale = torch.tensor([r.request.sampling.guidance for r in self._guided], device=logits.device)
         logits = logits.float()
         logits[slots] = logits[twins] + scale[:, None] * (logits[slots] - logits[twins])
         return logits
 
-    def _restrict(self, logits: Tensor) -> Tensor:
-        """Logits [S, K] with tokens ruled out in the slots that ask for it."""
-        slots, settings = _slots(self._restricted), [r.request.sampling for r in self._restricted]
+    def _filter(self, logits: Tensor) -> Tensor:
+        """Logits [S, K] -> float32 [S, K], -inf for tokens that top_k and top_p of the candidate in a slot rule out."""
+        slots, settings = _slots(self._filtered), [r.request.sampling for r in self._filtered]
         top_k = torch.tensor([sampling.top_k for sampling in settings], device=logits.device)
         top_p = torch.tensor([sampling.top_p for sampling in settings], device=logits.device)
         logits = logits.float()
@@ -152,14 +160,14 @@ class Runner:
         return logits
 
 
-def _members(running: Iterable[RunningCandidate]) -> dict[Caption, list[int]]:
-    """The slots that read each caption, both in order."""
-    members: dict[Caption, list[int]] = defaultdict(list)
+def _slots_of_captions(running: Iterable[RunningCandidate]) -> dict[Caption, list[int]]:
+    """The slots that read each caption, in the order of the candidates' slots; twins read the empty caption."""
+    slots_of: dict[Caption, list[int]] = defaultdict(list)
     for candidate in sorted(running, key=lambda candidate: candidate.slot):
-        members[candidate.request.text].append(candidate.slot)
+        slots_of[candidate.request.text].append(candidate.slot)
         if candidate.twin is not None:
-            members[UNCONDITIONAL].append(candidate.twin)
-    return dict(members)
+            slots_of[UNCONDITIONAL].append(candidate.twin)
+    return dict(slots_of)
 
 
 def _slots(running: Iterable[RunningCandidate]) -> list[int]:

@@ -1,7 +1,7 @@
-"""Which candidate of which request runs in which slot. Knows no tensors.
+"""Which candidate of which request runs in which slot. Knows no tensors and no clock.
 
-Every candidate of a request makes the same known number of tokens, so a slot is busy for exactly as many steps: no
-paging, no pre-emption, and progress is exact.
+All candidates of a request make the same number of tokens, known in advance, one per step. A slot is therefore busy
+for a known number of steps: nothing is ever paged out or pre-empted, and progress is exact.
 """
 
 from __future__ import annotations
@@ -14,176 +14,205 @@ from t2i.engine.request import Request, TokenProgress
 from t2i.sampling import RequestError
 
 UNCONDITIONAL: tuple[int, ...] = ()
-"""The text that guides: none."""
+"""The empty text, which the unconditional twin of a guided candidate reads."""
 
 
 @dataclass(eq=False)
-class Entry:
-    """A request in the engine: candidates that wait for a slot, and the new tokens of each."""
+class ScheduledRequest:
+    """A request in the engine: its candidates that still wait for a slot, and the new tokens of each candidate."""
 
     request: Request
-    to_make: int
+    tokens_per_candidate: int
     waiting: deque[int] = field(init=False)
-    made: list[int] = field(init=False)
+    tokens_made: list[int] = field(init=False)
     tokens_done: int = 0
     tokens_total: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.waiting = deque(range(self.request.candidates))
-        self.made = [0] * self.request.candidates
-        self.tokens_total = self.request.candidates * self.to_make
+        self.tokens_made = [0] * self.request.candidates
+        self.tokens_total = self.request.candidates * self.tokens_per_candidate
 
     @property
     def progress(self) -> TokenProgress:
+        """New tokens over all candidates; the total is without those that dropped candidates will never make."""
         return TokenProgress(self.tokens_done, self.tokens_total)
 
 
 @dataclass(eq=False)
 class RunningCandidate:
-    """One candidate in its slot; a guided one has an uncaptioned ``twin`` in another."""
+    """A candidate in its ``slot``; a guided one has an unconditional ``twin`` in a second slot, others None."""
 
-    entry: Entry
+    scheduled: ScheduledRequest
     candidate: int
     slot: int
     twin: int | None
 
     @property
     def request(self) -> Request:
-        return self.entry.request
+        """The request it belongs to."""
+        return self.scheduled.request
 
     @property
     def tokens(self) -> int:
-        """Image tokens that are there, the prefix included."""
-        return len(self.request.prefix) + self.entry.made[self.candidate]
+        """How many image tokens it has, those of the request's prefix included."""
+        return len(self.request.prefix) + self.scheduled.tokens_made[self.candidate]
 
     @property
-    def is_whole(self) -> bool:
-        return self.entry.made[self.candidate] == self.entry.to_make
+    def is_finished(self) -> bool:
+        """Whether it has all its image tokens."""
+        return self.scheduled.tokens_made[self.candidate] == self.scheduled.tokens_per_candidate
 
 
 class Scheduler:
-    """Admits waiting candidates into free slots, one request after the other in turn.
+    """Admits waiting candidates into free slots; requests take turns, one candidate a turn.
 
-    At most ``captions`` different texts run at once. A request whose turn it is but that does not fit holds up those
-    behind it, so that nobody waits for ever.
+    At most ``captions`` different texts run at once.
     """
 
     def __init__(self, slots: int, captions: int, image_length: int) -> None:
         self.slots, self.captions = slots, captions
         self.image_length = image_length
-        self.running: dict[int, RunningCandidate] = {}
+        self.running: dict[int, RunningCandidate] = {}  # by slot
         self._free = list(reversed(range(slots)))
-        self._turns: deque[Entry] = deque()
-        self._entries: dict[str, Entry] = {}
-        self._texts: Counter[tuple[int, ...]] = Counter()
+        self._turns: deque[ScheduledRequest] = deque()  # those with waiting candidates, the next turn first
+        self._requests: dict[str, ScheduledRequest] = {}
+        self._texts: Counter[tuple[int, ...]] = Counter()  # how many candidates are reading each text
 
     @property
     def has_work(self) -> bool:
-        return bool(self._entries)
+        """Whether any request is waiting or running."""
+        return bool(self._requests)
 
     def add(self, request: Request) -> None:
         """Queue every candidate of ``request``.
 
         Raises:
-            RequestError: a request of that id is already here, or it needs more than there is at once.
+            RequestError: a request with that id is already queued or running, or there are too few slots or captions
+                for it even in an idle engine.
         """
-        if request.id in self._entries:
+        if request.id in self._requests:
             raise RequestError("id", f"request id {request.id!r} is in use: choose another.")
-        if request.sampling.uses_guidance and min(self.slots, self.captions) < 2:
+        if request.sampling.is_guided and min(self.slots, self.captions) < 2:
             raise RequestError(
                 "guidance", "guidance takes two slots and captions but the engine has one: give it more, or use 1."
             )
-        entry = Entry(request, self.image_length - len(request.prefix))
-        self._entries[request.id] = entry
-        self._turns.append(entry)
+        scheduled = ScheduledRequest(request, self.image_length - len(request.prefix))
+        self._requests[request.id] = scheduled
+        self._turns.append(scheduled)
 
     def expire(self, now: float) -> dict[str, int]:
-        """Remove requests whose deadline has passed: id -> image tokens spent on it."""
-        late = [entry.request.id for entry in self._entries.values() if entry.request.deadline <= now]
+        """Remove requests whose deadline is ``now`` (Unix time) or earlier: id -> image tokens spent on it."""
+        late = [scheduled.request.id for scheduled in self._requests.values() if scheduled.request.deadline <= now]
         return {request_id: self.cancel(request_id) for request_id in late}
 
     def admit(self) -> list[RunningCandidate]:
-        """Fill free slots; requests take turns, so that one of 512 candidates does not shut out one of 1."""
+        """Move waiting candidates into free slots until the next one does not fit; return those that were moved."""
+        # Round robin, one candidate a turn, so that a request of 512 candidates does not shut out one of 1. With five
+        # free slots (a letter is a request, a number its candidates that wait):
+        #
+        #     turns  A3 B1 C2    slots  .....
+        #            B1 C2 A2           A....
+        #            C2 A2              AB...
+        #            A2 C1              ABC..
+        #            C1 A1              ABCA.
+        #            A1                 ABCAC   full: A has the first turn at the next call
+        #
+        # The first in line that does not fit stops everybody behind it. Letting smaller ones overtake would use more
+        # slots, but a guided request, which needs two slots at once, or one of a new caption might then never start.
         admitted: list[RunningCandidate] = []
         while self._turns and self._fits(self._turns[0].request):
-            entry = self._turns.popleft()
-            slot, twin = self._free.pop(), self._free.pop() if entry.request.sampling.uses_guidance else None
-            admitted.append(RunningCandidate(entry, entry.waiting.popleft(), slot, twin))
-            self._texts.update(_texts(entry.request))
-            if entry.waiting:
-                self._turns.append(entry)
+            scheduled = self._turns.popleft()
+            slot, twin = self._free.pop(), self._free.pop() if scheduled.request.sampling.is_guided else None
+            admitted.append(RunningCandidate(scheduled, scheduled.waiting.popleft(), slot, twin))
+            self._texts.update(_texts(scheduled.request))
+            if scheduled.waiting:
+                self._turns.append(scheduled)
         _place_side_by_side(admitted)
         self.running |= {running.slot: running for running in admitted}
         return admitted
 
     def advance(self) -> list[RunningCandidate]:
-        """Count one token for every running candidate; free the slots of those that are whole and return them."""
+        """Count one new token for every running candidate; free the slots of those now finished and return them."""
         for running in self.running.values():
-            running.entry.made[running.candidate] += 1
-            running.entry.tokens_done += 1
-        whole = [running for running in self.running.values() if running.is_whole]
-        for running in whole:
+            running.scheduled.tokens_made[running.candidate] += 1
+            running.scheduled.tokens_done += 1
+        finished = [running for running in self.running.values() if running.is_finished]
+        for running in finished:
             self._release(running)
-            self._forget_if_done(running.entry)
-        return whole
+            self._forget_if_done(running.scheduled)
+        return finished
 
     def cancel(self, request_id: str) -> int:
-        """Free the request's slots and places in the queue; return the image tokens spent on it (0 if unknown)."""
-        if request_id not in self._entries:
+        """Remove a request with all its candidates; return the image tokens spent on it (0 if it is not here)."""
+        if request_id not in self._requests:
             return 0
-        entry = self._entries[request_id]
-        self.drop(request_id, range(entry.request.candidates))
-        return entry.tokens_done
+        scheduled = self._requests[request_id]
+        self.drop(request_id, range(scheduled.request.candidates))
+        return scheduled.tokens_done
 
     def drop(self, request_id: str, candidates: Collection[int]) -> int:
-        """Stop some candidates of a request, which then ends with the others; returns the tokens that this saves."""
-        entry = self._entries.get(request_id)
-        if entry is None:
+        """Stop some candidates of a request; return how many image tokens need not be made because of that.
+
+        The request ends when its other candidates are finished.
+        """
+        scheduled = self._requests.get(request_id)
+        if scheduled is None:
             return 0
-        stopped = [r for r in self.running.values() if r.entry is entry and r.candidate in candidates]
+        # A dropped candidate is in one of three states. Waiting: all its tokens are saved. Running: its slot falls
+        # free, the tokens it lacks are saved. Finished: nothing to do. What is saved leaves tokens_total, so that
+        # progress still ends with tokens_done == tokens_total, by which a request is known to be done.
+        stopped = [r for r in self.running.values() if r.scheduled is scheduled and r.candidate in candidates]
         for running in stopped:
             self._release(running)
-        waiting = [candidate for candidate in entry.waiting if candidate in candidates]
-        entry.waiting = deque(candidate for candidate in entry.waiting if candidate not in candidates)
-        if not entry.waiting and entry in self._turns:
-            self._turns.remove(entry)
-        left = [entry.to_make - entry.made[candidate] for candidate in [*waiting, *(r.candidate for r in stopped)]]
-        entry.tokens_total -= sum(left)
-        self._forget_if_done(entry)
-        return sum(left)
+        waiting = [candidate for candidate in scheduled.waiting if candidate in candidates]
+        scheduled.waiting = deque(candidate for candidate in scheduled.waiting if candidate not in candidates)
+        if not scheduled.waiting and scheduled in self._turns:
+            self._turns.remove(scheduled)
+        saved = sum(
+            scheduled.tokens_per_candidate - scheduled.tokens_made[candidate]
+            for candidate in [*waiting, *(running.candidate for running in stopped)]
+        )
+        scheduled.tokens_total -= saved
+        self._forget_if_done(scheduled)
+        return saved
 
     def progress(self, request_id: str) -> TokenProgress:
-        """Tokens made and to make for a request that is still here."""
-        return self._entries[request_id].progress
+        """New image tokens, done and in all, of a request that is waiting or running."""
+        return self._requests[request_id].progress
 
     def candidate_progress(self, request_id: str) -> list[TokenProgress]:
-        """The same for each of its candidates."""
-        entry = self._entries[request_id]
-        return [TokenProgress(made, entry.to_make) for made in entry.made]
+        """New image tokens, done and in all, of each candidate of a request that is waiting or running."""
+        scheduled = self._requests[request_id]
+        return [TokenProgress(made, scheduled.tokens_per_candidate) for made in scheduled.tokens_made]
 
     def _fits(self, request: Request) -> bool:
-        more = sum(text not in self._texts for text in _texts(request))
-        return len(self._free) > request.sampling.uses_guidance and len(self._texts) + more <= self.captions
+        """Whether there are slots for one more candidate of ``request`` and room for the texts that it reads."""
+        new_texts = sum(text not in self._texts for text in _texts(request))
+        return len(self._free) > request.sampling.is_guided and len(self._texts) + new_texts <= self.captions
 
-    def _forget_if_done(self, entry: Entry) -> None:
-        if entry.tokens_done == entry.tokens_total:
-            self._entries.pop(entry.request.id, None)
+    def _forget_if_done(self, scheduled: ScheduledRequest) -> None:
+        if scheduled.tokens_done == scheduled.tokens_total:
+            self._requests.pop(scheduled.request.id, None)
 
     def _release(self, running: RunningCandidate) -> None:
         del self.running[running.slot]
         self._free.append(running.slot)
         if running.twin is not None:
             self._free.append(running.twin)
-        self._texts -= Counter(_texts(running.request))  # drops what nobody reads any more
+        self._texts -= Counter(_texts(running.request))  # in-place subtraction removes texts whose count falls to 0
 
 
 def _place_side_by_side(admitted: list[RunningCandidate]) -> None:
-    """Deal the slots out anew so that candidates of one caption are neighbours, which saves the cache a sorting."""
+    """Swap slots among ``admitted`` so that candidates of one caption lie side by side."""
+    # Turns mix the captions:  slot     0 1 2 3        The cache attends to each caption with the queries of all its
+    #                          before   A B A B        slots as one block. Where these lie in order the block is a
+    #                          after    A A B B        view of the queries; else they are gathered and scattered.
     slots = sorted(running.slot for running in admitted)
     for running, slot in zip(sorted(admitted, key=lambda running: running.request.text), slots, strict=True):
         running.slot = slot
 
 
 def _texts(request: Request) -> set[tuple[int, ...]]:
-    """The texts that a candidate of ``request`` reads."""
-    return {request.text, UNCONDITIONAL} if request.sampling.uses_guidance else {request.text}
+    """The texts that one candidate of ``request`` and its twin read."""
+    return {request.text, UNCONDITIONAL} if request.sampling.is_guided else {request.text}

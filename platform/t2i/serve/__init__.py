@@ -1,1 +1,1 @@
-"""The service: a gRPC gateway in front of prior, decoder and reranker deployments; its client; the command ``t2i``."""
+"""The service: a gRPC gateway in front of the deployments prior, decoder, reranker; a client; the command ``t2i``."""

@@ -1,4 +1,4 @@
-"""The Serve application: three stages and the gateway in front of them."""
+"""The Serve application: a deployment for each of the three stages, and the gateway in front of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from t2i.serve.replicas.reranker import RerankerReplica
 
 
 def build_app(config: ServeConfig) -> Application:
-    """Bind the four deployments.
+    """Return the application of the four deployments; nothing is started yet.
 
     Raises:
         UserError: the run directory lacks a model.
@@ -38,7 +38,12 @@ def build_app(config: ServeConfig) -> Application:
 
 
 def app(args: dict[str, Any]) -> Application:
-    """:func:`build_app` for ``serve deploy``: ``args`` are the fields of ServeConfig."""
+    """Build the application for ``serve deploy``; ``args`` are the fields of :class:`ServeConfig`.
+
+    Raises:
+        ConfigError: a field is unknown or of the wrong type.
+        UserError: a value is out of range, or the run directory lacks a model.
+    """
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ServeConfig), args))
     except OmegaConfBaseException as error:

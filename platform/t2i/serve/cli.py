@@ -1,4 +1,4 @@
-"""``t2i``: serve a run, generate images from a service, ask whether a service is ready."""
+"""The command ``t2i``: serve a run directory, generate images with a service, ask whether a service is ready."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
 from t2i.sampling import SamplingParams
-from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, GenerateOptions, GenerationProgress, Summary
+from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, GenerationOptions, GenerationProgress, Summary
 from t2i.serve.config import ServeConfig, check_run
 
 
 @dataclass
 class ServeCommand(ServeConfig):
-    """A service, and the Ray it runs on."""
+    """Settings of ``t2i serve``: those of the service, and of the Ray cluster that it runs on."""
 
-    ray: RayConfig = setting(RayConfig, "the cluster")
+    ray: RayConfig = setting(RayConfig, "the Ray cluster")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script; what the user can mend ends as one sentence and exit code 2."""
+    """Run the console script; errors that the user can mend are printed in one sentence, with exit code 2."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -47,23 +47,31 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("serve", help="serve a run directory over gRPC until interrupted")
-    command.add_argument("--run", default="runs/tiny", help="run directory with the trained models")
-    command.add_argument("--port", default="50051", help="port to listen on; 0 takes any free one")
+    command.add_argument(
+        "--run", default="runs/tiny", help="run directory with the trained models (default: %(default)s)"
+    )
+    command.add_argument(
+        "--port", default="50051", help="port to listen on; 0 takes any free one (default: %(default)s)"
+    )
     command.add_argument("settings", nargs="*", metavar="key=value", help="any other field of ServeConfig, or ray.*")
     command.set_defaults(command=_serve)
 
     command = commands.add_parser("generate", help="ask a service for images of a caption")
-    command.add_argument("caption")
-    command.add_argument("-n", "--candidates", type=int, default=8, help="images to sample")
-    command.add_argument("-k", "--keep", type=int, default=1, help="best ones to keep")
-    command.add_argument("--out", type=Path, default=Path("."), help="directory for the images")
-    command.add_argument("--seed", type=int, help="repeat the images of this seed")
+    command.add_argument("caption", help="what the images should show")
+    command.add_argument("-n", "--candidates", type=int, default=8, help="images to sample (default: %(default)s)")
+    command.add_argument(
+        "-k", "--keep", type=int, default=1, help="how many of them to save, the best by CLIP (default: %(default)s)"
+    )
+    command.add_argument("--out", type=Path, default=Path("."), help="directory for the images (default: this one)")
+    command.add_argument(
+        "--seed", type=int, help="the same seed gives the same images; by default the service chooses one"
+    )
     for field in fields(SamplingParams):
         option = f"--{field.name.replace('_', '-')}"
         command.add_argument(option, type=type(field.default), default=field.default, help=field.metadata["help"])
-    command.add_argument("--image", type=Path, help="an image whose top the drawings continue")
-    command.add_argument("--image-rows", type=int, help="rows of its tokens to keep; by default 15 of 32")
-    command.add_argument("--format", choices=FORMATS, default="png")
+    command.add_argument("--image", type=Path, help="an image file whose top every image continues")
+    command.add_argument("--image-rows", type=int, help="rows of its image tokens to keep; by default 15 of 32")
+    command.add_argument("--format", choices=FORMATS, default="png", help="file format of the images (default: png)")
     command.add_argument("--stream", action="store_true", help="show progress")
     _add_server(command)
     command.set_defaults(command=_generate)
@@ -75,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_server(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT")
+    command.add_argument(
+        "--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="the service (default: %(default)s)"
+    )
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -83,10 +93,10 @@ def _serve(options: argparse.Namespace) -> None:
     config = load_config(ServeCommand, "serve", words)
     check_run(config.run)
     _check_port(config.host, config.port)
-    from t2i.serve.running import running_service
+    from t2i.serve.launch import launch_service
 
     start_ray(config.ray)
-    with running_service(config) as address:
+    with launch_service(config) as address:
         _write(Path(config.run) / "serve" / "address", address.encode())
         print(f"serving {config.run} on {address}", flush=True)
         _wait_for_signal()
@@ -104,7 +114,8 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _ask(client: Client, options: argparse.Namespace) -> Answer:
-    wanted: GenerateOptions = {
+    """Ask for the images, with a progress bar if ``--stream`` is given."""
+    wanted: GenerationOptions = {
         "candidates": options.candidates,
         "keep": options.keep,
         "seed": options.seed,

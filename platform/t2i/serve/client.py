@@ -1,10 +1,10 @@
-"""A client in plain Python: captions in, encoded images out, errors in one sentence."""
+"""A client of the service: captions in, image files out; errors are exceptions with a one-sentence message."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -36,22 +36,23 @@ RETRIES = {
         }
     ]
 }
+"""gRPC's own retries, for services that are starting or restarting."""
 
 
 class ServiceError(UserError):
-    """The service did not answer as asked; ``code`` is the gRPC status."""
+    """The service answered with an error, or not at all; ``code`` is the gRPC status."""
 
     def __init__(self, message: str, code: grpc.StatusCode) -> None:
         super().__init__(message)
         self.code = code
 
 
-class ServiceUnreachable(ServiceError):
+class ServiceUnreachableError(ServiceError):
     """Nothing listens at the address."""
 
 
-class InvalidRequest(ServiceError):
-    """The service refuses the request; ``field`` names the part that is wrong."""
+class InvalidRequestError(ServiceError):
+    """A field of the request is invalid; ``field`` is its name."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message, grpc.StatusCode.INVALID_ARGUMENT)
@@ -60,7 +61,7 @@ class InvalidRequest(ServiceError):
 
 @dataclass(frozen=True)
 class GenerationProgress:
-    """Image tokens made so far; ``stage`` is sample, decode or rank."""
+    """How many image tokens are made of how many, and the ``stage`` at work: sample, decode or rank."""
 
     stage: str
     tokens_done: int
@@ -69,7 +70,7 @@ class GenerationProgress:
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """An encoded image, which of the candidates it is, and its CLIP cosine with the caption."""
+    """An image file ``data`` in ``format``, the number of its candidate, and its CLIP cosine with the caption."""
 
     data: bytes
     format: str
@@ -77,13 +78,16 @@ class GeneratedImage:
     score: float
 
     def pil(self) -> Image.Image:
-        """The image, unpacked."""
+        """Return the image decoded."""
         return Image.open(io.BytesIO(self.data))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was done: repeating ``seed`` under the same ``models`` (name -> hash) repeats the images."""
+    """How the images were made: the same ``seed`` with the same ``models`` gives the same images.
+
+    ``tokens_spent`` counts the image tokens made; ``models`` are hashes of the weights of prior, decoder and reranker.
+    """
 
     seed: int
     tokens_spent: int
@@ -93,17 +97,22 @@ class Summary:
 
 @dataclass(frozen=True)
 class Answer:
-    """The images asked for, best first."""
+    """The best images, best first, and how they were made."""
 
     images: list[GeneratedImage]
     summary: Summary
 
 
-class GenerateOptions(SamplingOptions, total=False):
-    """What may be asked of a service beside the caption; see ``GenerateRequest`` for the defaults.
+class GenerationOptions(SamplingOptions, total=False):
+    """What a client may ask for besides the caption; the defaults are those of ``GenerateRequest`` in ``protos/v1``.
 
-    ``image`` is an encoded image whose top ``image_rows`` rows of tokens every drawing continues; ``format`` is png,
-    jpeg or webp.
+    Attributes:
+        candidates: images to sample.
+        keep: how many of them to return, the best by CLIP.
+        seed: repeats the images of an earlier request; None lets the service choose one.
+        image: a PNG, JPEG or WebP file, whose top every image continues.
+        image_rows: rows of its image tokens to keep.
+        format: png, jpeg or webp.
     """
 
     candidates: int
@@ -115,7 +124,7 @@ class GenerateOptions(SamplingOptions, total=False):
 
 
 class Client:
-    """Talks to one service; close it, or use it in a ``with`` block."""
+    """A connection to one service; close it, or use it in a ``with`` block."""
 
     def __init__(self, address: str = "127.0.0.1:50051") -> None:
         self.address = address
@@ -129,45 +138,46 @@ class Client:
         self._generation = GenerationStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
-    def generate(self, caption: str, *, timeout: float = 600.0, **wanted: Unpack[GenerateOptions]) -> Answer:
-        """The best images for a caption; ``wanted`` are the fields of :class:`GenerateOptions`.
+    def generate(self, caption: str, *, timeout: float = 600.0, **options: Unpack[GenerationOptions]) -> Answer:
+        """Return the best images for a caption; ``timeout`` is in seconds.
 
         Raises:
-            InvalidRequest: a field is out of range.
-            ServiceUnreachable: nothing listens at the address.
+            InvalidRequestError: a field is invalid.
+            ServiceUnreachableError: nothing listens at the address.
             ServiceError: anything else, such as an overloaded service or a deadline that passed.
         """
-        request = _request(caption, wanted)
-        with self._plain_errors():
+        request = _request(caption, options)
+        with self._translated_errors():
             response = self._generation.Generate(request, timeout=timeout)
         return Answer([_image(image) for image in response.images], _summary(response.summary))
 
     def generate_stream(
-        self, caption: str, *, timeout: float = 600.0, **wanted: Unpack[GenerateOptions]
-    ) -> Iterator[GenerationProgress | GeneratedImage | Summary]:
-        """The same as :meth:`generate` as it happens: progress, then the images best first, then the summary.
+        self, caption: str, *, timeout: float = 600.0, **options: Unpack[GenerationOptions]
+    ) -> Generator[GenerationProgress | GeneratedImage | Summary]:
+        """Yield the progress of :meth:`generate`, then the images, best first, then the summary.
 
-        Closing the iterator early stops the work on the server.
+        Closing the generator early stops the work on the server. Raises the same errors as :meth:`generate`.
         """
-        call = self._generation.GenerateStream(_request(caption, wanted), timeout=timeout)
+        call = self._generation.GenerateStream(_request(caption, options), timeout=timeout)
         try:
-            with self._plain_errors():
+            with self._translated_errors():
                 for event in call:
                     yield _event(event)
         finally:
             call.cancel()
 
     def is_serving(self, service: str = "", timeout: float = 10.0) -> bool:
-        """Whether the service, or the server as a whole, has all the models it needs.
+        """Return whether a service such as ``t2i.v1.Prior`` is ready; the empty name asks for all of them.
 
         Raises:
-            ServiceUnreachable: nothing listens at the address.
+            ServiceUnreachableError: nothing listens at the address.
         """
-        with self._plain_errors():
+        with self._translated_errors():
             answer = self._health.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def close(self) -> None:
+        """Close the connection; running calls are cancelled."""
         self._channel.close()
 
     def __enter__(self) -> Client:
@@ -179,25 +189,30 @@ class Client:
         self.close()
 
     @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
+        """Raise gRPC errors of the block as ServiceError."""
         try:
             yield
         except grpc.RpcError as error:
-            raise _plain_error(error, self.address) from error
+            raise _service_error(error, self.address) from error
 
 
-def _request(caption: str, wanted: GenerateOptions) -> pb.GenerateRequest:
-    """The message; what protobuf could not even carry is refused here."""
-    fields = {name: value for name, value in wanted.items() if value is not None}
-    format = fields.pop("format", "png")
-    if format not in FORMATS:
-        raise InvalidRequest(f"format is {format!r}: use {', '.join(FORMATS)}.", "format")
-    request = pb.GenerateRequest(caption=caption, format=FORMATS[str(format)])
+def _request(caption: str, options: GenerationOptions) -> pb.GenerateRequest:
+    """The message to send.
+
+    Raises:
+        InvalidRequestError: protobuf cannot hold a value; all others are for the service to check.
+    """
+    fields = {name: value for name, value in options.items() if value is not None}
+    image_format = fields.pop("format", "png")
+    if image_format not in FORMATS:
+        raise InvalidRequestError(f"format is {image_format!r}: use {', '.join(FORMATS)}.", "format")
+    request = pb.GenerateRequest(caption=caption, format=FORMATS[str(image_format)])
     for name, value in fields.items():
         try:
             setattr(request, name, value)
         except ValueError as error:
-            raise InvalidRequest(f"{name} is {value!r}: use a smaller number.", name) from error
+            raise InvalidRequestError(f"{name} is {value!r}: use a smaller number.", name) from error
     return request
 
 
@@ -222,14 +237,14 @@ def _summary(summary: pb.Summary) -> Summary:
     return Summary(summary.seed, summary.tokens_spent, summary.caption_truncated, models)
 
 
-def _plain_error(error: grpc.RpcError, address: str) -> ServiceError:
-    """Our own statuses carry a ``google.rpc.Status``; without one nobody of ours answered."""
+def _service_error(error: grpc.RpcError, address: str) -> ServiceError:
+    """Translate an error; the gateway's all carry a ``google.rpc.Status``, so UNAVAILABLE without one is gRPC's own."""
     code, status = error.code(), rpc_status.from_call(error)
     if code == grpc.StatusCode.UNAVAILABLE and status is None:
         message = f"nothing answers at {address}: start the service with `t2i serve`, or name another address."
-        return ServiceUnreachable(message, code)
+        return ServiceUnreachableError(message, code)
     for detail in status.details if status else ():
         bad_request = error_details_pb2.BadRequest()
         if detail.Unpack(bad_request):
-            return InvalidRequest(status.message, bad_request.field_violations[0].field)
+            return InvalidRequestError(status.message, bad_request.field_violations[0].field)
     return ServiceError(f"{address} answered {code.name}: {error.details()}", code)

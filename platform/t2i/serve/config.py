@@ -1,4 +1,4 @@
-"""What the service runs, where it listens and how far it may grow."""
+"""The settings of a service: models, address, limits and replicas."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from models.settings import setting
 
 @dataclass
 class ReplicaConfig:
-    """Replicas of one deployment and the load that one of them takes."""
+    """How many replicas a deployment has, and the load and the hardware of each."""
 
     min_replicas: int = setting(1, "replicas kept at all times")
     max_replicas: int = setting(1, "replicas that load may grow to")
-    ongoing: int = setting(32, "calls that one replica works on at once; half of it is the load to autoscale at")
-    queued: int = setting(64, "further calls that may wait for a replica before more are refused")
+    ongoing: int = setting(
+        32, "calls that one replica works on at once; replicas are added when they have more than half of it"
+    )
+    queued: int = setting(64, "calls that may wait for a replica; further ones are refused")
     cpus: float = setting(0.25, "logical CPUs that one replica reserves")
     gpus: float = setting(0.0, "GPUs that one replica reserves; 0 computes on the CPU")
     threads: int = setting(1, "threads that one replica computes with on the CPU")
@@ -36,10 +38,11 @@ class ReplicaConfig:
 
     @property
     def device(self) -> str:
+        """The torch device that the replica's model is on."""
         return "cuda" if self.gpus else "cpu"
 
     def options(self) -> dict[str, Any]:
-        """Options of a Serve deployment."""
+        """Return these settings as the options of a Serve deployment."""
         return {
             "ray_actor_options": {"num_cpus": self.cpus, "num_gpus": self.gpus},
             "max_ongoing_requests": self.ongoing,
@@ -61,12 +64,14 @@ class ReplicaConfig:
 
 @dataclass
 class PriorReplicaConfig(ReplicaConfig):
-    """Replicas of the prior, each with an engine of its own."""
+    """Settings of the prior's replicas, each of which has an engine."""
 
     cpus: float = setting(1.0, "logical CPUs that one replica reserves")
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
     slots: int = setting(16, "candidates that one replica samples at once")
-    captions: int | None = setting(None, "different captions among them, which bounds the memory of text; empty: slots")
+    captions: int | None = setting(
+        None, "different captions among them, which bounds the memory for text; empty: slots"
+    )
     compile: bool = setting(False, COMPILE_MEANING)
     known_dtypes: ClassVar[Collection[str]] = PRIOR_DTYPES
 
@@ -79,15 +84,17 @@ class PriorReplicaConfig(ReplicaConfig):
 
 @dataclass
 class ServeConfig:
-    """One service: the four models of a run behind one gRPC address."""
+    """Settings of one service, which has the models of one run directory behind one gRPC address."""
 
     run: str = setting("runs/tiny", "run directory that holds tokenizer, prior, dvae and clip")
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 opens the service to the network")
     port: int = setting(50051, "port to listen on; 0 takes any free one")
     max_candidates: int = setting(64, "most candidates of one request, and most images of one Decode or Rank")
-    max_message_mb: int = setting(64, "largest gRPC message, either way")
-    time_limit_s: float = setting(600.0, "longest time for one request, also where the client sets no deadline")
-    drain_s: float = setting(20.0, "time that running requests get when the gateway is stopped")
+    max_message_mb: int = setting(64, "largest gRPC message, in MiB, received or sent")
+    time_limit_s: float = setting(
+        600.0, "longest time for one request, in seconds; a client's own deadline can only be shorter"
+    )
+    drain_s: float = setting(20.0, "time that running requests get to end when the gateway is stopped, in seconds")
     decode_batch: int = setting(8, "images that the decoder decodes at once")
     rank_batch: int = setting(8, "images that the reranker encodes at once")
     gateways: int = setting(1, "gateway replicas, at most one on each node")
@@ -104,10 +111,10 @@ class ServeConfig:
 
 
 def check_run(run: str) -> None:
-    """Refuse a run directory that lacks a model, before anything is started.
+    """Check that a run directory has every model, before anything is started.
 
     Raises:
-        UserError: one sentence that names it.
+        UserError: a model is missing; names which.
     """
     for name, directory in RunLayout(run).models.items():
         if not Path(directory, MANIFEST).is_file():

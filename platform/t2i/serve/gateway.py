@@ -1,41 +1,44 @@
-"""The front: a thin ``grpc.aio`` server inside a Serve deployment.
+"""The gateway: a thin ``grpc.aio`` server inside a Serve deployment.
 
-Serve's own gRPC proxy loses cancellations and has no health service, no deadlines and no say over error
-texts, so the server is ours; Serve starts it, checks it, restarts it and scales it.
+It is not Serve's own gRPC proxy because that does not pass on cancellations, has no health service and no deadlines,
+and does not let us choose error messages. Serve starts, checks, restarts and scales it like any deployment.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from ray import serve
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ReplicaState
+from ray.serve.schema import ReplicaState  # type: ignore[attr-defined]  # Ray's module has it but no __all__
 
 from t2i.logs import get_logger
 from t2i.protos.v1 import decoder_pb2_grpc, generation_pb2_grpc, prior_pb2_grpc, reranker_pb2_grpc
 from t2i.serve.config import ServeConfig
-from t2i.serve.servicers.generation import GenerationServicer_, Limits, StageHandles
-from t2i.serve.servicers.stages import Decoder, Prior, Reranker
+from t2i.serve.servicers.generation import GenerationService, Limits, StageHandles
+from t2i.serve.servicers.stages import DecoderService, PriorService, RerankerService
 
 HEALTH_PERIOD_S = 2.0
-NEEDS = {
+"""Seconds between two looks at which deployments are running."""
+
+REQUIRED_DEPLOYMENTS = {
     "t2i.v1.Generation": {"prior", "decoder", "reranker"},
     "t2i.v1.Prior": {"prior"},
     "t2i.v1.Decoder": {"decoder"},
     "t2i.v1.Reranker": {"reranker"},
     "": {"prior", "decoder", "reranker"},
 }
-"""Deployments that each service works with; the nameless one stands for the server as a whole."""
+"""The deployments that each service calls; in the health protocol the empty name is the server as a whole."""
 
 logger = get_logger("serve.gateway")
 
 
 class Gateway:
-    """Listens, and answers the four services by calling the three deployments.
+    """The deployment's class: a server that answers the four services by calling the three other deployments.
 
     Raises:
         RuntimeError: the port is taken.
@@ -44,9 +47,9 @@ class Gateway:
     def __init__(
         self,
         config: ServeConfig,
-        prior: DeploymentHandle,
-        decoder: DeploymentHandle,
-        reranker: DeploymentHandle,
+        prior: DeploymentHandle[Any],
+        decoder: DeploymentHandle[Any],
+        reranker: DeploymentHandle[Any],
     ) -> None:
         self._drain_s = config.drain_s
         self._health = health.aio.HealthServicer()
@@ -55,21 +58,26 @@ class Gateway:
         self._task = asyncio.create_task(self._run())
 
     async def address(self) -> str:
-        """``host:port`` this replica listens on."""
+        """Return the ``host:port`` that this replica listens on."""
         return self._address
 
     async def check_health(self) -> None:
-        """Serve replaces this replica when its task has ended."""
+        """Raise if the server's task has ended; Serve then replaces this replica."""
         if self._task.done():
             raise RuntimeError("the gateway stopped: see the log of its replica.")
 
     async def __del__(self) -> None:
-        """Drain: no new requests, and time for the running ones."""
+        """Drain; Serve awaits this when it stops the replica."""
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Refuse new requests, and give the running ones ``drain_s`` seconds to end."""
         self._task.cancel()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._drain_s)
 
     async def _run(self) -> None:
+        """Start the server, then keep the health service up to date."""
         await set_health(self._health, running=set())
         await self._server.start()
         logger.info("listening on %s", self._address)
@@ -82,25 +90,25 @@ class Gateway:
 def make_server(
     stages: StageHandles, health_servicer: health.aio.HealthServicer, config: ServeConfig
 ) -> tuple[grpc.aio.Server, int]:
-    """A server with all services, bound but not started, and its port.
+    """Make a server with all services, bound to its port but not started; return both.
 
     Raises:
         RuntimeError: the port is taken.
     """
     limits = Limits(config.max_candidates, config.time_limit_s)
     server = grpc.aio.server(options=server_options(config.max_message_mb))
-    generation_pb2_grpc.add_GenerationServicer_to_server(GenerationServicer_(stages, limits), server)
-    prior_pb2_grpc.add_PriorServicer_to_server(Prior(stages.prior, limits), server)
-    decoder_pb2_grpc.add_DecoderServicer_to_server(Decoder(stages.decoder, limits), server)
-    reranker_pb2_grpc.add_RerankerServicer_to_server(Reranker(stages.reranker, limits), server)
+    generation_pb2_grpc.add_GenerationServicer_to_server(GenerationService(stages, limits), server)
+    prior_pb2_grpc.add_PriorServicer_to_server(PriorService(stages.prior, limits), server)
+    decoder_pb2_grpc.add_DecoderServicer_to_server(DecoderService(stages.decoder, limits), server)
+    reranker_pb2_grpc.add_RerankerServicer_to_server(RerankerService(stages.reranker, limits), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = [name for name in NEEDS if name]
+    names = [name for name in REQUIRED_DEPLOYMENTS if name]
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     return server, server.add_insecure_port(f"{config.host}:{config.port}")
 
 
 def server_options(max_message_mb: int) -> list[tuple[str, int]]:
-    """Channel arguments: no second server on the same port, large messages, idle connections kept alive."""
+    """Return gRPC's channel arguments: one server on a port, large messages, idle connections kept alive."""
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_mb << 20),
@@ -113,14 +121,14 @@ def server_options(max_message_mb: int) -> list[tuple[str, int]]:
 
 
 async def set_health(servicer: health.aio.HealthServicer, running: set[str]) -> None:
-    """Report every service by whether all deployments it needs are running."""
+    """Report each service as SERVING if all deployments that it calls are ``running``."""
     status = health_pb2.HealthCheckResponse
-    for service, needed in NEEDS.items():
+    for service, needed in REQUIRED_DEPLOYMENTS.items():
         await servicer.set(service, status.SERVING if needed <= running else status.NOT_SERVING)
 
 
 def running_deployments(app: str) -> set[str]:
-    """Deployments of a Serve application that have at least one running replica."""
+    """Return the deployments of a Serve application that have at least one running replica."""
     application = serve.status().applications.get(app)
     if application is None:
         return set()

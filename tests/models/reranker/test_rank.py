@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from models.reranker import rank
+from models.reranker import CLIPReranker, rank, rank_images
 
 
 def test_scores_are_cosines_and_the_best_comes_first() -> None:
@@ -19,3 +21,24 @@ def test_scores_are_cosines_and_the_best_comes_first() -> None:
 def test_of_equal_candidates_the_earlier_comes_first() -> None:
     images = torch.eye(2)[[1, 0, 1, 0]]
     assert rank(images, torch.tensor([1.0, 0.0])).order.tolist() == [1, 3, 0, 2]
+
+
+class Summing(CLIPReranker):
+    """Stands in for CLIP: the feature of an image is its sum over pixels; ``batches`` records what was encoded."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.batches: list[int] = []
+
+    def encode_prepared(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
+        return images.sum(dim=(2, 3))
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_images_are_ranked_in_filled_batches(count: int) -> None:
+    reranker, images, caption = Summing(), torch.randn(count, 3, 2, 2), torch.randn(3)
+    ranking, expected = rank_images(reranker, images, caption, batch=4), rank(images.sum(dim=(2, 3)), caption)
+    torch.testing.assert_close(ranking.scores, expected.scores)
+    assert ranking.order.tolist() == expected.order.tolist()
+    assert reranker.batches == [4] * -(-count // 4)

@@ -32,11 +32,11 @@ def _one_thread() -> Iterator[None]:
 
 
 def random_prior(config: PriorConfig = CONFIG) -> Prior:
-    """Weights large enough for the caption to matter."""
+    """Weights so large that captions matter: at 0.3 half of them have the tokens of the empty caption."""
     torch.manual_seed(0)
     model = Prior(config).eval()
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(parameter, std=0.7)
     return model
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -22,19 +21,19 @@ N = 12
 
 @torch.no_grad()
 def naive(prior: Prior, request: Request, candidate: int) -> list[int]:
-    """Sampling without cache, slots or batch."""
+    """Sample without cache, slots or batch: the whole stream through the prior for every token, guidance by hand."""
     layout, sampling, tokens = prior.layout, request.sampling, torch.zeros(1, N, dtype=torch.long)
     tokens[0, : len(request.prefix)] = torch.tensor(request.prefix)
     temperature = torch.tensor([sampling.temperature])
     for position in range(len(request.prefix), N):
-        captioned, unconditional = (
+        conditional, unconditional = (
             prior.image_logits(prior(layout.inputs(text_tensor([text], layout), tokens)))[:, position - N]
             for text in (request.text, ())
         )
-        logits = (
-            unconditional + sampling.guidance * (captioned - unconditional) if sampling.uses_guidance else captioned
-        )
-        if sampling.uses_top_k_top_p:
+        logits = conditional
+        if sampling.guidance != 1:
+            logits = unconditional + sampling.guidance * (conditional - unconditional)
+        if sampling.top_k > 0 or sampling.top_p < 1:
             logits = apply_top_k_top_p(
                 logits, temperature, torch.tensor([sampling.top_k]), torch.tensor([sampling.top_p])
             )
@@ -145,15 +144,26 @@ def test_every_setting_is_as_without_cache_in_any_company(prior: Prior) -> None:
     assert all(tokens[:5] == [5, 6, 7, 8, 9] for key, tokens in expected.items() if key[0] == "prefix")
 
 
-def test_guidance_draws_towards_the_caption(prior: Prior) -> None:
-    """The guided logits differ, and 1 is exactly no guidance."""
-    drawn = []
-    for guidance in (1, 1 + 1e-9, 30):
+@pytest.mark.parametrize("guidance", [0, 0.5, 1 + 1e-9, 3, 30])
+def test_guided_tokens_are_those_of_the_guided_logits(prior: Prior, guidance: float) -> None:
+    """unconditional + s (conditional - unconditional), each of the whole stream that the guided tokens make."""
+    request = Request("a", (4, 5, 6, 7), 2, seed=4, sampling=SamplingParams(guidance=guidance))
+    engine = Engine(prior, slots=4)
+    engine.add(request)
+    assert run(engine) == {("a", c): naive(prior, request, c) for c in range(2)}
+
+
+def test_guidance_of_zero_ignores_the_caption_and_of_one_is_none(prior: Prior) -> None:
+    def tokens(text: tuple[int, ...], guidance: float) -> list[list[int]]:
         engine = Engine(prior, slots=4)
-        engine.add(Request("a", (4,), 2, seed=4, sampling=SamplingParams(guidance=guidance)))
-        drawn.append(run(engine))
-    assert drawn[0] == drawn[1]
-    assert drawn[0] != drawn[2]
+        engine.add(Request("a", text, 2, seed=4, sampling=SamplingParams(guidance=guidance)))
+        return [tokens for _, tokens in sorted(run(engine).items())]
+
+    text = (4, 5, 6, 7)
+    assert tokens(text, 0) == tokens((), 1)
+    assert tokens(text, 1 + 1e-9) == tokens(text, 1)
+    assert all(guided != plain for guided, plain in zip(tokens(text, 3), tokens(text, 1), strict=True))
+    assert all(empty != plain for empty, plain in zip(tokens((), 1), tokens(text, 1), strict=True))
 
 
 def test_a_prefix_is_no_progress(prior: Prior) -> None:
@@ -196,17 +206,17 @@ def test_progress_of_each_candidate_is_exact(prior: Prior) -> None:
     assert engine.candidate_progress("a") == [TokenProgress(10, 10), TokenProgress(10, 10), TokenProgress(2, 10)]
 
 
-def test_completed_rows_come_as_they_are_made(prior: Prior) -> None:
+def test_partial_candidates_come_at_the_end_of_each_row(prior: Prior) -> None:
     engine = Engine(prior, slots=3)
     engine.add(Request("a", (1,), 2, seed=1, progressive=True))
     engine.add(Request("b", (2,), 1, seed=2))
     rows: dict[int, list[list[int]]] = {0: [], 1: []}
     when = []
-    tokens = {}
+    tokens: dict[int, list[int]] = {}
     for step in range(1, N + 1):
         result = engine.step()
-        when += [step for _ in result.rows]
-        for completed in result.rows:
+        when += [step for _ in result.partial]
+        for completed in result.partial:
             rows[completed.candidate].append(completed.image_tokens.tolist())
         tokens |= {c.candidate: c.image_tokens.tolist() for c in result.finished if c.request_id == "a"}
     assert when == [4, 4, 8, 8]
@@ -216,14 +226,14 @@ def test_completed_rows_come_as_they_are_made(prior: Prior) -> None:
 def test_rows_of_a_prefix_that_ends_in_the_middle_of_one(prior: Prior) -> None:
     engine = Engine(prior, slots=1)
     engine.add(Request("a", (1,), 1, seed=1, prefix=(1, 2, 3, 4, 5, 6), progressive=True))
-    completed = [row.image_tokens.tolist() for _ in range(6) for row in engine.step().rows]
+    completed = [row.image_tokens.tolist() for _ in range(6) for row in engine.step().partial]
     assert [len(row) for row in completed] == [8]
     assert completed[0][:6] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_request_past_its_deadline_is_never_begun(prior: Prior) -> None:
-    engine = Engine(prior, slots=2)
-    engine.add(Request("late", (1,), 2, seed=1, deadline=time.time() - 1))
+    engine = Engine(prior, slots=2, clock=lambda: 100.0)
+    engine.add(Request("late", (1,), 2, seed=1, deadline=99.0))
     engine.add(Request("b", (2,), 1, seed=2))
     result = engine.step()
     assert result.expired == {"late": 0}
@@ -231,10 +241,11 @@ def test_a_request_past_its_deadline_is_never_begun(prior: Prior) -> None:
 
 
 def test_a_deadline_stops_running_work_within_a_step_and_says_what_was_spent(prior: Prior) -> None:
-    engine = Engine(prior, slots=2)
-    engine.add(Request("a", (1,), 8, seed=1, deadline=time.time() + 0.2))
+    now = [100.0]
+    engine = Engine(prior, slots=2, clock=lambda: now[0])
+    engine.add(Request("a", (1,), 8, seed=1, deadline=100.5))
     engine.step()
-    time.sleep(0.2)
+    now[0] = 100.5
     result = engine.step()
     assert result.expired == {"a": 2}
     assert result.progress == {}
@@ -264,7 +275,7 @@ def test_captions_in_turn_where_only_one_fits(prior: Prior) -> None:
     engine = Engine(prior, slots=4, captions=1)
     for name, text in (("a", (1,)), ("b", (2,)), ("c", (1,))):
         engine.add(Request(name, text, 2, seed=1))
-    alone = {}
+    alone: dict[tuple[str, int], list[int]] = {}
     for name, text in (("a", (1,)), ("b", (2,)), ("c", (1,))):
         other = Engine(prior, slots=4, captions=1)
         other.add(Request(name, text, 2, seed=1))

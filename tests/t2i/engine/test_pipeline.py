@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from t2i.engine import TextToImage
 
 
 @pytest.fixture(scope="module")
-def model(tiny_run) -> TextToImage:
+def model(tiny_run: Path) -> TextToImage:
     return TextToImage.load(tiny_run, slots=4)
 
 
@@ -35,7 +37,7 @@ def test_a_preview_of_half_a_row_is_refused(model: TextToImage, image_tokens: np
 
 
 def test_a_run_is_loaded_in_bfloat16_and_draws_about_the_same(
-    tiny_run, model: TextToImage, image_tokens: np.ndarray
+    tiny_run: Path, model: TextToImage, image_tokens: np.ndarray
 ) -> None:
     rounded = TextToImage.load(tiny_run, slots=4, dtype="bfloat16")
     assert rounded.dvae.decoder.maps.weight.dtype == torch.bfloat16
@@ -43,10 +45,35 @@ def test_a_run_is_loaded_in_bfloat16_and_draws_about_the_same(
     assert np.abs(exact.astype(int) - drawn.astype(int)).mean() < 1
     scores = model.rank(exact, "a red circle").scores, rounded.rank(exact, "a red circle").scores
     assert torch.allclose(*scores, atol=0.02)
-    (generation,) = rounded.generate(["a red circle"], candidates=2, seed=0)
+    (generation,) = rounded.generate(["a red circle"], candidates=2, seeds=0)
     assert generation.images.shape == (2, 32, 32, 3)
 
 
-def test_an_unknown_number_format_is_refused(tiny_run) -> None:
+def test_an_unknown_number_format_is_refused(tiny_run: Path) -> None:
     with pytest.raises(UserError, match="dtype is 'half': use float32 or bfloat16"):
         TextToImage.load(tiny_run, dtype="half")
+
+
+def test_each_caption_has_a_seed_of_its_own_or_all_have_the_same(model: TextToImage) -> None:
+    captions = ["a red circle", "a blue square", "a red circle"]
+    alone = [
+        model.sample([caption], candidates=2, seeds=seed) for caption, seed in zip(captions, (1, 2, 3), strict=True)
+    ]
+    for sampled, (expected,) in zip(model.sample(captions, candidates=2, seeds=[1, 2, 3]), alone, strict=True):
+        assert sampled.caption == expected.caption
+        assert np.array_equal(sampled.image_tokens, expected.image_tokens)
+    first, _, third = model.sample(captions, candidates=2, seeds=1)
+    assert np.array_equal(first.image_tokens, third.image_tokens)
+    with pytest.raises(ValueError, match="shorter"):
+        model.sample(captions, candidates=1, seeds=[1, 2])
+
+
+def test_generation_decodes_and_ranks_what_is_sampled(model: TextToImage) -> None:
+    captions = ["a red circle, " * 30, "a blue square"]
+    sampled = model.sample(captions, candidates=3, seeds=[1, 2])
+    for generated, tokens in zip(model.generate(captions, candidates=3, seeds=[1, 2]), sampled, strict=True):
+        assert (generated.truncated, generated.candidates.tolist()) == (tokens.truncated, [0, 1, 2])
+        assert np.array_equal(generated.image_tokens, tokens.image_tokens)
+        assert np.array_equal(generated.images, model.decode(tokens.image_tokens))
+        assert generated.order.tolist() == np.argsort(-generated.scores, kind="stable").tolist()
+    assert [caption.truncated for caption in sampled] == [True, False]

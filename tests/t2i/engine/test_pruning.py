@@ -1,20 +1,23 @@
-"""Stopping hopeless candidates: who survives never depends on slots or company, and what was saved was not made."""
+"""Pruning: which candidates survive never depends on slots or company, and what was saved was not made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from models.errors import UserError
 from models.prior import Prior
 from t2i.engine import (
-    CompletedRows,
     Engine,
     OfflineRun,
+    PartialCandidate,
     Pruner,
     PruningParams,
     Request,
@@ -44,7 +47,7 @@ def draw(
 ) -> dict[str, SampledCandidates]:
     candidates = {request.id: request.candidates for request in requests}
     pruner = Pruner(pruning, candidates, WIDTH, by_tokens) if pruning else None
-    return OfflineRun(Engine(prior, slots), slots, requests, pruner).run(**how)
+    return OfflineRun(Engine(prior, slots), requests, pruner).run(**how)
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +104,18 @@ def test_where_a_group_has_slots_together_all_that_follows_its_rows_is_saved(pri
 def test_requests_enter_in_order_as_slots_fall_free(prior: Prior) -> None:
     engine = Engine(prior, 4)
     seen: list[int] = []
-    drawing = OfflineRun(engine, 4, [Request(str(i), (i + 1,), 2, seed=0) for i in range(6)])
-    drawing.run(on_progress=lambda _: seen.append(sum(str(i) in drawing._open for i in range(6))))
+    offline = OfflineRun(engine, [Request(str(i), (i + 1,), 2, seed=0) for i in range(6)])
+    offline.run(on_progress=lambda _: seen.append(sum(str(i) in offline._unfinished for i in range(6))))
     assert max(seen) == 2
 
 
 def test_requests_that_cannot_all_be_drawn_leave_nothing_behind(prior: Prior) -> None:
     engine, good = Engine(prior, 8), Request("a", (1,), 2, seed=1)
     with pytest.raises(UserError, match="does not know"):
-        OfflineRun(engine, 8, [good, Request("b", (99,), 1, seed=1)]).run()
+        OfflineRun(engine, [good, Request("b", (99,), 1, seed=1)]).run()
     assert not engine.has_work
     with pytest.raises(UserError, match="same id"):
-        OfflineRun(engine, 8, [good, good])
+        OfflineRun(engine, [good, good])
 
 
 def test_of_equals_the_earlier_goes_on_and_a_share_is_rounded_up() -> None:
@@ -132,8 +135,8 @@ def test_a_group_is_judged_by_its_first_rows_only_and_in_its_own_order() -> None
 
     pruner = Pruner(PruningParams(rows=2, keep=0.3, group=3), {"a": 5}, 2, judge)
 
-    def rows(candidate: int, length: int = 4) -> CompletedRows:
-        return CompletedRows("a", candidate, np.full(length, candidate, np.int32))
+    def rows(candidate: int, length: int = 4) -> PartialCandidate:
+        return PartialCandidate("a", candidate, np.full(length, candidate, np.int32))
 
     assert pruner.update([rows(2), rows(4), rows(0), rows(1, 2), rows(0, 6)]) == {}
     assert pruner.update([rows(1), rows(3)]) == {"a": [0, 1, 3]}
@@ -150,7 +153,7 @@ def test_a_group_is_judged_by_its_first_rows_only_and_in_its_own_order() -> None
         ({"group": 1}, "pruning.group is 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PruningParams(**settings)
 
@@ -174,15 +177,15 @@ PICTURES = PruningParams(rows=3, keep=0.4, group=4)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_run) -> TextToImage:
+def model(tiny_run: Path) -> TextToImage:
     return TextToImage.load(tiny_run, slots=8)
 
 
 def test_pictures_of_survivors_are_those_of_the_full_run(model: TextToImage) -> None:
     captions = ["a red circle", "a blue square"]
-    full = model.generate(captions, candidates=6, seed=3)
-    for whole, left in zip(full, model.generate(captions, candidates=6, seed=3, pruning=PICTURES), strict=True):
-        previews = [model.preview_to_judge(group) for group in np.split(whole.image_tokens[:, :24], [4])]
+    full = model.generate(captions, candidates=6, seeds=3)
+    for whole, left in zip(full, model.generate(captions, candidates=6, seeds=3, pruning=PICTURES), strict=True):
+        previews = [model.preview_to_score(group) for group in np.split(whole.image_tokens[:, :24], [4])]
         scores = np.concatenate([model.rank(images, whole.caption).scores.numpy() for images in previews])
         assert left.candidates.tolist() == PICTURES.survivors(scores).tolist()
         assert np.array_equal(left.image_tokens, whole.image_tokens[left.candidates])
@@ -196,21 +199,26 @@ def test_pictures_of_survivors_are_those_of_the_full_run(model: TextToImage) -> 
 def test_what_is_judged_is_grey_below_the_rows_and_above_as_if_they_went_on(model: TextToImage) -> None:
     rows = np.random.default_rng(0).integers(0, 32, (2, 8, 8))
     rows[:, 3:] = rows[:, 2:3]
-    whole, judged = model.decode(rows.reshape(2, 64)), model.preview_to_judge(rows[:, :3].reshape(2, 24))
+    whole, judged = model.decode(rows.reshape(2, 64)), model.preview_to_score(rows[:, :3].reshape(2, 24))
     assert np.array_equal(judged[:, :12], whole[:, :12])
     assert (judged[:, 12:] == 128).all()
 
 
 def test_a_caption_is_encoded_once(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert model.reranker is not None
-    encode, captions = model.reranker.encode_captions, []
-    monkeypatch.setattr(model.reranker, "encode_captions", lambda part: captions.extend(part) or encode(part))
-    model.generate(["a red square"], candidates=8, seed=3, pruning=replace(PICTURES, group=2))
+    encode, captions = model.reranker.encode_captions, list[str]()
+
+    def encode_captions(batch: Sequence[str]) -> torch.Tensor:
+        captions.extend(batch)
+        return encode(batch)
+
+    monkeypatch.setattr(model.reranker, "encode_captions", encode_captions)
+    model.generate(["a red square"], candidates=8, seeds=3, pruning=replace(PICTURES, group=2))
     assert captions == ["a red square"]
 
 
 def test_an_image_to_continue_counts_among_the_rows(model: TextToImage) -> None:
     with pytest.raises(UserError, match=r"pruning.rows is 3 of 8, of which the image gives 3"):
-        model.generate(["a"], candidates=4, seed=0, prefix=[0] * 24, pruning=PICTURES)
-    (generation,) = model.generate(["a"], candidates=4, seed=0, prefix=[0] * 23, pruning=PICTURES)
+        model.generate(["a"], candidates=4, seeds=0, prefix=[0] * 24, pruning=PICTURES)
+    (generation,) = model.generate(["a"], candidates=4, seeds=0, prefix=[0] * 23, pruning=PICTURES)
     assert len(generation.candidates) == 2

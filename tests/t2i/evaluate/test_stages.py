@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,16 +30,16 @@ from t2i.metrics.blur import gaussian_blur
 from t2i.metrics.features import ExtractorConfig, load_extractor
 from t2i.sampling import SamplingParams
 
-WORK = pa.table({"id": ["a", "b"], "caption": ["a red circle", "a blue square"], "seed": [7, 7]})
+WORK = pa.table({"id": ["a", "b"], "caption": ["a red circle", "a blue square"], "seed": [7, 8]})
 
 
 @pytest.fixture(scope="module")
-def drawn(tiny_run) -> pa.Table:
+def drawn(tiny_run: Path) -> pa.Table:
     return Generate(str(tiny_run), 3, SamplingParams(), slots=4)(WORK)
 
 
 @pytest.fixture(scope="module")
-def stored(tiny_run, drawn, tmp_path_factory) -> pa.Table:
+def stored(tiny_run: Path, drawn: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     directory = tmp_path_factory.mktemp("stored")
     assert Score(str(tiny_run), str(directory))(drawn)["id"].to_pylist() == ["a", "b"]
     return pq.read_table(directory)
@@ -48,10 +50,10 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
 
-def test_the_job_draws_what_the_server_would(tiny_run, stored):
-    expected = TextToImage.load(tiny_run, slots=4).generate(WORK["caption"].to_pylist(), candidates=3, seed=7)
-    for id, generation in zip("ab", expected, strict=True):
-        rows = sorted((row for row in stored.to_pylist() if row["id"] == id), key=lambda row: row["rank"])
+def test_the_job_draws_what_the_server_would(tiny_run: Path, stored: pa.Table) -> None:
+    expected = TextToImage.load(tiny_run, slots=4).generate(WORK["caption"].to_pylist(), candidates=3, seeds=[7, 8])
+    for name, generation in zip("ab", expected, strict=True):
+        rows = sorted((row for row in stored.to_pylist() if row["id"] == name), key=lambda row: row["rank"])
         assert [row["candidate"] for row in rows] == generation.order.tolist()
         for row in rows:
             candidate = row["candidate"]
@@ -60,7 +62,7 @@ def test_the_job_draws_what_the_server_would(tiny_run, stored):
             assert np.array_equal(from_png(row["image"]), generation.images[candidate])
 
 
-def test_tokens_do_not_depend_on_the_batch(tiny_run, drawn):
+def test_tokens_do_not_depend_on_the_batch(tiny_run: Path, drawn: pa.Table) -> None:
     alone = Generate(str(tiny_run), 3, SamplingParams(), slots=4)(WORK.slice(1))
     assert np.array_equal(column_array(alone["image_tokens"])[0], column_array(drawn["image_tokens"])[1])
 
@@ -69,26 +71,26 @@ PRUNING = PruningParams(rows=3, keep=0.5, group=4)
 
 
 @pytest.fixture(scope="module")
-def pruned(tiny_run, tmp_path_factory):
+def pruned(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("pruned")
     Score(str(tiny_run), str(directory))(Generate(str(tiny_run), 6, SamplingParams(), slots=8, pruning=PRUNING)(WORK))
     return directory
 
 
-def test_pruned_candidates_are_stored_under_their_own_numbers(tiny_run, pruned):
-    full = TextToImage.load(tiny_run, slots=4).generate(WORK["caption"].to_pylist(), candidates=6, seed=7)
+def test_pruned_candidates_are_stored_under_their_own_numbers(tiny_run: Path, pruned: Path) -> None:
+    full = TextToImage.load(tiny_run, slots=4).generate(WORK["caption"].to_pylist(), candidates=6, seeds=[7, 8])
     left = TextToImage.load(tiny_run, slots=4).generate(
-        WORK["caption"].to_pylist(), candidates=6, seed=7, pruning=PRUNING
+        WORK["caption"].to_pylist(), candidates=6, seeds=[7, 8], pruning=PRUNING
     )
-    for id, whole, survivors in zip("ab", full, left, strict=True):
-        rows = sorted((row for row in pq.read_table(pruned).to_pylist() if row["id"] == id), key=lambda r: r["rank"])
+    for name, whole, survivors in zip("ab", full, left, strict=True):
+        rows = sorted((row for row in pq.read_table(pruned).to_pylist() if row["id"] == name), key=lambda r: r["rank"])
         assert [row["candidate"] for row in rows] == survivors.candidates[survivors.order].tolist()
         for row in rows:
             assert row["image_tokens"] == whole.image_tokens[row["candidate"]].tolist()
             assert np.array_equal(from_png(row["image"]), whole.images[row["candidate"]])
 
 
-def test_of_pruned_candidates_none_is_shown_as_unselected(pruned):
+def test_of_pruned_candidates_none_is_shown_as_unselected(pruned: Path) -> None:
     config = EvaluateConfig(candidates=6, pruning=PRUNING)
     work_list = make_work_list([Caption("a", "a red circle"), Caption("b", "a blue square")], config, {})
     assert read_candidates(pruned, work_list).scores.shape == (2, PRUNING.count(6)) == (2, 3)
@@ -96,12 +98,12 @@ def test_of_pruned_candidates_none_is_shown_as_unselected(pruned):
     assert list(zip(images["set"].to_pylist(), images["id"].to_pylist(), strict=True)) == [("best", "a"), ("best", "b")]
 
 
-def test_the_reranker_is_loaded_only_to_prune(tiny_run):
+def test_the_reranker_is_loaded_only_to_prune(tiny_run: Path) -> None:
     kept = [Generate(str(tiny_run), 1, SamplingParams(), 4, pruning=pruning) for pruning in (PruningParams(), PRUNING)]
     assert [stage.text_to_image.reranker is None for stage in kept] == [True, False]
 
 
-def test_best_is_ranks_first_and_first_is_candidate_zero(stored):
+def test_best_is_ranks_first_and_first_is_candidate_zero(stored: pa.Table) -> None:
     images = candidate_rows(stored).to_pylist()
     assert [(row["set"], row["id"]) for row in images] == [("best", "a"), ("best", "b"), ("first", "a"), ("first", "b")]
     pixels = column_array(candidate_rows(stored)["pixels"])
@@ -109,7 +111,7 @@ def test_best_is_ranks_first_and_first_is_candidate_zero(stored):
     assert np.array_equal(pixels[3], from_png(zero["image"]))
 
 
-def test_controls_are_the_image_its_reconstruction_and_noise(tiny_run, pixels):
+def test_controls_are_the_image_its_reconstruction_and_noise(tiny_run: Path, pixels: np.ndarray) -> None:
     dvae = load_model(DVAE, DVAEConfig, tiny_run / "dvae" / "model")
     controls = MakeControls(str(tiny_run), seed=0)(
         pa.table({"id": list("xyz"), "pixels": image_rows("", "xyz", pixels)["pixels"]})
@@ -124,14 +126,14 @@ def test_controls_are_the_image_its_reconstruction_and_noise(tiny_run, pixels):
     assert len({image.tobytes() for image in images["random_tokens"]}) == 3
 
 
-def test_random_tokens_of_an_id_do_not_depend_on_its_batch(tiny_run, pixels):
+def test_random_tokens_of_an_id_do_not_depend_on_its_batch(tiny_run: Path, pixels: np.ndarray) -> None:
     controls = MakeControls(str(tiny_run), seed=0)
     rows = pa.table({"id": list("xyz"), "pixels": image_rows("", "xyz", pixels)["pixels"]})
     together, alone = (column_array(controls(part)["pixels"])[-1] for part in (rows, rows.slice(2)))
     assert np.abs(together.astype(int) - alone.astype(int)).max() <= 1
 
 
-def test_features_are_the_extractors_on_blurred_pixels(tiny_run, pixels):
+def test_features_are_the_extractors_on_blurred_pixels(tiny_run: Path, pixels: np.ndarray) -> None:
     radii = (0.0, 2.0)
     extract = ExtractFeatures(str(tiny_run), ExtractorConfig(), radii, frozenset("y"))
     table = extract(image_rows("real", list("xyz"), pixels))
@@ -142,7 +144,7 @@ def test_features_are_the_extractors_on_blurred_pixels(tiny_run, pixels):
     assert [bool(png) for png in table["png"].to_pylist()] == [False, True, False]
 
 
-def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run, tmp_path):
+def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run: Path, tmp_path: Path) -> None:
     run, radii = str(tiny_run), (0.0,)
     generate = Generate(run, 1, SamplingParams(), slots=4, dtype="bfloat16")
     controls = MakeControls(run, seed=0, dtype="bfloat16")
@@ -153,5 +155,5 @@ def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run, tmp_path):
     assert {tensor.dtype for tensor in scales + maps} == {torch.bfloat16}
 
 
-def test_keep_ids_keeps_those_rows():
+def test_keep_ids_keeps_those_rows() -> None:
     assert keep_ids(frozenset({"b", "absent"}), WORK)["id"].to_pylist() == ["b"]

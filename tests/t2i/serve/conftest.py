@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import aclosing
@@ -52,7 +51,9 @@ class LocalResponse:
     def __init__(self, work: Coroutine[Any, Any, Any] | AsyncGenerator[Any], lose_after: int | None) -> None:
         self._items: asyncio.Queue[Any] = asyncio.Queue()
         self._lose_after = lose_after
-        self._task = asyncio.ensure_future(self._pump(work) if inspect.isasyncgen(work) else work)
+        self._task: asyncio.Task[Any] = asyncio.create_task(
+            self._pump(work) if isinstance(work, AsyncGenerator) else work
+        )
         self._task.add_done_callback(lambda _: self._items.put_nowait(self._task))
 
     async def _pump(self, work: AsyncGenerator[Any]) -> None:
@@ -93,7 +94,7 @@ class LocalMethod:
         self._handle = handle
         self._name = name
 
-    def options(self, stream: bool) -> LocalMethod:
+    def options(self, stream: bool) -> LocalMethod:  # noqa: ARG002 - the name under which Serve takes it
         return self
 
     def remote(self, *arguments: object) -> LocalResponse:
@@ -156,12 +157,17 @@ def service_config(run_directory: Path) -> ServeConfig:
 
 
 @pytest.fixture(scope="session")
-def stages_factory(replica_context: None) -> Callable[[ServeConfig], StageHandles]:
+def stages_factory(
+    replica_context: None,  # noqa: ARG001 - the replicas need it
+) -> Callable[[ServeConfig], StageHandles]:
     return make_stages
 
 
 @pytest.fixture(scope="session")
-def service(service_config: ServeConfig, replica_context: None) -> Iterator[LocalService]:
+def service(
+    service_config: ServeConfig,
+    replica_context: None,  # noqa: ARG001 - the replicas need it
+) -> Iterator[LocalService]:
     """One service for all tests without Ray."""
     service = LocalService(service_config)
     yield service

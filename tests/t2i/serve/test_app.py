@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -42,15 +43,16 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
         ({"rank_batch": 0}, "rank_batch is 0"),
     ],
 )
-def test_impossible_settings_are_refused(fields: dict[str, int], message: str) -> None:
+def test_impossible_settings_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ServeConfig(**fields)
 
 
 @pytest.mark.parametrize("field", ["slots", "captions"])
 def test_a_prior_without_room_is_refused(field: str) -> None:
+    settings: dict[str, Any] = {field: 0}
     with pytest.raises(ValueError, match=rf"prior\.{field} is 0: use at least 1"):
-        PriorReplicaConfig(**{field: 0})
+        PriorReplicaConfig(**settings)
 
 
 def test_int8_is_the_priors_alone(run_directory: Path) -> None:

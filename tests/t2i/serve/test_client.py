@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import UserError
-from t2i.serve.client import Client, InvalidRequest, ServiceUnreachable
+from t2i.serve.client import Client, InvalidRequestError, ServiceUnreachableError
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def nobody() -> str:
 
 @pytest.mark.parametrize("call", ["generate", "generate_stream", "is_serving"])
 def test_an_absent_server_is_named(nobody: str, call: str) -> None:
-    with Client(nobody) as client, pytest.raises(ServiceUnreachable) as caught:
+    with Client(nobody) as client, pytest.raises(ServiceUnreachableError) as caught:
         list(getattr(client, call)(*([] if call == "is_serving" else ["a red taco"])))
     assert isinstance(caught.value, UserError)
     assert str(caught.value) == (
@@ -40,7 +40,7 @@ def test_an_absent_server_is_named(nobody: str, call: str) -> None:
     ],
 )
 def test_invalid_requests_name_the_field(service: Any, fields: dict[str, Any], field: str) -> None:
-    with Client(service.address) as client, pytest.raises(InvalidRequest) as caught:
+    with Client(service.address) as client, pytest.raises(InvalidRequestError) as caught:
         client.generate("a red taco", **fields)
     assert caught.value.field == field
     assert str(caught.value).startswith(field)

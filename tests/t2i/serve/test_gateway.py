@@ -22,15 +22,35 @@ StagesFactory = Callable[[ServeConfig], StageHandles]
 NO_STAGES = StageHandles(None, None, None)
 
 
+class DrainedGateway(Gateway):
+    """A gateway that tests drain themselves: Serve awaits ``__del__``, the garbage collector here would not."""
+
+    def __del__(self) -> None:  # type: ignore[override]
+        pass
+
+
 def start(config: ServeConfig, stages: StageHandles) -> Gateway:
-    return Gateway(config, stages.prior, stages.decoder, stages.reranker)
+    return DrainedGateway(config, stages.prior, stages.decoder, stages.reranker)
 
 
+def test_stopping_by_serve_is_draining(monkeypatch: pytest.MonkeyPatch) -> None:
+    drained: list[Gateway] = []
+
+    async def drain(self: Gateway) -> None:
+        drained.append(self)
+
+    monkeypatch.setattr(Gateway, "drain", drain)
+    gateway = DrainedGateway.__new__(DrainedGateway)
+    asyncio.run(Gateway.__del__(gateway))
+    assert drained == [gateway]
+
+
+@pytest.mark.usefixtures("replica_context")
 def test_is_not_serving_until_the_models_are_there(
-    service_config: ServeConfig, replica_context: None, monkeypatch: pytest.MonkeyPatch
+    service_config: ServeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: set[str] = set()
-    monkeypatch.setattr(module, "running_deployments", lambda app: running)
+    monkeypatch.setattr(module, "running_deployments", lambda _: running)
     monkeypatch.setattr(module, "HEALTH_PERIOD_S", 0.01)
 
     async def main() -> list[int]:
@@ -41,7 +61,7 @@ def test_is_not_serving_until_the_models_are_there(
             running.update({"prior", "decoder", "reranker"})
             while (after := await check(health_pb2.HealthCheckRequest())).status == before.status:
                 await asyncio.sleep(0.01)
-        await gateway.__del__()
+        await gateway.drain()
         return [before.status, after.status]
 
     status = health_pb2.HealthCheckResponse
@@ -51,7 +71,7 @@ def test_is_not_serving_until_the_models_are_there(
 def test_draining_finishes_what_runs_and_takes_nothing_new(
     service_config: ServeConfig, stages_factory: StagesFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "running_deployments", lambda app: {"prior", "decoder", "reranker"})
+    monkeypatch.setattr(module, "running_deployments", lambda _: {"prior", "decoder", "reranker"})
     request = GenerateRequest(caption="a red taco", candidates=16, seed=7)
 
     async def main() -> tuple[list[str], grpc.StatusCode]:
@@ -61,7 +81,7 @@ def test_draining_finishes_what_runs_and_takes_nothing_new(
             stream = stub.GenerateStream(request, wait_for_ready=True)
             events = aiter(stream)
             await anext(events)
-            stopping = asyncio.create_task(gateway.__del__())
+            stopping = asyncio.create_task(gateway.drain())
             await asyncio.sleep(0.05)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stub.Generate(request)

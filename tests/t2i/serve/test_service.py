@@ -30,7 +30,10 @@ APP = "t2i-under-test"
 
 
 @pytest.fixture(scope="module")
-def address(ray_cluster: None, run_directory: Path) -> Iterator[str]:
+def address(
+    ray_cluster: None,  # noqa: ARG001 - Serve runs on it
+    run_directory: Path,
+) -> Iterator[str]:
     from ray import serve
 
     prior = PriorReplicaConfig(ongoing=2, queued=2, slots=4)
@@ -101,7 +104,7 @@ def test_cancelled_requests_leave_the_engine(client: Client) -> None:
     before = activity()["steps"]
     for seed in range(10):
         events = client.generate_stream("a red taco", candidates=64, seed=seed)
-        next(event for event in events if event.tokens_done > 0)
+        next(event for event in events if isinstance(event, GenerationProgress) and event.tokens_done > 0)
         events.close()
     wait_until(lambda: activity()["requests"] == 0)
     left = activity()["steps"]
@@ -133,7 +136,9 @@ def test_overload_is_refused(client: Client) -> None:
 def test_a_killed_replica_is_not_noticed(client: Client) -> None:
     expected = client.generate("a red taco", candidates=64, keep=3, seed=7)
     events = client.generate_stream("a red taco", candidates=64, keep=3, seed=7)
-    seen: list[Any] = [next(event for event in events if event.tokens_done > 100)]
+    seen: list[Any] = [
+        next(event for event in events if isinstance(event, GenerationProgress) and event.tokens_done > 100)
+    ]
     os.kill(activity()["process"], signal.SIGKILL)
     seen.extend(events)
     done = [event.tokens_done for event in seen if isinstance(event, GenerationProgress) and event.stage == "sample"]

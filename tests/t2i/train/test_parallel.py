@@ -19,7 +19,7 @@ from models.checkpoint import load_tensors, save_model
 from models.dvae import DVAE
 from models.errors import UserError
 from models.tokenizer import CaptionTokenizer
-from t2i.data.columns import caption_lists
+from t2i.data.columns import caption_array
 from t2i.train.config import TrainConfig
 from t2i.train.loader.feed import InMemorySource
 from t2i.train.loop import TrainLoop
@@ -54,7 +54,7 @@ def alone(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 def columns() -> Columns:
     random = np.random.default_rng(0)
-    captions = caption_lists([[CAPTIONS[i % 5]] for i in range(20)])
+    captions = caption_array([[CAPTIONS[i % 5]] for i in range(20)])
     tokens = random.integers(0, 16, (20, 4), dtype=np.int32)
     return {"id": np.arange(20).astype(str), "captions": captions, "image_tokens": tokens}
 

@@ -28,7 +28,9 @@ class DecodeRequest(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     format: _generation_pb2.ImageFormat.ValueType
     @_builtins.property
-    def grids(self) -> _containers.RepeatedCompositeFieldContainer[_prior_pb2.TokenGrid]: ...
+    def grids(self) -> _containers.RepeatedCompositeFieldContainer[_prior_pb2.TokenGrid]:
+        """All of the same height and width."""
+
     def __init__(
         self,
         *,
@@ -52,10 +54,10 @@ class DecodeResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     format: _generation_pb2.ImageFormat.ValueType
     model: _builtins.str
-    """Twelve hex digits of the dVAE's weights."""
+    """The first twelve hex digits of the hash of the dVAE's weights."""
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """One encoded image for each grid, in the same order."""
+        """One image file for each grid, in the same order."""
 
     def __init__(
         self,
@@ -79,7 +81,9 @@ class EncodeRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """PNG, JPEG or WebP, at most 16 megapixels each; the centre square is taken."""
+        """PNG, JPEG or WebP files of at most 16 megapixels each. The centre square of each is encoded, scaled to fit the
+        prior's grid.
+        """
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class EncodeResponse(_message.Message):
     GRIDS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Twelve hex digits of the dVAE's weights."""
+    """The first twelve hex digits of the hash of the dVAE's weights."""
     @_builtins.property
     def grids(self) -> _containers.RepeatedCompositeFieldContainer[_prior_pb2.TokenGrid]:
         """One grid for each image, in the same order."""

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DecoderStub:
-    """Stage 1 alone: image tokens to images and back.
+    """The dVAE by itself: image tokens to images and back. Errors are those of Generation.
     """
 
     def __init__(self, channel):
@@ -48,17 +48,19 @@ class DecoderStub:
 
 
 class DecoderServicer:
-    """Stage 1 alone: image tokens to images and back.
+    """The dVAE by itself: image tokens to images and back. Errors are those of Generation.
     """
 
     def Decode(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the images of some grids of image tokens.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Encode(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the image tokens of some images.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -85,7 +87,7 @@ def add_DecoderServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Decoder:
-    """Stage 1 alone: image tokens to images and back.
+    """The dVAE by itself: image tokens to images and back. Errors are those of Generation.
     """
 
     @staticmethod

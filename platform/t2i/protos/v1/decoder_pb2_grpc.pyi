@@ -27,38 +27,44 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DecoderStub:
-    """Stage 1 alone: image tokens to images and back."""
+    """The dVAE by itself: image tokens to images and back. Errors are those of Generation."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DecoderAsyncStub: ...
     Decode: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.DecodeRequest, _decoder_pb2.DecodeResponse]
+    """Returns the images of some grids of image tokens."""
     Encode: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.EncodeRequest, _decoder_pb2.EncodeResponse]
+    """Returns the image tokens of some images."""
 
 @_typing.type_check_only
 class DecoderAsyncStub(DecoderStub):
-    """Stage 1 alone: image tokens to images and back."""
+    """The dVAE by itself: image tokens to images and back. Errors are those of Generation."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Decode: _aio.UnaryUnaryMultiCallable[_decoder_pb2.DecodeRequest, _decoder_pb2.DecodeResponse]  # type: ignore[assignment]
+    """Returns the images of some grids of image tokens."""
     Encode: _aio.UnaryUnaryMultiCallable[_decoder_pb2.EncodeRequest, _decoder_pb2.EncodeResponse]  # type: ignore[assignment]
+    """Returns the image tokens of some images."""
 
 class DecoderServicer(metaclass=_abc_1.ABCMeta):
-    """Stage 1 alone: image tokens to images and back."""
+    """The dVAE by itself: image tokens to images and back. Errors are those of Generation."""
 
     @_abc_1.abstractmethod
     def Decode(
         self,
         request: _decoder_pb2.DecodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_decoder_pb2.DecodeResponse, _abc.Awaitable[_decoder_pb2.DecodeResponse]]: ...
+    ) -> _typing.Union[_decoder_pb2.DecodeResponse, _abc.Awaitable[_decoder_pb2.DecodeResponse]]:
+        """Returns the images of some grids of image tokens."""
 
     @_abc_1.abstractmethod
     def Encode(
         self,
         request: _decoder_pb2.EncodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_decoder_pb2.EncodeResponse, _abc.Awaitable[_decoder_pb2.EncodeResponse]]: ...
+    ) -> _typing.Union[_decoder_pb2.EncodeResponse, _abc.Awaitable[_decoder_pb2.EncodeResponse]]:
+        """Returns the image tokens of some images."""
 
 def add_DecoderServicer_to_server(servicer: DecoderServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

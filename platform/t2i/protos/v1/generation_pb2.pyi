@@ -51,7 +51,8 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     STAGE_DECODE: _Stage.ValueType  # 2
     STAGE_RANK: _Stage.ValueType  # 3
 
-class Stage(_Stage, metaclass=_StageEnumTypeWrapper): ...
+class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
+    """What is being done: the prior samples image tokens, the decoder makes images of them, CLIP ranks these."""
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
 STAGE_SAMPLE: Stage.ValueType  # 1
@@ -75,26 +76,26 @@ class GenerateRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     IMAGE_ROWS_FIELD_NUMBER: _builtins.int
     caption: _builtins.str
-    """At most 4096 characters; what the prior cannot read is cut off and reported as `caption_truncated`."""
+    """At most 4096 characters. If it has more tokens than the prior takes, its end is not read: `caption_truncated`."""
     candidates: _builtins.int
-    """How many images to sample. Unset: 1. The server sets the limit."""
+    """How many images to sample, up to a limit of the server. Unset: 1."""
     keep: _builtins.int
-    """How many of them to return. Unset: 1."""
+    """How many of them to return, the best by CLIP. Unset: 1."""
     seed: _builtins.int
-    """The same seed gives the same images as long as the models are the same. Unset: the server draws one."""
+    """The same seed gives the same images as long as the models are the same. Unset: the server chooses one at random."""
     temperature: _builtins.float
-    """0 (always the most likely token) to 100. Unset: 1."""
+    """Temperature of sampling, 0 (always the most likely image token) to 100. Unset: 1."""
     format: Global___ImageFormat.ValueType
     top_k: _builtins.int
-    """Draw from the k likeliest image tokens. Unset or 0: from all."""
+    """Sample from the k most likely image tokens. Unset or 0: from all."""
     top_p: _builtins.float
-    """Draw from the likeliest image tokens whose probability reaches p. Unset or 1: from all."""
+    """Sample from the fewest most likely image tokens that together have probability p. Unset or 1: from all."""
     guidance: _builtins.float
-    """Classifier-free guidance; the prior has to be trained for it. Unset or 1: none."""
+    """Scale of classifier-free guidance, 0 to 100, for a prior trained with caption dropout. Unset or 1: none."""
     image: _builtins.bytes
-    """PNG, JPEG or WebP: every image continues the top of this one."""
+    """A PNG, JPEG or WebP file of at most 16 megapixels, whose top (of its centre square) every image continues."""
     image_rows: _builtins.int
-    """Rows of its image tokens to keep. Unset: 15 of 32."""
+    """Rows of its image tokens to keep. Unset: 15 of 32, or that share of another grid."""
     def __init__(
         self,
         *,
@@ -160,7 +161,9 @@ class GenerateResponse(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]: ...
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
+        """Best first."""
+
     @_builtins.property
     def summary(self) -> Global___Summary: ...
     def __init__(
@@ -209,7 +212,7 @@ Global___GenerateStreamResponse: _TypeAlias = GenerateStreamResponse  # noqa: Y0
 
 @_typing.final
 class Progress(_message.Message):
-    """Never goes backwards, not even when a lost replica's work is done again."""
+    """Image tokens over all candidates. They never decrease, not even when a lost replica's work is repeated."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -243,9 +246,10 @@ class Image(_message.Message):
     CANDIDATE_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
+    """The file."""
     format: Global___ImageFormat.ValueType
     candidate: _builtins.int
-    """Which of the candidates it is, from 0."""
+    """The number of the candidate, from 0."""
     score: _builtins.float
     """CLIP's cosine similarity with the caption."""
     def __init__(
@@ -273,9 +277,11 @@ class Summary(_message.Message):
     CAPTION_TRUNCATED_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
+    """The seed used: the request's, or the one that the server chose."""
     tokens_spent: _builtins.int
-    """Image tokens made for this request, a lost replica's included."""
+    """Image tokens made for this request, those of lost replicas included."""
     caption_truncated: _builtins.bool
+    """Whether the end of the caption was not read, because the prior takes no more tokens."""
     @_builtins.property
     def models(self) -> Global___ModelHashes: ...
     def __init__(
@@ -296,7 +302,7 @@ Global___Summary: _TypeAlias = Summary  # noqa: Y015
 
 @_typing.final
 class ModelHashes(_message.Message):
-    """Twelve hex digits of each model's weights."""
+    """The first twelve hex digits of the hash of each model's weights."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

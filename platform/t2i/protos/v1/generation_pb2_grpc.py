@@ -28,9 +28,13 @@ if _version_not_supported:
 class GenerationStub:
     """Images for a caption: sampled by the prior, decoded by the dVAE, ranked by CLIP.
 
-    Errors: INVALID_ARGUMENT with a google.rpc.BadRequest that names the field; RESOURCE_EXHAUSTED when too much is
-    queued; DEADLINE_EXCEEDED; UNAVAILABLE when a stage was lost and did not come back; INTERNAL with an id that is in
-    the server's log. The trailing metadata `t2i-tokens-spent` of an error counts the image tokens made in vain.
+    Errors, with a google.rpc.Status in the trailing metadata:
+    INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
+    RESOURCE_EXHAUSTED  too many requests are waiting
+    DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
+    UNAVAILABLE         a replica of a stage was lost and did not come back in time
+    INTERNAL            any other error; the message has an id by which the server's log explains it
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
     """
 
     def __init__(self, channel):
@@ -54,20 +58,24 @@ class GenerationStub:
 class GenerationServicer:
     """Images for a caption: sampled by the prior, decoded by the dVAE, ranked by CLIP.
 
-    Errors: INVALID_ARGUMENT with a google.rpc.BadRequest that names the field; RESOURCE_EXHAUSTED when too much is
-    queued; DEADLINE_EXCEEDED; UNAVAILABLE when a stage was lost and did not come back; INTERNAL with an id that is in
-    the server's log. The trailing metadata `t2i-tokens-spent` of an error counts the image tokens made in vain.
+    Errors, with a google.rpc.Status in the trailing metadata:
+    INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
+    RESOURCE_EXHAUSTED  too many requests are waiting
+    DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
+    UNAVAILABLE         a replica of a stage was lost and did not come back in time
+    INTERNAL            any other error; the message has an id by which the server's log explains it
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
     """
 
     def Generate(self, request, context):
-        """The best `keep` of `candidates` images, best first.
+        """Returns the best `keep` of `candidates` images, best first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateStream(self, request, context):
-        """The same, with progress on the way: progress messages, then one image a message, then the summary.
+        """Returns the same as a stream: progress messages as work goes on, then one message for each image, then the summary.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,9 +105,13 @@ def add_GenerationServicer_to_server(servicer, server):
 class Generation:
     """Images for a caption: sampled by the prior, decoded by the dVAE, ranked by CLIP.
 
-    Errors: INVALID_ARGUMENT with a google.rpc.BadRequest that names the field; RESOURCE_EXHAUSTED when too much is
-    queued; DEADLINE_EXCEEDED; UNAVAILABLE when a stage was lost and did not come back; INTERNAL with an id that is in
-    the server's log. The trailing metadata `t2i-tokens-spent` of an error counts the image tokens made in vain.
+    Errors, with a google.rpc.Status in the trailing metadata:
+    INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
+    RESOURCE_EXHAUSTED  too many requests are waiting
+    DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
+    UNAVAILABLE         a replica of a stage was lost and did not come back in time
+    INTERNAL            any other error; the message has an id by which the server's log explains it
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
     """
 
     @staticmethod

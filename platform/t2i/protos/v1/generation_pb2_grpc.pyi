@@ -29,9 +29,13 @@ GRPC_VERSION: str
 class GenerationStub:
     """Images for a caption: sampled by the prior, decoded by the dVAE, ranked by CLIP.
 
-    Errors: INVALID_ARGUMENT with a google.rpc.BadRequest that names the field; RESOURCE_EXHAUSTED when too much is
-    queued; DEADLINE_EXCEEDED; UNAVAILABLE when a stage was lost and did not come back; INTERNAL with an id that is in
-    the server's log. The trailing metadata `t2i-tokens-spent` of an error counts the image tokens made in vain.
+    Errors, with a google.rpc.Status in the trailing metadata:
+      INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
+      RESOURCE_EXHAUSTED  too many requests are waiting
+      DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
+      UNAVAILABLE         a replica of a stage was lost and did not come back in time
+      INTERNAL            any other error; the message has an id by which the server's log explains it
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
     """
 
     @_typing.overload
@@ -39,31 +43,39 @@ class GenerationStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GenerationAsyncStub: ...
     Generate: _grpc.UnaryUnaryMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]
-    """The best `keep` of `candidates` images, best first."""
+    """Returns the best `keep` of `candidates` images, best first."""
     GenerateStream: _grpc.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateStreamResponse]
-    """The same, with progress on the way: progress messages, then one image a message, then the summary."""
+    """Returns the same as a stream: progress messages as work goes on, then one message for each image, then the summary."""
 
 @_typing.type_check_only
 class GenerationAsyncStub(GenerationStub):
     """Images for a caption: sampled by the prior, decoded by the dVAE, ranked by CLIP.
 
-    Errors: INVALID_ARGUMENT with a google.rpc.BadRequest that names the field; RESOURCE_EXHAUSTED when too much is
-    queued; DEADLINE_EXCEEDED; UNAVAILABLE when a stage was lost and did not come back; INTERNAL with an id that is in
-    the server's log. The trailing metadata `t2i-tokens-spent` of an error counts the image tokens made in vain.
+    Errors, with a google.rpc.Status in the trailing metadata:
+      INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
+      RESOURCE_EXHAUSTED  too many requests are waiting
+      DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
+      UNAVAILABLE         a replica of a stage was lost and did not come back in time
+      INTERNAL            any other error; the message has an id by which the server's log explains it
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryUnaryMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]  # type: ignore[assignment]
-    """The best `keep` of `candidates` images, best first."""
+    """Returns the best `keep` of `candidates` images, best first."""
     GenerateStream: _aio.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateStreamResponse]  # type: ignore[assignment]
-    """The same, with progress on the way: progress messages, then one image a message, then the summary."""
+    """Returns the same as a stream: progress messages as work goes on, then one message for each image, then the summary."""
 
 class GenerationServicer(metaclass=_abc_1.ABCMeta):
     """Images for a caption: sampled by the prior, decoded by the dVAE, ranked by CLIP.
 
-    Errors: INVALID_ARGUMENT with a google.rpc.BadRequest that names the field; RESOURCE_EXHAUSTED when too much is
-    queued; DEADLINE_EXCEEDED; UNAVAILABLE when a stage was lost and did not come back; INTERNAL with an id that is in
-    the server's log. The trailing metadata `t2i-tokens-spent` of an error counts the image tokens made in vain.
+    Errors, with a google.rpc.Status in the trailing metadata:
+      INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
+      RESOURCE_EXHAUSTED  too many requests are waiting
+      DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
+      UNAVAILABLE         a replica of a stage was lost and did not come back in time
+      INTERNAL            any other error; the message has an id by which the server's log explains it
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
     """
 
     @_abc_1.abstractmethod
@@ -72,7 +84,7 @@ class GenerationServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_pb2.GenerateResponse, _abc.Awaitable[_generation_pb2.GenerateResponse]]:
-        """The best `keep` of `candidates` images, best first."""
+        """Returns the best `keep` of `candidates` images, best first."""
 
     @_abc_1.abstractmethod
     def GenerateStream(
@@ -80,6 +92,6 @@ class GenerationServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_pb2.GenerateStreamResponse], _abc.AsyncIterator[_generation_pb2.GenerateStreamResponse]]:
-        """The same, with progress on the way: progress messages, then one image a message, then the summary."""
+        """Returns the same as a stream: progress messages as work goes on, then one message for each image, then the summary."""
 
 def add_GenerationServicer_to_server(servicer: GenerationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

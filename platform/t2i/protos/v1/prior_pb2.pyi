@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SampleRequest(_message.Message):
-    """The fields are those of GenerateRequest."""
+    """Fields of the same name mean the same as in GenerateRequest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -125,9 +125,11 @@ class SampleStart(_message.Message):
     CAPTION_TRUNCATED_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
+    """The seed used: the request's, or the one that the server chose."""
     caption_truncated: _builtins.bool
+    """Whether the end of the caption is not read, because the prior takes no more tokens."""
     model: _builtins.str
-    """Twelve hex digits of the prior's weights."""
+    """The first twelve hex digits of the hash of the prior's weights."""
     def __init__(
         self,
         *,
@@ -150,6 +152,7 @@ class Candidate(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     GRID_FIELD_NUMBER: _builtins.int
     index: _builtins.int
+    """The number of the candidate, from 0."""
     @_builtins.property
     def grid(self) -> Global___TokenGrid: ...
     def __init__(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PriorStub:
-    """Stage 2 alone: a caption to image tokens.
+    """The prior by itself: a caption to image tokens. Errors are those of Generation.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class PriorStub:
 
 
 class PriorServicer:
-    """Stage 2 alone: a caption to image tokens.
+    """The prior by itself: a caption to image tokens. Errors are those of Generation.
     """
 
     def Sample(self, request, context):
-        """The start, then progress and candidates as they come.
+        """Returns the start, then progress and candidates as they come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_PriorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Prior:
-    """Stage 2 alone: a caption to image tokens.
+    """The prior by itself: a caption to image tokens. Errors are those of Generation.
     """
 
     @staticmethod

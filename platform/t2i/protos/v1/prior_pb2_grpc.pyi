@@ -27,25 +27,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PriorStub:
-    """Stage 2 alone: a caption to image tokens."""
+    """The prior by itself: a caption to image tokens. Errors are those of Generation."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PriorAsyncStub: ...
     Sample: _grpc.UnaryStreamMultiCallable[_prior_pb2.SampleRequest, _prior_pb2.SampleResponse]
-    """The start, then progress and candidates as they come."""
+    """Returns the start, then progress and candidates as they come."""
 
 @_typing.type_check_only
 class PriorAsyncStub(PriorStub):
-    """Stage 2 alone: a caption to image tokens."""
+    """The prior by itself: a caption to image tokens. Errors are those of Generation."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Sample: _aio.UnaryStreamMultiCallable[_prior_pb2.SampleRequest, _prior_pb2.SampleResponse]  # type: ignore[assignment]
-    """The start, then progress and candidates as they come."""
+    """Returns the start, then progress and candidates as they come."""
 
 class PriorServicer(metaclass=_abc_1.ABCMeta):
-    """Stage 2 alone: a caption to image tokens."""
+    """The prior by itself: a caption to image tokens. Errors are those of Generation."""
 
     @_abc_1.abstractmethod
     def Sample(
@@ -53,6 +53,6 @@ class PriorServicer(metaclass=_abc_1.ABCMeta):
         request: _prior_pb2.SampleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_prior_pb2.SampleResponse], _abc.AsyncIterator[_prior_pb2.SampleResponse]]:
-        """The start, then progress and candidates as they come."""
+        """Returns the start, then progress and candidates as they come."""
 
 def add_PriorServicer_to_server(servicer: PriorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ class RankRequest(_message.Message):
     caption: _builtins.str
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """PNG, JPEG or WebP, at most 16 megapixels each."""
+        """PNG, JPEG or WebP files of at most 16 megapixels each, of any sizes."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RankResponse(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Twelve hex digits of CLIP's weights."""
+    """The first twelve hex digits of the hash of CLIP's weights."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Cosine similarity of each image with the caption, in the order of the request."""

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RerankerStub:
-    """CLIP alone: how well images match a caption.
+    """CLIP by itself: how well images match a caption. Errors are those of Generation.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,12 @@ class RerankerStub:
 
 
 class RerankerServicer:
-    """CLIP alone: how well images match a caption.
+    """CLIP by itself: how well images match a caption. Errors are those of Generation.
     """
 
     def Rank(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the score of each image, and their order.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -69,7 +70,7 @@ def add_RerankerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Reranker:
-    """CLIP alone: how well images match a caption.
+    """CLIP by itself: how well images match a caption. Errors are those of Generation.
     """
 
     @staticmethod

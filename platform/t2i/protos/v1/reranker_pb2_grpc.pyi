@@ -27,29 +27,32 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RerankerStub:
-    """CLIP alone: how well images match a caption."""
+    """CLIP by itself: how well images match a caption. Errors are those of Generation."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RerankerAsyncStub: ...
     Rank: _grpc.UnaryUnaryMultiCallable[_reranker_pb2.RankRequest, _reranker_pb2.RankResponse]
+    """Returns the score of each image, and their order."""
 
 @_typing.type_check_only
 class RerankerAsyncStub(RerankerStub):
-    """CLIP alone: how well images match a caption."""
+    """CLIP by itself: how well images match a caption. Errors are those of Generation."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Rank: _aio.UnaryUnaryMultiCallable[_reranker_pb2.RankRequest, _reranker_pb2.RankResponse]  # type: ignore[assignment]
+    """Returns the score of each image, and their order."""
 
 class RerankerServicer(metaclass=_abc_1.ABCMeta):
-    """CLIP alone: how well images match a caption."""
+    """CLIP by itself: how well images match a caption. Errors are those of Generation."""
 
     @_abc_1.abstractmethod
     def Rank(
         self,
         request: _reranker_pb2.RankRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_reranker_pb2.RankResponse, _abc.Awaitable[_reranker_pb2.RankResponse]]: ...
+    ) -> _typing.Union[_reranker_pb2.RankResponse, _abc.Awaitable[_reranker_pb2.RankResponse]]:
+        """Returns the score of each image, and their order."""
 
 def add_RerankerServicer_to_server(servicer: RerankerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

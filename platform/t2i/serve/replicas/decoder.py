@@ -1,4 +1,4 @@
-"""One replica of the decoder: image tokens in, images out; and the way back, for images to continue."""
+"""A replica of the decoder: image tokens to images, and images to image tokens for prompts to continue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from t2i.serve.replicas.messages import DecodedImages, EncodedImages
 
 
 class DecoderReplica:
-    """Owns the dVAE; decodes the images of concurrent requests together."""
+    """Holds the dVAE; images of concurrent requests are decoded in one batch."""
 
     def __init__(self, config: ServeConfig) -> None:
         torch.set_num_threads(config.decoder.threads)
@@ -34,11 +34,11 @@ class DecoderReplica:
         prior: PriorConfig = load_config_file(Path(RunLayout(config.run).prior) / CONFIG, PriorConfig)
         self._image_size = prior.grid_height * self._dvae.config.downsample
         self._batch = config.decode_batch
-        # Made here, not as a decorator: that would be one queue, tied to one event loop, for all instances.
+        # Not as a decorator of the method: its queue would be shared by all instances and tied to one event loop.
         self._decode_one = serve.batch(max_batch_size=self._batch, batch_wait_timeout_s=0.005)(self._decode_many)
 
     async def decode(self, grids: Sequence[np.ndarray]) -> DecodedImages:
-        """Image tokens int [h, w], all of one shape -> images.
+        """Decode image tokens int [h, w], of one shape for all images.
 
         Raises:
             RequestError: a token is not in the codebook.
@@ -50,7 +50,7 @@ class DecoderReplica:
         return DecodedImages(np.stack(images), self._model)
 
     async def encode(self, images: Sequence[np.ndarray]) -> EncodedImages:
-        """Images uint8 [H, W, 3] of any size -> the image tokens of their centre squares."""
+        """Encode the centre square of each image uint8 [H, W, 3], of any size, scaled to fit the prior's grid."""
         return EncodedImages(await asyncio.to_thread(self._encode_all, images), self._model)
 
     @torch.inference_mode()
@@ -58,14 +58,22 @@ class DecoderReplica:
         pixels = np.stack([centre_square(image, self._image_size) for image in images])
         image_tokens = self._dvae.encode(to_float(pixels).to(device_of(self._dvae)))
         side = self._image_size // self._dvae.config.downsample
-        return image_tokens.unflatten(1, (side, side)).cpu().numpy()
+        return image_tokens.view(-1, side, side).cpu().numpy()
 
     async def _decode_many(self, grids: list[np.ndarray]) -> list[np.ndarray]:
+        """Decode the images that :func:`serve.batch` has collected from concurrent requests, off the event loop."""
         return await asyncio.to_thread(self._decode_batch, grids)
 
     @torch.inference_mode()
     def _decode_batch(self, grids: list[np.ndarray]) -> list[np.ndarray]:
-        """Any mix of shapes; batches are filled up, so that an image does not depend on its neighbours."""
+        """Decode up to a batch of image tokens [h, w], whose shapes may differ between requests."""
+        # Each shape is decoded as a batch of its own, always of the same size: say 3 images of 32 x 32 tokens and one
+        # of 16 x 16 arrive together, and the batch is 4:
+        #
+        #     [a b c 0]  32 x 32        [d 0 0 0]  16 x 16        0: filled up with token 0, thrown away afterwards
+        #
+        # With another batch size the library may choose another algorithm, whose rounding differs in the last bits.
+        # Filled up, the pixels of a request are the same whoever asks at the same time.
         images: dict[int, np.ndarray] = {}
         for shape in {grid.shape for grid in grids}:
             rows = [row for row, grid in enumerate(grids) if grid.shape == shape]

@@ -1,7 +1,17 @@
-"""Continuous batching inside an asyncio server: many requests share one engine that steps on its own thread.
+"""Continuous batching inside an asyncio server: many requests share one engine, which steps on a thread of its own.
 
-Every call of the engine goes through that one thread. Whoever joins or leaves therefore does so between two
-steps, in order, without a lock.
+    event loop                                           engine thread (the only one that calls the engine)
+
+    stream(a)   ---- add(a) ---------------------------> queued behind the step that is running
+    _run        ---- step() ---------------------------> one image token for every running candidate
+    _deliver   <---- StepResult ------------------------
+       |  inbox of a   inbox of b
+       v
+    stream(a)   yields its events; when it ends, however:
+                ---- cancel(a) ------------------------> a leaves before any step that is not yet submitted
+
+A thread pool of one thread runs what is submitted in order. Requests therefore join and leave between two steps, and
+the engine needs no lock. The inboxes belong to the event loop alone, so they need none either.
 """
 
 from __future__ import annotations
@@ -11,24 +21,24 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from t2i.engine import CompletedRows, Engine, FinishedCandidate, Request, StepResult, TokenProgress
+from t2i.engine import Engine, FinishedCandidate, PartialCandidate, Request, StepResult, TokenProgress
 from t2i.logs import get_logger
 
-Event = CompletedRows | FinishedCandidate | TokenProgress
+Event = PartialCandidate | FinishedCandidate | TokenProgress
 ResultT = TypeVar("ResultT")
 
 logger = get_logger("serve.engine")
 
 
-class EngineStopped(RuntimeError):
-    """The engine failed; its replica has to be replaced."""
+class EngineStoppedError(RuntimeError):
+    """The engine failed and works no more; its replica has to be replaced."""
 
 
 class EngineLoop:
-    """Steps an engine while it has work. Has to be made inside a running event loop."""
+    """Steps an engine while it has work; make it inside a running event loop."""
 
     def __init__(self, engine: Engine) -> None:
-        self.steps = 0
+        self.steps = 0  # that made image tokens
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._inboxes: dict[str, _Inbox] = {}
@@ -37,23 +47,24 @@ class EngineLoop:
 
     @property
     def requests(self) -> int:
-        """Requests that somebody waits for."""
+        """How many requests are being streamed."""
         return len(self._inboxes)
 
     def check(self) -> None:
-        """Raise EngineStopped if the engine can no longer work."""
+        """Raise EngineStoppedError if the engine works no more."""
         if self._task.done():
-            raise EngineStopped("the engine stopped: see the log of its replica.")
+            raise EngineStoppedError("the engine stopped: see the log of its replica.")
 
     async def stream(self, request: Request) -> AsyncGenerator[Event]:
-        """Candidates (and rows, if asked for) as they are completed, progress at every percent; the whole comes last.
+        """Run a request; yield its candidates as they are completed, and its progress at every further percent.
 
-        However the iteration ends, the request has left the engine within one step.
+        The last event is the progress with all tokens done. Whichever way the iteration ends, the request then leaves
+        the engine, after the step that is running at that moment, if any.
 
         Raises:
             RequestError: the engine refuses the request.
-            TimeoutError: its deadline passed first; before its first step nothing was computed.
-            EngineStopped: the engine failed.
+            TimeoutError: the deadline passed; of a request that came too late nothing was computed.
+            EngineStoppedError: the engine failed.
         """
         self.check()
         inbox = self._inboxes[request.id] = _Inbox()
@@ -66,17 +77,23 @@ class EngineLoop:
                 if isinstance(event, TokenProgress) and event.tokens_done == event.tokens_total:
                     return
         finally:
+            # Also when the caller has gone: the generator is then closed at its yield, or cancelled while it waits.
+            # Submitted without awaiting the result, so that a cancelled task ends at once. The order of the thread's
+            # queue is enough: this comes after the add and before every step submitted from now on.
             del self._inboxes[request.id]
             self._thread.submit(self._leave, request.id)
 
     def _leave(self, request_id: str) -> None:
+        """Take a request out of the engine, if it is still there, and log what was spent on it."""
         if spent := self._engine.cancel(request_id):
             _log_unfinished(request_id, spent)
 
     async def _run(self) -> None:
+        """Step while there is work, else sleep until a request is added; if a step fails, tell everybody and end."""
         try:
             while True:
                 await self._wake.wait()
+                # Cleared before has_work is asked: a request that is added after that sets it again.
                 self._wake.clear()
                 while self._engine.has_work:
                     result = await self._on_thread(self._engine.step)
@@ -87,13 +104,16 @@ class EngineLoop:
             raise
         finally:
             for inbox in self._inboxes.values():
-                inbox.put(EngineStopped("the engine stopped: see the log of its replica."))
+                inbox.put(EngineStoppedError("the engine stopped: see the log of its replica."))
 
     def _deliver(self, result: StepResult) -> None:
-        made: list[CompletedRows | FinishedCandidate] = [*result.rows, *result.finished]
-        for event in made:
-            if event.request_id in self._inboxes:
-                self._inboxes[event.request_id].put(event)
+        """Put what a step gave into the inboxes of the requests that are still being streamed."""
+        # A request may have left while the step ran, so that its inbox is gone. Progress comes last: at 100 % its
+        # stream ends, and the candidates that were finished in this step must be out by then.
+        candidates: list[PartialCandidate | FinishedCandidate] = [*result.partial, *result.finished]
+        for candidate in candidates:
+            if candidate.request_id in self._inboxes:
+                self._inboxes[candidate.request_id].put(candidate)
         for request_id, spent in result.expired.items():
             _log_unfinished(request_id, spent)
             if request_id in self._inboxes:
@@ -111,24 +131,25 @@ def _log_unfinished(request_id: str, spent: int) -> None:
 
 
 class _Inbox:
-    """The events of one request, between the engine's loop and whoever waits for them."""
+    """A queue of the events of one request, from the engine's loop to whoever iterates over its stream."""
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._percent = -1
 
     def put(self, event: Event | Exception) -> None:
-        """Hand over what was made, or why no more will come."""
+        """Append an event, or the exception that ends the stream."""
         self._events.put_nowait(event)
 
     def put_progress(self, progress: TokenProgress) -> None:
-        """Hand over progress if it has come at least a percent further."""
+        """Append progress if it is at least one percent further than the last that was appended."""
         percent = 100 * progress.tokens_done // progress.tokens_total
         if percent > self._percent:
             self._percent = percent
             self.put(progress)
 
     async def get(self) -> Event:
+        """Wait for the next event and return it, or raise the exception that ends the stream."""
         event = await self._events.get()
         if isinstance(event, Exception):
             raise event

@@ -1,4 +1,4 @@
-"""What crosses the deployments' borders: small frozen dataclasses."""
+"""What the gateway sends to the replicas and what they answer: small frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from t2i.sampling import SamplingParams
 
 
 @dataclass(frozen=True)
-class SampleOrder:
-    """Image tokens wanted of the prior; ``deadline`` is a Unix time after which nobody waits for them."""
+class CaptionRequest:
+    """A checked request to the prior: the caption in words, and how its image tokens are to be sampled.
+
+    ``prefix`` are image tokens with which every candidate begins; ``deadline`` is a Unix time.
+    """
 
     caption: str
     candidates: int
@@ -22,10 +25,13 @@ class SampleOrder:
 
 
 @dataclass(frozen=True)
-class SampleStart:
-    """The prior's first event.
+class SampleHeader:
+    """The prior's first event, before any image token is made.
 
-    Whether the caption's end was cut off, rows and columns of image tokens, hash of the prior's weights.
+    Attributes:
+        truncated: whether the caption has more tokens than the prior takes, so that its end is not read.
+        grid: rows and columns (h, w) of the image tokens that follow.
+        model: hash of the prior's weights.
     """
 
     truncated: bool
@@ -35,7 +41,7 @@ class SampleStart:
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """``images`` uint8 [n, H, W, 3] and the hash of the dVAE's weights."""
+    """The decoder's ``images`` uint8 [n, H, W, 3], and the hash of the dVAE's weights."""
 
     images: np.ndarray
     model: str
@@ -43,7 +49,7 @@ class DecodedImages:
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """Image tokens int64 [n, h, w] and the hash of the dVAE's weights."""
+    """The image tokens int64 [n, h, w] of n images, and the hash of the dVAE's weights."""
 
     grids: np.ndarray
     model: str
@@ -51,7 +57,7 @@ class EncodedImages:
 
 @dataclass(frozen=True)
 class RankedImages:
-    """CLIP cosine of each image, their indices best first, and the hash of CLIP's weights."""
+    """CLIP's cosine of each image, the images' indices best first, and the hash of CLIP's weights."""
 
     scores: list[float]
     order: list[int]

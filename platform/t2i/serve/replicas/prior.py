@@ -1,4 +1,4 @@
-"""One replica of the prior: captions in, image tokens out, many requests in one engine."""
+"""A replica of the prior: it samples the image tokens of many requests at once, in one engine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from models.manifest import model_hash
 from models.prior import Prior, PriorConfig
 from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
-from t2i.engine import Engine, Request
+from t2i.engine import Engine, encode_request
 from t2i.serve.config import ServeConfig
 from t2i.serve.replicas.engine_loop import EngineLoop, Event
-from t2i.serve.replicas.messages import SampleOrder, SampleStart
+from t2i.serve.replicas.messages import CaptionRequest, SampleHeader
 
 
 class PriorReplica:
-    """Owns the tokenizer, the prior and the engine that samples from it."""
+    """Holds the tokenizer, the prior and the engine that samples from it."""
 
     def __init__(self, config: ServeConfig) -> None:
         torch.set_num_threads(config.prior.threads)
@@ -35,20 +35,28 @@ class PriorReplica:
             engine.compile()
         self._engine = EngineLoop(engine)
 
-    async def sample(self, order: SampleOrder) -> AsyncIterator[SampleStart | Event]:
-        """The start, then what :meth:`EngineLoop.stream` gives."""
-        caption = self._tokenizer.encode(order.caption, self._layout.text_length)
-        yield SampleStart(caption.truncated, self._layout.grid, self._model)
-        name, ids = uuid.uuid4().hex[:12], tuple(caption.ids)
-        request = Request(name, ids, order.candidates, order.seed, order.sampling, order.prefix, order.deadline)
+    async def sample(self, wanted: CaptionRequest) -> AsyncIterator[SampleHeader | Event]:
+        """Sample the candidates of a caption: yields the header, then the events of :meth:`EngineLoop.stream`."""
+        request, truncated = encode_request(
+            self._tokenizer,
+            self._layout.text_length,
+            uuid.uuid4().hex[:12],
+            wanted.caption,
+            candidates=wanted.candidates,
+            seed=wanted.seed,
+            sampling=wanted.sampling,
+            prefix=wanted.prefix,
+            deadline=wanted.deadline,
+        )
+        yield SampleHeader(truncated, self._layout.grid, self._model)
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 yield event
 
     async def activity(self) -> dict[str, int]:
-        """Steps made since the start, requests in the engine now, and the process that does it."""
+        """Return the engine's steps since the start, the requests in it now, and the id of this process."""
         return {"steps": self._engine.steps, "requests": self._engine.requests, "process": os.getpid()}
 
     async def check_health(self) -> None:
-        """Serve replaces this replica when its engine has stopped."""
+        """Raise if the engine has stopped; Serve then replaces this replica."""
         self._engine.check()

@@ -1,4 +1,4 @@
-"""What goes wrong, as gRPC statuses: what the caller can mend is named, anything else stays in the log."""
+"""Exceptions as gRPC statuses: errors that the caller can mend are explained, others are only logged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from t2i.sampling import RequestError
 
 logger = get_logger("serve.gateway")
 
-_PLAIN = (
+_EXPECTED = (
     (BackPressureError, code_pb2.RESOURCE_EXHAUSTED, "too many requests are waiting: try again later."),
     (
         TimeoutError,
@@ -28,14 +28,19 @@ _PLAIN = (
         "a replica was lost and did not come back in time: try again.",
     ),
 )
+"""Exceptions of normal operation, each with its gRPC code and what to tell the client."""
 
 
 def status_of(error: Exception) -> Status:
-    """The ``google.rpc.Status`` for the client; what was not foreseen is logged under an id and not sent."""
+    """Return the ``google.rpc.Status`` to send for an exception.
+
+    A RequestError becomes INVALID_ARGUMENT with the name of the field. An exception that is not expected is logged with
+    its traceback under a random incident id; the client gets the id, and nothing of the exception.
+    """
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, RequestError):
         return _bad_request(cause)
-    for kinds, code, message in _PLAIN:
+    for kinds, code, message in _EXPECTED:
         if isinstance(cause, kinds):
             return Status(code=code, message=message)
     incident = uuid.uuid4().hex[:12]

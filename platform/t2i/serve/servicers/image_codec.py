@@ -1,4 +1,4 @@
-"""Images to and from the bytes that go over the wire."""
+"""Images to and from PNG, JPEG and WebP files in memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from t2i.protos.v1.generation_pb2 import IMAGE_FORMAT_JPEG, IMAGE_FORMAT_PNG, IM
 from t2i.sampling import RequestError
 
 MAX_PIXELS = 16_000_000
+"""The largest image that a client may send; a small file may unpack to gigabytes."""
+
 ENCODINGS = {IMAGE_FORMAT_PNG: "PNG", IMAGE_FORMAT_JPEG: "JPEG", IMAGE_FORMAT_WEBP: "WEBP"}
 
 
 def check_format(value: ImageFormat.ValueType) -> ImageFormat.ValueType:
-    """The format to encode with; unspecified means PNG.
+    """Return the format to encode with, PNG if it is unspecified.
 
     Raises:
         RequestError: there is no such format.
@@ -27,17 +29,17 @@ def check_format(value: ImageFormat.ValueType) -> ImageFormat.ValueType:
 
 
 def encode_image(image: np.ndarray, image_format: ImageFormat.ValueType) -> bytes:
-    """uint8 [H, W, 3] -> a PNG, JPEG or WebP file."""
+    """Encode an image uint8 [H, W, 3] as a PNG, JPEG or WebP file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, ENCODINGS[image_format], quality=92)
     return buffer.getvalue()
 
 
 def decode_image(data: bytes, field: str) -> np.ndarray:
-    """A PNG, JPEG or WebP file -> uint8 [H, W, 3]; the size is checked before anything is unpacked.
+    """Decode a PNG, JPEG or WebP file to uint8 [H, W, 3]; its size is checked before it is unpacked.
 
     Raises:
-        RequestError: it is no such file, damaged, or larger than 16 megapixels.
+        RequestError: it is no such file, damaged, or larger than 16 megapixels; it names ``field``.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=list(ENCODINGS.values()))

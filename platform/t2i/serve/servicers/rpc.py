@@ -1,4 +1,4 @@
-"""One RPC's way to the deployments: ended with it, bounded in time, gone again when a replica is lost."""
+"""The calls of deployments that one RPC makes: bounded in time, cancelled with it, retried when a replica is lost."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from ray.exceptions import RayActorError
 
 from t2i.engine import FinishedCandidate, TokenProgress
 from t2i.logs import get_logger
-from t2i.serve.replicas.messages import SampleOrder, SampleStart
+from t2i.serve.replicas.messages import CaptionRequest, SampleHeader
 from t2i.serve.servicers.errors import status_of
 
 ATTEMPTS = 3
+"""How often a call is made in all before a lost replica becomes the client's error."""
+
 TOKENS_SPENT = "t2i-tokens-spent"
+"""Key in the trailing metadata of an error: the image tokens that were made for the request nevertheless."""
 
 logger = get_logger("serve.gateway")
 
 
 class Rpc:
-    """Calls deployments on behalf of one RPC and counts the image tokens spent on it."""
+    """Calls deployments on behalf of one RPC and counts the image tokens spent on it.
+
+    Its ``deadline`` (Unix time) is the client's, or ``time_limit_s`` from now if that is earlier.
+    """
 
     def __init__(self, context: grpc.aio.ServicerContext, time_limit_s: float) -> None:
         remaining = context.time_remaining()
@@ -35,7 +41,7 @@ class Rpc:
 
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:
-        """Ends the RPC with a status of its own when the block fails or takes too long."""
+        """Abort the RPC with a status that explains why, if the block raises or is not done by the deadline."""
         try:
             async with asyncio.timeout(self.deadline - time.time()):
                 yield
@@ -44,67 +50,74 @@ class Rpc:
             spent = (TOKENS_SPENT, str(self.tokens_spent))
             await self._context.abort(status.code, status.details, (*status.trailing_metadata, spent))
 
-    async def ask(self, method: Any, *arguments: object) -> Any:
-        """One answer of a deployment's method.
+    async def call(self, method: Any, *arguments: object) -> Any:
+        """Call a deployment's method and return its answer; retried if the replica is lost.
 
         Raises:
-            RayActorError: the replica was lost three times.
+            RayActorError: a replica was lost at every attempt.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._call(method, arguments)
+                return await self._start(method, arguments)
             except RayActorError as error:
-                _note_loss(error, attempt)
+                _raise_if_last(error, attempt)
 
     async def stream(self, method: Any, *arguments: object) -> AsyncGenerator[Any]:
-        """Everything a deployment's generator method yields; from the start again after a loss.
+        """Yield what a deployment's generator method yields; retried from its start if the replica is lost.
 
         Raises:
-            RayActorError: the replica was lost three times.
+            RayActorError: a replica was lost at every attempt.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async for item in self._call(method.options(stream=True), arguments):
+                async for item in self._start(method.options(stream=True), arguments):
                     yield item
                 return
             except RayActorError as error:
-                _note_loss(error, attempt)
+                _raise_if_last(error, attempt)
 
     async def sample(
-        self, prior: Any, order: SampleOrder
-    ) -> AsyncGenerator[SampleStart | TokenProgress | FinishedCandidate]:
-        """The prior's events, each once, progress never going backwards, however often a replica is lost.
-
-        The seed contract makes the repeated work the same.
-        """
-        started, furthest, current = False, -1, 0
-        seen: set[int] = set()
-        async with aclosing(self.stream(prior.sample, order)) as events:
+        self, prior: Any, wanted: CaptionRequest
+    ) -> AsyncGenerator[SampleHeader | TokenProgress | FinishedCandidate]:
+        """Yield the events of the prior's ``sample`` as if no replica were ever lost: no repetition, no step back."""
+        # A retry begins from the start and makes the same candidates (the seed contract). What the client knows already
+        # is left out. T1 is progress with one token, C0 candidate 0:
+        #
+        #     first replica    header T1 T2 C0 T3  lost
+        #     second replica                            header T1 T2 C0 T3 T4 C1
+        #     passed on        header T1 T2 C0 T3                          T4 C1
+        #     tokens_spent            1  2     3               4  5     6  7       all that were computed
+        #
+        # The other replica may finish candidates in another order and report progress at other counts, so events are
+        # compared with what was passed on, not counted.
+        has_header, furthest, current = False, -1, 0
+        passed_on: set[int] = set()
+        async with aclosing(self.stream(prior.sample, wanted)) as events:
             async for event in events:
-                if isinstance(event, SampleStart):
-                    fresh, started, current = not started, True, 0
+                if isinstance(event, SampleHeader):
+                    is_new, has_header, current = not has_header, True, 0
                 elif isinstance(event, TokenProgress):
                     self.tokens_spent += event.tokens_done - current
-                    current, fresh = event.tokens_done, event.tokens_done > furthest
+                    current, is_new = event.tokens_done, event.tokens_done > furthest
                     furthest = max(furthest, current)
                 else:
-                    fresh = event.candidate not in seen
-                    seen.add(event.candidate)
-                if fresh:
+                    is_new = event.candidate not in passed_on
+                    passed_on.add(event.candidate)
+                if is_new:
                     yield event
 
-    def _call(self, method: Any, arguments: tuple[object, ...]) -> Any:
-        """Start a call that ends with the RPC.
-
-        The callback is unconditional: a context does not tell reliably that it was cancelled
-        (grpc/grpc#36193), and cancelling what has ended does nothing.
-        """
+    def _start(self, method: Any, arguments: tuple[object, ...]) -> Any:
+        """Start a call that is cancelled when the RPC ends; return its response to await or iterate over."""
+        # Without the callback a replica would go on for a client that has hung up. It is called at every end of the
+        # RPC, the regular one too: a context does not tell reliably that it was cancelled (grpc/grpc#36193), and to
+        # cancel what has ended does nothing.
         response = method.remote(*arguments)
         self._context.add_done_callback(lambda *_: response.cancel())
         return response
 
 
-def _note_loss(error: RayActorError, attempt: int) -> None:
+def _raise_if_last(error: RayActorError, attempt: int) -> None:
+    """Raise the error after the last attempt, else log that there will be another."""
     if attempt == ATTEMPTS:
         raise error
     logger.warning("a replica was lost (attempt %d of %d), asking again", attempt, ATTEMPTS)

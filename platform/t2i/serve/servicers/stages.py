@@ -1,4 +1,4 @@
-"""``t2i.v1.Prior``, ``Decoder`` and ``Reranker``: each stage as a service of its own."""
+"""The services ``t2i.v1.Prior``, ``Decoder`` and ``Reranker``: each stage by itself."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from t2i.protos.v1 import decoder_pb2, generation_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderServicer
 from t2i.protos.v1.prior_pb2_grpc import PriorServicer
 from t2i.protos.v1.reranker_pb2_grpc import RerankerServicer
-from t2i.serve.replicas.messages import DecodedImages, EncodedImages, RankedImages, SampleStart
+from t2i.serve.replicas.messages import DecodedImages, EncodedImages, RankedImages, SampleHeader
 from t2i.serve.servicers.generation import Limits
 from t2i.serve.servicers.image_codec import check_format, decode_image, encode_image
 from t2i.serve.servicers.rpc import Rpc
-from t2i.serve.servicers.validation import check_count, checked_caption, sample_order, token_grids
+from t2i.serve.servicers.validation import caption_request, check_count, checked_caption, token_grids
 
 
-class Prior(PriorServicer):
-    """A caption to image tokens."""
+class PriorService(PriorServicer):
+    """Samples image tokens for a caption."""
 
     def __init__(self, prior: Any, limits: Limits) -> None:
         self._prior = prior
         self._limits = limits
 
     async def Sample(self, request: prior_pb2.SampleRequest, context: Any) -> AsyncIterator[prior_pb2.SampleResponse]:
-        rpc = Rpc(context, self._limits.time_s)
+        """Yield the start, then progress and candidates as they come."""
+        rpc = Rpc(context, self._limits.time_limit_s)
         async with rpc.answering():
-            order = sample_order(request, request.prefix, self._limits.images, rpc.deadline)
-            async for event in rpc.sample(self._prior, order):
-                if isinstance(event, SampleStart):
+            wanted = caption_request(request, request.prefix, self._limits.max_images, rpc.deadline)
+            async for event in rpc.sample(self._prior, wanted):
+                if isinstance(event, SampleHeader):
                     (height, width), truncated = event.grid, event.truncated
-                    start = prior_pb2.SampleStart(seed=order.seed, caption_truncated=truncated, model=event.model)
+                    start = prior_pb2.SampleStart(seed=wanted.seed, caption_truncated=truncated, model=event.model)
                     yield prior_pb2.SampleResponse(start=start)
                 elif isinstance(event, FinishedCandidate):
                     grid = prior_pb2.TokenGrid(height=height, width=width, image_tokens=event.image_tokens.tolist())
@@ -49,28 +50,30 @@ class Prior(PriorServicer):
                     yield prior_pb2.SampleResponse(progress=progress)
 
 
-class Decoder(DecoderServicer):
-    """Image tokens to images and back."""
+class DecoderService(DecoderServicer):
+    """Decodes image tokens to images, and encodes images."""
 
     def __init__(self, decoder: Any, limits: Limits) -> None:
         self._decoder = decoder
         self._limits = limits
 
     async def Decode(self, request: decoder_pb2.DecodeRequest, context: Any) -> decoder_pb2.DecodeResponse:
-        rpc = Rpc(context, self._limits.time_s)
+        """Return the images of the grids of image tokens, encoded in the format asked for."""
+        rpc = Rpc(context, self._limits.time_limit_s)
         async with rpc.answering():
-            grids = token_grids(request.grids, self._limits.images)
+            grids = token_grids(request.grids, self._limits.max_images)
             image_format = check_format(request.format)
-            decoded: DecodedImages = await rpc.ask(self._decoder.decode, grids)
+            decoded: DecodedImages = await rpc.call(self._decoder.decode, grids)
             images = [await asyncio.to_thread(encode_image, image, image_format) for image in decoded.images]
             return decoder_pb2.DecodeResponse(images=images, format=image_format, model=decoded.model)
         raise AssertionError("unreachable: answering() ends the RPC")
 
     async def Encode(self, request: decoder_pb2.EncodeRequest, context: Any) -> decoder_pb2.EncodeResponse:
-        rpc = Rpc(context, self._limits.time_s)
+        """Return the image tokens of the centre square of each image."""
+        rpc = Rpc(context, self._limits.time_limit_s)
         async with rpc.answering():
-            check_count("images", len(request.images), self._limits.images)
-            encoded: EncodedImages = await rpc.ask(self._decoder.encode, await decode_images(request.images))
+            check_count("images", len(request.images), self._limits.max_images)
+            encoded: EncodedImages = await rpc.call(self._decoder.encode, await decode_images(request.images))
             height, width = encoded.grids.shape[1:]
             grids = [
                 prior_pb2.TokenGrid(height=height, width=width, image_tokens=grid.flatten().tolist())
@@ -80,25 +83,26 @@ class Decoder(DecoderServicer):
         raise AssertionError("unreachable: answering() ends the RPC")
 
 
-class Reranker(RerankerServicer):
-    """A caption and images to scores."""
+class RerankerService(RerankerServicer):
+    """Scores how well images match a caption."""
 
     def __init__(self, reranker: Any, limits: Limits) -> None:
         self._reranker = reranker
         self._limits = limits
 
     async def Rank(self, request: reranker_pb2.RankRequest, context: Any) -> reranker_pb2.RankResponse:
-        rpc = Rpc(context, self._limits.time_s)
+        """Return the score of each image, and their order."""
+        rpc = Rpc(context, self._limits.time_limit_s)
         async with rpc.answering():
             caption = checked_caption(request.caption)
-            check_count("images", len(request.images), self._limits.images)
-            ranked: RankedImages = await rpc.ask(self._reranker.rank, caption, await decode_images(request.images))
+            check_count("images", len(request.images), self._limits.max_images)
+            ranked: RankedImages = await rpc.call(self._reranker.rank, caption, await decode_images(request.images))
             return reranker_pb2.RankResponse(scores=ranked.scores, order=ranked.order, model=ranked.model)
         raise AssertionError("unreachable: answering() ends the RPC")
 
 
 async def decode_images(images: Sequence[bytes]) -> list[np.ndarray]:
-    """Encoded images -> uint8 [H, W, 3] each, off the event loop.
+    """Decode image files to uint8 [H, W, 3] each, on another thread, as that takes long for the event loop.
 
     Raises:
         RequestError: one of them is no image, or too large.

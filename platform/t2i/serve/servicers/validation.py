@@ -1,4 +1,4 @@
-"""Requests checked at the border: what passes here, the stages can do."""
+"""Checks of what clients send, before any deployment is called."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from t2i.engine import Request
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.prior_pb2 import SampleRequest, TokenGrid
 from t2i.sampling import MAX_SEED, RequestError, SamplingParams
-from t2i.serve.replicas.messages import SampleOrder
+from t2i.serve.replicas.messages import CaptionRequest
 
 MAX_GRID_SIDE = 64
+"""Rows or columns of image tokens that one image may have."""
 
 
-def sample_order(
+def caption_request(
     request: GenerateRequest | SampleRequest, prefix: Sequence[int], max_candidates: int, deadline: float
-) -> SampleOrder:
-    """What to ask of the prior; a seed is drawn where the client sent none.
+) -> CaptionRequest:
+    """Check what a client asks of the prior; a field that it left out gets its default, the seed a random one.
 
     Raises:
-        RequestError: caption, candidates, seed or a setting of the sampling cannot be served.
+        RequestError: caption, candidates, seed or a sampling setting is out of range.
     """
     candidates = request.candidates if request.HasField("candidates") else 1
     seed = request.seed if request.HasField("seed") else secrets.randbelow(MAX_SEED)
@@ -34,15 +35,15 @@ def sample_order(
     sampling = SamplingParams(
         **{field.name: given[field.name] for field in fields(SamplingParams) if field.name in given}
     )
-    Request("", (), candidates, seed, sampling)
-    return SampleOrder(caption, candidates, seed, sampling, tuple(prefix), deadline)
+    Request("", (), candidates, seed, sampling)  # raises if the engine would refuse the seed
+    return CaptionRequest(caption, candidates, seed, sampling, tuple(prefix), deadline)
 
 
 def images_to_keep(request: GenerateRequest, candidates: int) -> int:
-    """How many images to return.
+    """Return how many images to send back, 1 unless the client says.
 
     Raises:
-        RequestError: none, or more than are sampled.
+        RequestError: ``keep`` is less than 1, or more than are sampled.
     """
     keep = request.keep if request.HasField("keep") else 1
     if not 1 <= keep <= candidates:
@@ -51,10 +52,10 @@ def images_to_keep(request: GenerateRequest, candidates: int) -> int:
 
 
 def token_grids(grids: Sequence[TokenGrid], max_images: int) -> list[np.ndarray]:
-    """Image tokens int32 [h, w] of each image.
+    """Return the image tokens int32 [h, w] of each grid.
 
     Raises:
-        RequestError: none or too many, of different shapes, or not height x width tokens in one of them.
+        RequestError: there are none or too many, their shapes differ, or one has not height x width tokens.
     """
     check_count("grids", len(grids), max_images)
     height, width = grids[0].height, grids[0].width
@@ -68,7 +69,7 @@ def token_grids(grids: Sequence[TokenGrid], max_images: int) -> list[np.ndarray]
 
 
 def checked_caption(caption: str) -> str:
-    """The caption itself.
+    """Return the caption if it can be read.
 
     Raises:
         RequestError: it is empty or too long.
@@ -81,7 +82,7 @@ def checked_caption(caption: str) -> str:
 
 
 def check_count(field: str, count: int, limit: int) -> None:
-    """Refuse a number of images that is zero or over the server's limit.
+    """Check a number of images against the server's limit.
 
     Raises:
         RequestError: ``count`` is not in 1 to ``limit``.

@@ -11,9 +11,9 @@ import pytest
 
 from models.checkpoint import load_model
 from models.prior import Prior, PriorConfig
-from t2i.engine import CompletedRows, Engine, FinishedCandidate, Request, TokenProgress
+from t2i.engine import Engine, FinishedCandidate, PartialCandidate, Request, TokenProgress
 from t2i.sampling import RequestError
-from t2i.serve.replicas.engine_loop import EngineLoop, EngineStopped
+from t2i.serve.replicas.engine_loop import EngineLoop, EngineStoppedError
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_rows_are_handed_out_as_they_are_completed(engine: Engine) -> None:
         return await collect(EngineLoop(engine), Request("a", (1, 2), 1, seed=0, progressive=True))
 
     events = asyncio.run(main())
-    rows = [event.image_tokens.tolist() for event in events if isinstance(event, CompletedRows)]
+    rows = [event.image_tokens.tolist() for event in events if isinstance(event, PartialCandidate)]
     (whole,) = [event.image_tokens.tolist() for event in events if isinstance(event, FinishedCandidate)]
     assert rows == [whole[: 8 * count] for count in range(1, 8)]
 
@@ -102,11 +102,11 @@ def test_a_failed_engine_is_reported_to_everybody(engine: Engine, monkeypatch: p
         loop = EngineLoop(engine)
         loop.check()
         monkeypatch.setattr(engine, "step", fail)
-        with pytest.raises(EngineStopped):
+        with pytest.raises(EngineStoppedError):
             await collect(loop, Request("a", (1,), 1, seed=0))
-        with pytest.raises(EngineStopped):
+        with pytest.raises(EngineStoppedError):
             loop.check()
-        with pytest.raises(EngineStopped):
+        with pytest.raises(EngineStoppedError):
             await collect(loop, Request("b", (1,), 1, seed=0))
 
     asyncio.run(main())

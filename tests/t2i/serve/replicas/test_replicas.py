@@ -1,8 +1,9 @@
-"""The replicas of decoder and reranker on their own, without Ray: what comes of a batch's neighbours and its size."""
+"""The replicas of decoder and reranker by themselves, without Ray: results do not depend on batches."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ SIZES = [(32, 32), (40, 24), (96, 96), (32, 32), (8, 8)]
 
 
 @pytest.fixture(autouse=True)
-def _threads():
+def _threads() -> Iterator[None]:
     """Replicas set the process's threads."""
     threads = torch.get_num_threads()
     yield
@@ -37,7 +38,9 @@ def rank(reranker: RerankerReplica, images: list[np.ndarray]) -> list[float]:
     return asyncio.run(reranker.rank("a red taco", images)).scores
 
 
-def test_a_score_depends_neither_on_neighbours_nor_on_the_place_in_a_batch(run_directory: Path, images) -> None:
+def test_a_score_depends_neither_on_neighbours_nor_on_the_place_in_a_batch(
+    run_directory: Path, images: list[np.ndarray]
+) -> None:
     reranker = RerankerReplica(ServeConfig(str(run_directory), rank_batch=4))
     together = rank(reranker, images)
     assert len(together) == len(images)
@@ -45,13 +48,13 @@ def test_a_score_depends_neither_on_neighbours_nor_on_the_place_in_a_batch(run_d
     assert rank(reranker, images[::-1])[::-1] == pytest.approx(together, abs=1e-6)
 
 
-def test_the_best_image_comes_first(run_directory: Path, images) -> None:
+def test_the_best_image_comes_first(run_directory: Path, images: list[np.ndarray]) -> None:
     reranker = RerankerReplica(ServeConfig(str(run_directory)))
     ranked = asyncio.run(reranker.rank("a red taco", images))
     assert ranked.order == sorted(range(len(images)), key=lambda index: -ranked.scores[index])
 
 
-def test_a_reranker_in_bfloat16_stays_near_float32(run_directory: Path, images) -> None:
+def test_a_reranker_in_bfloat16_stays_near_float32(run_directory: Path, images: list[np.ndarray]) -> None:
     exact = rank(RerankerReplica(ServeConfig(str(run_directory))), images)
     config = ServeConfig(str(run_directory), reranker=ReplicaConfig(dtype="bfloat16"))
     assert rank(RerankerReplica(config), images) == pytest.approx(exact, abs=0.02)
@@ -59,7 +62,7 @@ def test_a_reranker_in_bfloat16_stays_near_float32(run_directory: Path, images) 
 
 @pytest.mark.usefixtures("replica_context")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_decoder_encodes_grids_and_decodes_them(run_directory: Path, images, dtype: str) -> None:
+def test_a_decoder_encodes_grids_and_decodes_them(run_directory: Path, images: list[np.ndarray], dtype: str) -> None:
     replica = DecoderReplica(ServeConfig(str(run_directory), decoder=ReplicaConfig(dtype=dtype)))
     dvae = load_model(DVAE, DVAEConfig, run_directory / "dvae" / "model", dtype=dtype)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,12 +14,19 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from t2i.engine import TextToImage
 from t2i.protos.v1 import decoder_pb2, generation_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
+from t2i.sampling import SamplingParams
 from t2i.serve.client import Client, GeneratedImage, GenerationProgress, ServiceError, Summary
+
+
+@pytest.fixture(scope="module")
+def text_to_image(run_directory: Path) -> TextToImage:
+    return TextToImage.load(run_directory, slots=4, rerank=False)
 
 
 def test_returns_the_best_images_first(service: Any) -> None:
@@ -32,12 +42,12 @@ def test_returns_the_best_images_first(service: Any) -> None:
     assert all(len(answer.summary.models[name]) == 12 for name in ("prior", "decoder", "reranker"))
 
 
-@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
-def test_encodes_as_asked(service: Any, format: str) -> None:
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
+def test_encodes_as_asked(service: Any, image_format: str) -> None:
     with Client(service.address) as client:
-        (image,) = client.generate("a red taco", seed=7, format=format).images
-    assert image.format == format
-    assert image.pil().format == format.upper()
+        (image,) = client.generate("a red taco", seed=7, format=image_format).images
+    assert image.format == image_format
+    assert image.pil().format == image_format.upper()
 
 
 def test_same_seed_same_images_in_other_company(service: Any) -> None:
@@ -97,9 +107,10 @@ def test_lost_replicas_are_asked_for_again(service: Any) -> None:
         events = list(client.generate_stream("a red taco", candidates=6, keep=6, seed=7))
     images = [event for event in events if isinstance(event, GeneratedImage)]
     done = [event.tokens_done for event in events if isinstance(event, GenerationProgress) and event.stage == "sample"]
+    (summary,) = (event for event in events if isinstance(event, Summary))
     assert images == expected.images
     assert done == sorted(set(done))
-    assert events[-1].tokens_spent > 6 * 64
+    assert summary.tokens_spent > 6 * 64
 
 
 def test_gives_up_after_three_losses(service: Any) -> None:
@@ -119,16 +130,28 @@ def test_deadline_ends_the_work(service: Any) -> None:
     wait_until(lambda: service.activity()["requests"] == 0)
 
 
-def test_unforeseen_errors_are_logged_not_sent(service: Any, caplog: pytest.LogCaptureFixture) -> None:
-    real, service.reranker.replica = service.reranker.replica, object()
-    try:
-        with Client(service.address) as client, pytest.raises(ServiceError) as caught:
-            client.generate("a red taco")
-    finally:
-        service.reranker.replica = real
+class BrokenReranker:
+    """A replica that fails in a way that nobody expects."""
+
+    async def rank(self, *_: object) -> None:
+        raise ZeroDivisionError("a secret of the server")
+
+
+def test_unforeseen_errors_are_logged_not_sent(
+    service: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.reranker, "replica", BrokenReranker())
+    with Client(service.address) as client, pytest.raises(ServiceError) as caught:
+        client.generate("a red taco")
     assert caught.value.code == grpc.StatusCode.INTERNAL
-    assert "object" not in str(caught.value)
-    assert "incident" in str(caught.value)
+    sent = re.fullmatch(
+        rf"{service.address} answered INTERNAL: internal error: the server's log has it as incident ([0-9a-f]{{12}})\.",
+        str(caught.value),
+    )
+    assert sent
+    (logged,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert logged.getMessage() == f"incident {sent[1]}"
+    assert re.search(r"Traceback.*in rank\n.*ZeroDivisionError: a secret of the server", caplog.text, re.DOTALL)
 
 
 def test_health_follows_the_deployments(service: Any) -> None:
@@ -212,11 +235,31 @@ def test_rows_to_keep_are_checked_against_the_grid(service: Any) -> None:
             client.generate("a blue cat", image=image, image_rows=8)
 
 
-def test_guidance_changes_the_images(service: Any) -> None:
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingParams(),
+        SamplingParams(guidance=100.0),
+        SamplingParams(top_k=1),
+        SamplingParams(top_p=0.5),
+        SamplingParams(0.5),
+    ],
+)
+def test_every_sampling_setting_reaches_the_prior(
+    service: Any, text_to_image: TextToImage, sampling: SamplingParams
+) -> None:
+    request = prior_pb2.SampleRequest(caption="a red taco", candidates=2, seed=1, **asdict(sampling))
+    events = PriorStub(grpc.insecure_channel(service.address)).Sample(request)
+    tokens = {e.candidate.index: list(e.candidate.grid.image_tokens) for e in events if e.HasField("candidate")}
+    (expected,) = text_to_image.sample(["a red taco"], candidates=2, seeds=1, sampling=sampling)
+    assert tokens == dict(enumerate(expected.image_tokens.tolist()))
+
+
+def test_sampling_settings_change_the_images(service: Any) -> None:
     with Client(service.address) as client:
         plain, guided, limited = (
-            client.generate("a red taco", seed=1, **wanted).images[0].data
-            for wanted in ({}, {"guidance": 100.0}, {"top_k": 1})
+            client.generate("a red taco", seed=1, guidance=guidance, top_k=top_k).images[0].data
+            for guidance, top_k in ((1.0, 0), (100.0, 0), (1.0, 1))
         )
     assert len({plain, guided, limited}) == 3
 

@@ -12,7 +12,7 @@ from torch.multiprocessing.spawn import spawn
 
 from models.reranker import CLIPConfig, CLIPReranker
 from t2i.contact_sheet import SheetRow
-from t2i.data.columns import caption_lists
+from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
 from t2i.evaluate.candidates import to_png
 from t2i.train.noise import Noise
@@ -44,7 +44,7 @@ def model(task: CLIPTask) -> CLIPReranker:
 @pytest.fixture(scope="module")
 def columns() -> Columns:
     pixels = np.random.default_rng(0).integers(0, 256, (len(CAPTIONS), 32, 32, 3), dtype=np.uint8)
-    return {"pixels": pixels, "captions": caption_lists(CAPTIONS)}
+    return {"pixels": pixels, "captions": caption_array(CAPTIONS)}
 
 
 @pytest.fixture(scope="module")

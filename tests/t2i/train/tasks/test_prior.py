@@ -14,7 +14,7 @@ from models.images import to_uint8
 from models.prior import Prior, prior_loss
 from models.tokenizer import CaptionTokenizer
 from t2i.contact_sheet import SheetRow
-from t2i.data.columns import caption_lists
+from t2i.data.columns import caption_array
 from t2i.train.noise import Noise
 from t2i.train.tasks.base import Columns
 from t2i.train.tasks.pictures import captioned_sheet
@@ -34,7 +34,7 @@ def task(tmp_path: Path) -> PriorTask:
 @pytest.fixture
 def columns() -> Columns:
     tokens = np.random.default_rng(0).integers(0, 16, (3, 4), dtype=np.int32)
-    return {"id": np.arange(3).astype(str), "captions": caption_lists(CAPTIONS), "image_tokens": tokens}
+    return {"id": np.arange(3).astype(str), "captions": caption_array(CAPTIONS), "image_tokens": tokens}
 
 
 def built(task: PriorTask) -> Prior:

@@ -1,4 +1,4 @@
-"""A service on the Ray that this process is connected to."""
+"""Run a service on the Ray cluster that this process is connected to."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from t2i.serve.config import ServeConfig
 
 APP = "t2i"
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
-"""Serve's own word on every call and replica; the gateway says what a user needs to know."""
+"""Keeps Serve from logging every call and replica; the gateway logs what a user needs to know."""
 
 
 @contextmanager
-def running_service(config: ServeConfig) -> Iterator[str]:
-    """Serve ``config.run`` while the block runs; gives the ``host:port`` that the gateway listens on.
+def launch_service(config: ServeConfig) -> Iterator[str]:
+    """Serve ``config.run`` until the block ends; yields the gateway's address as ``host:port``.
 
     Raises:
         UserError: the run directory lacks a model, or a deployment does not start.
@@ -32,12 +32,13 @@ def running_service(config: ServeConfig) -> Iterator[str]:
     try:
         yield _deploy(app)
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _deploy(app: Application) -> str:
-    """The gateway's address, once every deployment is up."""
+    """Start the deployments, wait for them, and return the gateway's address."""
     try:
-        return serve.run(app, name=APP, route_prefix=None, logging_config=QUIET).address.remote().result()
+        address: str = serve.run(app, name=APP, route_prefix=None, logging_config=QUIET).address.remote().result()
     except RuntimeError as error:
         raise UserError(f"the service did not start, see the log above: {str(error).splitlines()[0]}") from error
+    return address
