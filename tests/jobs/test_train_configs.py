@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,17 @@ from train_prior import TrainPrior, main
 from train_tokenizer import TrainTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-JOBS = {"train_dvae": TrainDVAE, "train_tokenizer": TrainTokenizer, "train_prior": TrainPrior, "train_clip": TrainCLIP}
+JOBS: dict[str, type] = {
+    "train_dvae": TrainDVAE,
+    "train_tokenizer": TrainTokenizer,
+    "train_prior": TrainPrior,
+    "train_clip": TrainCLIP,
+}
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_every_job_has_a_tiny_preset(job: str) -> None:
-    config = load_config(JOBS[job], job, [])
+    config: Any = load_config(JOBS[job], job, [])
     assert config.run == "runs/tiny"
 
 

@@ -94,7 +94,7 @@ def _train(
 
 def _run_workers(worker_input: WorkerInput, run: RunDirectory) -> None:
     config = worker_input.config
-    gpu = ray.cluster_resources().get("GPU", 0) >= config.workers
+    gpu = ray.cluster_resources().get("GPU", 0) >= config.workers  # type: ignore[no-untyped-call]
     resources = {"CPU": worker_input.threads, **({"GPU": 1} if gpu else {})}
     run.delete_ray_train_snapshot()
     _set_ray_train_intervals()
@@ -133,7 +133,7 @@ class Trainer(TorchTrainer):
 def _set_ray_train_intervals() -> None:
     """Check the workers every 0.5 s, not 2 s; on a single machine, do not watch for its pre-emption."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    if len(ray.nodes()) == 1:
+    if len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
@@ -143,7 +143,8 @@ def cpus_per_worker(workers: int) -> int:
     Raises:
         UserError: the cluster has fewer cores than workers.
     """
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in alive]
     for cpus in range(max(nodes, default=0), 0, -1):
         if sum(node // cpus for node in nodes) >= workers:
             return cpus

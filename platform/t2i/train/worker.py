@@ -33,7 +33,7 @@ from t2i.train.monitor.peak_flops import peak_flops
 from t2i.train.monitor.progress import StepProgress, poll_seconds
 from t2i.train.monitor.watch import Watch
 from t2i.train.parallel import Worker, all_reduce_mean
-from t2i.train.tasks.base import Task
+from t2i.train.tasks.base import Columns, Task
 
 Write = Callable[[Path], None]
 """Writes a worker's files of a checkpoint into a local directory."""
@@ -47,7 +47,7 @@ class WorkerInput:
     config: TrainConfig
     run: str
     train: Source
-    validation: ray.ObjectRef
+    validation: ray.ObjectRef[Columns]
     threads: int
 
 

@@ -99,7 +99,7 @@ class RecordingReporter:
 
     def newest_checkpoint(self) -> Path | None:
         newest = self.run.newest_checkpoint()
-        return newest and newest.local
+        return newest.local if newest else None
 
     def begin(self, step: int) -> None:
         self.begun_at = step

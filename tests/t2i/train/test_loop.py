@@ -17,8 +17,8 @@ from tests.t2i.train.line_task import Line, LineTask, Recorders, RecordingReport
 
 
 def run(task: Task, columns: Columns, reporter: RecordingReporter, steps: int = 12, **settings: Any) -> TrainLoop:
-    settings = {"batch_size": 16, "log_every": 1, "checkpoint_every": 4, "validate_every": 5} | settings
-    config = TrainConfig(steps=steps, **{"precision": "fp32"} | settings)
+    defaults: dict[str, Any] = {"batch_size": 16, "log_every": 1, "checkpoint_every": 4, "validate_every": 5}
+    config = TrainConfig(steps=steps, **defaults | {"precision": "fp32"} | settings)
     loop = TrainLoop(task, config, InMemorySource(columns), columns, reporter, Worker())
     loop.run()
     return loop

@@ -25,7 +25,7 @@ WINDOWS_HELD = 3
 class StoredSource:
     """A training set that is in the object store as a whole."""
 
-    columns: ray.ObjectRef
+    columns: ray.ObjectRef[Columns]
     parts: Sequence[int]
 
     @classmethod
@@ -47,9 +47,9 @@ class WindowReader:
 
     def __init__(self, parts: Shards) -> None:
         self._parts = parts
-        self._windows: OrderedDict[Window, ray.ObjectRef] = OrderedDict()
+        self._windows: OrderedDict[Window, ray.ObjectRef[Columns]] = OrderedDict()
 
-    def window(self, window: Window) -> list[ray.ObjectRef]:
+    def window(self, window: Window) -> list[ray.ObjectRef[Columns]]:
         """Return a reference to the rows of ``window``, in a list: Ray resolves a bare one."""
         if window not in self._windows:
             self._windows[window] = ray.put(self._parts.read(window))
@@ -76,7 +76,8 @@ class WindowedSource:
         """Return the rows of ``window``, read again if the node that held them is lost."""
         while True:
             try:
-                return ray.get(ray.get(self.reader.window.remote(window))[0])
+                columns: Columns = ray.get(ray.get(self.reader.window.remote(window))[0])
+                return columns
             except (ray.exceptions.ObjectLostError, ray.exceptions.ActorUnavailableError) as error:
                 get_logger("train").warning("reading a window of the training set again: %s", _first_line(error))
 

@@ -44,14 +44,16 @@ class PrometheusExporter:
     def __init__(self, run: str, task: Task) -> None:
         tags = {"run": run, "task": type(task).__name__}
 
-        def gauge(name: str, meaning: str) -> Gauge:
-            return Gauge(name, meaning, LABELS).set_default_tags(tags)
+        def make_gauge(name: str, meaning: str) -> Gauge:
+            gauge = Gauge(name, meaning, LABELS)
+            gauge.set_default_tags(tags)
+            return gauge
 
         training, validation = training_gauges(task), task.validation_metrics
-        self._training = {name: gauge(f"t2i_train_{name}", meaning) for name, meaning in training.items()}
-        self._validation = {name: gauge(f"t2i_validation_{name}", meaning) for name, meaning in validation.items()}
-        self._step = gauge("t2i_train_step", "updates done")
-        self._checkpoint = gauge("t2i_train_checkpoint_timestamp_seconds", "Unix time of the newest checkpoint")
+        self._training = {name: make_gauge(f"t2i_train_{name}", meaning) for name, meaning in training.items()}
+        self._validation = {name: make_gauge(f"t2i_validation_{name}", meaning) for name, meaning in validation.items()}
+        self._step = make_gauge("t2i_train_step", "updates done")
+        self._checkpoint = make_gauge("t2i_train_checkpoint_timestamp_seconds", "Unix time of the newest checkpoint")
         self._warnings = Counter("t2i_train_warnings", "sentences of advice", LABELS).set_default_tags(tags)
 
     def training(self, step: int, values: Mapping[str, float]) -> None:

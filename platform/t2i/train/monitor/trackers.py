@@ -78,7 +78,8 @@ class RunIds:
         if not self._filesystem.get_file_info(self._file).is_file:
             return {}
         with self._filesystem.open_input_file(self._file) as file:
-            return json.loads(file.read())
+            ids: dict[str, str] = json.loads(file.read())
+            return ids
 
 
 class MLflow:
@@ -113,7 +114,8 @@ class MLflow:
     def _create(self, project: str, name: str) -> str:
         experiment = self._client.get_experiment_by_name(project)
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(project)
-        return self._client.create_run(experiment_id, run_name=name).info.run_id
+        run_id: str = self._client.create_run(experiment_id, run_name=name).info.run_id
+        return run_id
 
 
 class Wandb:

@@ -29,4 +29,5 @@ def choose_captions(count: np.ndarray, weights: list[float], uniform: np.ndarray
     most = int(count.max())
     chances = np.array([*weights, *[weights[-1] if weights else 1.0] * most])[:most]
     cumulative = np.where(np.arange(most) < count[:, None], chances, 0.0).cumsum(axis=1)
-    return (uniform[:, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)
+    chosen: np.ndarray = (uniform[:, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)
+    return chosen

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -30,7 +31,6 @@ def exporting_worker(ray_cluster: None) -> ray.actor.ActorHandle:  # noqa: ARG00
     """An actor that exports as a training worker does."""
     task = TASKS[0]
 
-    @ray.remote(num_cpus=0)
     class Exporting:
         def export(self) -> None:
             self.exporter = PrometheusExporter("tiny/prior", task)
@@ -40,7 +40,8 @@ def exporting_worker(ray_cluster: None) -> ray.actor.ActorHandle:  # noqa: ARG00
             self.exporter.warning()
             self.exporter.checkpoint()
 
-    actor = Exporting.remote()
+    remote_class: Any = ray.remote(num_cpus=0)(Exporting)
+    actor: ray.actor.ActorHandle = remote_class.remote()
     ray.get(actor.export.remote())
     return actor  # Ray forgets the metrics of a worker that is gone
 

@@ -126,7 +126,9 @@ def test_mlflow_keeps_curves_and_pictures_and_a_resumed_run_goes_on(
     assert not train_warnings
 
     client = MlflowClient(config.tracker_uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("project").experiment_id])
+    experiment = client.get_experiment_by_name("project")
+    assert experiment
+    (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.run_name == "tiny/prior"
     assert run.info.status == "FINISHED"
     assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "train/loss")] == [

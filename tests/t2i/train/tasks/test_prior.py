@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from models.checkpoint import load_model, save_model
 from models.dvae import DVAE, DVAEConfig
@@ -17,8 +19,9 @@ from t2i.contact_sheet import SheetRow
 from t2i.data.columns import caption_array
 from t2i.train.noise import Noise
 from t2i.train.tasks.base import Columns
+from t2i.train.tasks.caption_choice import choose_captions
 from t2i.train.tasks.pictures import captioned_sheet
-from t2i.train.tasks.prior import PriorTask, PriorTaskConfig, choose_captions, sample_tokens, unigram_entropy
+from t2i.train.tasks.prior import PriorTask, PriorTaskConfig, sample_tokens, unigram_entropy
 from tests.t2i.train.tiny import tiny_dvae, tiny_prior
 
 CAPTIONS = [["red cat", "a cat"], ["blue dog"], ["green bird", "bird", "a flying bird"]]
