@@ -64,6 +64,7 @@ class Demo:
 
 
 def main(config: Demo) -> None:
+    """Run all stages in order, and say at the end where everything is."""
     begin = time.monotonic()
     announce(1, f"Draw with {config.trained}, the models that come with the code", begin)
     drawn = draw(config)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tests import processes
+
 ROOT = Path(__file__).resolve().parent.parent
+
+StartProcess = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,20 +50,26 @@ def ray_cluster(_ray_at_the_end: None) -> None:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with all four models: random weights, 32 px images, 8 x 8 tokens."""
-    from models.checkpoint import save_model
-    from models.dvae import DVAE, DVAEConfig
-    from models.prior import Prior, PriorConfig
-    from models.reranker import CLIPConfig, CLIPReranker
-    from models.tokenizer import CaptionTokenizer
+    from models.reranker import CLIPConfig
+    from tests.random_run import write_random_run
 
-    run = tmp_path_factory.mktemp("tiny") / "run"
-    torch.manual_seed(0)
-    prior = PriorConfig(3, 2, 16, text_length=16, text_vocabulary=300, grid_height=8, grid_width=8, codebook_size=32)
-    CaptionTokenizer.train(["a red circle", "a blue square, Noto emoji style"] * 9, 300).save(run / "tokenizer")
-    save_model(run / "dvae" / "model", DVAE(DVAEConfig(16, groups=3, codebook_size=32, decoder_input_width=16)))
-    save_model(run / "prior" / "model", Prior(prior))
-    save_model(run / "clip" / "model", CLIPReranker(CLIPConfig(image_size=32, width=16, hidden=32)))
-    return run
+    captions = ["a red circle", "a blue square, Noto emoji style"] * 9
+    clip = CLIPConfig(image_size=32, width=16, hidden=32)
+    return write_random_run(tmp_path_factory.mktemp("tiny") / "run", captions, text_length=16, clip=clip)
+
+
+@pytest.fixture
+def start_process() -> Iterator[StartProcess]:
+    """``tests.processes.start``; all groups that a test has started with it are killed at its end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(words: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+        started.append(processes.start(words, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        processes.kill_group(process)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.processes import running
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SMALLER = {
@@ -58,7 +60,7 @@ def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(ray_cluster: None, own_data: Path) -> Path:
+def trained(ray_cluster: None, own_data: Path) -> Path:  # noqa: ARG001  the jobs join it
     """The run directory after all job commands of the README, as scripts inside this process: they share its Ray."""
     for _, script, *arguments in job_commands():
         here = [re.sub(r"(pairs|held_out)\.parquet", rf"{own_data}/\1.parquet", word) for word in arguments]
@@ -75,12 +77,12 @@ def trained(ray_cluster: None, own_data: Path) -> Path:
 def service(trained: Path) -> Iterator[str]:
     """``make serve`` on any free port; the address it prints."""
     words = [str(BIN / "t2i"), "serve", "--run", str(trained), "--port", "0"]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = next(line for line in process.stdout if line.startswith("serving"))
-    yield line.split()[-1]
-    process.terminate()
-    process.wait(timeout=60)
+    with running(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if line.startswith("serving"))
+        yield line.split()[-1]
+        process.terminate()
+        assert process.wait(timeout=60) == 0
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

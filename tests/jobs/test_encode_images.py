@@ -22,6 +22,7 @@ from models.presets import get_preset
 from t2i.data import PairSources, SourceConfig, load_columns, read_token_shards
 from t2i.data.transforms import decode_image
 from t2i.storage import DataError
+from tests.conftest import StartProcess
 
 ROOT = Path(__file__).parents[2]
 PRESET = get_preset("tiny")
@@ -90,13 +91,13 @@ def test_both_sets_are_encoded_once(run: Path, capfd: pytest.CaptureFixture[str]
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_job_killed_half_way_on_one_cpu_is_continued(run: Path) -> None:
+def test_a_job_killed_half_way_on_one_cpu_is_continued(run: Path, start_process: StartProcess) -> None:
     asked = config(run, rows=500)
     asked.rows_per_part = 10
     source = [f"data.train.path={asked.data.train.path}", "data.train.limit=500"]
     validation = [f"data.val.{name}={getattr(asked.data.val, name)}" for name in ("path", "images")]
     words = [f"run={run}", *source, *validation, "rows_per_part=10", "ray.cpus=1", "ray.object_store_gb=0.2"]
-    job = subprocess.Popen([sys.executable, "jobs/encode_images.py", *words], cwd=ROOT)
+    job = start_process([sys.executable, "jobs/encode_images.py", *words])
     tokens = run / "tokens" / "train"
     while job.poll() is None and len(list(tokens.glob("*/part-*.parquet"))) < 3:
         time.sleep(0.05)

@@ -12,21 +12,17 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import torch
 from grpc_health.v1 import health
 from ray.exceptions import ActorDiedError
 
-from models.checkpoint import save_model
-from models.dvae import DVAE, DVAEConfig
-from models.prior import Prior, PriorConfig
-from models.reranker import CLIPConfig, CLIPReranker
-from models.tokenizer import CaptionTokenizer
+from models.reranker import CLIPConfig
 from t2i.serve.config import PriorReplicaConfig, ServeConfig
 from t2i.serve.gateway import make_server, set_health
 from t2i.serve.replicas.decoder import DecoderReplica
 from t2i.serve.replicas.prior import PriorReplica
 from t2i.serve.replicas.reranker import RerankerReplica
 from t2i.serve.servicers.generation import StageHandles
+from tests.random_run import write_random_run
 
 CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("taco", "cat", "house")]
 
@@ -34,15 +30,8 @@ CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thi
 @pytest.fixture(scope="session")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random models of an 8 x 8 grid and 32 px images: an image is 64 quick steps."""
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("run")
-    grid = {"text_length": 8, "text_vocabulary": 300, "grid_height": 8, "grid_width": 8, "codebook_size": 32}
-    CaptionTokenizer.train(CAPTIONS, vocabulary=300).save(directory / "tokenizer")
-    dvae = DVAE(DVAEConfig(width=16, groups=3, codebook_size=32, decoder_input_width=16))
-    save_model(directory / "dvae" / "model", dvae)
-    save_model(directory / "prior" / "model", Prior(PriorConfig(layers=3, heads=2, head_width=16, **grid)))
-    save_model(directory / "clip" / "model", CLIPReranker(CLIPConfig()))
-    return directory
+    run = tmp_path_factory.mktemp("run")
+    return write_random_run(run, CAPTIONS, text_length=8, clip=CLIPConfig())
 
 
 class LocalResponse:

@@ -19,11 +19,11 @@ import pytest
 from models.manifest import file_hash
 from t2i.train.checkpoint.run_directory import RunDirectory
 from t2i.train.loader.sampler import EpochSampler
+from tests.conftest import StartProcess
 from tests.t2i.storage.faulty_store import FaultyStore
 from tests.t2i.train.witnessed import BATCH, ROWS
 
 SCRIPT = Path(__file__).with_name("witnessed.py")
-ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 300
 """Seconds that a run may take for its next step."""
 
@@ -33,22 +33,16 @@ ALL_KINDS = ["worker", "worker", "worker", "workers", "driver"]
 class Run:
     """The script in a process of its own, started again when it was killed."""
 
-    def __init__(self, directory: Path, steps: int, **options: object) -> None:
+    def __init__(self, start_process: StartProcess, directory: Path, steps: int, **options: object) -> None:
         directory.mkdir(exist_ok=True)
-        self.directory, self.steps = directory, steps
+        self.start_process, self.directory, self.steps = start_process, directory, steps
         self.options = [f"{name}={value}" for name, value in options.items()]
         self.start()
 
     def start(self) -> None:
-        environment = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}", "RAY_worker_niceness": "0"}
+        words = [sys.executable, str(SCRIPT), str(self.directory), str(self.steps), *self.options]
         with (self.directory / "log").open("ab") as log:
-            self.driver = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(self.directory), str(self.steps), *self.options],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self.driver = self.start_process(words, env={"RAY_worker_niceness": "0"}, stdout=log, stderr=log)
 
     def count_lines(self) -> int:
         """Lines that workers have witnessed so far."""
@@ -112,11 +106,13 @@ def kill(process: int) -> bool:
         pytest.param(300, ALL_KINDS * 4, id="twenty times", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
     ],
 )
-def test_a_killed_run_is_bit_for_bit_the_one_that_was_not(steps: int, kinds: list[str], tmp_path: Path) -> None:
-    quiet = Run(tmp_path / "quiet", steps)
+def test_a_killed_run_is_bit_for_bit_the_one_that_was_not(
+    steps: int, kinds: list[str], start_process: StartProcess, tmp_path: Path
+) -> None:
+    quiet = Run(start_process, tmp_path / "quiet", steps)
     quiet.wait()
     chance = random.Random(0)
-    run, kills = Run(tmp_path / "killed", steps), 0
+    run, kills = Run(start_process, tmp_path / "killed", steps), 0
     while kills < len(kinds) and run.wait_for_steps(chance.randint(5, 30)):
         time.sleep(chance.random() * 0.1)  # between steps, within one, or while a checkpoint is being written
         victims = run.worker_pids()
@@ -137,8 +133,10 @@ def test_a_killed_run_is_bit_for_bit_the_one_that_was_not(steps: int, kinds: lis
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_store_that_is_busy_and_then_away_stops_nothing(store: FaultyStore, bucket: str, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run", steps=400, run=f"{bucket}/run")
+def test_a_store_that_is_busy_and_then_away_stops_nothing(
+    store: FaultyStore, bucket: str, start_process: StartProcess, tmp_path: Path
+) -> None:
+    run = Run(start_process, tmp_path / "run", steps=400, run=f"{bucket}/run")
     assert run.wait_for_steps(20)
     store.fail(*["busy"] * 10)
     assert run.wait_for_steps(200)
@@ -157,14 +155,16 @@ def test_a_store_that_is_busy_and_then_away_stops_nothing(store: FaultyStore, bu
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.soak
-def test_a_lost_node_leaves_fewer_workers_and_the_same_order_of_data(tmp_path: Path) -> None:
+def test_a_lost_node_leaves_fewer_workers_and_the_same_order_of_data(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
     """Workers on two nodes; one node goes, and what is left goes on alone."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     lost = cluster.add_node(num_cpus=1)
     try:
-        run = Run(tmp_path / "run", steps=120, address=cluster.address, min_workers=1)
+        run = Run(start_process, tmp_path / "run", steps=120, address=cluster.address, min_workers=1)
         assert run.wait_for_steps(60)
         cluster.remove_node(lost, allow_graceful=False)
         run.wait()

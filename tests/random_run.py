@@ -1,0 +1,28 @@
+"""A run directory of random models, small enough to draw an image in 64 quick steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from models.checkpoint import save_model
+from models.dvae import DVAE, DVAEConfig
+from models.prior import Prior, PriorConfig
+from models.reranker import CLIPConfig, CLIPReranker
+from models.run_layout import RunLayout
+from models.tokenizer import CaptionTokenizer
+
+
+def write_random_run(run: Path, captions: Sequence[str], text_length: int, clip: CLIPConfig) -> Path:
+    """Write tokenizer, dVAE, prior and CLIP under ``run``: 32 px images, 8 x 8 tokens of 32 codes. Returns ``run``."""
+    torch.manual_seed(0)
+    layout = RunLayout(run)
+    grid = {"grid_height": 8, "grid_width": 8, "codebook_size": 32}
+    prior = PriorConfig(layers=3, heads=2, head_width=16, text_length=text_length, text_vocabulary=300, **grid)
+    CaptionTokenizer.train(captions, vocabulary=300).save(layout.tokenizer)
+    save_model(layout.dvae, DVAE(DVAEConfig(width=16, groups=3, codebook_size=32, decoder_input_width=16)))
+    save_model(layout.prior, Prior(prior))
+    save_model(layout.clip, CLIPReranker(clip))
+    return run
