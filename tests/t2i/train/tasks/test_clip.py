@@ -110,9 +110,12 @@ def test_pictures_show_what_a_caption_finds_and_mark_its_own(
     task: CLIPTask, model: CLIPReranker, prepared: Columns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[SheetRow] = []
-    monkeypatch.setattr(
-        "t2i.train.tasks.clip.captioned_sheet", lambda rows: shown.extend(rows) or captioned_sheet(rows)
-    )
+
+    def keep_rows(rows: Sequence[SheetRow]) -> Tensor:
+        shown.extend(rows)
+        return captioned_sheet(rows)
+
+    monkeypatch.setattr("t2i.train.tasks.clip.captioned_sheet", keep_rows)
     assert task.pictures(model.eval(), prepared)["retrieved"].shape[0] == 3
     assert [row.caption for row in shown] == [captions[0] for captions in CAPTIONS]
     for place, row in enumerate(shown):

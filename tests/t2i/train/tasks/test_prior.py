@@ -101,9 +101,12 @@ def test_pictures_show_each_caption_with_its_image_and_samples(
     task: PriorTask, columns: Columns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[SheetRow] = []
-    monkeypatch.setattr(
-        "t2i.train.tasks.prior.captioned_sheet", lambda rows: shown.extend(rows) or captioned_sheet(rows)
-    )
+
+    def keep_rows(rows: Sequence[SheetRow]) -> Tensor:
+        shown.extend(rows)
+        return captioned_sheet(rows)
+
+    monkeypatch.setattr("t2i.train.tasks.prior.captioned_sheet", keep_rows)
     model = built(task)
     prepared = task.prepare(columns, model)
     assert task.pictures(model, prepared)["samples"].shape[0] == 3
