@@ -5,8 +5,6 @@ suffix of a local name is its shape (B batch, A heads, L stream, E head width, N
 each, M keys); ``GR`` and ``GM`` stand for two dimensions.
 """
 
-# ruff: noqa: N806 (shape suffixes)
-
 from __future__ import annotations
 
 from functools import cache

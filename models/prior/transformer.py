@@ -10,8 +10,6 @@ number of inputs in one call: L in training, at most L in a prefill, 1 in a deco
 suffix of a local name is its shape, with L for L_: ``q_BALE`` is [B, A, L_, E].
 """
 
-# ruff: noqa: N806 (shape suffixes)
-
 from __future__ import annotations
 
 import math
