@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
+from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from models.reranker import CLIPConfig, CLIPReranker
