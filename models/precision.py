@@ -38,7 +38,7 @@ def check_dtype(dtype: str, known: Collection[str] = DTYPES) -> None:
 
 
 def companion_dtype(dtype: str) -> str:
-    """Return the dtype's name for dVAE and CLIP beside a prior in ``dtype``: the same, or bfloat16 instead of int8."""
+    """Return the dtype of dVAE and CLIP if the prior computes in ``dtype``: the same, but bfloat16 for int8."""
     return dtype if dtype in DTYPES else "bfloat16"
 
 

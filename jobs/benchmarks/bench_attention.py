@@ -25,7 +25,7 @@ from t2i.config import run_job
 
 @dataclass
 class BenchAttention:
-    """The shape, and how often to measure."""
+    """The sizes of the layer, and how often to measure."""
 
     batch: int = setting(2, "streams")
     heads: int = setting(8, "attention heads")
@@ -38,7 +38,7 @@ class BenchAttention:
 
 
 def main(config: BenchAttention) -> None:
-    """Print the time of each kind, dense and sparse."""
+    """Print the time of each kind of layer, dense and sparse."""
     torch.set_num_threads(config.threads)
     sparse = LocalAttention if config.device == "cpu" else FlexAttention
     prefix, grid = config.text_length + 2, (config.grid, config.grid)

@@ -108,7 +108,7 @@ def preview_scores(
 
 
 def fillings(model: TextToImage) -> dict[str, View]:
-    """Ways to show CLIP an image of which only the top rows are sampled yet, by their names."""
+    """Return ways to show CLIP an image of which only the top rows are sampled yet, by their names."""
 
     def cropped(image_tokens: np.ndarray) -> np.ndarray:
         rows = image_tokens.shape[1] // model.grid[1]
@@ -160,7 +160,7 @@ def scored_settings(
 def compare_settings(
     config: BenchPruning, model: TextToImage, unpruned: Unpruned, settings: Sequence[tuple[PruningParams, np.ndarray]]
 ) -> None:
-    """Print what each setting saves and loses, beside fewer candidates without pruning for as many image tokens."""
+    """Print what each setting saves and loses, next to fewer candidates without pruning for as many image tokens."""
     whole = unpruned.scores.max(axis=1)
     print(f"\n## Best of {config.candidates}, pruned: all {whole.mean():.4f}; loss and gain in CLIP cosine\n")
     print("| rows | keep | tokens saved | pruned best | loss | best survives | fewer, whole: N' | their best | gain |")
@@ -197,7 +197,7 @@ def row_of(pruning: PruningParams, height: int, previews: np.ndarray, scores: np
 
 
 def best_of_fewer(scores: np.ndarray, count: float) -> np.ndarray:
-    """Expected best score [captions] of ``count`` random candidates each; interpolated where it is no integer."""
+    """Return the expected best score [captions] of ``count`` random candidates each; between integers, interpolated."""
     counts = np.arange(1, scores.shape[1] + 1)
     return np.array([np.interp(count, counts, expected_best_of(row[None])) for row in scores])
 
@@ -219,7 +219,7 @@ def compare_with_engine(
 
 
 def row_of_engine(pruning: PruningParams, model: TextToImage, unpruned: Unpruned, previews: np.ndarray) -> str:
-    """Return one line of the table; ideally all of a group are stopped at the moment when they have their rows.
+    """Return one line of the table; ideally every dropped candidate stops as soon as it has ``rows`` rows.
 
     The captions are sampled without pruning as well, just before, so that both times are of the same moment.
     """
@@ -255,13 +255,13 @@ def time_generation(
 def is_as_computed(
     sampled: SampledCaption, previews: np.ndarray, image_tokens: np.ndarray, pruning: PruningParams
 ) -> bool:
-    """Whether exactly the candidates with the best ``previews`` [n] were finished, with their tokens of [n, N]."""
+    """Return whether exactly the candidates with the best ``previews`` [n] were finished, with the expected tokens."""
     expected = pruning.survivors(previews)
     return np.array_equal(sampled.candidates, expected) and np.array_equal(sampled.image_tokens, image_tokens[expected])
 
 
 def correlations(previews: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation [captions] of previews [captions, n] and scores [captions, n], within a caption."""
+    """Return each caption's rank correlation (Spearman), [captions], of previews and scores [captions, n]."""
     return np.array([spearmanr(*pair).statistic for pair in zip(previews, scores, strict=True)])
 
 

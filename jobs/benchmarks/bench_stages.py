@@ -1,4 +1,4 @@
-"""Time the dVAE's encoder and decoder and the reranker, with their lower bounds and other implementations.
+"""Time the dVAE's encoder and decoder and the reranker, and compare them with lower bounds and other implementations.
 
     python jobs/benchmarks/bench_stages.py                        ours and open_clip
     python jobs/benchmarks/bench_stages.py peers=true             also the package dall-e          (make bench-peers)
@@ -45,7 +45,7 @@ Runs = dict[str, Callable[[], Tensor]]
 
 @dataclass
 class BenchStages:
-    """The shapes, and what to compare."""
+    """The sizes of inputs and models, and what to time."""
 
     batch: int = setting(4, "images that the dVAE encodes or decodes")
     size: int = setting(256, "their side in pixels")
@@ -133,7 +133,7 @@ def rank(config: BenchStages, rates: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """FLOP of one image, and how many of them are computed in float32 in every dtype of the model."""
+    """FLOP of one image, and how many of them are always computed in float32, whatever the model's dtype."""
 
     flops: float
     in_float32: float = 0

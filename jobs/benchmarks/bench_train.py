@@ -1,4 +1,4 @@
-"""Time training steps beside other implementations, on one and two workers, and with Ray beside a bare loop.
+"""Time training steps of our prior and other implementations, on one and two workers, and with and without Ray.
 
     python jobs/benchmarks/bench_train.py                    ours alone       (make bench)
     python jobs/benchmarks/bench_train.py peers=true         and the others   (make bench-peers)
@@ -43,7 +43,7 @@ ROWS = 256
 
 @dataclass
 class BenchTrain(ComparedPrior):
-    """The shapes, and what to compare."""
+    """The sizes of the prior, and what to time."""
 
     batch: int = setting(1, "streams of a step")
     repeats: int = setting(5, "timings of each, in turn; the median counts")

@@ -15,7 +15,7 @@ KNOWN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_r
 
 
 def clip_training_flops(config: CLIPConfig, batch_size: int) -> int | None:
-    """Return the FLOPs of forward and backward over ``batch_size`` pairs, or None if a tower is no plain transformer.
+    """Return the FLOPs of forward and backward over ``batch_size`` pairs; None if a tower is not a plain transformer.
 
     2 for each multiply-add of a matrix product; nothing else is counted. Frozen towers cost nothing: their outputs are
     computed once, before training. The product of all images' with all captions' embeddings counts once, although
@@ -57,7 +57,7 @@ def _image_tower(sizes: dict[str, Any], embedding: int) -> int:
 
 
 def _text_tower(sizes: dict[str, Any], embedding: int) -> int:
-    """Return the FLOPs of a causal transformer over the whole context, without the pairs that causality hides."""
+    """Return the FLOPs of a causal transformer over the whole context, without the pairs that the causal mask hides."""
     width, length = sizes["width"], sizes.get("context_length", 77)
     pairs = length * (length + 1) // 2
     blocks = sizes["layers"] * _block(width, sizes.get("mlp_ratio", 4.0), length, pairs)

@@ -185,6 +185,6 @@ def _omit_towers(model: nn.Module, state: dict[str, Any], prefix: str, metadata:
 
 
 def _expect_no_towers(model: nn.Module, incompatible: Any) -> None:  # noqa: ARG001 (a hook)
-    """Take the frozen towers' tensors off the missing ones, as a hook of ``load_state_dict``."""
+    """Remove the frozen towers' tensors from the list of missing ones, as a hook of ``load_state_dict``."""
     missing = [name for name in incompatible.missing_keys if not name.removeprefix("clip.").startswith(TOWERS)]
     incompatible.missing_keys[:] = missing

@@ -160,7 +160,7 @@ class SharedText:
         self._row_of_slot.copy_(torch.tensor([first_row.get(slot, 0) for slot in range(self.slots)]))
 
     def _add_group(self, group: BlockGroup) -> None:
-        """Append a group, as a part of the last one if possible: the fewer groups, the fewer products a step."""
+        """Append a group of blocks, merged with the last group if possible: fewer groups are fewer products a step."""
         if self._groups and (merged := self._groups[-1].merged_with(group)):
             self._groups[-1] = merged
         else:

@@ -30,7 +30,7 @@ BOILERPLATE = (
 
 @dataclass
 class ImageRules:
-    """Which images are kept, by their size. The paper has a rule for the aspect ratio alone."""
+    """Which images are kept, by size and shape. The paper has a rule for the aspect ratio only."""
 
     max_aspect: float = setting(2.0, "the largest ratio of the longer to the shorter side")
     min_side: int = setting(32, "the smallest length of the shorter side, in pixels")
@@ -76,7 +76,7 @@ class CaptionRules:
 
 @dataclass
 class DuplicateRules:
-    """When two images count as copies. The larger one is kept, of equally large ones that with the smaller id."""
+    """When two images count as copies. The larger one is kept; of equally large ones, the one with the smaller id."""
 
     bits: int = setting(4, "copies differ in at most this many of 64 bits of the perceptual hash; -1: no such search")
     colour: int = setting(24, "and each of their 8 x 8 mean colours by at most this, of 255")

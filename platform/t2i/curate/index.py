@@ -87,7 +87,7 @@ def _file_state(source: SourceConfig) -> str:
 
 
 def measure_images(table: pa.Table, with_view: bool) -> pa.Table:
-    """Return the rows of the index for pairs, ``with_view`` also ``view``, the input of the CLIP, uint8 [224, 224, 3].
+    """Return the rows of the index for pairs; ``with_view`` adds ``view``, the CLIP's input, uint8 [224, 224, 3].
 
     A view is the whole image, resized to a square. An image that cannot be decoded gets a row with its ``problem``.
     """

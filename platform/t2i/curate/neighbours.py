@@ -66,7 +66,7 @@ def _bands(hashes: np.ndarray, count: int) -> Iterator[np.ndarray]:
 
 
 def _equal_pairs(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield every pair of rows with equal values once, as two arrays of row numbers at a time, of at most n pairs."""
+    """Yield every pair of rows with equal values once, in chunks of at most n pairs: two arrays of row numbers each."""
     # Sorted, equal values are runs. Compare each sorted position with the one `step` after it, step = 1, 2, ...;
     # where that fails the run has ended, so the position need not be tried with larger steps.
     #
@@ -96,7 +96,7 @@ def _close(
 
 
 def cosine_neighbours(embeddings: np.ndarray, threshold: float, seed: int = 0) -> NeighbourPairs:
-    """Return nearly all pairs of unit-norm rows [n, F] whose cosine is at least ``threshold``; it is their similarity.
+    """Return nearly all pairs of unit-norm rows [n, F] with a cosine of at least ``threshold``, and these cosines.
 
     As in SemDeDup (Abbas et al. 2023), rows are compared only within clusters of a spherical k-means, here with about
     sqrt(n) centres, and each row is in its two nearest clusters. Up to :data:`BLOCK_ROWS` rows are all compared, and

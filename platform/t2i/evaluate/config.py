@@ -31,7 +31,7 @@ class CaptionSet:
 
 @dataclass
 class ActorPool:
-    """Ray actors that run one stage: how many, with which share of the machine, on how much at a time."""
+    """A pool of Ray actors that run one stage: how many, which share of the machine each has, and the batch size."""
 
     actors: int = setting(1, "actors, each with its own copy of the models")
     cpus: float = setting(0.25, "logical CPUs per actor; below 2 an actor computes on one thread")
@@ -40,7 +40,7 @@ class ActorPool:
 
 
 def emoji_sets() -> list[CaptionSet]:
-    """The embedded emoji that no model was trained on.
+    """Return the default caption set: the emoji of emoji64 that no model was trained on.
 
     ``val`` has concepts that training shows in other styles only, ``test`` concepts that it never shows.
     """

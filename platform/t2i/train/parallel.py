@@ -120,7 +120,7 @@ Strategy = ReplicatedStrategy | ShardedStrategy
 
 
 def strategy(config: TrainConfig, worker: Worker) -> Strategy:
-    """Return the way that ``train.parallel`` names.
+    """Return the strategy that ``train.parallel`` names.
 
     Raises:
         UserError: hybrid is asked for, but the workers do not fill the nodes evenly.
@@ -150,7 +150,7 @@ def all_reduce_min(values: Tensor) -> Tensor:
 
 
 def _mesh(worker: Worker, shards: int) -> DeviceMesh:
-    """A mesh [shards], or [copies, shards] if there are several copies of the model."""
+    """Return a device mesh [shards], or [copies, shards] if there are several copies of the model."""
     if worker.world % shards:
         raise UserError(
             f"train.parallel is hybrid, but {worker.world} workers do not fill nodes of {shards}: use fsdp, or as many "

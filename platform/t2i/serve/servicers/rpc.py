@@ -79,7 +79,7 @@ class Rpc:
     async def sample(
         self, prior: Any, wanted: CaptionRequest
     ) -> AsyncGenerator[SampleHeader | TokenProgress | FinishedCandidate]:
-        """Yield the events of the prior's ``sample`` as if no replica were ever lost: no repetition, no step back."""
+        """Yield the events of the prior's ``sample``: none twice and no progress falling, even if a replica is lost."""
         # A retry begins from the start and makes the same candidates (the seed contract). What the client knows already
         # is left out. T1 is progress with one token, C0 candidate 0:
         #

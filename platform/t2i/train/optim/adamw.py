@@ -116,7 +116,7 @@ def _make_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _decayed_and_plain(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """Two groups of trainable parameters: matrices and convolutions; gains, biases and embeddings."""
+    """Return the trainable parameters in two groups: matrices and convolutions; gains, biases and embeddings."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     parameters = trainable_parameters(model)
     decayed = {name: p for name, p in parameters.items() if p.ndim >= 2 and id(p) not in embeddings}
@@ -124,6 +124,6 @@ def _decayed_and_plain(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[
 
 
 def _names_in_order(model: nn.Module) -> list[str]:
-    """Parameter names in the order in which the optimizer numbers them."""
+    """Return the parameter names in the order in which the optimizer numbers them."""
     decayed, plain = _decayed_and_plain(model)
     return [*decayed, *plain]

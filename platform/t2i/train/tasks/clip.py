@@ -175,7 +175,7 @@ class CLIPTask(Task):
         return {"retrieved": captioned_sheet(rows)}
 
     def _sheet_row(self, columns: Columns, row: int, cosines: np.ndarray) -> SheetRow:
-        """The caption of image ``row`` and the images nearest to it, given its ``cosines`` [n] with all of them."""
+        """Return a row of the sheet: the caption of image ``row``, and the images with the highest ``cosines`` [n]."""
         best = cosines.argsort()[::-1][:MAX_SHOWN]
         labels = [f"{cosines[image]:.3f}" + (", its own" if image == row else "") for image in best]
         return SheetRow(columns["captions"][row][0], columns["pixels"][best], labels)

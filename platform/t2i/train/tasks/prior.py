@@ -150,7 +150,7 @@ class PriorTask(Task):
         return {"text": self._training_text(columns, chosen, noise), "image_tokens": image_tokens}
 
     def _training_text(self, columns: Columns, chosen: np.ndarray, noise: Noise) -> Tensor:
-        """Tokens int64 [B, T] of the ``chosen`` captions, int64 [B], with BPE and caption dropout."""
+        """Return tokens int64 [B, T] of the ``chosen`` captions, int64 [B], with BPE and caption dropout."""
         layout, c = self.config.model.layout, self.config
         text = torch.from_numpy(columns["text"][chosen])
         if c.bpe_dropout:
