@@ -30,7 +30,7 @@ class TrainCLIP:
     run: str = setting("runs/${preset}", "run directory: writes clip/")
     data: PairSources = setting(PairSources, "captioned images")
     image_size: int = setting(
-        256, "side of the images in pixels, that of those the dVAE draws; the CLIP resizes them itself"
+        256, "side of the images in pixels, as large as the dVAE draws them; the CLIP resizes them itself"
     )
     task: CLIPTaskConfig = setting(CLIPTaskConfig, "the CLIP and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")

@@ -2,9 +2,10 @@
 
     python jobs/benchmarks/bench_pruning.py run=runs/tiny
 
-All candidates of every caption are sampled once. Pruning does not change the tokens of those that it leaves, so the
-outcome of every setting is computed from these, exactly. For some captions the engine also samples with every setting,
-to check that it saves what it should and returns the same candidates. Figures and machine belong in docs/benchmarks.md.
+All candidates of every caption are sampled once. Pruning does not change the tokens of the candidates that
+it finishes, so the exact outcome of every setting is computed from these samples. For some captions the engine also
+samples with every setting, to check that it saves what it should and returns the same candidates. Keep the results in
+docs/benchmarks.md, with a description of the machine.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class BenchPruning:
     captions: int = setting(128, "held-out captions, chosen at random")
     candidates: int = setting(32, "images sampled for each caption")
     rows: list[int] = setting(lambda: [2, 3, 4, 6], "rows of image tokens after which to score")
-    keep: list[float] = setting(lambda: [0.25, 0.5], "shares of a group to finish")
+    keep: list[float] = setting(lambda: [0.25, 0.5], "shares of a group of candidates to finish")
     group: int = setting(16, "candidates that are scored together")
     pruned: int = setting(16, "captions that are also sampled with pruning")
     slots: int = setting(64, "candidates that are sampled at once")
-    seed: int = setting(0, "of the choice of captions and of the image tokens")
+    seed: int = setting(0, "seed of the choice of captions and of the image tokens")
     threads: int = setting(2, "CPU threads")
 
     def __post_init__(self) -> None:

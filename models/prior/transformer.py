@@ -39,10 +39,10 @@ class PriorConfig:
     heads: int = setting(62, "attention heads")
     head_width: int = setting(64, "width of one head; the model is heads x head_width wide")
     text_length: int = setting(256, "T, text positions; shorter captions are filled with learned pads")
-    text_vocabulary: int = setting(16384, "V, BPE tokens")
-    grid_height: int = setting(32, "image-token rows")
-    grid_width: int = setting(32, "image-token columns")
-    codebook_size: int = setting(8192, "K, image tokens of the dVAE")
+    text_vocabulary: int = setting(16384, "V, the number of BPE tokens")
+    grid_height: int = setting(32, "rows of image tokens")
+    grid_width: int = setting(32, "columns of image tokens")
+    codebook_size: int = setting(8192, "K, the number of different image tokens, as in the dVAE")
 
     @property
     def width(self) -> int:

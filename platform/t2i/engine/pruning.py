@@ -27,8 +27,8 @@ class PruningParams:
     """
 
     rows: int | None = setting(None, "rows of image tokens after which CLIP scores the candidates; empty: never")
-    keep: float = setting(0.5, "share of a group that is finished: those whose previews fit the caption best")
-    group: int = setting(16, "candidates of a caption that are scored together; saves most where slots are a multiple")
+    keep: float = setting(0.5, "share of a group that is finished: the candidates whose previews fit the caption best")
+    group: int = setting(16, "candidates of a caption scored together; saves most if the slots are a multiple of it")
 
     def __post_init__(self) -> None:
         if self.rows is not None and self.rows < 1:
@@ -36,7 +36,7 @@ class PruningParams:
         if not 0 < self.keep <= 1:
             raise RequestError("pruning.keep", f"pruning.keep is {self.keep}: use more than 0, up to 1, which is all.")
         if self.group < 2:
-            raise RequestError("pruning.group", f"pruning.group is {self.group}: judge at least 2 together.")
+            raise RequestError("pruning.group", f"pruning.group is {self.group}: score at least 2 together.")
 
     @property
     def prunes(self) -> bool:

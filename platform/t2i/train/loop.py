@@ -230,7 +230,7 @@ class TrainLoop:
         return self.strategy.gather_ema(self.state.ema, self.task.build)
 
     def _on_device(self, microbatches: list[Microbatch]) -> list[Microbatch]:
-        """Return the microbatches on the device, with the task's normalisers: means over all microbatches and workers."""
+        """Return the microbatches on the device, with normalisers that are means over all microbatches and workers."""
         device = self.worker.device
         counts = [self.task.normalisers(microbatch.batch) for microbatch in microbatches]
         means = {name: torch.tensor(np.mean([count[name] for count in counts])) for name in counts[0]}

@@ -25,7 +25,7 @@ class OptimizerConfig:
     weight_decay: float = setting(1e-4, "decay of weight matrices; gains, biases and embeddings have none")
     clip_norm: float = setting(0.0, "greatest norm of the whole gradient; 0 turns clipping off")
     ema_decay: float = setting(0.999, "decay of the moving average of the weights")
-    ema_every: int = setting(1, "updates from one to the next of the average, which decays by as many at once")
+    ema_every: int = setting(1, "update the average after every this many steps, with the decay of all of them")
 
     def __post_init__(self) -> None:
         if self.kind not in ("adamw", "adamw8bit"):
