@@ -54,7 +54,7 @@ def main(config: TrainCLIP) -> None:
 def read(config: TrainCLIP) -> tuple[Dataset | Shards, Dataset]:
     """Read images of the size that generated ones have.
 
-    Never in windows for a locked CLIP, whose towers see all images once, before training.
+    Never in windows for a frozen CLIP, whose towers see all images once, before training.
     """
     start_ray(config.ray)
     window_rows = None if config.task.model.architecture is None else config.train.window_rows

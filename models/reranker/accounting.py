@@ -11,7 +11,7 @@ IMAGE_FEATURES, TEXT_FEATURES = 1712, 384
 
 KNOWN_VISION = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value"}
 KNOWN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value"}
-"""Keys by which open_clip describes plain transformers; a tower with any other key is not accounted for here."""
+"""Keys by which open_clip describes plain transformers; the FLOPs of a tower with any other key are not counted."""
 
 
 def clip_training_flops(config: CLIPConfig, batch_size: int) -> int | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.reranker.clip import CLIPReranker
 
 RANK_BATCH = 8
-"""Images that are encoded at once where nothing else is asked for."""
+"""Images that are encoded at once, by default."""
 
 
 @dataclass(frozen=True)

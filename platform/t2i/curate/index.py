@@ -30,7 +30,7 @@ from t2i.storage import absolute, list_files
 
 INDEX_SET = SetDescription("index", "jobs/prepare_pairs.py")
 VERSION = 1
-"""To be raised when a measurement is computed in another way, so that existing indexes are made anew."""
+"""Version of the measurements: raise it when one is computed differently, so that existing indexes are made anew."""
 ROWS_PER_BATCH = 64
 ROWS_PER_PART = 16_384
 VIEW_SIDE = 224

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK_ROWS = 1024
-"""Rows of a similarity matrix that are in memory at once; so few rows in all are compared without buckets."""
+"""Rows of a similarity matrix in memory at once; if there are no more rows in all, buckets are not used."""
 BUCKETS_PER_ROW = 2
 """Buckets that each embedding is put into: those of its nearest centres."""
 KMEANS_ROUNDS = 4

@@ -34,7 +34,7 @@ from ray.data import Dataset
 from t2i.storage import list_folder, read_path
 
 DIGEST_DTYPE = "S16"
-"""Ids are kept as 16-byte hashes: ten million take 160 MB, and a collision is as good as impossible."""
+"""Ids are kept as 16-byte hashes: ten million take 160 MB, and a collision is practically impossible."""
 
 
 def _no_ids() -> np.ndarray:

@@ -50,7 +50,7 @@ class OfflineRun:
         return TokenProgress(sum(self._tokens_done.values()), self._tokens_total - sum(self._tokens_saved.values()))
 
     def run(self, on_progress: Callable[[TokenProgress], None] | None = None) -> dict[str, SampledCandidates]:
-        """Sample every request to its end, calling ``on_progress`` after each step: request id -> its candidates.
+        """Sample all requests, calling ``on_progress`` after each step; return request id -> its candidates.
 
         Raises:
             RequestError: a request does not fit the prior; then none is left in the engine.

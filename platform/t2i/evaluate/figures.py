@@ -26,7 +26,7 @@ SUBJECT_LABELS = {
     "random_tokens": "Random tokens, decoded",
     "real": "The real images themselves",
 }
-"""What is measured: names of the image sets -> how the report calls them, in its order.
+"""Names of the image sets that are measured -> their titles in the report, in the report's order.
 
 ``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption.
 """

@@ -21,7 +21,7 @@ from t2i.evaluate.figures import Figure
 from t2i.evaluate.work_list import derived_seed
 
 TERMS = ("total", "reconstruction", "image_tokens", "text_tokens", "entropy")
-"""Attributes of :class:`models.joint.JointELB`: the bound and the four terms that it is the sum of."""
+"""Attributes of :class:`models.joint.JointELB`: the bound, and the four terms whose sum it is."""
 
 
 class MeasureJointELB:

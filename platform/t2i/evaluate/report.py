@@ -22,7 +22,7 @@ from t2i.storage import filesystem_for, write_file
 REPORTED_PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
 
 COLUMNS = ("kid", "f", "precision", "recall", "is", "clip")
-"""How the names of metrics begin, in the order of the table's columns (``f`` is for ``fid`` and ``fd_<extractor>``)."""
+"""Prefixes of metrics' names, in the order of the table's columns (``f`` is for ``fid`` and ``fd_<extractor>``)."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from t2i.evaluate.config import MIN_IMAGES, CaptionSet, EvaluateConfig
 from t2i.storage import filesystem_for, write_file
 
 FILE = "manifest.json"
-"""Name of a work list's file; older evaluations already have theirs under it."""
+"""Name of a work list's file; do not change it, as evaluations on disk use it."""
 
 
 class TooFewCaptionsError(UserError):

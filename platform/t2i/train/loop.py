@@ -1,4 +1,4 @@
-"""The training loop, the same for every task and any number of workers. It knows nothing of Ray."""
+"""The training loop, the same for every task and any number of workers. It does not use Ray."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from t2i.serve.replicas.messages import CaptionRequest, SampleHeader
 from t2i.serve.servicers.errors import status_of
 
 ATTEMPTS = 3
-"""How often a call is made in all before a lost replica becomes the client's error."""
+"""How often a call is made, the first time included, before the client is told that a replica is lost."""
 
 TOKENS_SPENT = "t2i-tokens-spent"
 """Key in the trailing metadata of an error: the image tokens that were made for the request nevertheless."""

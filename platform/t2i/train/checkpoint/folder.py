@@ -34,7 +34,7 @@ METRIC = "metric.json"
 """The file in a checkpoint that holds its validation metric."""
 
 DISK_FULL = os.strerror(errno.ENOSPC)
-"""The text of the error, by which safetensors' own, which has no errno, is recognised."""
+"""Text of the disk-full error; safetensors raises one without an errno, which is recognised by this text."""
 
 T = TypeVar("T")
 log = get_logger("train")

@@ -23,7 +23,7 @@ CALM_CHECKS = 10
 """How many times in a row a check must find no trouble before its sentence is given again."""
 
 SCALE_PREFIX = "scale/"
-"""How the names of the blocks' gradient scales begin."""
+"""Prefix of the names of the blocks' gradient scales."""
 
 
 class Advice:

@@ -60,7 +60,7 @@ class Tracker(Protocol):
 
 
 class RunIds:
-    """The ids by which trackers know this run, in its directory's ``tracker.json``: a resumed run goes on in them."""
+    """The ids by which trackers know this run, kept in ``tracker.json``, so that a resumed run continues there."""
 
     def __init__(self, run_uri: str) -> None:
         self._filesystem, path = filesystem_for(run_uri)

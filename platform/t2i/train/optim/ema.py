@@ -68,7 +68,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Begin to average in the weights after the 0-based ``step``, if it is one of every ``every``."""
+        """Begin to average in the weights after the 0-based ``step`` if it is due, as every ``every``-th step is."""
         if (step + 1) % self.every:
             return
         self.join()

@@ -90,7 +90,7 @@ class PriorTask(Task):
     validation_metrics: ClassVar = training_metrics
 
     def __init__(self, config: PriorTaskConfig, tokenizer: str, dvae: str) -> None:
-        """``tokenizer`` and ``dvae`` are directories, local or on S3; the dVAE only draws the pictures."""
+        """Make the task from model directories, local or on S3; the dVAE only draws the pictures."""
         self.config: PriorTaskConfig = config
         self._tokenizer_dir = tokenizer
         self._dvae_dir = dvae
