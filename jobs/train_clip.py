@@ -44,7 +44,7 @@ class TrainCLIP:
 
 
 def main(config: TrainCLIP) -> None:
-    """Fit the CLIP, or go on with it, and print its final metrics."""
+    """Fit the CLIP, continuing an earlier run if there is one, and print its final metrics."""
     config.data.check()
     inputs = {"data": asdict(config.data), "image_size": config.image_size}
     task = CLIPTask(config.task, config.image_size)

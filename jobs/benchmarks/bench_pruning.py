@@ -135,7 +135,7 @@ def fillings(model: TextToImage) -> dict[str, View]:
 
 
 def compare_fillings(config: BenchPruning, model: TextToImage, unpruned: Unpruned) -> None:
-    """Print how well the scores of each kind of preview agree with those of the finished images."""
+    """Print how well the scores of each kind of preview agree with the finished images' scores."""
     print("\n## What fills the rows not yet sampled: rank correlation with the final score\n")
     print("| rows | " + " | ".join(fillings(model)) + " |")
     print("|---" * (1 + len(fillings(model))) + "|")

@@ -188,7 +188,7 @@ class SharedText:
         return torch.unflatten(q, 0, (-1, self.block)).transpose(1, 2)
 
     def _text_of_blocks(self, text: Tensor) -> Tensor:
-        """Return the keys or values that each block reads, [blocks, A, P, E], of those of all captions [C, A, P, E]."""
+        """Select from all captions' keys or values [C, A, P, E] what each block reads: [blocks, A, P, E]."""
         if self.captions == 1:  # need not be copied
             return text.expand(len(self._caption_of_block), -1, -1, -1)
         return text[self._caption_of_block]

@@ -87,7 +87,7 @@ def _equal_pairs(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _close(
     first: np.ndarray, second: np.ndarray, hashes: np.ndarray, colours: np.ndarray, bits: int, colour: int
 ) -> np.ndarray:
-    """Return those of the given pairs that look alike, int64 [pairs, 2], the smaller row number first."""
+    """Return the given pairs that look alike, without the others: int64 [pairs, 2], the smaller row number first."""
     near = np.bitwise_count(hashes[first] ^ hashes[second]) <= bits
     first, second = first[near], second[near]
     difference = np.abs(colours[first].astype(np.int16) - colours[second])

@@ -139,7 +139,7 @@ class Runner:
         return self._decode(self._image_tokens.gather(1, last[:, None])[:, 0], last, self.cache)
 
     def _guide(self, logits: Tensor) -> Tensor:
-        """Return logits float32 [S, K]; those of guided slots are moved away from their unconditional twin's."""
+        """Return logits float32 [S, K]; in guided slots they are combined with the unconditional twin's."""
         # Classifier-free guidance (Ho and Salimans 2022, equation 6 with s = 1 + w), of logits instead of scores:
         #     guided = unconditional + s (conditional - unconditional)
         # s = 0 ignores the caption, 1 is no guidance, more follows the caption more closely. The twin's own logits stay

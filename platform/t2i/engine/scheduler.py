@@ -55,7 +55,7 @@ class RunningCandidate:
 
     @property
     def tokens(self) -> int:
-        """How many image tokens it has, those of the request's prefix included."""
+        """How many image tokens it has, including the request's prefix."""
         return len(self.request.prefix) + self.scheduled.tokens_made[self.candidate]
 
     @property

@@ -65,7 +65,7 @@ class ReplicatedStrategy:
 
     @contextmanager
     def gradients(self, module: nn.Module, last: bool) -> Iterator[None]:
-        """Wrap forward and backward of a microbatch; that of the ``last`` one averages the summed gradients."""
+        """Wrap forward and backward of a microbatch; the ``last`` one averages gradients over workers."""
         if last or not isinstance(module, DistributedDataParallel):
             yield
         else:
@@ -80,7 +80,7 @@ class ReplicatedStrategy:
 
 
 class ShardedStrategy:
-    """Every worker has a shard of every parameter (FSDP2), and gathers those of a residual block to compute it."""
+    """Every worker has a shard of every parameter (FSDP2), and gathers a residual block's parameters to compute it."""
 
     compression: PowerSGD | None = None
 

@@ -80,7 +80,7 @@ class Feed:
         self._ahead: dict[int, Future[list[Microbatch]]] = {}
 
     def microbatches(self, step: int) -> list[Microbatch]:
-        """Return this worker's microbatches of ``step``, and have those of the next steps made.
+        """Return this worker's microbatches of ``step``, and start making the next steps' microbatches.
 
         ::
 

@@ -68,7 +68,7 @@ class EpochSampler:
         return list(self._rows_between(start, start + count))
 
     def next_window(self, step: int) -> Window:
-        """Return the window that follows that of the last row of ``step``: the one to read ahead."""
+        """Return the window to read ahead: the one after the window of the last row of ``step``."""
         last = (step + 1) * self._global_batch - 1
         epoch = self._epoch(last // self._n)
         index = self._window_at(epoch, last % self._n) + 1

@@ -254,7 +254,7 @@ class Overfitting:
             self._losses.append(values["loss"])
 
     def validation(self, metrics: Values) -> str | None:
-        """Compare the metric, and the mean training loss since the last validation, with those of the best one."""
+        """Compare the metric, and the mean training loss since the last validation, with the best validation's."""
         name, sign = self._headline.metric, self._headline.sign
         if name not in metrics or not self._losses:
             return None

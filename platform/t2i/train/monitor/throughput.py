@@ -9,7 +9,7 @@ class Throughput:
     """Sums up the time of steps; :meth:`take` returns their means and starts over. The caller measures the times."""
 
     def __init__(self, work: Work, peak_flops: float | None) -> None:
-        """Start without steps. ``work`` is that of one step, ``peak_flops`` that of all devices, None if not known."""
+        """Start without steps. ``work`` is one step's work; ``peak_flops`` counts all devices, None if not known."""
         self._work, self._peak = work, peak_flops
         self._begin()
 

@@ -63,7 +63,7 @@ class PowerSGD:
         return {self._names[p]: compression.error for p, compression in self._compressions.items()}
 
     def average(self, bucket: GradBucket) -> Future[Tensor]:
-        """Replace the bucket's gradients by their means over workers, those of matrices approximately.
+        """Replace the bucket's gradients by their means over workers, which are approximate for matrices.
 
         With M = gradient + error of one worker, and mean() an all-reduce::
 
@@ -106,7 +106,7 @@ def _matrix_shape(parameter: Tensor) -> tuple[int, int]:
 
 
 def _orthogonal(p: Tensor) -> Tensor:
-    """Return orthonormal columns [rows, rank] that span those of P + 1e-6 I, by the QR decomposition."""
+    """Return orthonormal columns [rows, rank] with the same span as the columns of P + 1e-6 I, by QR decomposition."""
     orthogonal: Tensor = torch.linalg.qr(p + EPSILON * torch.eye(*p.shape, device=p.device)).Q
     return orthogonal
 

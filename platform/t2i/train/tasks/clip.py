@@ -92,7 +92,7 @@ class CLIPTask(Task):
         return self.config.optimizer
 
     def lr(self, step: int) -> float:
-        """Return the rate of a linear warm-up, then of a cosine down to 0."""
+        """Return the learning rate: a linear warm-up, then a cosine down to 0."""
         c = self.config
         return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr, 0.0, c.lr_steps)
 

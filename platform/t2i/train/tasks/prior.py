@@ -101,7 +101,7 @@ class PriorTask(Task):
         return self.config.optimizer
 
     def lr(self, step: int) -> float:
-        """Return the rate of a linear warm-up, then of a cosine from ``lr`` to ``lr_end``."""
+        """Return the learning rate: a linear warm-up, then a cosine from ``lr`` to ``lr_end``."""
         c = self.config
         return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr, c.lr_end, c.lr_steps)
 
