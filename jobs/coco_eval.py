@@ -62,7 +62,7 @@ def check(config: CocoEval) -> None:
 
 
 def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
-    """Draw, rank and store the candidates of one caption set, then measure them: its section of the report."""
+    """Draw, rank and store the candidates of one caption set, then measure them; return its section of the report."""
     work_list = make_work_list(choose_captions(caption_set, config), config, run_models(config.run))
     directory = write_work_list(work_list, f"{config.out}/{caption_set.name}")
     candidates = generate_candidates(work_list, directory, config)
@@ -82,7 +82,7 @@ def evaluate(caption_set: CaptionSet, config: CocoEval) -> Section:
 
 
 def best_of_n(candidates: Candidates, config: CocoEval) -> list[float]:
-    """Expected cosine of the best of 1, 2, ... random candidates; empty if pruned, as the survivors are not random."""
+    """Return the expected cosine of the best of 1, 2, ... candidates; empty if pruned: survivors are not random."""
     return [] if config.pruning.prunes else expected_best_of(candidates.scores).tolist()
 
 

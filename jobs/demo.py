@@ -1,4 +1,4 @@
-"""The whole system: draw with the models that come with the code; train tiny ones, measure them; serve the former.
+"""The whole system in one run: draw with the shipped models; train and measure tiny ones; serve the shipped ones.
 
 Run again, it reuses what is finished.
 
@@ -51,7 +51,7 @@ STAGES: list[tuple[str, Callable[[Any], None], type, str]] = [
 
 @dataclass
 class Demo:
-    """Which preset to show, and where."""
+    """Which preset to train, and where everything is written."""
 
     preset: str = setting("tiny", "model sizes, and the YAML files of all stages")
     run: str = setting("runs/${preset}", "run directory for everything that is made")
@@ -82,7 +82,7 @@ def main(config: Demo) -> None:
 
 
 def draw(config: Demo) -> Path:
-    """Draw the captions before anything is trained: pictures within a minute. Returns the sheet that shows them."""
+    """Draw the captions with the shipped models, within a minute; return the sheet that shows the images."""
     out = Path(config.run) / "shipped"
     tidy = SamplingParams(temperature=0.9, top_p=0.95)
     generate.main(
@@ -92,7 +92,7 @@ def draw(config: Demo) -> Path:
 
 
 def ask_a_service(config: Demo) -> Path:
-    """Start the service, send it one request from a client in another process, stop it."""
+    """Start the service, send it one request from a client in another process, stop it; return the images' folder."""
     images = Path(config.run) / "served"
     with launch_service(ServeConfig(run=config.trained, port=0)) as address:
         print(f"serving on {address}", flush=True)
@@ -102,17 +102,17 @@ def ask_a_service(config: Demo) -> Path:
 
 
 def asking(caption: str) -> list[str]:
-    """The words of the client: the best two of sixteen, drawn a little tidier than the prior would by itself."""
+    """Return the client's arguments: keep the best two of sixteen images, drawn with somewhat less randomness."""
     return ["generate", caption, "-n", "16", "-k", "2", "--temperature", "0.9", "--top-p", "0.95"]
 
 
 def announce(number: int, title: str, begin: float) -> None:
-    """One line that says what comes now."""
+    """Print a line that says which stage begins."""
     print(f"\n[{clock(begin)}] {number}/{len(STAGES) + 2}  {title}", flush=True)
 
 
 def clock(begin: float) -> str:
-    """Minutes and seconds since ``begin``."""
+    """Return the time since ``begin`` as minutes and seconds."""
     minutes, seconds = divmod(round(time.monotonic() - begin), 60)
     return f"{minutes}:{seconds:02d}"
 

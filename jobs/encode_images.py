@@ -41,7 +41,7 @@ class EncodeImagesConfig:
     dtype: str | None = setting(None, f"{DTYPE_MEANING}; empty: bfloat16 where replicas have GPUs, else float32")
     batch_size: int = setting(128, "images per forward pass")
     rows_per_part: int = setting(
-        ROWS_PER_PART, "the most images in a file; a killed job loses at most about as many per replica"
+        ROWS_PER_PART, "the most images in a file; a killed job loses about this many per replica at most"
     )
     actors: int = setting(1, "dVAE replicas")
     gpus_per_actor: float = setting(0.0, "GPUs of each replica")

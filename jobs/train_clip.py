@@ -30,7 +30,7 @@ class TrainCLIP:
     run: str = setting("runs/${preset}", "run directory: writes clip/")
     data: PairSources = setting(PairSources, "captioned images")
     image_size: int = setting(
-        256, "side of the images in pixels, that of those the dVAE draws; the CLIP resizes them itself"
+        256, "side of the images in pixels, as large as the dVAE draws them; the CLIP resizes them itself"
     )
     task: CLIPTaskConfig = setting(CLIPTaskConfig, "the CLIP and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
@@ -44,7 +44,7 @@ class TrainCLIP:
 
 
 def main(config: TrainCLIP) -> None:
-    """Fit the CLIP, or go on with it, and print its final metrics."""
+    """Fit the CLIP, continuing an earlier run if there is one, and print its final metrics."""
     config.data.check()
     inputs = {"data": asdict(config.data), "image_size": config.image_size}
     task = CLIPTask(config.task, config.image_size)
@@ -54,7 +54,7 @@ def main(config: TrainCLIP) -> None:
 def read(config: TrainCLIP) -> tuple[Dataset | Shards, Dataset]:
     """Read images of the size that generated ones have.
 
-    Never in windows for a locked CLIP, whose towers see all images once, before training.
+    Never in windows for a frozen CLIP, whose towers see all images once, before training.
     """
     start_ray(config.ray)
     window_rows = None if config.task.model.architecture is None else config.train.window_rows

@@ -41,7 +41,7 @@ class TrainDVAE:
 
 
 def main(config: TrainDVAE) -> None:
-    """Fit the dVAE, or go on with it, and print its final metrics."""
+    """Fit the dVAE, continuing an earlier run if there is one, and print its final metrics."""
     config.data.check()
     inputs = {"data": asdict(config.data)}
     directory = f"{config.run}/dvae"

@@ -44,7 +44,7 @@ class TrainPrior:
 
 
 def main(config: TrainPrior) -> None:
-    """Fit the prior, or go on with it, and print its final metrics."""
+    """Fit the prior, continuing an earlier run if there is one, and print its final metrics."""
     run = absolute(config.run)
     layout = RunLayout(run)
     task = PriorTask(config.task, layout.tokenizer, layout.dvae)

@@ -1,1 +1,1 @@
-"""The models of Ramesh et al. 2021: dVAE, prior, reranker and tokenizer; nothing here knows of Ray or of serving."""
+"""The models of Ramesh et al. 2021: dVAE, prior, reranker and tokenizer; nothing here depends on Ray or the service."""

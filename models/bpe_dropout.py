@@ -29,7 +29,7 @@ class DropoutBPE:
         return [self._ids[piece] for word in words for piece in self._merge(list(word), dropout, random)]
 
     def _merge(self, pieces: list[str], dropout: float, random: np.random.Generator) -> list[str]:
-        """Merge a word's characters: again and again the best-ranked pair of neighbours that is not dropped.
+        """Merge a word's characters: again and again the neighbouring pair learned earliest, among those not dropped.
 
         Every pair is dropped or not anew in each round; the first round without a pair to merge is the last.
         """

@@ -110,7 +110,7 @@ def save_config(path: Path, config: Any) -> None:
 
 
 def load_config_file(path: Path, config_cls: type) -> Any:
-    """Read YAML as a ``config_cls``.
+    """Read a YAML file as an instance of the dataclass ``config_cls``.
 
     Raises:
         CheckpointError: the file cannot be read, or has keys or values that the class does not take.

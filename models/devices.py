@@ -12,5 +12,5 @@ def default_device() -> str:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the model's first parameter, which is that of all."""
+    """Return the device of the model's first parameter; the others are on the same one."""
     return next(model.parameters()).device

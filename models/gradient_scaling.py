@@ -27,10 +27,10 @@ INITIAL_SCALE, MIN_SCALE, MAX_SCALE = 2.0**13, 2.0**7, 2.0**24
 """The first, smallest and largest scale, for one data-parallel worker."""
 
 GROWTH_FACTOR = 2 ** (1 / 1000)
-"""Factor of a scale after an update with finite gradients."""
+"""What a scale is multiplied by after an update with finite gradients."""
 
 BACKOFF_FACTOR = 1 / math.sqrt(2)
-"""Factor of a scale after an update with a non-finite gradient."""
+"""What a scale is multiplied by after an update with a gradient that is not finite."""
 
 BACKOFF_WINDOW = 125
 """Updates within which a scale is reduced at most once (the paper's value).
@@ -150,7 +150,7 @@ class GradientScales:
 
 
 class ResblockScales(GradientScales):
-    """One scale for each :class:`Residual` of a model, which must be on its device, and sharded if it is to be."""
+    """One scale for each :class:`Residual` of a model, already on its device, and sharded if it will be."""
 
     def __init__(self, model: nn.Module, workers: int = 1, all_reduce_min: AllReduceMin | None = None) -> None:
         residuals = named_residuals(model)

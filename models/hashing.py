@@ -26,5 +26,5 @@ def splitmix64(x: Int64T) -> Int64T:
 
 
 def _shift_right(x: Int64T, bits: int) -> Int64T:
-    """Shift int64 right and fill with zeros; its own operator fills with copies of the sign bit."""
+    """Shift int64 right and fill with zeros; the operator ``>>`` would fill with copies of the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -11,18 +11,18 @@ from torch import nn
 from models.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Name -> dtype of those in which every model can compute."""
+"""The dtypes in which every model can compute, by name."""
 PRIOR_DTYPES = DTYPES | {"int8": torch.int8}
-"""The prior's: with int8 its weights are rounded to 8 bits, the rest is bfloat16 (models.prior.decoding.packed)."""
+"""The dtypes of the prior, by name: with int8, weights are rounded to 8 bits and the computation is in bfloat16."""
 
 DTYPE_MEANING = "float32, or bfloat16: faster on GPUs and on CPUs with AVX512-BF16 or AMX, slightly other results"
-"""Help of every ``dtype`` setting without int8."""
+"""Help text of every ``dtype`` setting that does not offer int8."""
 
 PRIOR_DTYPE_MEANING = f"{DTYPE_MEANING}; int8: the prior's weights rounded too, for up to about four slots on a CPU"
-"""Help of every ``dtype`` setting with int8."""
+"""Help text of every ``dtype`` setting that offers int8."""
 
 COMPILE_MEANING = "compile the decode step first: faster on a GPU, and with few slots"
-"""Help of every ``compile`` setting."""
+"""Help text of every ``compile`` setting."""
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -38,7 +38,7 @@ def check_dtype(dtype: str, known: Collection[str] = DTYPES) -> None:
 
 
 def companion_dtype(dtype: str) -> str:
-    """Return the dtype's name for dVAE and CLIP beside a prior in ``dtype``: the same, or bfloat16 instead of int8."""
+    """Return the dtype of dVAE and CLIP if the prior computes in ``dtype``: the same, but bfloat16 for int8."""
     return dtype if dtype in DTYPES else "bfloat16"
 
 

@@ -1,4 +1,4 @@
-"""The paths of a run's models: the only place that knows their names within a run directory."""
+"""The paths of a run's models; no other module knows their names within a run directory."""
 
 from __future__ import annotations
 

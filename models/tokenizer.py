@@ -1,7 +1,8 @@
 """Byte-pair encoding of lower-cased captions, by Hugging Face ``tokenizers`` (paper section 2.2).
 
-Merges are only within runs of a-z; digits, punctuation and spaces are a token each (an author's reply in an
-openai/DALL-E issue). Every other character is encoded as its UTF-8 bytes, so there is no unknown token.
+Only letters a-z are merged with each other; each digit, punctuation mark or space is a token of its own, as an author
+of the paper says in an issue of openai/DALL-E. Any other character becomes one token for each of its UTF-8 bytes, so
+no unknown-character token is needed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class CaptionTokenizer:
 
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary: int) -> CaptionTokenizer:
-        """Return a tokenizer of at most ``vocabulary`` tokens, 256 bytes and merges learned from the runs of a-z."""
+        """Learn a tokenizer of at most ``vocabulary`` tokens: one for each byte, and merges found in runs of a-z."""
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -57,7 +58,7 @@ class CaptionTokenizer:
 
     @classmethod
     def load(cls, directory: str | Path) -> CaptionTokenizer:
-        """Read a directory that :meth:`save` wrote.
+        """Return the tokenizer in a directory that :meth:`save` wrote.
 
         Raises:
             CheckpointError: the directory is missing, incomplete or damaged.
@@ -67,7 +68,7 @@ class CaptionTokenizer:
         return cls(Tokenizer.from_file(str(Path(directory) / TOKENIZER_FILE)))
 
     def save(self, directory: str | Path) -> Path:
-        """Write the tokenizer and its manifest into ``directory``."""
+        """Write the tokenizer and its manifest into ``directory``, which is made if needed; return the directory."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self._tokenizer.save(str(directory / TOKENIZER_FILE))
@@ -76,21 +77,21 @@ class CaptionTokenizer:
 
     @property
     def vocabulary(self) -> int:
-        """Number of tokens."""
+        """Number of different BPE ids."""
         return int(self._tokenizer.get_vocab_size())
 
     def encode(self, caption: str, length: int) -> EncodedCaption:
-        """Encode one caption as at most ``length`` ids.
+        """Encode one caption as at most ``length`` ids; further ones are cut off.
 
         Raises:
-            CaptionError: it is empty, longer than 4 096 characters, or not valid Unicode.
+            CaptionError: the caption is empty, longer than 4 096 characters, or not valid Unicode.
         """
         check_caption(caption)
         ids = self._tokenizer.encode(caption).ids
         return EncodedCaption(ids[:length], truncated=len(ids) > length)
 
     def encode_batch(self, captions: Sequence[str], length: int) -> list[EncodedCaption]:
-        """Encode many captions as :meth:`encode` does, on all cores.
+        """Encode many captions, using all cores; the results are those of :meth:`encode`.
 
         Raises:
             CaptionError: see :meth:`encode`.
@@ -105,7 +106,7 @@ class CaptionTokenizer:
     ) -> EncodedCaption:
         """Encode one caption with BPE dropout: each merge is left out with probability ``dropout``.
 
-        The same state of ``random`` gives the same ids; ``dropout=0`` gives those of :meth:`encode`.
+        The same state of ``random`` gives the same ids; ``dropout=0`` gives the same ids as :meth:`encode`.
 
         Raises:
             CaptionError: see :meth:`encode`.
@@ -115,5 +116,5 @@ class CaptionTokenizer:
         return EncodedCaption(ids[:length], truncated=len(ids) > length)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the lower-cased text of ids."""
+        """Return the text, in lower case, that BPE ids encode."""
         return str(self._tokenizer.decode(list(ids)))

@@ -2,8 +2,8 @@
 
     python jobs/benchmarks/bench_attention.py heads=8 batch=2
 
-Each kind of mask, by default at the paper's stream (256 text positions, 32 x 32 image tokens). Figures and machine
-belong in docs/benchmarks.md.
+Each kind of mask is timed, by default with the paper's stream (256 text positions, 32 x 32 image tokens). Keep the
+results in docs/benchmarks.md, with a description of the machine.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from t2i.config import run_job
 
 @dataclass
 class BenchAttention:
-    """The shape, and how often to measure."""
+    """The sizes of the layer, and how often to measure."""
 
-    batch: int = setting(2, "streams")
+    batch: int = setting(2, "streams in a batch")
     heads: int = setting(8, "attention heads")
     head_width: int = setting(64, "width of one head")
     text_length: int = setting(256, "text positions")
     grid: int = setting(32, "rows and columns of image tokens")
-    repeats: int = setting(7, "timed runs of each, in turn; the median counts")
+    repeats: int = setting(7, "timed runs of each kind, in turn; the median is printed")
     threads: int = setting(2, "CPU threads")
-    device: str = setting("cpu", "cpu or cuda; on cuda FlexAttention is the sparse one")
+    device: str = setting("cpu", "cpu or cuda; on cuda the sparse attention is FlexAttention")
 
 
 def main(config: BenchAttention) -> None:
-    """Print the time of each kind, dense and sparse."""
+    """Print the time of each kind of layer, dense and sparse."""
     torch.set_num_threads(config.threads)
     sparse = LocalAttention if config.device == "cpu" else FlexAttention
     prefix, grid = config.text_length + 2, (config.grid, config.grid)

@@ -1,10 +1,11 @@
-"""Time the sampling engine beside its bounds and beside other implementations, in one run: ratios, not absolutes.
+"""Compare the sampling engine's speed with lower bounds and with other implementations, all timed in the same run.
 
-    python jobs/benchmarks/bench_engine.py                    ours alone       (make bench)
-    python jobs/benchmarks/bench_engine.py peers=true         and the others   (make bench-peers)
+    python jobs/benchmarks/bench_engine.py                    our engine only              (make bench)
+    python jobs/benchmarks/bench_engine.py peers=true         other implementations too    (make bench-peers)
 
-Every figure is the median time of one step, one image token for each candidate, halfway down the image, on random
-weights of one shape; the candidates of a table take turns. Figures and machine belong in docs/benchmarks.md.
+Every time is the median of one decode step, which makes one image token for each candidate, halfway down the image.
+All implementations have random weights of the same sizes. Those of a table are timed in turn, so that a change in the
+machine's speed affects them alike: the ratios say more than the milliseconds. docs/benchmarks.md keeps the results.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ from samplers import DenseSampler, busy_engine, feed_whole_streams, new_prior, t
 from t2i.config import run_job
 
 Measures = dict[str, Callable[[], float]]
+"""Name of an implementation -> a function that times it once and returns the seconds per decode step."""
 
 
 @dataclass
 class BenchEngine(ComparedPrior):
-    """The shape, and what to compare."""
+    """The sizes of the prior, and what to time."""
 
-    batches: list[int] = setting(lambda: [1, 16, 64], "candidates that are sampled together, a table each")
-    curve: list[int] = setting(lambda: [1, 4, 16, 64, 128, 256, 512], "candidates of one caption, for the cost curve")
-    steps: int = setting(16, "steps of one timing")
-    repeats: int = setting(5, "timings of each, in turn; the median counts")
+    batches: list[int] = setting(lambda: [1, 16, 64], "numbers of candidates sampled together; each gets a table")
+    curve: list[int] = setting(lambda: [1, 4, 16, 64, 128, 256, 512], "numbers of candidates of one caption to time")
+    steps: int = setting(16, "decode steps in one timing")
+    repeats: int = setting(5, "timings of each implementation, in turn; the median is printed")
     threads: int = setting(2, "CPU threads")
-    peers: bool = setting(False, "also time transformers and dalle-pytorch")
+    peers: bool = setting(False, "also time the packages transformers and dalle-pytorch")
 
 
 def main(config: BenchEngine) -> None:
@@ -55,7 +57,7 @@ def main(config: BenchEngine) -> None:
 
 
 def bounds(config: BenchEngine, batch: int) -> None:
-    """Print the lower bounds of a step's time: its arithmetic, and reading each byte that it needs once."""
+    """Print two lower bounds of a step's time: of its arithmetic, and of reading from memory each byte it needs."""
     shape, products = config.shape, weights(config.shape)
     keys = sum(mean_image_keys(shape, layer) for layer in range(shape.layers))
     text = shape.layers * shape.layout.prefix_length
@@ -68,7 +70,7 @@ def bounds(config: BenchEngine, batch: int) -> None:
 
 
 def compare(config: BenchEngine, batch: int) -> None:
-    """Print the table of all implementations at one batch size."""
+    """Print the table of all implementations for ``batch`` candidates, and the size of the engine's cache."""
     shape, steps = config.shape, config.steps
     priors = {dtype: new_prior(shape, dtype) for dtype in ("bfloat16", "float32", "int8")}
     engines = {f"engine, {dtype}": busy_engine(prior, batch) for dtype, prior in priors.items()}
@@ -93,14 +95,14 @@ def compare(config: BenchEngine, batch: int) -> None:
 
 
 def others(shape: PriorConfig, batch: int, steps: int) -> Measures:
-    """Return the other implementations; dalle-pytorch, which takes minutes a step beyond 16, only up to there."""
+    """Return the other implementations; beyond 16 candidates dalle-pytorch takes minutes a step and is left out."""
     made = [hf_static_cache(shape, batch, dtype, steps) for dtype in ("bfloat16", "float32")]
     made += [dalle_pytorch(shape, batch, 1)] if batch <= 16 else []
     return {peer.name: peer.seconds_per_step for peer in made}
 
 
 def products_alone(shape: PriorConfig, batch: int, packed: bool) -> Callable[[], float]:
-    """Return a measure of the matrix products of a step and nothing else."""
+    """Return a function that times the matrix products of a step and nothing else."""
     width = shape.width
     block = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
     layers = [nn.Linear(*size).bfloat16() for size in [*block * shape.layers, (width, shape.codebook_size)]]
@@ -116,7 +118,7 @@ def products_alone(shape: PriorConfig, batch: int, packed: bool) -> Callable[[],
 
 
 def cost_of_candidates(config: BenchEngine) -> None:
-    """Print the time of a step for each number of candidates, one engine at a time: the largest takes gigabytes."""
+    """Print a step's time for each number of candidates; engines exist one at a time, as large ones take gigabytes."""
     print("\n## One caption, n candidates, bf16\n")
     prior, steps = new_prior(config.shape, "bfloat16"), {}
     for n in config.curve:
@@ -127,7 +129,7 @@ def cost_of_candidates(config: BenchEngine) -> None:
 
 
 def cost_of_captions(config: BenchEngine, batch: int) -> None:
-    """Print the time of a step of the same number of candidates under more and more captions."""
+    """Print a step's time when the same number of candidates is shared out among 1, 4, 16 or 64 captions."""
     print(f"\n## {batch} candidates of C captions, bf16\n")
     prior = new_prior(config.shape, "bfloat16")
     captions = [c for c in (1, 4, 16, 64) if c <= batch]
@@ -138,7 +140,7 @@ def cost_of_captions(config: BenchEngine, batch: int) -> None:
 
 
 def shares(config: BenchEngine, batch: int) -> None:
-    """Print the share of each part in the time of a step."""
+    """Print how much of a step's time each of its parts takes."""
     print(f"\n## Where {batch} candidates of one caption spend a step, bf16\n")
     engine = busy_engine(new_prior(config.shape, "bfloat16"), batch)
     spent = time_parts(engine, config.steps * config.repeats)
@@ -150,7 +152,7 @@ def shares(config: BenchEngine, batch: int) -> None:
 
 
 def table(steps: dict[str, float], ours: str, batch: int) -> None:
-    """Print milliseconds, tokens per second, and how many times as fast ours is."""
+    """Print each implementation's milliseconds and tokens per second, and how many times as fast ``ours`` is."""
     print(f"| | ms a step | tokens/s | {ours} is |")
     print("|---|---|---|---|")
     for name, step in steps.items():
@@ -158,7 +160,7 @@ def table(steps: dict[str, float], ours: str, batch: int) -> None:
 
 
 def weights(shape: PriorConfig) -> int:
-    """Return how many weights a step multiplies by."""
+    """Return the number of weights in the matrices that a step multiplies by."""
     return prior_cost(shape).blocks + shape.codebook_size * shape.width
 
 

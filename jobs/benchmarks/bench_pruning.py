@@ -2,9 +2,10 @@
 
     python jobs/benchmarks/bench_pruning.py run=runs/tiny
 
-All candidates of every caption are sampled once. Pruning does not change the tokens of those that it leaves, so the
-outcome of every setting is computed from these, exactly. For some captions the engine also samples with every setting,
-to check that it saves what it should and returns the same candidates. Figures and machine belong in docs/benchmarks.md.
+All candidates of every caption are sampled once. Pruning does not change the tokens of the candidates that
+it finishes, so the exact outcome of every setting is computed from these samples. For some captions the engine also
+samples with every setting, to check that it saves what it should and returns the same candidates. Keep the results in
+docs/benchmarks.md, with a description of the machine.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class BenchPruning:
     captions: int = setting(128, "held-out captions, chosen at random")
     candidates: int = setting(32, "images sampled for each caption")
     rows: list[int] = setting(lambda: [2, 3, 4, 6], "rows of image tokens after which to score")
-    keep: list[float] = setting(lambda: [0.25, 0.5], "shares of a group to finish")
+    keep: list[float] = setting(lambda: [0.25, 0.5], "shares of a group of candidates to finish")
     group: int = setting(16, "candidates that are scored together")
     pruned: int = setting(16, "captions that are also sampled with pruning")
     slots: int = setting(64, "candidates that are sampled at once")
-    seed: int = setting(0, "of the choice of captions and of the image tokens")
+    seed: int = setting(0, "seed of the choice of captions and of the image tokens")
     threads: int = setting(2, "CPU threads")
 
     def __post_init__(self) -> None:
@@ -108,7 +109,7 @@ def preview_scores(
 
 
 def fillings(model: TextToImage) -> dict[str, View]:
-    """Ways to show CLIP an image of which only the top rows are sampled yet, by their names."""
+    """Return ways to show CLIP an image of which only the top rows are sampled yet, by their names."""
 
     def cropped(image_tokens: np.ndarray) -> np.ndarray:
         rows = image_tokens.shape[1] // model.grid[1]
@@ -134,7 +135,7 @@ def fillings(model: TextToImage) -> dict[str, View]:
 
 
 def compare_fillings(config: BenchPruning, model: TextToImage, unpruned: Unpruned) -> None:
-    """Print how well the scores of each kind of preview agree with those of the finished images."""
+    """Print how well the scores of each kind of preview agree with the finished images' scores."""
     print("\n## What fills the rows not yet sampled: rank correlation with the final score\n")
     print("| rows | " + " | ".join(fillings(model)) + " |")
     print("|---" * (1 + len(fillings(model))) + "|")
@@ -160,7 +161,7 @@ def scored_settings(
 def compare_settings(
     config: BenchPruning, model: TextToImage, unpruned: Unpruned, settings: Sequence[tuple[PruningParams, np.ndarray]]
 ) -> None:
-    """Print what each setting saves and loses, beside fewer candidates without pruning for as many image tokens."""
+    """Print what each setting saves and loses, next to fewer candidates without pruning for as many image tokens."""
     whole = unpruned.scores.max(axis=1)
     print(f"\n## Best of {config.candidates}, pruned: all {whole.mean():.4f}; loss and gain in CLIP cosine\n")
     print("| rows | keep | tokens saved | pruned best | loss | best survives | fewer, whole: N' | their best | gain |")
@@ -197,7 +198,7 @@ def row_of(pruning: PruningParams, height: int, previews: np.ndarray, scores: np
 
 
 def best_of_fewer(scores: np.ndarray, count: float) -> np.ndarray:
-    """Expected best score [captions] of ``count`` random candidates each; interpolated where it is no integer."""
+    """Return the expected best score [captions] of ``count`` random candidates each; between integers, interpolated."""
     counts = np.arange(1, scores.shape[1] + 1)
     return np.array([np.interp(count, counts, expected_best_of(row[None])) for row in scores])
 
@@ -219,7 +220,7 @@ def compare_with_engine(
 
 
 def row_of_engine(pruning: PruningParams, model: TextToImage, unpruned: Unpruned, previews: np.ndarray) -> str:
-    """Return one line of the table; ideally all of a group are stopped at the moment when they have their rows.
+    """Return one line of the table; ideally every dropped candidate stops as soon as it has ``rows`` rows.
 
     The captions are sampled without pruning as well, just before, so that both times are of the same moment.
     """
@@ -255,13 +256,13 @@ def time_generation(
 def is_as_computed(
     sampled: SampledCaption, previews: np.ndarray, image_tokens: np.ndarray, pruning: PruningParams
 ) -> bool:
-    """Whether exactly the candidates with the best ``previews`` [n] were finished, with their tokens of [n, N]."""
+    """Return whether exactly the candidates with the best ``previews`` [n] were finished, with the expected tokens."""
     expected = pruning.survivors(previews)
     return np.array_equal(sampled.candidates, expected) and np.array_equal(sampled.image_tokens, image_tokens[expected])
 
 
 def correlations(previews: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation [captions] of previews [captions, n] and scores [captions, n], within a caption."""
+    """Return each caption's rank correlation (Spearman), [captions], of previews and scores [captions, n]."""
     return np.array([spearmanr(*pair).statistic for pair in zip(previews, scores, strict=True)])
 
 

@@ -1,11 +1,11 @@
-"""Time the dVAE's encoder and decoder and the reranker, with their lower bounds and other implementations.
+"""Time the dVAE's encoder and decoder and the reranker, and compare them with lower bounds and other implementations.
 
     python jobs/benchmarks/bench_stages.py                        ours and open_clip
     python jobs/benchmarks/bench_stages.py peers=true             also the package dall-e          (make bench-peers)
     python jobs/benchmarks/bench_stages.py run=runs/tiny          also what bfloat16 changes in a trained run
 
-All candidates of a table have the same random weights and take turns; times are medians, per image, and ratios are to
-the first of the table. Figures and machine belong in docs/benchmarks.md.
+All implementations in a table have the same random weights and are timed in turn. Times are medians per image, and
+ratios are relative to the first row. Keep the results in docs/benchmarks.md, with a description of the machine.
 """
 
 from __future__ import annotations
@@ -45,18 +45,20 @@ Runs = dict[str, Callable[[], Tensor]]
 
 @dataclass
 class BenchStages:
-    """The shapes, and what to compare."""
+    """The sizes of inputs and models, and what to time."""
 
     batch: int = setting(4, "images that the dVAE encodes or decodes")
-    size: int = setting(256, "their side in pixels")
+    size: int = setting(256, "side of these images in pixels")
     candidates: int = setting(64, "images that the reranker scores for one caption")
-    rank_batch: int = setting(64, "images that it encodes at once")
-    architecture: str = setting("ViT-B-32", "its open_clip architecture")
-    repeats: int = setting(5, "timed runs of each, in turn; the median counts")
+    rank_batch: int = setting(64, "images that the reranker encodes at once")
+    architecture: str = setting("ViT-B-32", "the reranker's open_clip architecture")
+    repeats: int = setting(5, "timed runs of each implementation, in turn; the median is printed")
     threads: int = setting(2, "CPU threads")
-    peers: bool = setting(False, "also time dall-e, and take the weights from it")
-    run: str | None = setting(None, "run directory whose dVAE and CLIP say what bfloat16 changes; empty: none")
-    preset: str = setting("tiny", "of that run")
+    peers: bool = setting(False, "also time the package dall-e, and use its random weights for our dVAE")
+    run: str | None = setting(
+        None, "also print what bfloat16 changes in the dVAE and CLIP of this run directory; empty: do not"
+    )
+    preset: str = setting("tiny", "preset of that run")
 
 
 @torch.no_grad()
@@ -133,7 +135,7 @@ def rank(config: BenchStages, rates: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """FLOP of one image, and how many of them are computed in float32 in every dtype of the model."""
+    """FLOP of one image, and how many of them are always computed in float32, whatever the model's dtype."""
 
     flops: float
     in_float32: float = 0

@@ -1,9 +1,9 @@
-"""Time training steps beside other implementations, on one and two workers, and with Ray beside a bare loop.
+"""Time training steps of our prior and other implementations, on one and two workers, and with and without Ray.
 
-    python jobs/benchmarks/bench_train.py                    ours alone       (make bench)
-    python jobs/benchmarks/bench_train.py peers=true         and the others   (make bench-peers)
+    python jobs/benchmarks/bench_train.py                    our prior only               (make bench)
+    python jobs/benchmarks/bench_train.py peers=true         other implementations too    (make bench-peers)
 
-Figures and machine belong in docs/benchmarks.md.
+Keep the results in docs/benchmarks.md, together with the line that describes the machine.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ ROWS = 256
 
 @dataclass
 class BenchTrain(ComparedPrior):
-    """The shapes, and what to compare."""
+    """The sizes of the prior, and what to time."""
 
     batch: int = setting(1, "streams of a step")
-    repeats: int = setting(5, "timings of each, in turn; the median counts")
+    repeats: int = setting(5, "timings of each implementation, in turn; the median is printed")
     threads: int = setting(2, "CPU threads")
-    peers: bool = setting(False, "also time transformers and dalle-pytorch")
-    cluster: bool = setting(True, "also time one and two workers, and Ray beside a bare loop, on a small prior")
-    rounds: int = setting(3, "runs of each way to train in a cluster, in turn")
-    steps: int = setting(40, "steps of such a run")
+    peers: bool = setting(False, "also time the packages transformers and dalle-pytorch")
+    cluster: bool = setting(True, "also time a small prior on one and two Ray workers and without Ray")
+    rounds: int = setting(3, "training runs of each of these kinds, in turn")
+    steps: int = setting(40, "steps of each of these runs")
 
 
 def main(config: BenchTrain) -> None:

@@ -13,10 +13,10 @@ class ComparedPrior:
     """Settings: the sizes of the prior."""
 
     layers: int = setting(12, "layers of the prior")
-    heads: int = setting(8, "heads of 64 each")
+    heads: int = setting(8, "attention heads, each 64 wide")
     grid: int = setting(32, "rows and columns of image tokens")
     text_length: int = setting(256, "text positions")
-    codebook_size: int = setting(8192, "image tokens to draw from")
+    codebook_size: int = setting(8192, "K, the number of different image tokens")
 
     @property
     def shape(self) -> PriorConfig:

@@ -1,4 +1,4 @@
-"""Timing in turn, this machine's bounds, and its description, for all benchmarks."""
+"""Timing in turn, lower bounds on this machine, and a description of it, for all benchmarks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def medians(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[s
 
 
 def seconds(run: Callable[[], object], times: int = 1) -> Callable[[], float]:
-    """Return a measure of ``run``: its mean seconds per call over ``times`` calls."""
+    """Return a function that times ``run``: its mean seconds per call over ``times`` calls."""
 
     def measure() -> float:
         begin = time.perf_counter()

@@ -59,7 +59,7 @@ class Clock:
 
 
 def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> Peer:
-    """Transformers' ``LlamaForCausalLM.generate(do_sample=True, cache_implementation="static")``, stopped early.
+    """Return transformers' ``LlamaForCausalLM.generate`` with a static cache as a peer; it is stopped early.
 
     The call is the one that would draw whole images, from a random prompt of the text's length, with the cache of the
     whole stream allocated; a stopping criterion is the clock, and ends it ``steps`` tokens after the first. A static
@@ -92,7 +92,7 @@ def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> P
 
 
 def dalle_pytorch(shape: PriorConfig, batch: int, steps: int) -> Peer:
-    """dalle-pytorch's ``DALLE.generate_images`` as shipped: fp32, full attention, token shift, rotary embedding.
+    """Return dalle-pytorch's ``DALLE.generate_images`` as shipped: fp32, full attention, token shift, rotary embedding.
 
     As shipped it keeps no keys and values: ``use_cache`` is off by default, and in 1.6.6 ``forward_with_cond_scale``
     drops the cache whenever there is no guidance. Every token is a forward of the whole stream so far, with logits at

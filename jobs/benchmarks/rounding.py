@@ -1,4 +1,4 @@
-"""How far image tokens, images, scores and likelihoods in bfloat16 or int8 are from those in float32."""
+"""How much image tokens, images, scores and likelihoods change when computed in bfloat16 or int8, not float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our samplers, as the benchmarks time them: the engine, and the same prior with a dense static cache or none."""
+"""Our samplers, as the benchmarks time them: the engine, the same prior with a dense static cache, or with none."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def busy_engine(prior: Prior, batch: int, captions: int = 1, compiled: bool = Fa
 
 
 def time_engine(engine: Engine, steps: int) -> Callable[[], float]:
-    """Return a measure of the engine: seconds per step over its next ``steps``, which cost the same anywhere."""
+    """Return a function that times the engine's next ``steps`` and returns the seconds per step."""
 
     def measure() -> float:
         begin = time.perf_counter()

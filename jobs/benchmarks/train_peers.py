@@ -25,7 +25,7 @@ class Trainee:
 
 
 def ours(shape: PriorConfig, batch: int) -> Trainee:
-    """Return our prior, each head at its own positions, attention sparse where that is faster on this device."""
+    """Return our prior to train: text and image logits only where needed, sparse attention where that is faster."""
     model = Prior(shape)
     text = torch.randint(shape.text_vocabulary, (batch, shape.text_length))
     image_tokens = _image_tokens(shape, batch)

@@ -26,9 +26,9 @@ class DVAEConfig:
     """Sizes of the dVAE; the defaults are the paper's (97.6 M parameters, 256 px -> 32 x 32 tokens)."""
 
     width: int = setting(256, "channels of the widest feature map (n_hid)")
-    groups: int = setting(4, "resolution groups; each but the last halves the sides")
+    groups: int = setting(4, "groups of residual blocks; each but the last halves height and width")
     blocks_per_group: int = setting(2, "residual blocks in each group")
-    codebook_size: int = setting(8192, "K, the number of image tokens")
+    codebook_size: int = setting(8192, "K, the number of different image tokens")
     decoder_input_width: int = setting(128, "channels of the decoder's first convolution")
     code_std: float | None = setting(None, "initial standard deviation of the decoder's code vectors; empty: 1/sqrt(K)")
 

@@ -40,7 +40,7 @@ def kl_to_uniform(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ELB:
-    """The negative bound and its two terms, each 0-d, in nats per sub-pixel: ``reconstruction`` + beta ``kl``."""
+    """The negative bound, ``reconstruction`` + beta ``kl``, and these two terms: each 0-d, in nats per sub-pixel."""
 
     loss: Tensor
     reconstruction: Tensor

@@ -73,7 +73,7 @@ class StreamFlops:
 
 
 def stream_flops(config: PriorConfig) -> StreamFlops:
-    """Return the FLOPs of one stream of L inputs whose loss is :func:`models.prior.loss.prior_loss` (T + N logits)."""
+    """Return the FLOPs of one stream of L inputs and of the T + N logits that the loss needs."""
     width, layers, layout = config.width, config.layers, config.layout
     text_head = layout.text_length * (config.text_vocabulary + config.text_length)
     image_head = layout.image_length * config.codebook_size

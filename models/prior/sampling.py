@@ -16,7 +16,7 @@ GROUP_SIZE = 64
 """Tokens in one group of :func:`sample`."""
 
 MIN_TEMPERATURE = 1e-6
-"""Temperature by which logits are divided at least, so that a temperature of 0 gives finite scores."""
+"""The lowest temperature that logits are divided by, used in place of 0 so that scores are finite."""
 
 
 def sample(logits: Tensor, keys: Tensor, positions: Tensor, temperatures: Tensor) -> Tensor:

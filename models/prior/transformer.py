@@ -39,10 +39,10 @@ class PriorConfig:
     heads: int = setting(62, "attention heads")
     head_width: int = setting(64, "width of one head; the model is heads x head_width wide")
     text_length: int = setting(256, "T, text positions; shorter captions are filled with learned pads")
-    text_vocabulary: int = setting(16384, "V, BPE tokens")
-    grid_height: int = setting(32, "image-token rows")
-    grid_width: int = setting(32, "image-token columns")
-    codebook_size: int = setting(8192, "K, image tokens of the dVAE")
+    text_vocabulary: int = setting(16384, "V, the number of BPE tokens")
+    grid_height: int = setting(32, "rows of image tokens")
+    grid_width: int = setting(32, "columns of image tokens")
+    codebook_size: int = setting(8192, "K, the number of different image tokens, as in the dVAE")
 
     @property
     def width(self) -> int:
@@ -67,7 +67,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor, attend: AttentionFn) -> Tensor:
-        """Return what every position gathers from those it sees: [B, L_, D] -> [B, L_, D]."""
+        """Return each position's attention output, gathered from those it sees: [B, L_, D] -> [B, L_, D]."""
         qkv_BL3AE = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         q_BALE, k_BALE, v_BALE = qkv_BL3AE.permute(2, 0, 3, 1, 4)
         gathered_BALE = attend(q_BALE, k_BALE, v_BALE)
@@ -194,7 +194,7 @@ class Prior(nn.Module):
         return logits
 
     def for_inference(self, dtype: torch.dtype) -> Prior:
-        """Cast to ``dtype`` and, on a CPU, re-order the weights: afterwards no training and no ``state_dict``.
+        """Cast to ``dtype`` and, on a CPU, re-order the weights; training and ``state_dict`` then no longer work.
 
         ``torch.int8`` rounds the blocks' weights to 8 bits and computes activations in bf16, which is the fastest for
         up to about four slots.

@@ -11,11 +11,11 @@ IMAGE_FEATURES, TEXT_FEATURES = 1712, 384
 
 KNOWN_VISION = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value"}
 KNOWN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value"}
-"""Keys by which open_clip describes plain transformers; a tower with any other key is not accounted for here."""
+"""Keys by which open_clip describes plain transformers; the FLOPs of a tower with any other key are not counted."""
 
 
 def clip_training_flops(config: CLIPConfig, batch_size: int) -> int | None:
-    """Return the FLOPs of forward and backward over ``batch_size`` pairs, or None if a tower is no plain transformer.
+    """Return the FLOPs of forward and backward over ``batch_size`` pairs; None if a tower is not a plain transformer.
 
     2 for each multiply-add of a matrix product; nothing else is counted. Frozen towers cost nothing: their outputs are
     computed once, before training. The product of all images' with all captions' embeddings counts once, although
@@ -57,7 +57,7 @@ def _image_tower(sizes: dict[str, Any], embedding: int) -> int:
 
 
 def _text_tower(sizes: dict[str, Any], embedding: int) -> int:
-    """Return the FLOPs of a causal transformer over the whole context, without the pairs that causality hides."""
+    """Return the FLOPs of a causal transformer over the whole context, without the pairs that the causal mask hides."""
     width, length = sizes["width"], sizes.get("context_length", 77)
     pairs = length * (length + 1) // 2
     blocks = sizes["layers"] * _block(width, sizes.get("mlp_ratio", 4.0), length, pairs)

@@ -24,13 +24,15 @@ class CLIPConfig:
 
     architecture: str | None = setting(None, "an open_clip architecture, e.g. ViT-B-32; empty: the small CLIP")
     pretrained: str | None = setting(None, "open_clip's tag of the weights to start from, e.g. openai")
-    weights: str | None = setting(None, "local .safetensors or .pt to start from; empty: open_clip's cache of the tag")
+    weights: str | None = setting(
+        None, "local .safetensors or .pt file to start from; empty: the tag's, from open_clip's cache"
+    )
     image_size: int = setting(96, "side in pixels of the images that the small CLIP's image tower takes")
     width: int = setting(256, "width of the small CLIP's embeddings")
-    hidden: int = setting(512, "hidden units of its two projection heads")
-    dropout: float = setting(0.3, "dropout in its projection heads")
-    image_tower: str | None = setting(None, "SHA-256 of its image tower's packaged weights; filled in when made")
-    text_tower: str | None = setting(None, "SHA-256 of its text tower's packaged weights; filled in when made")
+    hidden: int = setting(512, "hidden units of the small CLIP's two projection heads")
+    dropout: float = setting(0.3, "dropout in the small CLIP's projection heads")
+    image_tower: str | None = setting(None, "SHA-256 of the small CLIP's image tower; filled in when the model is made")
+    text_tower: str | None = setting(None, "SHA-256 of the small CLIP's text tower; filled in when the model is made")
 
     def __post_init__(self) -> None:
         if self.architecture is None and (self.pretrained or self.weights):
@@ -185,6 +187,6 @@ def _omit_towers(model: nn.Module, state: dict[str, Any], prefix: str, metadata:
 
 
 def _expect_no_towers(model: nn.Module, incompatible: Any) -> None:  # noqa: ARG001 (a hook)
-    """Take the frozen towers' tensors off the missing ones, as a hook of ``load_state_dict``."""
+    """Remove the frozen towers' tensors from the list of missing ones, as a hook of ``load_state_dict``."""
     missing = [name for name in incompatible.missing_keys if not name.removeprefix("clip.").startswith(TOWERS)]
     incompatible.missing_keys[:] = missing

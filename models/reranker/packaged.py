@@ -29,7 +29,7 @@ TOWERS = ("visual.trunk", "text.transformer")
 
 def packaged_components(side: int, width: int, hidden: int, dropout: float) -> CLIPComponents:
     """Return both towers under new heads, which map to embeddings of ``width`` through ``hidden`` units."""
-    from open_clip import CustomTextCLIP  # here, since it takes seconds that not every worker need spend
+    from open_clip import CustomTextCLIP  # imported only here: it takes seconds, and many workers do not need it
 
     vision = {"timm_model_name": "tf_efficientnet_lite0", "timm_proj": "linear"}
     text = {"hf_model_name": str(get_model_path()), "hf_model_pretrained": False, "hf_proj_type": "linear"}

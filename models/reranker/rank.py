@@ -10,7 +10,7 @@ from torch import Tensor
 from models.reranker.clip import CLIPReranker
 
 RANK_BATCH = 8
-"""Images that are encoded at once where nothing else is asked for."""
+"""Images that are encoded at once, by default."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ def rank_images(reranker: CLIPReranker, prepared: Tensor, caption_feature: Tenso
 
 
 def rank(image_features: Tensor, caption_feature: Tensor) -> Ranking:
-    """Rank unit-norm image features [n, F] by their dot product with a caption's [F]; of equals the first is first."""
+    """Rank unit-norm image features [n, F] by dot product with a caption's [F]; equal scores keep their order."""
     scores = (image_features @ caption_feature).float()
     return Ranking(scores, scores.argsort(descending=True, stable=True))
 
 
 def _encode_filled(reranker: CLIPReranker, prepared: Tensor, batch: int) -> Tensor:
-    """Features [b, F] of b <= ``batch`` prepared images, computed as a batch of ``batch``."""
+    """Return features [b, F] of b <= ``batch`` prepared images, computed as a batch filled up with zeros."""
     filling = prepared.new_zeros(batch - len(prepared), *prepared.shape[1:])
     return reranker.encode_prepared(torch.cat([prepared, filling]))[: len(prepared)]

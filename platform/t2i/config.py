@@ -110,7 +110,7 @@ def _merge(config: DictConfig, change: DictConfig, origin: str = "") -> DictConf
 
 
 def _sentence(error: OmegaConfBaseException, config: DictConfig, change: DictConfig | None = None) -> str:
-    """Return one line that names the full key, and for an unknown key the most similar one that exists.
+    """Return the error in one line that names the full key, and for an unknown key the most similar one that exists.
 
     ``change`` is what was merged into ``config`` when the error was raised, if it was raised by merging.
     """

@@ -95,7 +95,7 @@ class Packages:
 
 
 def concept(hexcode: str) -> str:
-    """Code points in lower case without the variation selector."""
+    """Return code points in lower case without the variation selector."""
     return "-".join(part for part in hexcode.lower().split("-") if part != "fe0f")
 
 
@@ -118,7 +118,7 @@ class Icons:
         return name, Image.open(io.BytesIO(png))
 
     def _resolve(self, name: str) -> str:
-        """Follow aliases; empty where there is no such icon."""
+        """Return an icon's name after following aliases; empty if there is no such icon."""
         while name in self._set.get("aliases", {}):
             name = self._set["aliases"][name]["parent"]
         return name if name in self._set["icons"] else ""
@@ -136,20 +136,20 @@ class Renders:
 
 
 def slug(text: str) -> str:
-    """A label as icon sets spell it."""
+    """Return a label as icon sets spell it."""
     plain = unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", plain.replace("'", "").replace(".", "").replace("&", "and")).strip("-")
 
 
 def clean(label: str) -> str:
-    """A CLDR label as plain English."""
+    """Return a label of CLDR (Unicode's names) as plain English."""
     for typographic, straight in (("“", '"'), ("”", '"'), ("’", "'"), ("flag: ", "flag of "), ("keycap: ", "keycap ")):
         label = label.replace(typographic, straight)
     return label
 
 
 def captions(entry: dict[str, Any], phrase: str, icon_name: str) -> list[str]:
-    """Label with style, label, another name if there is one, keywords."""
+    """Return an emoji's captions: label with style, label, another name if there is one, keywords."""
     label, british = clean(entry["label"]), clean(entry["british"])
     texts = [f"{label}, {phrase}", label]
     if icon_name.removeprefix("flag-for-") != slug(entry["label"]):
@@ -161,7 +161,7 @@ def captions(entry: dict[str, Any], phrase: str, icon_name: str) -> list[str]:
 
 
 def picture(drawing: Image.Image) -> Image.Image:
-    """Trim, fit into the square within the margin, and put white behind."""
+    """Trim a picture, fit it into the square within the margin, and put white behind it."""
     drawing = drawing.convert("RGBA")
     drawing = drawing.crop(drawing.getchannel("A").point(lambda alpha: 255 * (alpha > FAINT)).getbbox())
     scale = (SIZE - 2 * MARGIN) / max(drawing.size)
@@ -191,7 +191,7 @@ def make_row(shipped: dict[str, Any], packages: Packages, artists: dict[str, Ico
 
 
 def coco(rows: list[dict[str, Any]], split: str) -> dict[str, Any]:
-    """The captions in COCO's layout."""
+    """Return the captions in COCO's layout."""
     pairs = [(number, text) for number, row in enumerate(rows, start=1) for text in row["captions"]]
     return {
         "info": {"description": f"emoji64 {split}"},
@@ -213,7 +213,7 @@ def coco(rows: list[dict[str, Any]], split: str) -> dict[str, Any]:
 
 
 def compare(shipped: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
-    """How many rows came out as shipped."""
+    """Return a line that says how many rows have the shipped pixels, and how many the shipped value of each field."""
     pairs = list(zip(shipped, rows, strict=True))
     same_pixels = sum(np.array_equal(pixels(a), pixels(b)) for a, b in pairs)
     same = {name: sum(a[name] == b[name] for a, b in pairs) for name in rows[0]}

@@ -1,4 +1,4 @@
-"""One layer's attention in a decode step: to the image tokens in its ring buffers, merged with that to the text.
+"""One layer's attention in a decode step: over the image tokens in the ring buffers, merged with that over the text.
 
 On a CPU it is one pass over the keys and values where they lie, in C. Elsewhere, and where there is no C compiler, the
 same is computed by torch.

@@ -55,7 +55,7 @@ def declare(library: ctypes.CDLL) -> None:
 
 
 def processor() -> str:
-    """Return a description of the CPU on which ``-march=native`` depends; machines may share one cache directory."""
+    """Return a description of the CPU for which ``-march=native`` compiles; machines may share one cache directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

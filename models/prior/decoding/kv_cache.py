@@ -112,6 +112,6 @@ class KVCache:
         return [partial(attend, layer, masks[kind]) for layer, kind in enumerate(self.kinds)]
 
     def _decode_layer(self, layer: int, step: RingStep, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from q [S, A, 1, E] to each slot's text and visible image tokens, k and v among them: [S, A, 1, E]."""
+        """Attend from q [S, A, 1, E] to each slot's text and visible image tokens, k and v included: [S, A, 1, E]."""
         text = self.text.attend(layer, q)
         return decode_attention(q, k, v, self._keys[layer], self._values[layer], step, text)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @torch.library.custom_op("t2i::packed_linear", mutates_args=())
 def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None, after: str, algorithm: str) -> Tensor:
-    """Multiply by a weight in oneDNN's layout: an operator that torch.compile takes as it is, without tracing it."""
+    """Multiply by a weight in oneDNN's layout: an operator that torch.compile calls as it is, without tracing it."""
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], algorithm)
     return y
 

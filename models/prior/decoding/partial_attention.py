@@ -44,7 +44,7 @@ def partial_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | 
 
 
 def merge_partials(a: PartialAttention, b: PartialAttention) -> Tensor:
-    """Return the attention [B, A, R, E] over the keys of both, which are disjoint."""
+    """Return the attention [B, A, R, E] over the keys of both parts, which have no key in common."""
     # The weight of b, e^{lse_b} / (e^{lse_a} + e^{lse_b}), is the sigmoid of lse_b - lse_a, which cannot overflow.
     share = torch.sigmoid(b.lse - a.lse)[..., None]
     return torch.lerp(a.out, b.out, share.to(a.out.dtype))

@@ -27,7 +27,7 @@ from models.prior.masks import Kind, offsets
 
 @dataclass(frozen=True)
 class RingStep:
-    """Which entries one decode step writes and reads in the ring buffers of every layer of a kind.
+    """Which entries of the ring buffers one decode step writes and reads, in every layer of one kind.
 
     ``write`` int64 [S] is the entry for each slot's new token; ``read`` int64 [S, M] are those that its query reads
     afterwards, -1 for a key before the image's beginning. If ``reads_whole_ring``, entry m is read as key m.
@@ -38,7 +38,7 @@ class RingStep:
     reads_whole_ring: bool
 
     def gather(self, ring: Tensor) -> Tensor:
-        """Return the entries read, [S, M, A, E], of ring buffers [S, size, A, E]; those of -1 are arbitrary."""
+        """Return the entries to read, [S, M, A, E], of ring buffers [S, size, A, E]; arbitrary values for entry -1."""
         if self.reads_whole_ring:
             return ring
         # One index_select over the rows [S * size, A E] of all slots is faster than indexing with two tensors.
@@ -53,7 +53,7 @@ class RingStep:
 
 
 class RingBuffer:
-    """The ring buffer of one kind of layer: ``size`` entries for each slot, and the rule which token lies where.
+    """The ring buffer of one kind of layer: ``size`` entries for each slot, and the rule where each token is stored.
 
     A row layer stores the last ``size`` tokens, all of which it reads. A conv layer stores the last ``size`` tokens and
     reads those in its window. A column layer stores every token, column after column, so that those it reads lie side
@@ -74,7 +74,7 @@ class RingBuffer:
         return positions % width * height + positions // width if self.kind == "column" else positions % self.size
 
     def step(self, positions: Tensor) -> RingStep:
-        """Return what a decode step writes and reads that feeds one token at raster ``positions`` int64 [S]."""
+        """Return what a decode step writes and reads when it feeds one token at each of ``positions``, int64 [S]."""
         if self.kind == "row":
             # The entries hold exactly the keys that the query sees, and attention does not ask for their order: no
             # gather. Until the ring buffer is full, entry m is empty if m > position.

@@ -160,7 +160,7 @@ class SharedText:
         self._row_of_slot.copy_(torch.tensor([first_row.get(slot, 0) for slot in range(self.slots)]))
 
     def _add_group(self, group: BlockGroup) -> None:
-        """Append a group, as a part of the last one if possible: the fewer groups, the fewer products a step."""
+        """Append a group of blocks, merged with the last group if possible: fewer groups are fewer products a step."""
         if self._groups and (merged := self._groups[-1].merged_with(group)):
             self._groups[-1] = merged
         else:
@@ -188,7 +188,7 @@ class SharedText:
         return torch.unflatten(q, 0, (-1, self.block)).transpose(1, 2)
 
     def _text_of_blocks(self, text: Tensor) -> Tensor:
-        """Return the keys or values that each block reads, [blocks, A, P, E], of those of all captions [C, A, P, E]."""
+        """Select from all captions' keys or values [C, A, P, E] what each block reads: [blocks, A, P, E]."""
         if self.captions == 1:  # need not be copied
             return text.expand(len(self._caption_of_block), -1, -1, -1)
         return text[self._caption_of_block]

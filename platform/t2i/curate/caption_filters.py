@@ -110,7 +110,7 @@ def language_of(caption: str, judged_letters: int, odds: float) -> str:
 
 
 def is_foreign_script(caption: str) -> bool:
-    """Whether more than half of the letters are not Latin."""
+    """Return whether more than half of the letters are not Latin."""
     letters = [character for character in caption if character.isalpha()]
     return 2 * sum(not _is_latin(letter) for letter in letters) > len(letters)
 

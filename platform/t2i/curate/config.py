@@ -30,7 +30,7 @@ BOILERPLATE = (
 
 @dataclass
 class ImageRules:
-    """Which images are kept, by their size. The paper has a rule for the aspect ratio alone."""
+    """Which images are kept, by size and shape. The paper has a rule for the aspect ratio only."""
 
     max_aspect: float = setting(2.0, "the largest ratio of the longer to the shorter side")
     min_side: int = setting(32, "the smallest length of the shorter side, in pixels")
@@ -48,9 +48,11 @@ class CaptionRules:
 
     min_letters: int = setting(4, "the fewest letters of a caption, of any script")
     min_words: int = setting(2, "the fewest words of a caption; scripts without spaces are exempt")
-    boilerplate: list[str] | None = setting(None, "regular expressions; empty: BOILERPLATE in t2i/curate/config.py")
+    boilerplate: list[str] | None = setting(
+        None, "regular expressions for boilerplate; empty: BOILERPLATE in t2i/curate/config.py"
+    )
     boilerplate_share: float = setting(0.5, "drop a caption if boilerplate covers this share of its letters and digits")
-    max_repeats: int | None = setting(1000, "drop captions that more images than this have; empty: keep")
+    max_repeats: int | None = setting(1000, "drop captions that more images than this have; empty: keep all")
     english: bool = setting(True, "drop captions that are not English")
     judged_letters: int = setting(10, "keep captions in Latin script with fewer letters, whatever their language")
     odds: float = setting(20.0, "a caption is not English if another language is this many times as likely")
@@ -76,10 +78,12 @@ class CaptionRules:
 
 @dataclass
 class DuplicateRules:
-    """When two images count as copies. The larger one is kept, of equally large ones that with the smaller id."""
+    """When two images count as copies. The larger one is kept; of equally large ones, the one with the smaller id."""
 
-    bits: int = setting(4, "copies differ in at most this many of 64 bits of the perceptual hash; -1: no such search")
-    colour: int = setting(24, "and each of their 8 x 8 mean colours by at most this, of 255")
+    bits: int = setting(
+        4, "copies differ in at most this many of 64 bits of the perceptual hash; -1: do not search by hash"
+    )
+    colour: int = setting(24, "copies also differ in each of 8 x 8 mean colours by at most this, of 255")
     cosine: float | None = setting(0.97, "copies have at least this CLIP cosine; empty: no such search")
 
     def __post_init__(self) -> None:
@@ -95,7 +99,7 @@ class EvaluationSet:
     """A set of evaluation images, which must not be trained on."""
 
     name: str = setting("val", "name of the set in the report")
-    source: SourceConfig = setting(SourceConfig, "its images")
+    source: SourceConfig = setting(SourceConfig, "where the images of the set are")
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", self.name):

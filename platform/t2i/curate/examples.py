@@ -19,7 +19,7 @@ from t2i.curate.index import index_files
 from t2i.curate.overlap import Match
 
 BY_SIMILARITY = ("alike", "near", "eval_alike", "eval_near")
-"""Filters with a similarity threshold: their examples are the least similar pairs, which show whether it is right."""
+"""Filters with a similarity threshold: their examples are the least similar pairs dropped, to check the threshold."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def pixel_digest(image: np.ndarray) -> bytes:
 
 
 def perceptual_hash(image: np.ndarray) -> int:
-    """Return a 64-bit hash of an image, uint8 [H, W, 3], of which similar-looking images share most bits.
+    """Return a 64-bit hash of an image, uint8 [H, W, 3]; similar-looking images have most bits in common.
 
     Each bit says whether one of the lowest 8 x 8 cosine frequencies of the luminance exceeds their median: the pHash of
     Zauner 2010, except for ``MARGIN``. In drawings many coefficients are nearly zero, and without a margin noise would

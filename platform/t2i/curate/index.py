@@ -30,7 +30,7 @@ from t2i.storage import absolute, list_files
 
 INDEX_SET = SetDescription("index", "jobs/prepare_pairs.py")
 VERSION = 1
-"""To be raised when a measurement is computed in another way, so that existing indexes are made anew."""
+"""Version of the measurements: raise it when one is computed differently, so that existing indexes are made anew."""
 ROWS_PER_BATCH = 64
 ROWS_PER_PART = 16_384
 VIEW_SIDE = 224
@@ -87,7 +87,7 @@ def _file_state(source: SourceConfig) -> str:
 
 
 def measure_images(table: pa.Table, with_view: bool) -> pa.Table:
-    """Return the rows of the index for pairs, ``with_view`` also ``view``, the input of the CLIP, uint8 [224, 224, 3].
+    """Return the rows of the index for pairs; ``with_view`` adds ``view``, the CLIP's input, uint8 [224, 224, 3].
 
     A view is the whole image, resized to a square. An image that cannot be decoded gets a row with its ``problem``.
     """

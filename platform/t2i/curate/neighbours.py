@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK_ROWS = 1024
-"""Rows of a similarity matrix that are in memory at once; so few rows in all are compared without buckets."""
+"""Rows of a similarity matrix in memory at once; if there are no more rows in all, buckets are not used."""
 BUCKETS_PER_ROW = 2
 """Buckets that each embedding is put into: those of its nearest centres."""
 KMEANS_ROUNDS = 4
@@ -66,7 +66,7 @@ def _bands(hashes: np.ndarray, count: int) -> Iterator[np.ndarray]:
 
 
 def _equal_pairs(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield every pair of rows with equal values once, as two arrays of row numbers at a time, of at most n pairs."""
+    """Yield every pair of rows with equal values once, in chunks of at most n pairs: two arrays of row numbers each."""
     # Sorted, equal values are runs. Compare each sorted position with the one `step` after it, step = 1, 2, ...;
     # where that fails the run has ended, so the position need not be tried with larger steps.
     #
@@ -87,7 +87,7 @@ def _equal_pairs(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _close(
     first: np.ndarray, second: np.ndarray, hashes: np.ndarray, colours: np.ndarray, bits: int, colour: int
 ) -> np.ndarray:
-    """Return those of the given pairs that look alike, int64 [pairs, 2], the smaller row number first."""
+    """Return the given pairs that look alike, without the others: int64 [pairs, 2], the smaller row number first."""
     near = np.bitwise_count(hashes[first] ^ hashes[second]) <= bits
     first, second = first[near], second[near]
     difference = np.abs(colours[first].astype(np.int16) - colours[second])
@@ -96,7 +96,7 @@ def _close(
 
 
 def cosine_neighbours(embeddings: np.ndarray, threshold: float, seed: int = 0) -> NeighbourPairs:
-    """Return nearly all pairs of unit-norm rows [n, F] whose cosine is at least ``threshold``; it is their similarity.
+    """Return nearly all pairs of unit-norm rows [n, F] with a cosine of at least ``threshold``, and these cosines.
 
     As in SemDeDup (Abbas et al. 2023), rows are compared only within clusters of a spherical k-means, here with about
     sqrt(n) centres, and each row is in its two nearest clusters. Up to :data:`BLOCK_ROWS` rows are all compared, and

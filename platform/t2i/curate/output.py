@@ -101,7 +101,7 @@ def _contains(known: np.ndarray, keys: list[int]) -> np.ndarray:
 
 
 def tar_bytes(table: pa.Table) -> bytes:
-    """Return pairs as a WebDataset shard: of each the image, the captions (lines of .txt), and id and captions (.json).
+    """Return pairs as a WebDataset shard: for each pair the image, its captions (.txt) and id with captions (.json).
 
     The key of a sample ends at its first dot, so dots in ids are written as ``%2E``. Modification times are zero, so
     that equal rows make equal files.

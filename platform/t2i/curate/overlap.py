@@ -77,7 +77,7 @@ def clip_matches(train: ImageMeasurements, evaluation: ImageMeasurements, thresh
 
 @dataclass(frozen=True)
 class _Nearest:
-    """The nearest row of another set, the first of equally near ones: its number int64 [n] and cosine float32 [n]."""
+    """Each row's nearest row in another set (the first of equally near ones): number int64 [n], cosine float32 [n]."""
 
     row: np.ndarray
     cosine: np.ndarray

@@ -26,7 +26,7 @@ LETTER_EDGES = (5, 10, 20, 30, 50, 80, 120, 200)
 ASPECT_EDGES = (0.5, 0.67, 0.9, 1.11, 1.5, 2.0)
 LANGUAGES_SHOWN = 12
 SHEET_PAIRS = 48
-"""Pairs on the contact sheet by which the threshold of the overlap is set."""
+"""Pairs on the contact sheet that helps to choose the threshold of the overlap."""
 MATCH_SCHEMA = pa.schema(
     {
         "eval_set": pa.string(),

@@ -40,7 +40,7 @@ def prior_view(image: np.ndarray, size: int, random: np.random.Generator) -> np.
 
 
 def middle_offset(room: int, random: np.random.Generator) -> int:
-    """Draw an offset in pixels from the middle quarter of ``0 .. room``: [3/8 room, 5/8 room), at least one value."""
+    """Draw an offset in pixels from the middle quarter of ``0 .. room``, [3/8 room, 5/8 room), or its only value."""
     first = 3 * room // 8
     return int(random.integers(first, max(first + 1, 5 * room // 8)))
 

@@ -85,7 +85,7 @@ Views = list[tuple[str, np.ndarray]]
 def _to_pixels(
     image_size: int, make_views: Callable[[str, np.ndarray], Views], report_dir: str | None, table: pa.Table
 ) -> pa.Table:
-    """Return rows id, captions, pixels: for each usable row of ``table`` those that ``make_views(id, image)`` gives."""
+    """Return rows id, captions, pixels: the views that ``make_views(id, image)`` makes of each usable row's image."""
     usable = [(row["captions"], make_views(row["id"], image)) for row, image in _usable(table, report_dir)]
     ids = pa.array([view_id for _, views in usable for view_id, _ in views], pa.string())
     captions = pa.array([captions for captions, views in usable for _ in views], pa.list_(pa.string()))

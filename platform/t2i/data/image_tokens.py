@@ -1,4 +1,4 @@
-"""Encode pixels as image tokens, as a step of a Ray Data pipeline."""
+"""A step of a Ray Data pipeline that encodes images as image tokens."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from t2i.storage import fetch_directory
 
 
 class TokenizeImages:
-    """Replace ``pixels`` by ``image_tokens``, int32 [N], with the dVAE of a model directory (local or s3://).
+    """Replaces the column ``pixels`` by ``image_tokens``, int32 [N] a row, using the dVAE in ``model_dir``.
 
-    To be used as an actor in ``map_batches`` with ``batch_format="pyarrow"``: it loads the model once, onto its GPU if
-    it has one.
+    The directory may be local or on S3. Use this class as an actor in ``map_batches`` with ``batch_format="pyarrow"``:
+    each actor loads the model once, onto its GPU if it has one.
     """
 
     def __init__(self, model_dir: str, dtype: str = "float32") -> None:
@@ -39,7 +39,7 @@ class TokenizeImages:
 
 
 def describe_dvae(model_dir: str, image_size: int) -> dict[str, Any]:
-    """Return what a set's metadata says of the dVAE that made it: its hash, codebook size, token grid and image size.
+    """Return what the metadata of a set of image tokens says of its dVAE: hash, codebook size, grid and image size.
 
     Raises:
         CheckpointError, DataError: there is no complete dVAE in ``model_dir``.

@@ -57,7 +57,7 @@ class SetManifest:
 
 @dataclass(frozen=True)
 class SetDescription:
-    """What error messages say of a set: what it is (``noun``), and the script that writes it (``job``)."""
+    """How error messages describe a set: what it is (``noun``), and the script that writes it (``job``)."""
 
     noun: str
     job: str
@@ -199,7 +199,7 @@ def verify_parts(directory: str, described: SetDescription) -> SetManifest:
 
 
 def is_whole(directory: str, described: SetDescription, metadata: Mapping[str, Any]) -> bool:
-    """Whether ``directory`` holds a complete, undamaged set that was written with this metadata."""
+    """Return whether ``directory`` holds a complete, undamaged set that was written with this metadata."""
     try:
         return verify_parts(directory, described).metadata == dict(metadata)
     except DataError:

@@ -34,7 +34,7 @@ from ray.data import Dataset
 from t2i.storage import list_folder, read_path
 
 DIGEST_DTYPE = "S16"
-"""Ids are kept as 16-byte hashes: ten million take 160 MB, and a collision is as good as impossible."""
+"""Ids are kept as 16-byte hashes: ten million take 160 MB, and a collision is practically impossible."""
 
 
 def _no_ids() -> np.ndarray:
@@ -75,7 +75,7 @@ def part_name(data: bytes, suffix: str = ".parquet") -> tuple[str, str]:
 
 
 def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedRows:
-    """Return the finished rows in ``folder``: those of its undamaged part files, of which no two share an id.
+    """Return the finished rows in ``folder``: the rows of undamaged part files, chosen so that no id comes twice.
 
     Two part files share ids if a worker died after writing one, and the retried task cut the same rows into other
     batches. A set must hold each id once, and a part file can only be used as a whole, so of these one is left out.

@@ -14,17 +14,18 @@ SUFFIXES = {
     "text": (".txt",),
     "table": (".csv", ".tsv"),
 }
+"""Format -> the file suffixes by which it is recognised."""
 
 
 @dataclass
 class SourceConfig:
-    """A set of captioned images (parquet, coco or webdataset), or of captions alone (these, text or table)."""
+    """A set of captioned images (parquet, coco or webdataset), or of captions alone (also text or table)."""
 
     path: str = setting("jobs/datasets/emoji64/train.parquet", "file, folder or glob; local or s3://")
-    format: str = setting("auto", "auto (told from the path), parquet, coco, webdataset, text or table")
-    images: str | None = setting(None, "coco: the image folder; empty: looked for beside the JSON")
-    split: str | None = setting(None, "coco: which split of a Karpathy JSON (train includes restval)")
-    limit: int | None = setting(None, "use only the first rows, this many; empty: all")
+    format: str = setting("auto", "parquet, coco, webdataset, text or table; auto: recognised by the files' suffixes")
+    images: str | None = setting(None, "for coco only: the image folder; empty: searched for near the JSON")
+    split: str | None = setting(None, "for coco only: the split of a Karpathy JSON to use (train includes restval)")
+    limit: int | None = setting(None, "number of rows to use, from the first on; empty: all")
 
     def __post_init__(self) -> None:
         if self.format not in ("auto", *SUFFIXES):
@@ -34,10 +35,10 @@ class SourceConfig:
 
 
 def resolve_format(source: SourceConfig) -> str:
-    """Return the format of ``source``: as given, or for ``auto`` by the path's suffix or the files in the folder.
+    """Return ``source.format``, or for ``auto`` the format that the path's suffix or the folder's files suggest.
 
     Raises:
-        DataError: ``auto`` finds no known suffix.
+        DataError: the format is ``auto``, and there is no file with a known suffix.
     """
     if source.format != "auto":
         return source.format
@@ -45,11 +46,12 @@ def resolve_format(source: SourceConfig) -> str:
 
 
 def _by_suffix(path: str) -> str | None:
+    """Return the format whose suffix ``path`` has, None if there is none."""
     return next((name for name, suffixes in SUFFIXES.items() if path.endswith(suffixes)), None)
 
 
 def _by_content(path: str) -> str:
-    """Return the format by the files in a folder; tars go first, as img2dataset writes a Parquet file beside each."""
+    """Return a folder's format by its files: WebDataset if any is a tar, as img2dataset adds a Parquet file to each."""
     _, files = list_files(path, "")
     for name in ("webdataset", "parquet"):
         if any(_by_suffix(file) == name for file in files):

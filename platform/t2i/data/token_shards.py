@@ -1,4 +1,4 @@
-"""Write and read image-token shards: sets of Parquet part files with rows ``{"id", "captions", "image_tokens"}``."""
+"""Write and read sets of image tokens: Parquet files (shards) with rows ``{"id", "captions", "image_tokens"}``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from t2i.data.tensors import column_array, tensor_column
 
 ROWS_PER_PART = 1024
 TOKEN_SET = SetDescription("set of image tokens", "jobs/encode_images.py")
+"""What error messages call such a set, and the script that writes one."""
 
 
 def write_token_shards(
@@ -35,10 +36,12 @@ def write_token_shards(
     rows_per_part: int = ROWS_PER_PART,
     progress: Callable[[int], None] | None = None,
 ) -> SetManifest:
-    """Write rows ``{"id", "captions", "image_tokens"}`` as a complete set; see :func:`t2i.data.part_files.write_parts`.
+    """Write rows ``{"id", "captions", "image_tokens"}`` as shards, then the manifest that completes the set.
+
+    The arguments are those of :func:`t2i.data.part_files.write_parts`.
 
     Raises:
-        DataError: there is no row, or the directory cannot be written.
+        DataError: ``dataset`` has no rows, or the directory cannot be written.
     """
     return write_parts(
         dataset,
@@ -53,7 +56,7 @@ def write_token_shards(
 
 
 def _encode(table: pa.Table) -> bytes:
-    """Return rows as Parquet, the image tokens as fixed-size lists, which any Parquet reader understands."""
+    """Return rows as the bytes of a Parquet file; image tokens are fixed-size lists, which any Parquet reader reads."""
     tokens = column_array(table["image_tokens"]).astype("int32")
     lists = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), tokens.shape[1])
     return parquet_bytes(table.select(["id", "captions"]).append_column("image_tokens", lists))
@@ -72,18 +75,19 @@ def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
 
 
 def _as_tensors(table: pa.Table) -> pa.Table:
+    """Return rows of a shard with the lists of image tokens converted to tensors."""
     return table.drop_columns("image_tokens").append_column("image_tokens", tensor_column(token_array(table)))
 
 
 def token_array(table: pa.Table) -> np.ndarray:
-    """Return the image tokens in a table read from a shard: int32 [n, N]."""
+    """Return the image tokens int32 [n, N] of n rows read from a shard."""
     lists = table["image_tokens"].combine_chunks()
     tokens: np.ndarray = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
     return tokens
 
 
 def verify_shards(directory: str) -> SetManifest:
-    """Compare every shard with its hash in the manifest, and return the manifest.
+    """Check every shard against its hash in the manifest, and return the manifest.
 
     Raises:
         DataError: there is no manifest, or a part file is missing or damaged.
@@ -92,5 +96,5 @@ def verify_shards(directory: str) -> SetManifest:
 
 
 def is_complete(directory: str, metadata: Mapping[str, Any]) -> bool:
-    """Whether ``directory`` holds a complete, undamaged set that was written with this metadata."""
+    """Return whether ``directory`` holds a complete, undamaged set that was written with this metadata."""
     return is_whole(directory, TOKEN_SET, metadata)

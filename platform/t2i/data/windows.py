@@ -1,4 +1,4 @@
-"""Training sets in shards, of which some are read at a time, so that a set need not fit into memory.
+"""Training sets split into shards, of which only some are in memory at a time, so that large sets can be used.
 
 Ray Data is not used for this: its tasks would wait for CPUs, all of which training may have taken.
 """

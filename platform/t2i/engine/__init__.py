@@ -1,4 +1,4 @@
-"""From captions to ranked images: requests share slots, each of which makes one image token per step. Knows no Ray."""
+"""From captions to ranked images: requests share slots, each of which makes one image token per step. Without Ray."""
 
 from t2i.engine.engine import Engine
 from t2i.engine.offline import OfflineRun, SampledCandidates

@@ -80,11 +80,11 @@ class Engine:
         return self._scheduler.drop(request_id, candidates)
 
     def progress(self, request_id: str) -> TokenProgress:
-        """New image tokens, done and in all, of a request that is waiting or running."""
+        """Return how many new image tokens of a waiting or running request are done, and how many there will be."""
         return self._scheduler.progress(request_id)
 
     def candidate_progress(self, request_id: str) -> list[TokenProgress]:
-        """New image tokens, done and in all, of each candidate of a request that is waiting or running."""
+        """Return the same as :meth:`progress` for each candidate of a request that is waiting or running."""
         return self._scheduler.candidate_progress(request_id)
 
     def step(self) -> StepResult:
@@ -110,6 +110,6 @@ class Engine:
         return running.tokens % self.layout.grid[1] == 0
 
     def _with_tokens(self, kind: type[CandidateT], running: list[RunningCandidate]) -> list[CandidateT]:
-        """Each of ``running`` as a ``kind`` with the image tokens that it has."""
+        """Return each of ``running`` as an object of class ``kind`` with the image tokens that it has so far."""
         tokens = self._runner.image_tokens(running)
         return [kind(r.request.id, r.candidate, row) for r, row in zip(running, tokens, strict=True)]

@@ -1,4 +1,4 @@
-"""Whole requests through an engine that nobody else uses, as the jobs need it."""
+"""Run whole requests through an engine that has no other users, as the jobs do."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OfflineRun:
         return TokenProgress(sum(self._tokens_done.values()), self._tokens_total - sum(self._tokens_saved.values()))
 
     def run(self, on_progress: Callable[[TokenProgress], None] | None = None) -> dict[str, SampledCandidates]:
-        """Sample every request to its end, calling ``on_progress`` after each step: request id -> its candidates.
+        """Sample all requests, calling ``on_progress`` after each step; return request id -> its candidates.
 
         Raises:
             RequestError: a request does not fit the prior; then none is left in the engine.
@@ -67,7 +67,7 @@ class OfflineRun:
         return {request_id: self._sampled(request_id) for request_id in self._requests}
 
     def _feed(self) -> None:
-        """Add the next requests to the engine as long as those in it do not fill its slots."""
+        """Add the next requests to the engine while those in it leave slots free."""
         # The engine takes turns among the requests that it has, so all of them at once would run a few candidates of
         # each of many captions. One after the other, a few captions with many candidates run at once, which
         #   - costs less, as candidates of one caption share its keys and values, and
@@ -78,7 +78,7 @@ class OfflineRun:
             self._unfinished[request.id] = set(range(request.candidates))
 
     def _slots_needed(self) -> int:
-        """Slots that all unfinished candidates in the engine would take at once; a guided candidate takes two."""
+        """Return how many slots all unfinished candidates in the engine would fill at once; a guided one takes two."""
         return sum(
             len(unfinished) * (2 if self._requests[request_id].sampling.is_guided else 1)
             for request_id, unfinished in self._unfinished.items()
@@ -97,7 +97,7 @@ class OfflineRun:
             self._unfinished.pop(request_id, None)
 
     def _drop(self, request_id: str, candidates: Collection[int]) -> None:
-        """Stop the candidates; those already finished are thrown away, as who survives must not depend on timing."""
+        """Stop the candidates, or discard those already finished: which ones survive must not depend on timing."""
         self._tokens_saved[request_id] += self._engine.drop(request_id, candidates)
         for candidate in candidates:
             self._tokens[request_id].pop(candidate, None)

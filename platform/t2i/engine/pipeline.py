@@ -47,7 +47,7 @@ class SampledCaption:
 
 @dataclass(frozen=True)
 class GenerationResult(SampledCaption):
-    """The candidates of one caption with their images, and which of these CLIP finds best.
+    """The candidates of one caption with their images, their CLIP scores and their order from best to worst.
 
     Attributes:
         images: uint8 [n, H, W, 3].
@@ -187,18 +187,18 @@ class TextToImage:
 
     @torch.inference_mode()
     def encode_rows(self, image: np.ndarray, rows: int) -> list[int]:
-        """Image uint8 [H, W, 3] of :attr:`image_size` -> image tokens of its top ``rows`` rows, to use as prefix."""
+        """Return the image tokens of the top ``rows`` rows of an image uint8 [H, W, 3] of :attr:`image_size`."""
         device = device_of(self.dvae)
         return self.dvae.encode(to_float(image[None]).to(device))[0, : rows * self.grid[1]].tolist()
 
     @torch.inference_mode()
     def decode(self, image_tokens: np.ndarray) -> np.ndarray:
-        """Image tokens int [n, N] -> images uint8 [n, H, W, 3], rounded to nearest."""
+        """Return the images uint8 [n, H, W, 3], rounded to nearest, of image tokens int [n, N]."""
         return to_uint8(self.dvae.decode(self._on_device(image_tokens), self.grid))
 
     @torch.inference_mode()
     def preview(self, image_tokens: np.ndarray) -> np.ndarray:
-        """Image tokens int [n, r * w] of the top r rows -> images uint8 [n, H, W, 3], mid-grey below those rows.
+        """Return images uint8 [n, H, W, 3] of the tokens int [n, r * w] of their top r rows, mid-grey below these rows.
 
         Raises:
             ValueError: the tokens are not whole rows of the grid.
@@ -206,7 +206,7 @@ class TextToImage:
         return to_uint8(self.dvae.preview(self._on_device(image_tokens), self.grid))
 
     def preview_to_score(self, image_tokens: np.ndarray) -> np.ndarray:
-        """Image tokens int [n, r * w] of the top r rows -> images uint8 [n, H, W, 3] for CLIP to score.
+        """Return images uint8 [n, H, W, 3] for CLIP to score, made of the tokens int [n, r * w] of their top r rows.
 
         Like :meth:`preview` these are mid-grey below the r rows. But the rows above are decoded with the last row
         repeated below them: a decoder whose grid ends after r rows spoils the pixels near that edge. Of the previews
@@ -231,12 +231,12 @@ class TextToImage:
         return rank_images(self.reranker, self.reranker.prepare(to_float(images)), self._caption_feature(caption))
 
     def _encode_caption(self, caption: str) -> torch.Tensor:
-        """CLIP's unit-norm feature [F] of a caption."""
+        """Return CLIP's unit-norm feature [F] of a caption."""
         assert self.reranker is not None
         return self.reranker.encode_captions([caption])[0]
 
     def _pruner(self, pruning: PruningParams, requests: Sequence[Request], caption_of: Mapping[str, str]) -> Pruner:
-        """A pruner that has CLIP score previews; ``caption_of`` is the caption of each request, by its id."""
+        """Return a pruner that has CLIP score previews; ``caption_of`` maps request ids to captions."""
         for request in requests:
             pruning.check(self.grid, len(request.prefix))
 

@@ -1,4 +1,4 @@
-"""Pruning: score candidates part-way and stop those with the lowest scores. Knows no models."""
+"""Pruning: score candidates part-way and stop those with the lowest scores. It does not depend on the models."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class PruningParams:
     """
 
     rows: int | None = setting(None, "rows of image tokens after which CLIP scores the candidates; empty: never")
-    keep: float = setting(0.5, "share of a group that is finished: those whose previews fit the caption best")
-    group: int = setting(16, "candidates of a caption that are scored together; saves most where slots are a multiple")
+    keep: float = setting(0.5, "share of a group that is finished: the candidates whose previews fit the caption best")
+    group: int = setting(16, "candidates of a caption scored together; saves most if the slots are a multiple of it")
 
     def __post_init__(self) -> None:
         if self.rows is not None and self.rows < 1:
@@ -36,7 +36,7 @@ class PruningParams:
         if not 0 < self.keep <= 1:
             raise RequestError("pruning.keep", f"pruning.keep is {self.keep}: use more than 0, up to 1, which is all.")
         if self.group < 2:
-            raise RequestError("pruning.group", f"pruning.group is {self.group}: judge at least 2 together.")
+            raise RequestError("pruning.group", f"pruning.group is {self.group}: score at least 2 together.")
 
     @property
     def prunes(self) -> bool:
@@ -63,19 +63,19 @@ class PruningParams:
         return sum(self._count(len(group)) for group in self._groups(candidates)) if self.prunes else candidates
 
     def best(self, scores: np.ndarray) -> np.ndarray:
-        """Scores [n] of one group -> indices int64 of those that go on, ascending; of equals the first goes on."""
+        """Return the indices int64, ascending, of a group's candidates that go on, by the group's scores [n]."""
         return np.sort(np.argsort(-scores, kind="stable")[: self._count(len(scores))])
 
     def survivors(self, scores: np.ndarray) -> np.ndarray:
-        """Scores [n] of all candidates of a caption -> indices int64 of those that go on, ascending."""
+        """Return the indices int64, ascending, of a caption's candidates that go on, by the scores [n] of all."""
         return np.concatenate([group[self.best(scores[group])] for group in self._groups(len(scores))])
 
     def _groups(self, candidates: int) -> list[np.ndarray]:
-        """The candidates of each group; the last group is smaller where they do not divide evenly."""
+        """Return the candidates of each group; the last group is smaller if they do not divide evenly."""
         return [np.arange(start, min(start + self.group, candidates)) for start in range(0, candidates, self.group)]
 
     def _count(self, size: int) -> int:
-        """How many of a group of ``size`` go on: ``keep`` of them rounded up, at least one."""
+        """Return how many of a group of ``size`` go on: the share ``keep``, rounded up, and at least one."""
         return max(1, math.ceil(self.keep * size - 1e-9))  # in floats 0.7 * 10 is a little over 7
 
 
@@ -111,7 +111,7 @@ class Pruner:
         return dict(drops)
 
     def _size(self, request_id: str, group: int) -> int:
-        """How many candidates the group has, which is fewer for the last one of a request."""
+        """Return how many candidates the group has: fewer in the last group of a request."""
         return min(self.pruning.group, self._candidates[request_id] - group * self.pruning.group)
 
     def _to_drop(self, request_id: str, members: Mapping[int, np.ndarray]) -> list[int]:

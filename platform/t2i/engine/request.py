@@ -67,7 +67,7 @@ def encode_request(
 
 
 def rows_to_keep(rows: int | None, height: int) -> int:
-    """Return how many of ``height`` rows of image tokens to continue from: ``rows``, or 15 of 32 as in the paper.
+    """Return how many of an image's ``height`` rows of tokens are kept to continue it: ``rows``, by default 15 of 32.
 
     The paper keeps 15 of 32 rows to complete images (figure 2d); other heights keep that share, at least one row.
 

@@ -130,16 +130,16 @@ class Runner:
         self._next[slots], self._fresh[slots] = len(prefix), True
 
     def _prefix(self, text: Caption) -> Tensor:
-        """Text tokens of one caption -> the stream up to its start-of-image, int64 [1, P]."""
+        """Return the stream of a caption's text tokens, up to and including start-of-image: int64 [1, P]."""
         return self.layout.prefix(text_tensor([text], self.layout)).to(self.cache.device)
 
     def _feed_last_token(self) -> Tensor:
-        """Feed each slot its last image token (without one, what is left in place 0) -> hidden states [S, D]."""
+        """Feed each slot its last image token (if it has none, whatever place 0 holds); return hidden states [S, D]."""
         last = (self._next - 1).clamp(min=0)
         return self._decode(self._image_tokens.gather(1, last[:, None])[:, 0], last, self.cache)
 
     def _guide(self, logits: Tensor) -> Tensor:
-        """Logits [S, K] -> float32 [S, K], in guided slots moved from the twin's towards the candidate's and beyond."""
+        """Return logits float32 [S, K]; in guided slots they are combined with the unconditional twin's."""
         # Classifier-free guidance (Ho and Salimans 2022, equation 6 with s = 1 + w), of logits instead of scores:
         #     guided = unconditional + s (conditional - unconditional)
         # s = 0 ignores the caption, 1 is no guidance, more follows the caption more closely. The twin's own logits stay
@@ -151,7 +151,7 @@ class Runner:
         return logits
 
     def _filter(self, logits: Tensor) -> Tensor:
-        """Logits [S, K] -> float32 [S, K], -inf for tokens that top_k and top_p of the candidate in a slot rule out."""
+        """Return logits float32 [S, K], set to -inf where a slot's top_k or top_p rules the token out."""
         slots, settings = _slots(self._filtered), [r.request.sampling for r in self._filtered]
         top_k = torch.tensor([sampling.top_k for sampling in settings], device=logits.device)
         top_p = torch.tensor([sampling.top_p for sampling in settings], device=logits.device)
@@ -161,7 +161,7 @@ class Runner:
 
 
 def _slots_of_captions(running: Iterable[RunningCandidate]) -> dict[Caption, list[int]]:
-    """The slots that read each caption, in the order of the candidates' slots; twins read the empty caption."""
+    """Return the slots that read each caption, in order; twins read the empty caption."""
     slots_of: dict[Caption, list[int]] = defaultdict(list)
     for candidate in sorted(running, key=lambda candidate: candidate.slot):
         slots_of[candidate.request.text].append(candidate.slot)

@@ -1,4 +1,4 @@
-"""Which candidate of which request runs in which slot. Knows no tensors and no clock.
+"""Which candidate of which request runs in which slot, without tensors or a clock.
 
 All candidates of a request make the same number of tokens, known in advance, one per step. A slot is therefore busy
 for a known number of steps: nothing is ever paged out or pre-empted, and progress is exact.
@@ -55,7 +55,7 @@ class RunningCandidate:
 
     @property
     def tokens(self) -> int:
-        """How many image tokens it has, those of the request's prefix included."""
+        """How many image tokens it has, including the request's prefix."""
         return len(self.request.prefix) + self.scheduled.tokens_made[self.candidate]
 
     @property
@@ -102,7 +102,7 @@ class Scheduler:
         self._turns.append(scheduled)
 
     def expire(self, now: float) -> dict[str, int]:
-        """Remove requests whose deadline is ``now`` (Unix time) or earlier: id -> image tokens spent on it."""
+        """Remove requests whose deadline is ``now`` (Unix time) or earlier; return id -> image tokens spent on it."""
         late = [scheduled.request.id for scheduled in self._requests.values() if scheduled.request.deadline <= now]
         return {request_id: self.cancel(request_id) for request_id in late}
 
@@ -178,16 +178,16 @@ class Scheduler:
         return saved
 
     def progress(self, request_id: str) -> TokenProgress:
-        """New image tokens, done and in all, of a request that is waiting or running."""
+        """Return how many new image tokens of a waiting or running request are done, and how many there will be."""
         return self._requests[request_id].progress
 
     def candidate_progress(self, request_id: str) -> list[TokenProgress]:
-        """New image tokens, done and in all, of each candidate of a request that is waiting or running."""
+        """Return the same as :meth:`progress` for each candidate of a request that is waiting or running."""
         scheduled = self._requests[request_id]
         return [TokenProgress(made, scheduled.tokens_per_candidate) for made in scheduled.tokens_made]
 
     def _fits(self, request: Request) -> bool:
-        """Whether there are slots for one more candidate of ``request`` and room for the texts that it reads."""
+        """Return whether there are slots for one more candidate of ``request`` and room for the texts that it reads."""
         new_texts = sum(text not in self._texts for text in _texts(request))
         return len(self._free) > request.sampling.is_guided and len(self._texts) + new_texts <= self.captions
 
@@ -214,5 +214,5 @@ def _place_side_by_side(admitted: list[RunningCandidate]) -> None:
 
 
 def _texts(request: Request) -> set[tuple[int, ...]]:
-    """The texts that one candidate of ``request`` and its twin read."""
+    """Return the texts that one candidate of ``request`` and its twin, if it is guided, read."""
     return {request.text, UNCONDITIONAL} if request.sampling.is_guided else {request.text}

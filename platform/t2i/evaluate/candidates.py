@@ -1,4 +1,4 @@
-"""The drawn candidates on disk: Parquet files with one row per candidate, all of a caption in the same file."""
+"""The drawn candidates on disk: Parquet files with one row per candidate, all those of a caption in the same file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Candidates:
     directory: Path
 
     def images(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """Decode all candidates of some captions: id -> uint8 [n, H, W, 3], the best first."""
+        """Return all candidates of some captions: id -> images uint8 [n, H, W, 3], the best first."""
         wanted = pads.field("id").isin(list(ids))
         table = open_candidates(self.directory).to_table(["id", "image", "rank"], wanted).sort_by("rank")
         images: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -71,22 +71,22 @@ def store_candidates(table: pa.Table, directory: str | Path) -> None:
 
 
 def candidate_files(directory: str | Path) -> list[str]:
-    """Paths of a directory's Parquet files, sorted."""
+    """Return the paths of a directory's Parquet files, sorted."""
     return sorted(str(file) for file in Path(directory).glob("*.parquet"))
 
 
 def open_candidates(directory: str | Path) -> pads.Dataset:
-    """Open the stored candidates as a dataset, which reads only what is asked of it."""
+    """Return the stored candidates as a dataset, which reads only the columns and rows that are asked for."""
     return pads.dataset(candidate_files(directory), schema=SCHEMA, format="parquet")
 
 
 def finished_ids(directory: str | Path) -> set[str]:
-    """Ids of the captions whose candidates are all stored."""
+    """Return the ids of the captions whose candidates are all stored."""
     return set(open_candidates(directory).to_table(["id"])["id"].to_pylist())
 
 
 def read_candidates(directory: str | Path, work_list: WorkList) -> Candidates:
-    """Read what the metrics need of all candidates.
+    """Return what the metrics need of all candidates.
 
     Raises:
         IncompleteEvaluationError: a caption of the work list has no candidates.
@@ -109,7 +109,7 @@ def read_candidates(directory: str | Path, work_list: WorkList) -> Candidates:
 
 
 def to_png(image: np.ndarray) -> bytes:
-    """Encode an image uint8 [H, W, 3] as PNG.
+    """Return an image uint8 [H, W, 3] encoded as PNG.
 
     PNG keeps every value; JPEG on one side of a comparison shifts a Fréchet distance by tens of points.
     """
@@ -119,7 +119,7 @@ def to_png(image: np.ndarray) -> bytes:
 
 
 def from_png(data: bytes) -> np.ndarray:
-    """Decode a PNG to uint8 [H, W, 3]."""
+    """Return the image uint8 [H, W, 3] that a PNG encodes."""
     return np.asarray(Image.open(io.BytesIO(data)))
 
 

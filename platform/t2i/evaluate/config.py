@@ -31,7 +31,7 @@ class CaptionSet:
 
 @dataclass
 class ActorPool:
-    """Ray actors that run one stage: how many, with which share of the machine, on how much at a time."""
+    """A pool of Ray actors that run one stage: how many, which share of the machine each has, and the batch size."""
 
     actors: int = setting(1, "actors, each with its own copy of the models")
     cpus: float = setting(0.25, "logical CPUs per actor; below 2 an actor computes on one thread")
@@ -40,7 +40,7 @@ class ActorPool:
 
 
 def emoji_sets() -> list[CaptionSet]:
-    """The embedded emoji that no model was trained on.
+    """Return the default caption set: the emoji of emoji64 that no model was trained on.
 
     ``val`` has concepts that training shows in other styles only, ``test`` concepts that it never shows.
     """
@@ -57,11 +57,13 @@ class EvaluateConfig:
     preset: str = setting("tiny", "model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip")
     out: str = setting("${run}/eval", "directory of the report and of everything it is made from")
-    sets: list[CaptionSet] = setting(emoji_sets, "caption sets, one section of the report each")
+    sets: list[CaptionSet] = setting(emoji_sets, "caption sets; each gets a section of the report")
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all")
     candidates: int = setting(8, "images drawn per caption; CLIP picks the best")
     sampling: SamplingParams = setting(SamplingParams, "how tokens are drawn")
-    pruning: PruningParams = setting(PruningParams, "whether candidates with a poor beginning are stopped early")
+    pruning: PruningParams = setting(
+        PruningParams, "whether candidates whose first rows fit the caption badly are stopped early"
+    )
     seed: int = setting(0, "seed of the choice of captions, of image tokens and of controls")
     dtype: str = setting("float32", f"{PRIOR_DTYPE_MEANING}; the extractor and elb stay in float32")
     compile: bool = setting(False, COMPILE_MEANING)
@@ -71,9 +73,9 @@ class EvaluateConfig:
     extractor: ExtractorConfig = setting(ExtractorConfig, "network whose features the distances compare")
     elb: bool = setting(False, "also measure the evidence lower bound on ln p(image, caption), in bits per dimension")
     training_source: SourceConfig | None = setting(
-        SourceConfig, "training images, whose distance from each set is the least to hope for; null: not measured"
+        SourceConfig, "training images, to be compared with each set like generated ones; null: none"
     )
-    training_images: int = setting(1000, "how many of them are measured")
+    training_images: int = setting(1000, "how many training images are measured")
     shown: int = setting(12, "captions in each gallery of the report")
     slots: int = setting(64, "candidates that one actor draws at once")
     generate: ActorPool = setting(lambda: ActorPool(actors=2, batch=16), "prior and dVAE decoder; batch in captions")

@@ -1,4 +1,4 @@
-"""Features of each set of images, collected on the driver: what most metrics are computed from."""
+"""Features of each set of images, collected on the driver; most metrics are computed from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features of n images, sorted by ``ids``, once for each radius of blur in the configuration's order.
+    """Features of n images, sorted by ``ids``, for each radius of blur in the configuration's order.
 
     ``clip`` float32 [n, F] are unit-norm CLIP features of the images without blur; ``features`` float32 [n, radii, F]
     and ``logits`` float32 [n, radii, classes] are the extractor's. ``shown`` holds the few images that the report
@@ -37,7 +37,7 @@ class FeatureSet:
         return len(self.ids)
 
     def statistics(self, radius_index: int) -> FeatureStatistics:
-        """Mean and covariance of the features at the ``radius_index``-th radius of blur."""
+        """Return the mean and covariance of the features at the ``radius_index``-th radius of blur."""
         features = self.features[:, radius_index]
         chunks = (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
         return merge_statistics(map(FeatureStatistics.of, chunks))

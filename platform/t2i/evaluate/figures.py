@@ -1,4 +1,4 @@
-"""The figures of a report: metrics of image sets, each with what it compares and the number of images on both sides."""
+"""The figures of a report: metrics of image sets, each with what is compared and the number of images on both sides."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SUBJECT_LABELS = {
     "random_tokens": "Random tokens, decoded",
     "real": "The real images themselves",
 }
-"""What is measured: names of the image sets -> how the report calls them, in its order.
+"""Names of the image sets that are measured -> their titles in the report, in the report's order.
 
 ``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption.
 """
@@ -58,7 +58,7 @@ def all_figures(
     radii: Sequence[float],
     seed: int,
 ) -> list[Figure]:
-    """All figures of one caption set; without real images there is nothing to compare with but the captions."""
+    """Return all figures of one caption set; without real images, only those that compare images with captions."""
     figures = list(caption_figures(sets, candidates, seed))
     for index, radius in enumerate(radii if "real" in sets else ()):
         figures += image_figures(sets, extractor, index, radius)
@@ -68,7 +68,7 @@ def all_figures(
 def image_figures(
     sets: Mapping[str, FeatureSet], extractor: ExtractorProtocol, index: int, radius: float
 ) -> Iterator[Figure]:
-    """Inception scores of all image sets and their distances from the real images, at the ``index``-th radius."""
+    """Yield all image sets' inception scores and distances from the real images, at the ``index``-th radius of blur."""
     real = sets["real"]
     real_statistics = real.statistics(index)
     for subject, images in sets.items():
@@ -92,7 +92,7 @@ def _inception_figure(
 def _kernel_figures(
     subject: str, images: FeatureSet, real: FeatureSet, extractor: ExtractorProtocol, index: int, radius: float
 ) -> Iterator[Figure]:
-    """KID of ``subject``; that of ``best`` is given again for ``shuffled``, which has the same images."""
+    """Yield the KID of ``subject``; that of ``best`` a second time for ``shuffled``, which has the same images."""
     kid = kernel_distance(images.features[:, index], real.features[:, index])
     details: dict[str, int | float | str] = {"subsets": kid.subsets, "subset_size": kid.subset_size, "seed": kid.seed}
     name = extractor.metric_name("kid")
@@ -113,7 +113,7 @@ def _precision_recall_figures(
 
 
 def caption_figures(sets: Mapping[str, FeatureSet], candidates: Candidates, seed: int) -> Iterator[Figure]:
-    """CLIP scores and retrieval of all image sets with the captions, and of ``best`` with the captions shuffled.
+    """Yield CLIP scores and retrieval of all image sets with their captions, and of ``best`` with shuffled captions.
 
     Training images have none of these captions and are left out.
     """
@@ -128,7 +128,7 @@ def caption_figures(sets: Mapping[str, FeatureSet], candidates: Candidates, seed
 
 
 def _caption_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> Iterator[Figure]:
-    """Figures of unit-norm image and caption features [n, F] and [n, F], row by row."""
+    """Yield the figures of images and captions whose unit-norm features, [n, F] each, correspond row by row."""
     n = len(images)
     scores = clip_score(images, captions)
     similarity = cosine(images, captions)
@@ -142,7 +142,7 @@ def _caption_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> 
 
 
 def derangement(n: int, seed: int) -> np.ndarray:
-    """Random permutation of 0..n-1 that leaves no number in its place: int64 [n], for n >= 2."""
+    """Return a random permutation of 0..n-1 that leaves no number in its place: int64 [n], for n >= 2."""
     # A plain permutation would leave one caption in its place on average, and a control must have none.
     # Put the numbers around a circle in random order and let each take its neighbour's place:
     #

@@ -48,7 +48,7 @@ class CaptionCard:
 
 
 def choose_galleries(candidates: Candidates, count: int, seed: int) -> Galleries:
-    """Choose ``count`` captions for each gallery, or all if there are fewer."""
+    """Choose ``count`` captions for each gallery, or all captions if there are fewer."""
     ids = np.array(candidates.ids)
     by_score = ids[np.argsort(-candidates.scores[:, 0], kind="stable")].tolist()
     sample = np.random.default_rng(seed).choice(len(ids), min(count, len(ids)), replace=False)
@@ -58,7 +58,7 @@ def choose_galleries(candidates: Candidates, count: int, seed: int) -> Galleries
 def make_cards(
     ids: Sequence[str], work_list: WorkList, candidates: Candidates, sets: Mapping[str, FeatureSet]
 ) -> dict[str, CaptionCard]:
-    """Cards of some captions, by id."""
+    """Return the cards of some captions, by id."""
     captions = {item.id: item.caption for item in work_list.items}
     scores = dict(zip(candidates.ids, candidates.scores.tolist(), strict=True))
     drawn = candidates.images(ids)
@@ -78,7 +78,7 @@ def _scored_pictures(images: np.ndarray, scores: Sequence[float]) -> list[tuple[
 
 
 def sheet_rows(ids: Sequence[str], work_list: WorkList, candidates: Candidates) -> list[SheetRow]:
-    """Rows of a contact sheet, one for each of some captions, with its best candidates."""
+    """Return rows of a contact sheet, one for each of some captions, with its best candidates."""
     captions = {item.id: item.caption for item in work_list.items}
     scores = dict(zip(candidates.ids, candidates.scores, strict=True))
     drawn = candidates.images(ids)
@@ -91,5 +91,5 @@ def sheet_rows(ids: Sequence[str], work_list: WorkList, candidates: Candidates) 
 
 
 def data_uri(image: np.ndarray) -> str:
-    """Data URI of an image uint8 [H, W, 3], encoded as PNG."""
+    """Return the data URI of an image uint8 [H, W, 3], encoded as PNG."""
     return "data:image/png;base64," + base64.b64encode(to_png(image)).decode()

@@ -21,11 +21,11 @@ from t2i.evaluate.figures import Figure
 from t2i.evaluate.work_list import derived_seed
 
 TERMS = ("total", "reconstruction", "image_tokens", "text_tokens", "entropy")
-"""Attributes of :class:`models.joint.JointELB`: the bound and the four terms that it is the sum of."""
+"""Attributes of :class:`models.joint.JointELB`: the bound, and the four terms whose sum it is."""
 
 
 class MeasureJointELB:
-    """Stage: real images {id, captions, pixels} -> {id, total, reconstruction, ...}, each in bits per dimension.
+    """A stage that maps real images {id, captions, pixels} to {id, total, reconstruction, ...} in bits per dimension.
 
     The sign is that of a cost: bits of -ELB, lower is better.
     """
@@ -50,7 +50,7 @@ class MeasureJointELB:
 
 
 def joint_elb_figures(batches: Iterable[pa.Table]) -> Iterator[Figure]:
-    """Figures ``elb_<term>``: the mean of each term over all images in bits per dimension, with its standard error."""
+    """Yield a figure ``elb_<term>`` for each term: mean over all images in bits per dimension, and standard error."""
     table = pa.concat_tables(batches)
     for term in TERMS:
         bits = np.asarray(table[term])

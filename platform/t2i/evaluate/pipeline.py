@@ -39,7 +39,7 @@ log = get_logger("evaluate")
 
 
 def generate_candidates(work_list: WorkList, directory: Path, config: EvaluateConfig) -> Candidates:
-    """First pass: draw, rank and store the captions that ``directory`` lacks; return all of the work list's candidates.
+    """Draw, rank and store the captions that ``directory`` lacks; return the whole work list's candidates.
 
     Raises:
         IncompleteEvaluationError: a caption still has no candidates when the pipeline has ended.
@@ -77,7 +77,7 @@ def _generate(
 def extract_features(
     caption_set: CaptionSet, candidates: Candidates, shown: Sequence[str], config: EvaluateConfig
 ) -> dict[str, FeatureSet]:
-    """Second pass: features of all image sets, by name; pictures are kept of the ids in ``shown``.
+    """Return the features of all image sets, by name (second pass); keep pictures of the ids in ``shown``.
 
     The sets are ``best`` and ``first`` (not if pruned), if the captions have images ``real``, ``reconstruction`` and
     ``random_tokens``, and ``train`` unless the configuration leaves training images out.
@@ -120,7 +120,7 @@ def _training_images(source: SourceConfig, candidates: Candidates, config: Evalu
 
 
 def measure_joint_elb(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> list[Figure]:
-    """Figures of the evidence lower bound on ln p(image, caption) over the set's own images; none unless asked for."""
+    """Return figures of the evidence lower bound over the set's own images; none if it is not asked for."""
     if not (config.elb and caption_set.images):
         return []
     real = _real_images(caption_set, candidates, config)
@@ -133,13 +133,13 @@ def _real_images(caption_set: CaptionSet, candidates: Candidates, config: Evalua
 
 
 def _decoded_images(source: SourceConfig, ids: Sequence[str], unreadable: Path, config: EvaluateConfig) -> Dataset:
-    """Rows {id, captions, pixels} of ``ids`` from a source; images that cannot be read are listed in ``unreadable``."""
+    """Return rows {id, captions, pixels} of some ``ids``; images that cannot be read are listed in ``unreadable``."""
     pairs = read_pairs(source).map_batches(partial(keep_ids, frozenset(ids)), batch_format="pyarrow")
     return decode_pairs(pairs, get_preset(config.preset).image_size, str(unreadable))
 
 
 def _actors(pool: ActorPool) -> dict[str, Any]:
-    """Arguments of ``map_batches`` that run a stage in ``pool``."""
+    """Return the arguments of ``map_batches`` that run a stage in ``pool``."""
     return {
         "compute": ActorPoolStrategy(size=pool.actors),
         "num_cpus": pool.cpus,

@@ -34,7 +34,7 @@ STYLE: dict[Any, Any] = {
 
 @rc_context(STYLE)
 def bar_chart(figures: Sequence[Figure], label: str) -> str:
-    """Horizontal bars with their spread: one metric of several subjects, as SVG."""
+    """Return a bar chart of one metric of several subjects, horizontal bars with their spread, as SVG."""
     plot, axes = _empty_plot(6.4, 0.9 + 0.36 * len(figures))
     values = [figure.value for figure in figures]
     colours = [BEST_COLOUR if figure.subject == "best" else OTHER_COLOUR for figure in figures]
@@ -53,7 +53,7 @@ def bar_chart(figures: Sequence[Figure], label: str) -> str:
 
 @rc_context(STYLE)
 def best_of_n_plot(curve: Sequence[float]) -> str:
-    """Line of the expected best CLIP cosine against the number of candidates it is chosen from, 1 first, as SVG."""
+    """Return a plot of the expected best CLIP cosine against the number of candidates to choose from, as SVG."""
     plot, axes = _empty_plot(6.4, 2.9)
     n = np.arange(1, len(curve) + 1)
     axes.plot(n, curve, color=BEST_COLOUR, marker="o", markersize=4)
@@ -68,7 +68,7 @@ def best_of_n_plot(curve: Sequence[float]) -> str:
 
 @rc_context(STYLE)
 def blur_plot(curves: Mapping[str, Sequence[Figure]], label: str) -> str:
-    """Lines of one metric against the radius of blur on both sides, one for each subject, as SVG."""
+    """Return a plot of one metric against the radius of blur, with a line for each subject, as SVG."""
     plot, axes = _empty_plot(6.4, 3.2)
     for colour, (subject, figures) in zip(LINE_COLOURS, curves.items(), strict=False):
         radii, values = [f.blur for f in figures], [f.value for f in figures]
@@ -82,13 +82,13 @@ def blur_plot(curves: Mapping[str, Sequence[Figure]], label: str) -> str:
 
 
 def _empty_plot(width: float, height: float) -> tuple[matplotlib.figure.Figure, Axes]:
-    """Plot of a size in inches, without pyplot, which would keep every plot in memory."""
+    """Return an empty plot of a size in inches, made without pyplot, which would keep every plot in memory."""
     plot = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
     return plot, plot.add_subplot()
 
 
 def _svg(plot: matplotlib.figure.Figure) -> str:
-    """SVG element of a plot, without the XML declaration that must not stand inside a page."""
+    """Return a plot's SVG element, without the XML declaration that must not stand inside a page."""
     buffer = io.StringIO()
     plot.savefig(buffer, format="svg", transparent=True)
     svg = buffer.getvalue()

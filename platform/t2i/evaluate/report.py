@@ -22,7 +22,7 @@ from t2i.storage import filesystem_for, write_file
 REPORTED_PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
 
 COLUMNS = ("kid", "f", "precision", "recall", "is", "clip")
-"""How the names of metrics begin, in the order of the table's columns (``f`` is for ``fid`` and ``fd_<extractor>``)."""
+"""Prefixes of metrics' names, in the order of the table's columns (``f`` is for ``fid`` and ``fd_<extractor>``)."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Section:
     cards: dict[str, CaptionCard]
 
     def figures_of(self, metric: str, radius: float = 0.0) -> list[Figure]:
-        """Figures of one metric at one radius of blur, in the order of :data:`SUBJECT_LABELS`."""
+        """Return the figures of one metric at one radius of blur, in the order of :data:`SUBJECT_LABELS`."""
         found = [f for f in self.figures if f.metric == metric and f.blur == radius]
         return sorted(found, key=lambda figure: list(SUBJECT_LABELS).index(figure.subject))
 
     def figure(self, metric: str, subject: str) -> Figure | None:
-        """The figure of one metric and subject without blur; None if it was not measured."""
+        """Return the figure of one metric and subject without blur; None if it was not measured."""
         return next((figure for figure in self.figures_of(metric) if figure.subject == subject), None)
 
     @property
@@ -75,7 +75,7 @@ class Section:
 
 
 def protocol(config: EvaluateConfig, caption_set: CaptionSet, work_list: WorkList, truncated: int) -> dict[str, Any]:
-    """What another evaluation must have in common with this one for their figures to compare.
+    """Return what another evaluation must have in common with this one for their figures to be comparable.
 
     ``truncated`` counts the captions that were too long for the prior.
     """
@@ -128,7 +128,7 @@ def _as_json(section: Section) -> dict[str, Any]:
 
 
 def _plots(section: Section) -> dict[str, str]:
-    """Plots for which the set has figures: title -> SVG."""
+    """Return the plots for which the set has figures: title -> SVG."""
     from t2i.evaluate import plots  # imports matplotlib, which no worker needs
 
     drawn = {}
@@ -144,7 +144,7 @@ def _plots(section: Section) -> dict[str, str]:
 
 
 def _by_radius(section: Section, metric: str) -> dict[str, list[Figure]]:
-    """Figures of one metric at all radii of blur, by subject."""
+    """Return the figures of one metric at all radii of blur, by subject."""
     radii = section.protocol["blur_radii"]
     subjects = [figure.subject for figure in section.figures_of(metric) if figure.subject != "shuffled"]
     by_radius = [{figure.subject: figure for figure in section.figures_of(metric, radius)} for radius in radii]

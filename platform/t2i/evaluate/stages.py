@@ -89,7 +89,7 @@ class Score:
     def _rank(
         self, row: dict[str, Any], caption: torch.Tensor, candidates: np.ndarray, tokens: np.ndarray, images: np.ndarray
     ) -> list[dict[str, Any]]:
-        """One stored row for each candidate, best first; ``caption`` is CLIP's feature [F] of the caption."""
+        """Return one row to store for each candidate, best first; ``caption`` is CLIP's feature [F] of the caption."""
         ranking = rank_images(self.reranker, self.reranker.prepare(to_float(images)), caption)
         feature = caption.float().cpu().numpy()
         return [
@@ -123,7 +123,7 @@ class MakeControls:
         return pa.concat_tables([image_rows(name, ids, images) for name, images in sets.items()])
 
     def _random_tokens(self, image_id: str, length: int) -> np.ndarray:
-        """Image tokens int64 [N]; the random generator is seeded by the id, so that they do not depend on the batch."""
+        """Return random image tokens int64 [N], which depend on the image's id but not on the batch."""
         random = np.random.default_rng(derived_seed(self.seed, image_id))
         return random.integers(0, self.dvae.config.codebook_size, length)
 

@@ -1,4 +1,4 @@
-"""The work list of an evaluation: every caption that is to be drawn, written to disk before any is.
+"""The work list of an evaluation: every caption to draw, written to disk before the first is drawn.
 
 What is missing at the end is found by comparing with it.
 """
@@ -21,7 +21,7 @@ from t2i.evaluate.config import MIN_IMAGES, CaptionSet, EvaluateConfig
 from t2i.storage import filesystem_for, write_file
 
 FILE = "manifest.json"
-"""Name of a work list's file; older evaluations already have theirs under it."""
+"""Name of a work list's file; do not change it, as evaluations on disk use it."""
 
 
 class TooFewCaptionsError(UserError):
@@ -59,7 +59,7 @@ class WorkList:
 
     @property
     def caption_hash(self) -> str:
-        """SHA-256 of all ids and captions in order, by which reports tell caption sets of the same name apart."""
+        """SHA-256 of all ids and captions in order, by which reports distinguish caption sets of the same name."""
         return _hash([[item.id, item.caption] for item in self.items])
 
     @property
@@ -69,7 +69,7 @@ class WorkList:
 
 
 def make_work_list(captions: Sequence[Caption], config: EvaluateConfig, models: dict[str, str]) -> WorkList:
-    """Work list of ``captions``, each with a seed of its own, so that no two captions share their noise."""
+    """Return a work list of ``captions``, each with a seed of its own, so that no two captions share their noise."""
     return WorkList(
         items=tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions),
         candidates=config.candidates,
@@ -95,7 +95,7 @@ def write_work_list(work_list: WorkList, parent: str | Path) -> Path:
 
 
 def require_complete(work_list: WorkList, finished: set[str], directory: Path) -> None:
-    """Refuse to measure a set some of whose captions have no candidates.
+    """Raise IncompleteEvaluationError if any caption of the work list has no candidates.
 
     Raises:
         IncompleteEvaluationError: an item of the work list is not in ``finished``.
@@ -113,7 +113,7 @@ def require_complete(work_list: WorkList, finished: set[str], directory: Path) -
 
 
 def run_models(run: str | Path) -> dict[str, str]:
-    """Model name -> hash of its weights, for the four models of a run.
+    """Return model name -> hash of its weights, for the four models of a run.
 
     Raises:
         CheckpointError: one is missing, incomplete or damaged.
@@ -122,7 +122,7 @@ def run_models(run: str | Path) -> dict[str, str]:
 
 
 def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Caption]:
-    """Captions of a set that are evaluated: all, or ``config.captions`` drawn at random.
+    """Return the captions of a set that are evaluated: all, or ``config.captions`` drawn at random.
 
     Raises:
         DataError: the source cannot be read.
@@ -138,7 +138,7 @@ def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Cap
 
 
 def sample_captions(captions: Sequence[Caption], count: int | None, seed: int) -> list[Caption]:
-    """``count`` captions drawn at random with ``seed``, in their original order; all of them if ``count`` is None."""
+    """Return ``count`` captions drawn at random with ``seed``, in their original order; all if ``count`` is None."""
     if count is None or count >= len(captions):
         return list(captions)
     chosen = np.random.default_rng(seed).choice(len(captions), count, replace=False)
@@ -146,7 +146,7 @@ def sample_captions(captions: Sequence[Caption], count: int | None, seed: int) -
 
 
 def derived_seed(seed: int, name: str) -> int:
-    """Seed in [0, 2^63) of (seed, name): the first 63 bits of a SHA-256, so the same on every machine."""
+    """Return a seed in [0, 2^63) made of (seed, name) by SHA-256, so that it is the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) >> 1
 
 

@@ -1,4 +1,4 @@
-"""How well images fit their captions according to a CLIP; numbers of different CLIPs do not compare."""
+"""How well images fit their captions according to a CLIP; scores of different CLIPs cannot be compared."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from scipy.special import comb
 
 
 def cosine(image_features: np.ndarray, caption_features: np.ndarray) -> np.ndarray:
-    """Cosines [n] between unit-norm features [n, F] and [n, F], row by row."""
+    """Return the cosines [n] between unit-norm features [n, F] and [n, F], row by row."""
     similarity: np.ndarray = (image_features * caption_features).sum(axis=1)
     return similarity
 
 
 def clip_score(image_features: np.ndarray, caption_features: np.ndarray) -> np.ndarray:
-    """CLIPScore of every pair, 2.5 * max(cosine, 0), as [n] (Hessel et al. 2021).
+    """Return the CLIPScore of every pair, 2.5 * max(cosine, 0), as [n] (Hessel et al. 2021).
 
     Takes unit-norm features [n, F] and [n, F]. Negative cosines are raised to 0 pair by pair, before any mean.
     """
@@ -21,7 +21,7 @@ def clip_score(image_features: np.ndarray, caption_features: np.ndarray) -> np.n
 
 
 def expected_best_of(scores: np.ndarray) -> np.ndarray:
-    """Expected score of the best of k candidates, for k = 1..n, as [n]; the mean over all captions.
+    """Return the expected score of the best of k candidates, for k = 1..n, as [n]; the mean over all captions.
 
     Takes ``scores`` [captions, n]. The k candidates are drawn at random, without replacement, from a caption's n; the
     expectation over all such subsets is exact, nothing is sampled.

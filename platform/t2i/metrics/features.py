@@ -1,4 +1,4 @@
-"""Networks that turn images into features, each with the name, weight hash and preparation that its metrics need."""
+"""Networks whose features of images the metrics compare, each with what identifies it: name, weights, preparation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from models.settings import setting
 from t2i.metrics.inception_input import prepare_pytorch_fid, prepare_tf, weights_file
 
 FID_FILE_HASH = "6726825d"
-"""How the SHA-256 of ``pt_inception-2015-12-05-6726825d.pth`` begins; pytorch-fid and torch-fidelity use that file."""
+"""First digits of the SHA-256 of ``pt_inception-2015-12-05-6726825d.pth``, which pytorch-fid and torch-fidelity use."""
 
 PRESETS = {
     "tf": (prepare_tf, "TensorFlow 1 bilinear to 299 px, (x - 128) / 128"),
     "pytorch-fid": (prepare_pytorch_fid, "half-pixel bilinear to 299 px, 2x / 255 - 1"),
 }
-"""Ways to prepare images for the FID Inception: name -> (function, description)."""
+"""Ways to prepare images for the FID Inception, the Inception-v3 that defines FID: name -> (function, description)."""
 
 EFFICIENTNET_SIDE = 224
 """Height and width in pixels of EfficientNet-Lite0's input."""
@@ -35,9 +35,11 @@ class ExtractorConfig:
     """Which network the distances, precision, recall and inception scores take their features from."""
 
     weights: str | None = setting(
-        None, "the FID Inception's file, .pth or .safetensors; empty: packaged EfficientNet-Lite0"
+        None, "weights file of FID's Inception-v3, .pth or .safetensors; empty: use EfficientNet-Lite0"
     )
-    preset: str = setting("tf", "resize and scaling before the FID Inception: tf (torch-fidelity) or pytorch-fid")
+    preset: str = setting(
+        "tf", "resizing and scaling for that Inception-v3, as torch-fidelity (tf) or pytorch-fid does it"
+    )
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -48,7 +50,7 @@ class ExtractorConfig:
 class ExtractorProtocol:
     """What identifies features: the network's name, the SHA-256 of its weights, and how images are prepared.
 
-    Numbers computed from features of different protocols do not compare.
+    Numbers computed from features of different protocols cannot be compared.
     """
 
     name: str
@@ -57,10 +59,11 @@ class ExtractorProtocol:
     resize: str
 
     def metric_name(self, metric: str) -> str:
-        """Name under which ``metric`` (``fid``, ``kid`` or ``is``) is reported.
+        """Return the name under which ``metric`` (``fid``, ``kid`` or ``is``) is reported.
 
-        The bare name is kept for the FID Inception's own weights. Other extractors' numbers are different quantities
-        and get the extractor's name: ``fd_efficientnet_lite0``, ``kid_efficientnet_lite0``, ``is_efficientnet_lite0``.
+        It is ``metric`` itself only with the FID Inception's weights. Numbers of other extractors are different
+        quantities, so the extractor's name is added: ``fd_efficientnet_lite0``, ``kid_efficientnet_lite0``,
+        ``is_efficientnet_lite0``.
         """
         if self.weight_hash.startswith(FID_FILE_HASH):
             return metric
@@ -69,14 +72,14 @@ class ExtractorProtocol:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Features float32 [B, F] and class logits float32 [B, classes] of the same images."""
+    """What a network computes of B images: features float32 [B, F] and class logits float32 [B, classes]."""
 
     features: np.ndarray
     logits: np.ndarray
 
 
 class FeatureExtractor:
-    """A network that describes images by features, under a protocol."""
+    """A network that computes features of images, and the protocol that identifies these features."""
 
     def __init__(self, protocol: ExtractorProtocol, network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
         self.protocol = protocol
@@ -85,7 +88,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> ImageFeatures:
-        """Features and logits of images uint8 [B, H, W, 3]."""
+        """Return the features and class logits of images uint8 [B, H, W, 3]."""
         device = device_of(self._network)
         prepared = self._prepare(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
         features, logits = self._network(prepared)
@@ -93,7 +96,7 @@ class FeatureExtractor:
 
 
 def extractor_protocol(config: ExtractorConfig) -> ExtractorProtocol:
-    """Protocol of the extractor that :func:`load_extractor` returns, without loading a network.
+    """Return the protocol of the extractor that ``config`` chooses, without loading its network.
 
     Raises:
         InceptionFileError: the weights file is missing.
@@ -107,10 +110,10 @@ def extractor_protocol(config: ExtractorConfig) -> ExtractorProtocol:
 
 
 def load_extractor(config: ExtractorConfig, device: str = "cpu") -> FeatureExtractor:
-    """Load the FID Inception if ``config.weights`` names its file, else the packaged EfficientNet-Lite0.
+    """Return the FID Inception if ``config.weights`` names its file, else the packaged EfficientNet-Lite0.
 
     Raises:
-        InceptionFileError: the file is missing or is not the FID Inception's.
+        InceptionFileError: the file is missing or does not hold the FID Inception's weights.
     """
     if config.weights is None:
         return FeatureExtractor(extractor_protocol(config), _EfficientNet().to(device), _prepare_efficientnet)
@@ -121,7 +124,7 @@ def load_extractor(config: ExtractorConfig, device: str = "cpu") -> FeatureExtra
 
 
 class _EfficientNet(nn.Module):
-    """Prepared images [B, 3, 224, 224] -> pooled features [B, 1280] and ImageNet logits [B, 1000]."""
+    """Maps prepared images [B, 3, 224, 224] to pooled features [B, 1280] and ImageNet logits [B, 1000]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,6 +136,7 @@ class _EfficientNet(nn.Module):
 
 
 def _prepare_efficientnet(images: Tensor) -> Tensor:
+    """Resize and normalise images uint8 [B, 3, H, W] for EfficientNet-Lite0: float32 [B, 3, 224, 224]."""
     side = (EFFICIENTNET_SIDE, EFFICIENTNET_SIDE)
     x = F.interpolate(images.float() / 255, size=side, mode="bilinear", antialias=True)
     mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in EFFICIENTNET_MEAN_STD)

@@ -12,7 +12,7 @@ from t2i.metrics.statistics import FeatureStatistics
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """Fréchet distance |m_a - m_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2)) of means m and covariances C.
+    """Return |m_a - m_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2)), the distance of means m and covariances C.
 
     Few images bias it upwards, so report it with the number of images on both sides.
     """
@@ -22,7 +22,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 
 def trace_of_root_product(cov_a: np.ndarray, cov_b: np.ndarray) -> float:
-    """Trace of the matrix square root of A B, for symmetric positive semi-definite A and B [F, F]."""
+    """Return the trace of the matrix square root of A B, for symmetric positive semi-definite A and B [F, F]."""
     # A B itself is not symmetric. Its root needs a general solver (scipy's sqrtm), which is slow, returns complex
     # numbers and is unreliable where A or B lacks rank, as they do with fewer images than features.
     # Two symmetric eigenproblems avoid it. The trace is the sum of the roots of A B's eigenvalues, and with A = R R^T

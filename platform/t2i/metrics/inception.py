@@ -23,7 +23,7 @@ CLASSES = 1008
 
 
 class BlockA(inception.InceptionA):  # type: ignore[misc] # torchvision is untyped
-    """torchvision's block, its average pooling without the padding."""
+    """torchvision's block, but its average pooling leaves the padding out of the averages."""
 
     def _forward(self, x: Tensor) -> list[Tensor]:
         branch5x5 = self.branch5x5_2(self.branch5x5_1(x))
@@ -32,7 +32,7 @@ class BlockA(inception.InceptionA):  # type: ignore[misc] # torchvision is untyp
 
 
 class BlockC(inception.InceptionC):  # type: ignore[misc] # torchvision is untyped
-    """torchvision's block, its average pooling without the padding."""
+    """torchvision's block, but its average pooling leaves the padding out of the averages."""
 
     def _forward(self, x: Tensor) -> list[Tensor]:
         branch7x7 = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
@@ -42,7 +42,7 @@ class BlockC(inception.InceptionC):  # type: ignore[misc] # torchvision is untyp
 
 
 class BlockE(inception.InceptionE):  # type: ignore[misc] # torchvision is untyped
-    """torchvision's block, its average pooling without the padding; with ``max_pool`` it takes maxima instead."""
+    """torchvision's block, but its average pooling leaves out the padding or, with ``max_pool``, is a max pooling."""
 
     max_pool = False
 
@@ -59,7 +59,7 @@ class BlockE(inception.InceptionE):  # type: ignore[misc] # torchvision is untyp
 
 
 class FIDInception(inception.Inception3):  # type: ignore[misc] # torchvision is untyped
-    """Prepared images [B, 3, 299, 299] -> pooled features [B, 2048] and class logits [B, 1008].
+    """Maps prepared images [B, 3, 299, 299] to pooled features [B, 2048] and class logits [B, 1008].
 
     The logits leave the classifier's bias out, as torch-fidelity's inception score does.
     """
@@ -102,5 +102,5 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _average_pool(x: Tensor) -> Tensor:
-    """Average over 3 x 3 at stride 1, at the border over the pixels that exist."""
+    """Average over 3 x 3 pixels at stride 1; at the border, over the pixels that exist."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)

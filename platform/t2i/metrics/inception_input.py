@@ -22,7 +22,7 @@ class InceptionFileError(UserError):
 
 
 def weights_file(path: str | Path) -> Path:
-    """``path`` as a Path, once it is known to be a file.
+    """Return ``path`` as a Path after a check that it is a file.
 
     Raises:
         InceptionFileError: there is no such file.
@@ -33,7 +33,7 @@ def weights_file(path: str | Path) -> Path:
 
 
 def prepare_tf(images: Tensor) -> Tensor:
-    """Images uint8 [B, 3, H, W] as torch-fidelity prepares them: float32 [B, 3, 299, 299], (x - 128) / 128.
+    """Prepare images uint8 [B, 3, H, W] as torch-fidelity does: float32 [B, 3, 299, 299], (x - 128) / 128.
 
     The resize is TensorFlow 1's bilinear one, which the original FID code used.
     """
@@ -42,7 +42,7 @@ def prepare_tf(images: Tensor) -> Tensor:
 
 
 def prepare_pytorch_fid(images: Tensor) -> Tensor:
-    """Images uint8 [B, 3, H, W] as pytorch-fid prepares them: float32 [B, 3, 299, 299] in [-1, 1]."""
+    """Prepare images uint8 [B, 3, H, W] as pytorch-fid does: float32 [B, 3, 299, 299] in [-1, 1]."""
     x = F.interpolate(images.float() / 255, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
     return 2 * x - 1
 

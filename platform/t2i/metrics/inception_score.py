@@ -20,7 +20,7 @@ class InceptionScore:
 
 
 def inception_score(logits: np.ndarray, *, splits: int = 10, seed: int = 2020) -> InceptionScore:
-    """Inception score of class logits [n, classes].
+    """Return the inception score of class logits [n, classes].
 
     It depends on the number of splits and on the images' order, so the result names both; shuffle and seed are
     torch-fidelity's. Computed in float64: in float32 logits with a standard deviation of about 24 already give NaN.

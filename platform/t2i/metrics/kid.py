@@ -24,7 +24,7 @@ class KID:
 def kernel_distance(
     a: np.ndarray, b: np.ndarray, *, subsets: int = 100, subset_size: int = 1000, seed: int = 2020
 ) -> KID:
-    """KID between features [n, F] and [m, F].
+    """Return the KID between features [n, F] and [m, F].
 
     If a side has fewer than ``2 * subset_size`` images, subsets have half as many images as the smaller side.
 
@@ -47,7 +47,7 @@ def kernel_distance(
 
 
 def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
-    """Unbiased squared MMD between [n, F] and [m, F] under the kernel (x . y / F + 1)^3; can be slightly negative."""
+    """Return the unbiased squared MMD of [n, F] and [m, F] under the kernel (x . y / F + 1)^3; it can be negative."""
     # Unbiased because pairs of an image with itself, the diagonals, are left out of the means within a side.
     a, b = a.astype(np.float64), b.astype(np.float64)
     return _mean_off_diagonal(_kernel(a, a)) + _mean_off_diagonal(_kernel(b, b)) - 2 * float(_kernel(a, b).mean())

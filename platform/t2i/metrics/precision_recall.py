@@ -13,7 +13,7 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision: the fraction of generated images that look real. Recall: of real images that could be generated."""
+    """Precision: the share of generated images that look real. Recall: of real images that could be generated."""
 
     precision: float
     recall: float
@@ -21,7 +21,7 @@ class PrecisionRecall:
 
 
 def precision_recall(real: np.ndarray, generated: np.ndarray, *, neighbours: int = 3) -> PrecisionRecall:
-    """Precision and recall of generated features [m, F] against real ones [n, F].
+    """Return the precision and recall of generated features [m, F] against real ones [n, F].
 
     An image counts as real if it lies within the manifold of the real ones: in at least one of the balls around them
     that reach to their ``neighbours``-th nearest neighbour. Recall has the sides exchanged.
@@ -37,7 +37,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, *, neighbours: int
 
 
 def _fraction_inside(points: np.ndarray, manifold: np.ndarray, neighbours: int) -> float:
-    """Fraction of ``points`` [n, F] that lie in a ball around one of the points of ``manifold`` [m, F]."""
+    """Return the fraction of ``points`` [n, F] that lie in a ball around one of the points of ``manifold`` [m, F]."""
     # Every point of the manifold has a radius of its own: small where the manifold is dense, large where it is sparse.
     #
     #     (. . .)    (   .   )      balls of 3 close points and of a lonely one
@@ -53,5 +53,5 @@ def _fraction_inside(points: np.ndarray, manifold: np.ndarray, neighbours: int) 
 
 
 def _blocks(features: np.ndarray) -> list[np.ndarray]:
-    """Rows in float64, at most :data:`BLOCK` at a time, so that no whole distance matrix is in memory."""
+    """Return the rows in float64, in blocks of at most :data:`BLOCK`: no whole distance matrix need be in memory."""
     return [features[start : start + BLOCK].astype(np.float64) for start in range(0, len(features), BLOCK)]

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def retrieval_ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Rank of each query's own target, the one in the same row, among all targets: int64 [n], 1 is best.
+    """Return the rank of each query's own target, that in its row, among all targets: int64 [n], 1 is best.
 
     Takes unit-norm features [n, F] and [n, F] and ranks by cosine. Targets with the same cosine as the query's own
     do not worsen its rank.
@@ -17,5 +17,5 @@ def retrieval_ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def recall_at(ranks: np.ndarray, k: int) -> float:
-    """Fraction of ``ranks`` int64 [n] that are at most k; guessing gives k / n."""
+    """Return the fraction of ``ranks`` int64 [n] that are at most k; guessing gives k / n."""
     return float((ranks <= k).mean())

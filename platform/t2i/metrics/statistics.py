@@ -21,14 +21,14 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: np.ndarray) -> FeatureStatistics:
-        """Statistics of one batch of features [B, F], B >= 1."""
+        """Return the statistics of one batch of features [B, F], B >= 1."""
         features = features.astype(np.float64)
         mean = features.mean(axis=0)
         deviations = features - mean
         return cls(len(features), mean, deviations.T @ deviations)
 
     def merge(self, other: FeatureStatistics) -> FeatureStatistics:
-        """Statistics of both batches together (Chan, Golub and LeVeque 1979)."""
+        """Return the statistics of both batches together (Chan, Golub and LeVeque 1979)."""
         # With n_a, m_a and n_b, m_b the counts and means, n = n_a + n_b, delta = m_b - m_a, the common mean is
         #     m = m_a + delta n_b / n      m_a ----------- m ------ m_b      (here n_b > n_a)
         # Measuring deviations from m instead of from a batch's own mean adds n_a (m_a - m)(m_a - m)^T to the sum of a,
@@ -53,7 +53,7 @@ class FeatureStatistics:
 
 
 def merge_statistics(parts: Iterable[FeatureStatistics]) -> FeatureStatistics:
-    """Statistics of all parts together.
+    """Return the statistics of all parts together.
 
     Raises:
         ValueError: there is no part.

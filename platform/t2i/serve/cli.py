@@ -25,7 +25,7 @@ from t2i.serve.config import ServeConfig, check_run
 
 @dataclass
 class ServeCommand(ServeConfig):
-    """Settings of ``t2i serve``: those of the service, and of the Ray cluster that it runs on."""
+    """Settings of ``t2i serve``: the service's, and the Ray cluster's on which it runs."""
 
     ray: RayConfig = setting(RayConfig, "the Ray cluster")
 

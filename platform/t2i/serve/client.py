@@ -61,7 +61,7 @@ class InvalidRequestError(ServiceError):
 
 @dataclass(frozen=True)
 class GenerationProgress:
-    """How many image tokens are made of how many, and the ``stage`` at work: sample, decode or rank."""
+    """How many image tokens are made so far, how many in all, and the ``stage`` at work: sample, decode or rank."""
 
     stage: str
     tokens_done: int
@@ -198,7 +198,7 @@ class Client:
 
 
 def _request(caption: str, options: GenerationOptions) -> pb.GenerateRequest:
-    """The message to send.
+    """Return the message to send.
 
     Raises:
         InvalidRequestError: protobuf cannot hold a value; all others are for the service to check.
@@ -238,7 +238,7 @@ def _summary(summary: pb.Summary) -> Summary:
 
 
 def _service_error(error: grpc.RpcError, address: str) -> ServiceError:
-    """Translate an error; the gateway's all carry a ``google.rpc.Status``, so UNAVAILABLE without one is gRPC's own."""
+    """Return a gRPC error as an exception of this module; UNAVAILABLE without a ``google.rpc.Status`` is gRPC's own."""
     code, status = error.code(), rpc_status.from_call(error)
     if code == grpc.StatusCode.UNAVAILABLE and status is None:
         message = f"nothing answers at {address}: start the service with `t2i serve`, or name another address."

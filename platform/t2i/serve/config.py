@@ -70,7 +70,7 @@ class PriorReplicaConfig(ReplicaConfig):
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
     slots: int = setting(16, "candidates that one replica samples at once")
     captions: int | None = setting(
-        None, "different captions among them, which bounds the memory for text; empty: slots"
+        None, "most captions sampled at once, which bounds the memory for text; empty: as many as slots"
     )
     compile: bool = setting(False, COMPILE_MEANING)
     known_dtypes: ClassVar[Collection[str]] = PRIOR_DTYPES
@@ -96,7 +96,7 @@ class ServeConfig:
     )
     drain_s: float = setting(20.0, "time that running requests get to end when the gateway is stopped, in seconds")
     decode_batch: int = setting(8, "images that the decoder decodes at once")
-    rank_batch: int = setting(8, "images that the reranker encodes at once")
+    rank_batch: int = setting(8, "images that the reranker scores at once")
     gateways: int = setting(1, "gateway replicas, at most one on each node")
     prior: PriorReplicaConfig = setting(PriorReplicaConfig, "the prior's replicas")
     decoder: ReplicaConfig = setting(ReplicaConfig, "the decoder's replicas")

@@ -1,7 +1,7 @@
 """The gateway: a thin ``grpc.aio`` server inside a Serve deployment.
 
-It is not Serve's own gRPC proxy because that does not pass on cancellations, has no health service and no deadlines,
-and does not let us choose error messages. Serve starts, checks, restarts and scales it like any deployment.
+Serve's own gRPC proxy is not used: it does not pass on cancellations, has no health service and no deadlines, and does
+not let us choose error messages. Serve starts, checks, restarts and scales the gateway like any deployment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from ray import serve
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ReplicaState  # type: ignore[attr-defined]  # Ray's module has it but no __all__
+from ray.serve.schema import ReplicaState  # type: ignore[attr-defined]  # the module does not list it in __all__
 
 from t2i.logs import get_logger
 from t2i.protos.v1 import decoder_pb2_grpc, generation_pb2_grpc, prior_pb2_grpc, reranker_pb2_grpc
@@ -23,7 +23,7 @@ from t2i.serve.servicers.generation import GenerationService, Limits, StageHandl
 from t2i.serve.servicers.stages import DecoderService, PriorService, RerankerService
 
 HEALTH_PERIOD_S = 2.0
-"""Seconds between two looks at which deployments are running."""
+"""Seconds between two checks of which deployments are running."""
 
 REQUIRED_DEPLOYMENTS = {
     "t2i.v1.Generation": {"prior", "decoder", "reranker"},
@@ -32,13 +32,13 @@ REQUIRED_DEPLOYMENTS = {
     "t2i.v1.Reranker": {"reranker"},
     "": {"prior", "decoder", "reranker"},
 }
-"""The deployments that each service calls; in the health protocol the empty name is the server as a whole."""
+"""gRPC service -> the deployments that it calls; in the health protocol the empty name means the whole server."""
 
 logger = get_logger("serve.gateway")
 
 
 class Gateway:
-    """The deployment's class: a server that answers the four services by calling the three other deployments.
+    """One gateway replica: a gRPC server that answers the four services by calling the three other deployments.
 
     Raises:
         RuntimeError: the port is taken.
@@ -62,22 +62,22 @@ class Gateway:
         return self._address
 
     async def check_health(self) -> None:
-        """Raise if the server's task has ended; Serve then replaces this replica."""
+        """Raise RuntimeError if the server's task has ended; Serve then replaces this replica."""
         if self._task.done():
             raise RuntimeError("the gateway stopped: see the log of its replica.")
 
     async def __del__(self) -> None:
-        """Drain; Serve awaits this when it stops the replica."""
+        """Call :meth:`drain`; Serve awaits this method when it stops the replica."""
         await self.drain()
 
     async def drain(self) -> None:
-        """Refuse new requests, and give the running ones ``drain_s`` seconds to end."""
+        """Refuse new requests, and stop the server once the running ones have ended or ``drain_s`` seconds are over."""
         self._task.cancel()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._drain_s)
 
     async def _run(self) -> None:
-        """Start the server, then keep the health service up to date."""
+        """Start the server, then tell the health service every few seconds which deployments are running."""
         await set_health(self._health, running=set())
         await self._server.start()
         logger.info("listening on %s", self._address)
@@ -90,7 +90,7 @@ class Gateway:
 def make_server(
     stages: StageHandles, health_servicer: health.aio.HealthServicer, config: ServeConfig
 ) -> tuple[grpc.aio.Server, int]:
-    """Make a server with all services, bound to its port but not started; return both.
+    """Return a server with all services, bound to its port but not started, and the number of the port.
 
     Raises:
         RuntimeError: the port is taken.
@@ -108,7 +108,7 @@ def make_server(
 
 
 def server_options(max_message_mb: int) -> list[tuple[str, int]]:
-    """Return gRPC's channel arguments: one server on a port, large messages, idle connections kept alive."""
+    """Return gRPC's settings: the port is not shared, messages may be large, idle connections are kept alive."""
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_mb << 20),

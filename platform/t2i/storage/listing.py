@@ -46,7 +46,7 @@ def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
 
 
 def _named_parts(filesystem: pafs.FileSystem, folder: str) -> set[str]:
-    """Return the paths of the part files in the manifest: beside them a killed writer may have left others.
+    """Return the paths of the part files that the manifest lists; a killed writer may have left others beside them.
 
     Raises:
         DataError: there is no manifest, so the set is not complete.
@@ -65,7 +65,7 @@ def _above_wildcards(path: str) -> str:
 
 
 def _wanted(file: str, path: str, suffix: str) -> bool:
-    """Whether ``file`` has the suffix, is not hidden, and is in the folder ``path`` or matches the glob ``path``."""
+    """Return whether ``file`` has the suffix, is not hidden, and is in the folder or matches the glob ``path``."""
     if not file.endswith(suffix) or PurePosixPath(file).name.startswith((".", "_")):
         return False
     return _above_wildcards(path) == path or PurePosixPath("/", file).match(f"/{path.lstrip('/')}")

@@ -91,7 +91,7 @@ def _wait(attempt: int) -> float:
 
 
 def is_transient(error: OSError) -> bool:
-    """Whether a retry may succeed.
+    """Return whether a retry may succeed.
 
     Errors of the local system (a full disk, missing permissions) never are transient: they have an ``errno``, while
     pyarrow reports those of S3 by a message alone, such as ``AWS Error SLOW_DOWN (HTTP status 503)``.

@@ -16,7 +16,7 @@ PARALLEL = ("ddp", "fsdp", "hybrid")
 class TrainConfig(TrackerConfig):
     """How long to train, on how many workers, how precisely, and what to save and show."""
 
-    steps: int = setting(1000, "updates in all; may be raised later to go on")
+    steps: int = setting(1000, "number of updates; raise it later to train on")
     batch_size: int = setting(64, "images of one update, over all workers")
     accumulate: int = setting(1, "microbatches that each worker cuts its rows of an update into, to save memory")
     start_from: str | None = setting(None, "model directory whose weights a new run begins with; empty: random ones")
@@ -28,20 +28,20 @@ class TrainConfig(TrackerConfig):
     )
     workers: int = setting(1, "data-parallel worker processes")
     min_workers: int | None = setting(
-        None, "go on with as few as these after a failure, and grow again; empty: wait for all"
+        None, "after a failure, train on with at least these until others are back; empty: wait for all"
     )
-    parallel: str = setting("ddp", "ddp: whole copies; fsdp: one sharded over all workers; hybrid: one in each node")
-    powersgd_rank: int = setting(
-        0, "send gradients between ddp workers as matrix products of this rank; 0: as they are"
+    parallel: str = setting(
+        "ddp", "ddp: a whole model on each worker; fsdp: one sharded over all; hybrid: one in each node"
     )
-    cpus_per_worker: int | None = setting(None, "cores of one worker; empty shares all cores out")
+    powersgd_rank: int = setting(0, "compress gradients between ddp workers to matrix products of this rank; 0: do not")
+    cpus_per_worker: int | None = setting(None, "cores of one worker; empty: share all cores out evenly")
     prefetch: int = setting(2, "updates whose microbatches are made ahead of time; 0: none")
     window_rows: int = setting(65_536, "images, or their tokens, that are shuffled together and held in memory at once")
     log_every: int = setting(10, "steps between scalars in the log")
     validate_every: int = setting(500, "steps between validations")
-    validation_batch_size: int = setting(128, "images at once in validation")
+    validation_batch_size: int = setting(128, "images of one batch in validation")
     checkpoint_every: int = setting(500, "steps between checkpoints")
-    keep_checkpoints: int = setting(2, "newest checkpoints to keep")
+    keep_checkpoints: int = setting(2, "how many of the newest checkpoints to keep")
     plateau: PlateauConfig = setting(PlateauConfig, "halving of the learning rate at plateaus of the loss")
     max_failures: int = setting(100, "lost workers after which the job gives up")
 

@@ -1,4 +1,4 @@
-"""The training loop, the same for every task and any number of workers. It knows nothing of Ray."""
+"""The training loop, the same for every task and any number of workers. It does not use Ray."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteLossError(UserError):
-    """The loss or gradient is NaN or infinite, and with them soon all weights: they must not be saved."""
+    """The loss or gradient is NaN or infinite, so the weights soon would be as well: they must not be saved."""
 
 
 class Reporter(Protocol):
-    """Receives what the loop produces. All workers call all methods at the same steps, and it decides which act."""
+    """Receives what the loop produces. All workers call all methods at the same steps; the reporter says who acts."""
 
     def newest_checkpoint(self) -> Path | None:
         """Return a local copy of the newest complete checkpoint, the same on all workers; None if there is none."""
@@ -172,7 +172,7 @@ class TrainLoop:
         return norm
 
     def lr(self, step: int) -> float:
-        """Return the task's learning rate, times what plateaus have left of it."""
+        """Return the learning rate: the task's, reduced by the plateaus so far."""
         return self.task.lr(step) * self.state.plateau.factor
 
     def after_step(self, scalars: dict[str, Tensor], begun: float) -> None:
@@ -226,11 +226,11 @@ class TrainLoop:
         self.reporter.checkpoint(self.state.step, writers, lambda directory: snapshot.write(directory, rank, writers))
 
     def _averaged_model(self) -> nn.Module | None:
-        """The whole EMA model on the first worker, None on others."""
+        """Return the whole EMA model on the first worker, None on others."""
         return self.strategy.gather_ema(self.state.ema, self.task.build)
 
     def _on_device(self, microbatches: list[Microbatch]) -> list[Microbatch]:
-        """The microbatches on the device, each with the task's normalisers: means over all microbatches and workers."""
+        """Return the microbatches on the device, with normalisers that are means over all microbatches and workers."""
         device = self.worker.device
         counts = [self.task.normalisers(microbatch.batch) for microbatch in microbatches]
         means = {name: torch.tensor(np.mean([count[name] for count in counts])) for name in counts[0]}
@@ -242,7 +242,7 @@ class TrainLoop:
         return [Microbatch(moved(microbatch.batch), microbatch.noise) for microbatch in microbatches]
 
     def _due(self, every: int) -> bool:
-        """Whether what happens ``every`` so many steps, and after the last one, happens now."""
+        """Return whether something that happens ``every`` so many steps, and after the last one, happens now."""
         return self.state.step % every == 0 or self.state.step == self.config.steps
 
     def _timing(self) -> dict[str, float]:
@@ -258,5 +258,5 @@ def run_config(task: Task, config: TrainConfig) -> dict[str, Any]:
 
 
 def _mix_seed(*words: int) -> int:
-    """A seed of 63 bits that depends on all of ``words``."""
+    """Return a seed of 63 bits that depends on all of ``words``."""
     return int(np.random.SeedSequence(list(words)).generate_state(1, np.uint64)[0] >> np.uint64(1))

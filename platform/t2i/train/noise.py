@@ -41,6 +41,6 @@ class Noise:
         return [torch.Generator(device).manual_seed(int(seed >> np.uint64(1))) for seed in self._seeds_of(stream)]
 
     def _seeds_of(self, stream: int) -> np.ndarray:
-        """The seeds of a stream, uint64 [B]."""
+        """Return the seeds of a stream, uint64 [B]."""
         offset = (GOLDEN * (stream + 1) + 2**63) % 2**64 - 2**63  # wrapped to int64
         return splitmix64(self.seeds.view(np.int64) + np.int64(offset)).view(np.uint64)

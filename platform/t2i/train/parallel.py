@@ -65,7 +65,7 @@ class ReplicatedStrategy:
 
     @contextmanager
     def gradients(self, module: nn.Module, last: bool) -> Iterator[None]:
-        """Wrap forward and backward of a microbatch; that of the ``last`` one averages the summed gradients."""
+        """Wrap forward and backward of a microbatch; the ``last`` one averages gradients over workers."""
         if last or not isinstance(module, DistributedDataParallel):
             yield
         else:
@@ -80,7 +80,7 @@ class ReplicatedStrategy:
 
 
 class ShardedStrategy:
-    """Every worker has a shard of every parameter (FSDP2), and gathers those of a residual block to compute it."""
+    """Every worker has a shard of every parameter (FSDP2), and gathers a residual block's parameters to compute it."""
 
     compression: PowerSGD | None = None
 
@@ -120,7 +120,7 @@ Strategy = ReplicatedStrategy | ShardedStrategy
 
 
 def strategy(config: TrainConfig, worker: Worker) -> Strategy:
-    """Return the way that ``train.parallel`` names.
+    """Return the strategy that ``train.parallel`` names.
 
     Raises:
         UserError: hybrid is asked for, but the workers do not fill the nodes evenly.
@@ -150,7 +150,7 @@ def all_reduce_min(values: Tensor) -> Tensor:
 
 
 def _mesh(worker: Worker, shards: int) -> DeviceMesh:
-    """A mesh [shards], or [copies, shards] if there are several copies of the model."""
+    """Return a device mesh [shards], or [copies, shards] if there are several copies of the model."""
     if worker.world % shards:
         raise UserError(
             f"train.parallel is hybrid, but {worker.world} workers do not fill nodes of {shards}: use fsdp, or as many "

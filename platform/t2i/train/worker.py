@@ -41,7 +41,7 @@ Write = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class WorkerInput:
-    """All that a worker is sent; the data sets are references into the object store."""
+    """All that a worker is sent; data sets are sent as references into the object store."""
 
     task: Task
     config: TrainConfig
@@ -153,7 +153,7 @@ class RayReporter:
         )
 
     def _all_saves_done(self) -> bool:
-        """Whether no worker is still saving its files of the previous checkpoint."""
+        """Return whether no worker is still saving its files of the previous checkpoint."""
         done = torch.tensor(float(self._save_done.is_set()), device=self._worker.device)
         return all_reduce_mean({"done": done})["done"].item() == 1.0
 
@@ -168,7 +168,7 @@ class RayReporter:
             self._progress.close()
 
     def _save(self, writers: int, write: Write, metric: float | None, checkpoint: Checkpoint, name: str) -> Checkpoint:
-        """Write and copy this worker's files; a failure costs this checkpoint and a warning.
+        """Write and copy this worker's files; if that fails, warn and go on without this checkpoint.
 
         Called by Ray Train in a thread of its own; it deletes the local directory afterwards.
         """

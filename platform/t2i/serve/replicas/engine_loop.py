@@ -31,7 +31,7 @@ logger = get_logger("serve.engine")
 
 
 class EngineStoppedError(RuntimeError):
-    """The engine failed and works no more; its replica has to be replaced."""
+    """The engine failed and cannot continue; its replica has to be replaced."""
 
 
 class EngineLoop:
@@ -51,7 +51,7 @@ class EngineLoop:
         return len(self._inboxes)
 
     def check(self) -> None:
-        """Raise EngineStoppedError if the engine works no more."""
+        """Raise EngineStoppedError if the engine has failed."""
         if self._task.done():
             raise EngineStoppedError("the engine stopped: see the log of its replica.")
 
@@ -89,7 +89,7 @@ class EngineLoop:
             _log_unfinished(request_id, spent)
 
     async def _run(self) -> None:
-        """Step while there is work, else sleep until a request is added; if a step fails, tell everybody and end."""
+        """Step while there is work, else sleep until a request is added; if a step fails, tell all requests and end."""
         try:
             while True:
                 await self._wake.wait()

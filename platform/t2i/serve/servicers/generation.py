@@ -44,7 +44,7 @@ class GenerationService(GenerationServicer):
         self._limits = limits
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:
-        """Return the best images at once: what :meth:`GenerateStream` yields, without the progress."""
+        """Return the best images in one answer: what :meth:`GenerateStream` yields, without the progress."""
         response = pb.GenerateResponse()
         async with aclosing(self.GenerateStream(request, context)) as events:
             async for event in events:
@@ -97,7 +97,7 @@ class GenerationService(GenerationServicer):
             yield pb.GenerateStreamResponse(summary=summary)
 
     async def _prefix(self, request: pb.GenerateRequest, rpc: Rpc) -> list[int]:
-        """Image tokens of the top of the request's image, with which all candidates begin; none without an image."""
+        """Return the image tokens of the top of the request's image, with which all candidates begin, if any."""
         if not request.HasField("image"):
             return []
         image = await asyncio.to_thread(decode_image, request.image, "image")

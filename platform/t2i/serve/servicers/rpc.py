@@ -19,7 +19,7 @@ from t2i.serve.replicas.messages import CaptionRequest, SampleHeader
 from t2i.serve.servicers.errors import status_of
 
 ATTEMPTS = 3
-"""How often a call is made in all before a lost replica becomes the client's error."""
+"""How often a call is made, the first time included, before the client is told that a replica is lost."""
 
 TOKENS_SPENT = "t2i-tokens-spent"
 """Key in the trailing metadata of an error: the image tokens that were made for the request nevertheless."""
@@ -79,7 +79,7 @@ class Rpc:
     async def sample(
         self, prior: Any, wanted: CaptionRequest
     ) -> AsyncGenerator[SampleHeader | TokenProgress | FinishedCandidate]:
-        """Yield the events of the prior's ``sample`` as if no replica were ever lost: no repetition, no step back."""
+        """Yield the events of the prior's ``sample``: none twice and no progress falling, even if a replica is lost."""
         # A retry begins from the start and makes the same candidates (the seed contract). What the client knows already
         # is left out. T1 is progress with one token, C0 candidate 0:
         #

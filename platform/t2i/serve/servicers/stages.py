@@ -28,7 +28,7 @@ class PriorService(PriorServicer):
         self._limits = limits
 
     async def Sample(self, request: prior_pb2.SampleRequest, context: Any) -> AsyncIterator[prior_pb2.SampleResponse]:
-        """Yield the start, then progress and candidates as they come."""
+        """Yield the ``SampleStart`` message, then progress and candidates as they are made."""
         rpc = Rpc(context, self._limits.time_limit_s)
         async with rpc.answering():
             wanted = caption_request(request, request.prefix, self._limits.max_images, rpc.deadline)

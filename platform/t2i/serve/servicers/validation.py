@@ -22,7 +22,7 @@ MAX_GRID_SIDE = 64
 def caption_request(
     request: GenerateRequest | SampleRequest, prefix: Sequence[int], max_candidates: int, deadline: float
 ) -> CaptionRequest:
-    """Check what a client asks of the prior; a field that it left out gets its default, the seed a random one.
+    """Check what a client asks of the prior; fields that it left out get their defaults, the seed a random number.
 
     Raises:
         RequestError: caption, candidates, seed or a sampling setting is out of range.
@@ -69,7 +69,7 @@ def token_grids(grids: Sequence[TokenGrid], max_images: int) -> list[np.ndarray]
 
 
 def checked_caption(caption: str) -> str:
-    """Return the caption if it can be read.
+    """Return the caption if it is valid.
 
     Raises:
         RequestError: it is empty or too long.

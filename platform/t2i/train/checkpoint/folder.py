@@ -34,7 +34,7 @@ METRIC = "metric.json"
 """The file in a checkpoint that holds its validation metric."""
 
 DISK_FULL = os.strerror(errno.ENOSPC)
-"""The text of the error, by which safetensors' own, which has no errno, is recognised."""
+"""Text of the disk-full error; safetensors raises one without an errno, which is recognised by this text."""
 
 T = TypeVar("T")
 log = get_logger("train")
@@ -69,7 +69,7 @@ class CheckpointFolder:
         return [info.base_name for info in found if not info.is_file]
 
     def newest(self) -> FoundCheckpoint | None:
-        """Return the newest complete checkpoint, None if there is none; broken newer ones cost a warning each.
+        """Return the newest complete checkpoint, None if there is none; warn of each newer one that is broken.
 
         ::
 
@@ -160,20 +160,20 @@ class CheckpointFolder:
         return [name for name in until_now if name not in kept and name < complete[-1]]
 
     def _best(self, names: list[str]) -> list[str]:
-        """The one with the lowest metric, of equal ones the newest; empty if none of them has a metric."""
+        """Return a list with the checkpoint of the lowest metric, the newest of equal ones; [] if none has a metric."""
         metrics = {name: self._metric(name) for name in reversed(names)}
         measured = [name for name, metric in metrics.items() if not math.isnan(metric)]
         return [min(measured, key=metrics.__getitem__)] if measured else []
 
     def _metric(self, name: str) -> float:
-        """The metric that :meth:`put` was given; NaN if it was given none."""
+        """Return the metric that :meth:`put` was given; NaN if it was given none."""
         try:
             return float(json.loads(read_path(self.filesystem, f"{self.path}/{name}/{METRIC}")))
         except FileNotFoundError:
             return math.nan
 
     def _looks_complete(self, name: str) -> bool:
-        """Whether all manifests are there; only :meth:`fetch` verifies the files that they name."""
+        """Return whether all manifests are there; only :meth:`fetch` verifies the files that they name."""
         try:
             return bool(complete_manifests(self._files(name), name))
         except CheckpointError:
@@ -183,7 +183,7 @@ class CheckpointFolder:
         return [info.base_name for info in list_folder(self.filesystem, f"{self.path}/{name}") if info.is_file]
 
     def _delete(self, name: str) -> None:
-        """Delete the manifests first: what a kill half-way leaves must not look complete."""
+        """Delete a checkpoint, its manifests first: what remains if this is killed half-way must not look complete."""
         for file in filter(is_manifest, self._files(name)):
             delete_file(self.filesystem, f"{self.path}/{name}/{file}")
         delete_folder(self.filesystem, f"{self.path}/{name}")
@@ -202,7 +202,7 @@ def as_not_saved_error(name: str, where: str | Path) -> Iterator[None]:
 
 
 def _reason(error: BaseException, where: str | Path) -> str:
-    """Say what went wrong, going by the error or by what caused it, and what to do about it."""
+    """Return what went wrong, as told by the error or its cause, and what to do about it."""
     causes = [error, error.__cause__]
     if any(
         getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or DISK_FULL in str(cause) for cause in causes
@@ -212,7 +212,7 @@ def _reason(error: BaseException, where: str | Path) -> str:
 
 
 def _warn_on_failure(what: str, name: str, act: Callable[[], T]) -> T | None:
-    """The result of ``act``; None, after a warning, if a file system or store fails it."""
+    """Return the result of ``act``, or log a warning and return None if the file system or store fails."""
     try:
         return act()
     except (OSError, UserError) as error:

@@ -86,7 +86,7 @@ class RunDirectory:
         return bool(self.checkpoints.names()) or self._has("metrics.json") or self._has(MANIFEST)
 
     def claim(self, config: Mapping[str, Any]) -> None:
-        """Make ``config`` this run's; refuse it if there are results of another one.
+        """Write ``config`` as this run's; raise RunChangedError if there are results of another configuration.
 
         ::
 
@@ -136,7 +136,7 @@ class RunDirectory:
         put_directory(directory, f"{self.uri}/{name}")
 
     def delete_ray_train_snapshot(self) -> None:
-        """Delete Ray Train's own list of checkpoints, which may name deleted ones: this class finds them itself."""
+        """Delete Ray Train's own list of checkpoints, which may name deleted ones; it is not needed to find them."""
         with as_data_error(self.uri):
             delete_file(self.filesystem, f"{self.path}/{CHECKPOINTS}/checkpoint_manager_snapshot.json")
 

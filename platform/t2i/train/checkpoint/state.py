@@ -1,4 +1,4 @@
-"""The state of a run as files, from which it goes on: tensors as safetensors, a few numbers as JSON.
+"""The state of a run as files from which it can continue: tensors as safetensors, a few numbers as JSON.
 
 ::
 

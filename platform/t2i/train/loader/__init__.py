@@ -1,1 +1,1 @@
-"""Training data: which rows a step takes, and having them ready in time."""
+"""Training data: which rows a step takes, and how they are read before the step needs them."""

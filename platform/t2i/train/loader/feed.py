@@ -80,7 +80,7 @@ class Feed:
         self._ahead: dict[int, Future[list[Microbatch]]] = {}
 
     def microbatches(self, step: int) -> list[Microbatch]:
-        """Return this worker's microbatches of ``step``, and have those of the next steps made.
+        """Return this worker's microbatches of ``step``, and start making the next steps' microbatches.
 
         ::
 
@@ -105,7 +105,7 @@ class Feed:
         self._thread.shutdown(cancel_futures=True)
 
     def _make(self, step: int) -> list[Microbatch]:
-        """The rows of this worker, window by window, joined into one batch and cut into microbatches."""
+        """Return this worker's microbatches of a step: its rows, window by window, joined and cut up."""
         rows = self._config.batch_size // self._world
         noise = Noise.of_step(self._config.seed, step, self._config.batch_size)[self._rank * rows :][:rows]
         batches, done = [], 0
@@ -119,12 +119,12 @@ class Feed:
         return [Microbatch(self._cut(joined, chosen), noise[chosen]) for chosen in slices]
 
     def _cut(self, batch: Batch, rows: slice) -> Batch:
-        """Some rows of a batch; pinned, if a GPU is to copy them while it computes."""
+        """Return some rows of a batch, in pinned memory if a GPU is to copy them while it computes."""
         cut = {name: tensor[rows] for name, tensor in batch.items()}
         return {name: tensor.pin_memory() for name, tensor in cut.items()} if self._pin else cut
 
     def _columns(self, window: Window, step: int) -> Columns:
-        """The prepared columns of a window that ``step`` needs; when it is a new one, the source begins on the next."""
+        """Return the prepared columns of a window; if it is a new one, the source begins to read the next."""
         if window not in self._windows:
             self._windows[window] = self._task.prepare(self._source.load(window), self._model)
             while len(self._windows) > WINDOWS_HELD:

@@ -68,14 +68,14 @@ class EpochSampler:
         return list(self._rows_between(start, start + count))
 
     def next_window(self, step: int) -> Window:
-        """Return the window that follows that of the last row of ``step``: the one to read ahead."""
+        """Return the window to read ahead: the one after the window of the last row of ``step``."""
         last = (step + 1) * self._global_batch - 1
         epoch = self._epoch(last // self._n)
         index = self._window_at(epoch, last % self._n) + 1
         return epoch.windows[index] if index < len(epoch.windows) else self._epoch(epoch.number + 1).windows[0]
 
     def _rows_between(self, start: int, end: int) -> Iterator[Rows]:
-        """Rows ``start`` to ``end`` of all epochs laid end to end, split where a window ends."""
+        """Yield rows ``start`` to ``end`` of all epochs laid end to end, split where a window ends."""
         while start < end:
             epoch = self._epoch(start // self._n)
             index = self._window_at(epoch, start % self._n)
@@ -86,11 +86,11 @@ class EpochSampler:
             start = stop
 
     def _window_at(self, epoch: Epoch, offset: int) -> int:
-        """The index of the window that holds the epoch's row ``offset``."""
+        """Return the index of the window that holds the epoch's row ``offset``."""
         return int(np.searchsorted(epoch.starts, offset, side="right")) - 1
 
     def _epoch(self, number: int) -> Epoch:
-        """Epoch ``number``; it and the one before it stay remembered."""
+        """Return epoch ``number``; the last two stay in memory."""
         if number not in self._epochs:
             order = np.random.default_rng([self._seed, number]).permutation(len(self._parts))
             windows = list(self._windows(order))
@@ -100,7 +100,7 @@ class EpochSampler:
         return self._epochs[number]
 
     def _windows(self, order: np.ndarray) -> Iterator[Window]:
-        """The parts in ``order`` int64, grouped into windows of at least ``window_rows`` rows but the last."""
+        """Yield the parts in ``order`` int64, grouped into windows of at least ``window_rows`` rows but the last."""
         window: list[int] = []
         rows = 0
         for part in order:
@@ -113,7 +113,7 @@ class EpochSampler:
             yield tuple(window)
 
     def _order(self, epoch: Epoch, index: int) -> np.ndarray:
-        """The shuffled row numbers of an epoch's window, int64; the last one asked for is remembered."""
+        """Return the shuffled row numbers of an epoch's window, int64; the last one asked for is remembered."""
         key = (epoch.number, index)
         if key not in self._shuffled:
             rows = int(self._parts[list(epoch.windows[index])].sum())

@@ -23,14 +23,14 @@ CALM_CHECKS = 10
 """How many times in a row a check must find no trouble before its sentence is given again."""
 
 SCALE_PREFIX = "scale/"
-"""How the names of the blocks' gradient scales begin."""
+"""Prefix of the names of the blocks' gradient scales."""
 
 
 class Advice:
     """Runs all checks on every line of the log and every validation, and returns the sentences that are new."""
 
     def __init__(self, overfitting_metric: Headline, scale_floor: float | None = None) -> None:
-        """``scale_floor`` is the least value that a gradient scale can have, in fp16."""
+        """Make all checks; ``scale_floor`` is the least value that a gradient scale can have, in fp16."""
         overfitting = Overfitting(overfitting_metric)
         self._training: list[Check] = [
             not_finite,
@@ -137,7 +137,7 @@ class Divergence:
         return ""
 
     def _has_lost(self, share: float, loss: float, before: list[float]) -> bool:
-        """Whether ``loss`` has lost ``share`` of the gain since the first one, and by more than noise explains."""
+        """Return whether ``loss`` has lost ``share`` of the gain since the first one, and more than noise explains."""
         # The median deviation ignores the outliers in `before`, which a standard deviation would be made of.
         noise = median(abs(x - median(before)) for x in before)
         # A run that was resumed near its end has gained next to nothing: then 1 % of the loss counts as the gain.
@@ -147,7 +147,7 @@ class Divergence:
 
 
 class GradientExplosion:
-    """Reports a gradient ten times as long as the recent ones. Slow growth over a run is normal (our dVAE: x 300)."""
+    """Reports a gradient ten times the norm of recent ones. Slow growth over a run is normal (our dVAE's: 300-fold)."""
 
     FACTOR, WINDOW, MIN_NORMS = 10.0, 50, 20
 
@@ -254,7 +254,7 @@ class Overfitting:
             self._losses.append(values["loss"])
 
     def validation(self, metrics: Values) -> str | None:
-        """Compare the metric, and the mean training loss since the last validation, with those of the best one."""
+        """Compare the metric, and the mean training loss since the last validation, with the best validation's."""
         name, sign = self._headline.metric, self._headline.sign
         if name not in metrics or not self._losses:
             return None

@@ -1,4 +1,4 @@
-"""The line in the driver's terminal that shows how far the workers are."""
+"""The progress line in the driver's terminal: how many steps the workers have trained."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from models.errors import UserError
 from t2i.train.checkpoint.run_directory import RunDirectory
 
 LINE_SECONDS = 10.0
-"""From one line to the next, where there is no terminal to rewrite it in."""
+"""Seconds between printed lines where the output is no terminal; on S3, also between writes or reads of progress."""
 
 
 @dataclass(frozen=True)
 class StepProgress:
-    """Steps done, and the newest loss, if any has been logged."""
+    """The number of steps done, and the newest loss; None until one is logged."""
 
     step: int
     loss: float | None
@@ -28,35 +28,36 @@ class StepProgress:
 
 @contextmanager
 def show_progress(run: RunDirectory, steps: int, title: str) -> Iterator[None]:
-    """Show what the first worker writes to ``progress.json`` while the block runs."""
+    """While the block runs, print the progress that the first worker writes to ``progress.json``."""
     run.write_progress({})
-    closed = threading.Event()
-    thread = threading.Thread(target=_follow, args=(run, ProgressLine(steps, title), closed), daemon=True)
+    ended = threading.Event()
+    thread = threading.Thread(target=_follow, args=(run, ProgressLine(steps, title), ended), daemon=True)
     thread.start()
     try:
         yield
     finally:
-        closed.set()
+        ended.set()
         thread.join()
 
 
-def _follow(run: RunDirectory, line: ProgressLine, closed: threading.Event) -> None:
+def _follow(run: RunDirectory, line: ProgressLine, ended: threading.Event) -> None:
+    """Print the run's progress again and again until ``ended`` is set, and once more after that."""
     last = False
     while not last:
-        last = closed.wait(poll_seconds(run))  # once more after the end, so that the last step is shown
-        with suppress(UserError):  # a store that does not answer now may answer next time: no reason to stop a run
+        last = ended.wait(poll_seconds(run))  # one more round after the end shows the last step
+        with suppress(UserError):  # a store that fails now may answer next time: training must not stop for it
             progress = run.read_progress()
             if "step" in progress:
                 line.show(StepProgress(**progress), last)
 
 
 def poll_seconds(run: RunDirectory) -> float:
-    """Return the seconds between two writes or reads of progress: more on S3 than on a disk."""
+    """Return the seconds between two writes or reads of ``progress.json``: more on S3 than on a local disk."""
     return 0.5 if run.is_local else LINE_SECONDS
 
 
 class ProgressLine:
-    """Prints steps, time spent and left, rate and loss: one line, rewritten on a terminal, elsewhere every 10 s."""
+    """Prints a line of steps, time, speed and loss: rewritten in place on a terminal, else a new one every 10 s."""
 
     def __init__(self, steps: int, title: str) -> None:
         self._steps, self._title = steps, title
@@ -65,7 +66,7 @@ class ProgressLine:
         self._next_line = 0.0
 
     def show(self, progress: StepProgress, last: bool = False) -> None:
-        """Print ``progress``, unless a line was printed less than 10 s ago; the ``last`` is always printed."""
+        """Print ``progress``; without a terminal, only if the previous line is 10 s old or this is the ``last`` one."""
         now = time.monotonic()
         if self._first_step < 0:
             self._begun, self._first_step = now, progress.step
@@ -77,7 +78,7 @@ class ProgressLine:
             print(self.text(progress, now), file=sys.stderr, flush=True)
 
     def text(self, progress: StepProgress, now: float) -> str:
-        """Return the line; the rate counts from the first step shown, so that a resumed run's is its own."""
+        """Return the line; its speed leaves out the steps done before the first one shown, as in a resumed run."""
         loss = None if progress.loss is None else f"loss {progress.loss:.4f}"
         return tqdm.format_meter(
             progress.step,

@@ -23,7 +23,7 @@ COMMON_TRAINING_METRICS = {
     "scale_min": "fp16: the least gradient scale of all blocks",
     "scale_max": "fp16: the greatest gradient scale of all blocks",
 }
-"""Scalars of every task's log and their meanings; ``<unit>_per_second`` comes to them."""
+"""Scalars of every task's log and their meanings; ``<unit>_per_second`` is added to them."""
 
 LABELS = ("run", "task")
 

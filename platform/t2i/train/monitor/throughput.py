@@ -6,10 +6,10 @@ from t2i.train.tasks.base import Work
 
 
 class Throughput:
-    """Sums up the time of steps; :meth:`take` returns their means and starts again from none. It reads no clock."""
+    """Sums up the time of steps; :meth:`take` returns their means and starts over. The caller measures the times."""
 
     def __init__(self, work: Work, peak_flops: float | None) -> None:
-        """``work`` is that of one step; ``peak_flops`` the FLOP/s of all devices together, None if not known."""
+        """Start without steps. ``work`` is one step's work; ``peak_flops`` counts all devices, None if not known."""
         self._work, self._peak = work, peak_flops
         self._begin()
 

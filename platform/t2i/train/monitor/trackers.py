@@ -38,7 +38,7 @@ FINISH_SECONDS = 30.0
 class TrackerConfig:
     """Which experiment tracker to use, if any, and where it is."""
 
-    tracker: str = setting("none", "none (TensorBoard alone), mlflow or wandb: where curves and pictures go as well")
+    tracker: str = setting("none", "where curves and pictures go besides TensorBoard: none, mlflow or wandb")
     tracker_project: str = setting("t2i", "MLflow's experiment, or Weights & Biases' project")
     tracker_uri: str | None = setting(None, "the tracker's address; empty: MLFLOW_TRACKING_URI or WANDB_BASE_URL")
 
@@ -60,7 +60,7 @@ class Tracker(Protocol):
 
 
 class RunIds:
-    """The ids by which trackers know this run, in its directory's ``tracker.json``: a resumed run goes on in them."""
+    """The ids by which trackers know this run, kept in ``tracker.json``, so that a resumed run continues there."""
 
     def __init__(self, run_uri: str) -> None:
         self._filesystem, path = filesystem_for(run_uri)

@@ -25,7 +25,7 @@ class OptimizerConfig:
     weight_decay: float = setting(1e-4, "decay of weight matrices; gains, biases and embeddings have none")
     clip_norm: float = setting(0.0, "greatest norm of the whole gradient; 0 turns clipping off")
     ema_decay: float = setting(0.999, "decay of the moving average of the weights")
-    ema_every: int = setting(1, "updates from one to the next of the average, which decays by as many at once")
+    ema_every: int = setting(1, "update the average after every this many steps, with the decay of all of them")
 
     def __post_init__(self) -> None:
         if self.kind not in ("adamw", "adamw8bit"):
@@ -116,7 +116,7 @@ def _make_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _decayed_and_plain(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """Two groups of trainable parameters: matrices and convolutions; gains, biases and embeddings."""
+    """Return the trainable parameters in two groups: matrices and convolutions; gains, biases and embeddings."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     parameters = trainable_parameters(model)
     decayed = {name: p for name, p in parameters.items() if p.ndim >= 2 and id(p) not in embeddings}
@@ -124,6 +124,6 @@ def _decayed_and_plain(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[
 
 
 def _names_in_order(model: nn.Module) -> list[str]:
-    """Parameter names in the order in which the optimizer numbers them."""
+    """Return the parameter names in the order in which the optimizer numbers them."""
     decayed, plain = _decayed_and_plain(model)
     return [*decayed, *plain]

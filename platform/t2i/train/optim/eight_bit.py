@@ -40,7 +40,7 @@ def build(groups: list[dict[str, Any]], betas: tuple[float, float], epsilon: flo
 
 
 def is_quantized(moment: Tensor) -> bool:
-    """Whether a moment is one of torchao's, with :data:`FIELDS`."""
+    """Return whether a moment is one of torchao's tensors, which have :data:`FIELDS`."""
     return all(hasattr(moment, field) for field in FIELDS)
 
 

@@ -68,7 +68,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Begin to average in the weights after the 0-based ``step``, if it is one of every ``every``."""
+        """Begin to average in the weights after the 0-based ``step`` if it is due, as every ``every``-th step is."""
         if (step + 1) % self.every:
             return
         self.join()
@@ -76,7 +76,7 @@ class EMA:
         self._pending = self._thread.submit(self._lerp, 1 - self._decay_until(step))
 
     def before_step(self) -> None:
-        """Make the GPU finish the copy before what it is given next, the optimizer's step; on a CPU do nothing."""
+        """Make the GPU finish the copy of the weights before the optimizer's step changes them; on a CPU do nothing."""
         for event in self._copy_ends:
             event.wait()  # for the current stream: the host does not block
 
@@ -119,7 +119,7 @@ class EMA:
         torch._foreach_lerp_(list(self._averages.values()), list(self._copies.values()), weight)
 
     def _decay_until(self, step: int) -> float:
-        """The product of the decays of the last ``every`` steps: the share of the average that they would keep."""
+        """Return the product of the last ``every`` steps' decays: the share of the average that they would keep."""
         steps = range(max(0, step + 1 - self.every), step + 1)
         return math.prod(min(self.decay, (1 + each) / (10 + each)) for each in steps)
 

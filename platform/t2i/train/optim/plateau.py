@@ -16,12 +16,12 @@ class PlateauConfig:
     The paper does not say how its authors recognised a plateau; smoothing, patience and threshold are our choice.
     """
 
-    enabled: bool = setting(False, "halve the learning rate at plateaus of the loss, beside whatever schedule there is")
+    enabled: bool = setting(False, "halve the learning rate at plateaus of the loss, in addition to the schedule")
     smoothing: float = setting(0.99, "decay of the moving average of the losses; 0 for validation losses")
     patience: int = setting(100, "losses without a new best average before the learning rate is halved")
-    threshold: float = setting(0.002, "share by which a new best average has to be below the last one")
-    factor: float = setting(0.5, "what a plateau multiplies the learning rate by")
-    halvings: int = setting(5, "plateaus acted upon")
+    threshold: float = setting(0.002, "an average is a new best if it is lower than the last best by this share")
+    factor: float = setting(0.5, "factor by which a plateau multiplies the learning rate")
+    halvings: int = setting(5, "how often the learning rate is halved at most")
 
     def __post_init__(self) -> None:
         for field, allowed in (

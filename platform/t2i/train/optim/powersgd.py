@@ -63,7 +63,7 @@ class PowerSGD:
         return {self._names[p]: compression.error for p, compression in self._compressions.items()}
 
     def average(self, bucket: GradBucket) -> Future[Tensor]:
-        """Replace the bucket's gradients by their means over workers, those of matrices approximately.
+        """Replace the bucket's gradients by their means over workers, which are approximate for matrices.
 
         With M = gradient + error of one worker, and mean() an all-reduce::
 
@@ -101,12 +101,12 @@ class PowerSGD:
 
 
 def _matrix_shape(parameter: Tensor) -> tuple[int, int]:
-    """The shape [rows, columns] of a parameter [rows, ...]."""
+    """Return the shape [rows, columns] of a parameter [rows, ...] as a matrix."""
     return (len(parameter), parameter[0].numel()) if parameter.ndim else (1, 1)
 
 
 def _orthogonal(p: Tensor) -> Tensor:
-    """Orthonormal columns [rows, rank] that span those of P + 1e-6 I, by LAPACK's QR: Householder reflections."""
+    """Return orthonormal columns [rows, rank] with the same span as the columns of P + 1e-6 I, by QR decomposition."""
     orthogonal: Tensor = torch.linalg.qr(p + EPSILON * torch.eye(*p.shape, device=p.device)).Q
     return orthogonal
 

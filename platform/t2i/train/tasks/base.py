@@ -123,7 +123,7 @@ class Task(ABC):
         """
 
     def normalisers(self, batch: Batch) -> dict[str, float]:  # noqa: ARG002  for tasks that count something in it
-        """Return the numbers, other than that of rows, by which :meth:`loss` divides: name -> this batch's number.
+        """Return the numbers, besides the number of rows, by which :meth:`loss` divides: name -> number in this batch.
 
         The loss finds each in its batch under the same name, averaged over all microbatches and workers. So the mean of
         their losses is the loss of the whole batch, however it is divided.

@@ -28,7 +28,7 @@ from t2i.train.tasks.images import centre_squares
 from t2i.train.tasks.pictures import MAX_SHOWN, captioned_sheet, evenly_spaced
 
 TOWER_BATCH = 16
-"""Images or captions in one forward of a locked tower; small batches stay in a core's cache and are the fastest."""
+"""Images or captions in one forward of a frozen tower; small batches stay in a core's cache and are the fastest."""
 
 SEARCHED_IMAGES = 512
 """How many validation images are searched for the pictures."""
@@ -48,9 +48,11 @@ class CLIPTaskConfig:
     model: CLIPConfig = setting(CLIPConfig, "which CLIP")
     optimizer: OptimizerConfig = setting(_optimizer, "AdamW, clipping and EMA")
     lr: float = setting(3e-3, "learning rate after the warm-up; it falls to 0 along a cosine")
-    lr_steps: int = setting(800, "steps until it is 0")
+    lr_steps: int = setting(800, "steps until the learning rate is 0")
     warmup_steps: int = setting(50, "steps of the linear warm-up")
-    mirror: bool = setting(False, "mirror half of the training images; of a locked CLIP, this doubles its preparation")
+    mirror: bool = setting(
+        False, "mirror half of the training images; preparing a CLIP with frozen towers then takes twice as long"
+    )
     caption_weights: list[float] = setting(
         lambda: [3.0, 1.0],
         "chance of an image's 1st, 2nd, ... caption, the last number holding for all further ones; empty: all alike",
@@ -61,10 +63,10 @@ class CLIPTask(Task):
     """Trains a CLIP on n images with C captions in all.
 
     Columns: ``captions``, a list of str for each image; ``pixels`` uint8 [n, H, W, 3], squares, or in training of a
-    CLIP that is not locked, ``image``, encoded and packed.
+    CLIP that is not frozen, ``image``, encoded and packed.
 
     :meth:`prepare` adds ``text`` [C, ...], the captions of all images one after the other, and for each image its
-    ``first`` row there and its ``count`` of them. Without locked towers, ``text`` is token ids. Locked towers never
+    ``first`` row there and its ``count`` of them. Without frozen towers, ``text`` is token ids. Frozen towers never
     change, so each image and caption goes through them once, before training: then ``text`` is the text tower's outputs
     float32 [C, F], ``images`` the image tower's [n, F], and ``mirrored`` those of the mirrored images.
     """
@@ -80,7 +82,7 @@ class CLIPTask(Task):
     }
 
     def __init__(self, config: CLIPTaskConfig, image_size: int) -> None:
-        """Encoded images become squares of ``image_size`` pixels, the size of those that the dVAE draws."""
+        """Make the task; images are resized to ``image_size`` pixels a side, the size that the dVAE draws."""
         self.config: CLIPTaskConfig = config
         self._image_size = image_size
 
@@ -90,12 +92,12 @@ class CLIPTask(Task):
         return self.config.optimizer
 
     def lr(self, step: int) -> float:
-        """Return the rate of a linear warm-up, then of a cosine down to 0."""
+        """Return the learning rate: a linear warm-up, then a cosine down to 0."""
         c = self.config
         return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr, 0.0, c.lr_steps)
 
     def work(self, batch_size: int, recomputed: bool = False) -> Work:  # noqa: ARG002  recomputed FLOPs are not counted
-        """Return the pairs of an update, and its FLOPs without the towers that are locked."""
+        """Return the pairs of an update, and its FLOPs without the towers that are frozen."""
         return Work(batch_size, "pairs", clip_training_flops(self.config.model, batch_size))
 
     def build(self) -> nn.Module:
@@ -103,7 +105,7 @@ class CLIPTask(Task):
         return CLIPReranker.from_pretrained(self.config.model)
 
     def prepare(self, columns: Columns, model: nn.Module) -> Columns:
-        """Tokenise all captions or, of a locked CLIP, run captions and images through the towers."""
+        """Tokenise all captions or, of a frozen CLIP, run captions and images through the towers."""
         assert isinstance(model, CLIPReranker)
         captions, added = flatten_captions(columns["captions"])
         if not model.frozen:
@@ -119,7 +121,7 @@ class CLIPTask(Task):
         return [module for module in model.modules() if isinstance(module, ResidualAttentionBlock)]
 
     def batch(self, columns: Columns, rows: np.ndarray, noise: Noise | None = None) -> Batch:
-        """Return images, or a locked tower's outputs for them, each with one of its captions.
+        """Return images, or a frozen tower's outputs for them, each with one of its captions.
 
         In training the caption is drawn, and half of the images are mirrored if configured; else it is the first.
         """
@@ -175,7 +177,7 @@ class CLIPTask(Task):
         return {"retrieved": captioned_sheet(rows)}
 
     def _sheet_row(self, columns: Columns, row: int, cosines: np.ndarray) -> SheetRow:
-        """The caption of image ``row`` and the images nearest to it, given its ``cosines`` [n] with all of them."""
+        """Return a row of the sheet: the caption of image ``row``, and the images with the highest ``cosines`` [n]."""
         best = cosines.argsort()[::-1][:MAX_SHOWN]
         labels = [f"{cosines[image]:.3f}" + (", its own" if image == row else "") for image in best]
         return SheetRow(columns["captions"][row][0], columns["pixels"][best], labels)
@@ -209,13 +211,13 @@ def all_gather_features(features: Tensor) -> Tensor:
 
 
 def image_outputs(model: CLIPReranker, pixels: np.ndarray) -> np.ndarray:
-    """Return the locked image tower's outputs for images uint8 [n, H, W, 3]: float32 [n, F]."""
+    """Return the frozen image tower's outputs for images uint8 [n, H, W, 3]: float32 [n, F]."""
     batches = (to_float(pixels[rows]) for rows in row_batches(len(pixels), TOWER_BATCH))
     return torch.cat([model.image_tower(batch).float().cpu() for batch in batches]).numpy()
 
 
 def text_outputs(model: CLIPReranker, captions: list[str]) -> np.ndarray:
-    """Return the locked text tower's outputs for C captions: float32 [C, F].
+    """Return the frozen text tower's outputs for C captions: float32 [C, F].
 
     Each distinct caption is computed once; captions of similar length share a batch, so that there is little padding.
     """
@@ -228,7 +230,7 @@ def text_outputs(model: CLIPReranker, captions: list[str]) -> np.ndarray:
 
 
 def pick_outputs(columns: Columns, rows: np.ndarray, mirrored: np.ndarray) -> Tensor:
-    """Return the locked tower's outputs for the images in ``rows`` int64 [B]: float32 [B, F].
+    """Return the frozen tower's outputs for the images in ``rows`` int64 [B]: float32 [B, F].
 
     Where ``mirrored`` bool [B] is true, those for the mirrored image.
     """

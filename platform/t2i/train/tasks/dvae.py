@@ -88,7 +88,7 @@ class DVAETask(Task):
         return self.config.optimizer
 
     def lr(self, step: int) -> float:
-        """Return the rate of a cosine from ``lr_start`` to ``lr_end``, times that of a linear warm-up."""
+        """Return the learning rate: a cosine from ``lr_start`` to ``lr_end``, times a linear warm-up."""
         c = self.config
         return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr_start, c.lr_end, c.lr_steps)
 

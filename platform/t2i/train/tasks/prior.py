@@ -51,7 +51,7 @@ class PriorTaskConfig:
     optimizer: OptimizerConfig = setting(_optimizer, "AdamW, clipping and EMA")
     lr: float = setting(4.5e-4, "learning rate after the warm-up")
     lr_end: float = setting(4.5e-4 / 32, "last learning rate")
-    lr_steps: int = setting(430_000, "steps to lr_end")
+    lr_steps: int = setting(430_000, "steps until the learning rate is lr_end")
     warmup_steps: int = setting(5_000, "steps of the linear warm-up")
     bpe_dropout: float = setting(0.1, "chance of every BPE merge to be left out in training")
     caption_dropout: float = setting(0.0, "chance of a caption to be left out in training, for guidance; the paper: 0")
@@ -64,7 +64,7 @@ class PriorTaskConfig:
     def __post_init__(self) -> None:
         for field in ("bpe_dropout", "caption_dropout"):
             if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"task.{field} is {getattr(self, field)}: use 0 up to, but not, 1.")
+                raise ValueError(f"task.{field} is {getattr(self, field)}: use at least 0 and less than 1.")
         if any(weight < 0 for weight in self.caption_weights):
             raise ValueError("task.caption_weights has a negative number: use 0 or more.")
         if self.caption_weights and self.caption_weights[0] == 0:
@@ -90,7 +90,7 @@ class PriorTask(Task):
     validation_metrics: ClassVar = training_metrics
 
     def __init__(self, config: PriorTaskConfig, tokenizer: str, dvae: str) -> None:
-        """``tokenizer`` and ``dvae`` are directories, local or on S3; the dVAE only draws the pictures."""
+        """Make the task from model directories, local or on S3; the dVAE only draws the pictures."""
         self.config: PriorTaskConfig = config
         self._tokenizer_dir = tokenizer
         self._dvae_dir = dvae
@@ -101,7 +101,7 @@ class PriorTask(Task):
         return self.config.optimizer
 
     def lr(self, step: int) -> float:
-        """Return the rate of a linear warm-up, then of a cosine from ``lr`` to ``lr_end``."""
+        """Return the learning rate: a linear warm-up, then a cosine from ``lr`` to ``lr_end``."""
         c = self.config
         return linear_warmup(step, c.warmup_steps) * cosine_anneal(step, c.lr, c.lr_end, c.lr_steps)
 
@@ -150,7 +150,7 @@ class PriorTask(Task):
         return {"text": self._training_text(columns, chosen, noise), "image_tokens": image_tokens}
 
     def _training_text(self, columns: Columns, chosen: np.ndarray, noise: Noise) -> Tensor:
-        """Tokens int64 [B, T] of the ``chosen`` captions, int64 [B], with BPE and caption dropout."""
+        """Return tokens int64 [B, T] of the ``chosen`` captions, int64 [B], with BPE and caption dropout."""
         layout, c = self.config.model.layout, self.config
         text = torch.from_numpy(columns["text"][chosen])
         if c.bpe_dropout:
