@@ -113,10 +113,19 @@ class EMA:
 
     @torch.no_grad()
     def _lerp(self, weight: float) -> None:
-        """Average in the copy, in the EMA thread: average += weight (copy - average)."""
+        """Average in the copy, in the EMA thread: average += weight (copy - average); the copy is used up.
+
+        By numpy, on one core. torch would give this thread a team of OpenMP threads of its own, which compete with
+        the training thread's for the cores and spin between their tasks: on two cores a step then takes 1.4 times as
+        long (docs/benchmarks.md).
+        """
         for event in self._copy_ends:
             event.synchronize()  # blocks this thread until the copy is complete
-        torch._foreach_lerp_(list(self._averages.values()), list(self._copies.values()), weight)
+        for average, copied in zip(self._averages.values(), self._copies.values(), strict=True):
+            change = copied.numpy()
+            change -= average.numpy()
+            change *= weight
+            average.numpy()[...] += change
 
     def _decay_until(self, step: int) -> float:
         """Return the product of the last ``every`` steps' decays: the share of the average that they would keep."""
