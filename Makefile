@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TESTED := $(VENV)/.tested
 PEERS := .venv-peers
 RUN ?= models/trained/small
 PORT ?= 50051
@@ -21,16 +22,21 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# What only tests need of the optional packages: torchao would slow every start of the demo down.
+$(TESTED): $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,mlflow,wandb,eightbit]'
+	@touch $@
+
 demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 13 minutes)
 	$(BIN)/python jobs/demo.py
 
-test: $(STAMP) ## every test that needs no GPU, but the long ones (15 minutes on two cores)
+test: $(TESTED) ## every test that needs no GPU, but the long ones (15 minutes on two cores)
 	$(BIN)/pytest -m 'not gpu and not soak'
 
-test-fast: $(STAMP) ## models, engine, metrics, configuration: seconds
+test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -m 'not gpu and not soak and not ray and not slow'
 
-soak: $(STAMP) ## long crash tests: twenty kills, a lost node
+soak: $(TESTED) ## long crash tests: twenty kills, a lost node
 	$(BIN)/pytest -m 'soak and not gpu'
 
 test-peers: $(PEERS)/.installed ## figures against other implementations (the extra `peers`, in an environment of its own)

@@ -32,7 +32,7 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
     try:
         yield _deploy(app)
     finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        serve.delete(APP)  # not serve.shutdown(), which would end other people's applications on a shared cluster
 
 
 def _deploy(app: Application) -> str:
