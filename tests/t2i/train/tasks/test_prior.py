@@ -165,7 +165,7 @@ def test_training_leaves_whole_captions_out_for_guidance(task: PriorTask, column
 
 def test_dropouts_out_of_range_are_refused() -> None:
     for field in ("bpe_dropout", "caption_dropout"):
-        with pytest.raises(ValueError, match=rf"task.{field} is 1.0: use 0 up to"):
+        with pytest.raises(ValueError, match=rf"task.{field} is 1.0: use at least 0 and less than 1"):
             PriorTaskConfig(**{field: 1.0})  # type: ignore[arg-type]
 
 
