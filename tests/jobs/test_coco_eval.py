@@ -17,6 +17,8 @@ from t2i.data import SourceConfig
 from t2i.engine import PruningParams
 from t2i.evaluate import CaptionSet
 from t2i.evaluate.config import ActorPool
+from t2i.evaluate.pipeline import generate_candidates
+from t2i.evaluate.work_list import choose_captions, make_work_list, run_models
 
 VAL = "jobs/datasets/emoji64/val.parquet"
 
@@ -33,7 +35,8 @@ def config(run: Path, prompts: Path) -> CocoEval:
         elb=True,
         shown=3,
         slots=16,
-        generate=ActorPool(batch=8),
+        generate=ActorPool(batch=8),  # one actor of each kind: a test waits for imports more than for work
+        extract=ActorPool(),
     )
 
 
@@ -105,7 +108,8 @@ def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(
     files = sorted(directory.glob("*.parquet"))
     files[0].unlink()
     kept = {file: file.stat().st_mtime_ns for file in files[1:]}
-    main(evaluated)
+    captions = choose_captions(evaluated.sets[0], evaluated)
+    generate_candidates(make_work_list(captions, evaluated, run_models(evaluated.run)), directory, evaluated)
     assert {file: file.stat().st_mtime_ns for file in files[1:]} == kept
     after = stored(directory)
     assert after.select(["id", "seed", "image_tokens", "image"]).equals(

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import train_tokenizer
+from models.errors import UserError
 from models.presets import get_preset
 from t2i.config import ConfigError, load_config
 from t2i.storage import DataError
@@ -16,7 +16,6 @@ from train_dvae import TrainDVAE
 from train_prior import TrainPrior, main
 from train_tokenizer import TrainTokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
 JOBS: dict[str, type] = {
     "train_dvae": TrainDVAE,
     "train_tokenizer": TrainTokenizer,
@@ -69,14 +68,13 @@ def test_the_prior_says_what_must_be_run_before_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-def test_the_tokenizer_job_learns_once_and_then_leaves_it(tmp_path: Path) -> None:
-    command = [sys.executable, "jobs/train_tokenizer.py", f"run={tmp_path}", "source.limit=200", "ray.cpus=1"]
-    first, second = (subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2))
-    assert first.returncode == second.returncode == 0, first.stderr
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_tokenizer_job_learns_once_and_then_leaves_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"run={tmp_path}", "source.limit=200"]
+    train_tokenizer.main(load_config(TrainTokenizer, "train_tokenizer", words))
     tokens = len(json.loads((tmp_path / "tokenizer/tokenizer.json").read_text())["model"]["vocab"])
-    assert f"tokenizer: {tokens} tokens" in first.stdout
-    assert "already complete" in second.stdout
-    other = subprocess.run([*command, "vocabulary=300"], cwd=ROOT, capture_output=True, text=True)
-    assert other.returncode == 2
-    assert "vocabulary (2048 -> 300): name another run directory." in other.stderr
+    assert f"tokenizer: {tokens} tokens" in capsys.readouterr().out
+    train_tokenizer.main(load_config(TrainTokenizer, "train_tokenizer", words))
+    assert "already complete" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"vocabulary \(2048 -> 300\): name another run directory\."):
+        train_tokenizer.main(load_config(TrainTokenizer, "train_tokenizer", [*words, "vocabulary=300"]))

@@ -78,15 +78,17 @@ def check_random_mixes(prior: Prior, mixes: int, compiled: bool = False) -> None
         assert all((r.id, c) in found for r in untouched for c in range(r.candidates))
 
 
-def test_in_hundreds_of_random_mixes(prior: Prior) -> None:
-    check_random_mixes(prior, mixes=200)
+@pytest.mark.parametrize("mixes", [60, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+def test_in_random_mixes(prior: Prior, mixes: int) -> None:
+    check_random_mixes(prior, mixes)
 
 
+@pytest.mark.parametrize("mixes", [8, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_in_the_layout_for_inference(dtype: torch.dtype) -> None:
+def test_in_the_layout_for_inference(dtype: torch.dtype, mixes: int) -> None:
     prior = random_prior(WIDE).for_inference(dtype)
     assert isinstance(prior.image_head, PackedLinear) == (dtype != torch.float32 and PackedLinear.is_supported())
-    check_random_mixes(prior, mixes=30)
+    check_random_mixes(prior, mixes)
 
 
 def test_compiled() -> None:
