@@ -31,10 +31,11 @@ demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve
 	$(BIN)/python jobs/demo.py
 
 test: $(TESTED) ## every test that needs no GPU, but the long ones (15 minutes on two cores)
-	$(BIN)/pytest -m 'not gpu and not soak'
+	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray'
+	$(BIN)/pytest -m 'ray and not gpu and not soak'
 
 test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
-	$(BIN)/pytest -m 'not gpu and not soak and not ray and not slow'
+	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray and not slow'
 
 soak: $(TESTED) ## long crash tests: twenty kills, a lost node
 	$(BIN)/pytest -m 'soak and not gpu'

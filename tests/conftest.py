@@ -26,6 +26,13 @@ def _offline() -> None:
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_beside_others() -> None:
+    """Where pytest-xdist runs tests side by side, each process computes on one thread."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
