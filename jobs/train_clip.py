@@ -46,20 +46,25 @@ class TrainCLIP:
 def main(config: TrainCLIP) -> None:
     """Fit the CLIP, continuing an earlier run if there is one, and print its final metrics."""
     config.data.check()
-    size = config.image_size or trained_image_size(config.run) or get_preset(config.preset).image_size
+    size = image_size(config)
     inputs = {"data": asdict(config.data), "image_size": size}
     task = CLIPTask(config.task, size)
     print_result(fit(task, lambda: read(config, size), config.train, f"{config.run}/clip", inputs))
 
 
-def read(config: TrainCLIP, image_size: int) -> tuple[Dataset | Shards, Dataset]:
-    """Read images of the size that generated ones have.
+def image_size(config: TrainCLIP) -> int:
+    """Return the side in px of the images that the CLIP will rank: the setting, the run's dVAE's, or the preset's."""
+    return config.image_size or trained_image_size(config.run) or get_preset(config.preset).image_size
+
+
+def read(config: TrainCLIP, side: int) -> tuple[Dataset | Shards, Dataset]:
+    """Read images of ``side`` pixels, the size that generated ones have.
 
     Never in windows for a frozen CLIP, whose towers see all images once, before training.
     """
     start_ray(config.ray)
     window_rows = None if config.task.model.architecture is None else config.train.window_rows
-    return config.data.decode(image_size, f"{config.run}/clip", window_rows=window_rows)
+    return config.data.decode(side, f"{config.run}/clip", window_rows=window_rows)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class RunLayout:
 
     @property
     def prior_record(self) -> str:
-        """File with the configuration that the prior was trained by, and its inputs; of a copied run, the data alone."""
+        """File with the configuration and the inputs of the prior's training; in a copied run, with the data alone."""
         return f"{self.run}/prior/config.yaml"
 
     @property

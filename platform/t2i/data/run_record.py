@@ -70,7 +70,7 @@ def _lookup(file: str, *keys: str) -> Any:
         if not file_info(filesystem, path).is_file:
             return None
     try:
-        value = OmegaConf.to_container(OmegaConf.create(read_file(file).decode()))
+        value: Any = OmegaConf.to_container(OmegaConf.create(read_file(file).decode()))
         for key in keys:
             value = value.get(key) or {}
     except DataError:

@@ -12,7 +12,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from models.run_sizes import run_sizes
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.figures import SUBJECT_LABELS, Figure
 from t2i.evaluate.gallery import CaptionCard, Galleries
@@ -96,7 +95,6 @@ def protocol(
         "dtype": work_list.dtype + (", compiled" if work_list.compiled else ""),
         "models": work_list.models,
         "extractor": asdict(extractor_protocol(config.extractor)),
-        "image_size": run_sizes(config.run).image_size,
         "real_images": "centre crop, area averaging, white behind transparency",
         "blur": "PIL GaussianBlur, both sides",
         "blur_radii": list(config.blur_radii),

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from models.checkpoint import load_model, save_model
 from models.dvae import DVAE, DVAEConfig
-from models.errors import UserError
 from models.images import to_uint8
 from models.prior import Prior, prior_loss
 from models.tokenizer import CaptionTokenizer
