@@ -18,6 +18,7 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from models.precision import DTYPE_MEANING, check_dtype
 from models.run_layout import RunLayout
+from models.run_sizes import check_side
 from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
@@ -48,6 +49,9 @@ class EncodeImagesConfig:
     actors: int = setting(1, "dVAE replicas")
     gpus_per_actor: float = setting(0.0, "GPUs of each replica")
     ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
+
+    def __post_init__(self) -> None:
+        check_side("image_size", self.image_size)
 
 
 def main(config: EncodeImagesConfig) -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from ray.data import Dataset
 
 from models.presets import get_preset
+from models.run_sizes import check_side
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
@@ -36,6 +37,9 @@ class TrainCLIP:
     task: CLIPTaskConfig = setting(CLIPTaskConfig, "the CLIP and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
     ray: RayConfig = setting(RayConfig, "where to run")
+
+    def __post_init__(self) -> None:
+        check_side("image_size", self.image_size)
 
     @classmethod
     def for_preset(cls, name: str) -> TrainCLIP:

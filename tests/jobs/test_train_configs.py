@@ -54,6 +54,7 @@ def test_schedules_end_within_the_tiny_runs() -> None:
     [
         ("train_dvae", "train.batch_size=0", "train.batch_size is 0: use at least 1"),
         ("train_dvae", "task.image_size=30", "task.image_size is 30: use a multiple of 4"),
+        ("train_clip", "image_size=0", "image_size is 0: use 1 or more"),
         ("train_tokenizer", "vocabulary=100", "vocabulary is 100: use at least 256"),
         ("train_prior", "task.caption_weights=[-1]", "task.caption_weights has a negative number"),
     ],

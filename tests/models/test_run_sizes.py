@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from models.errors import UserError
+from models.manifest import CheckpointError
 from models.run_sizes import RunSizes, run_sizes
 
 
@@ -27,6 +28,11 @@ def test_the_models_of_a_run_know_its_sizes(tiny_run: Path) -> None:
 def test_a_prior_of_another_dvae_is_refused(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="its prior draws tokens of 64 codes and its dVAE has 32"):
         run_sizes(with_prior(tiny_run, tmp_path / "run", codebook_size=64))
+
+
+def test_a_run_without_models_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"dvae/model is not a complete checkpoint: it has no manifest\.json"):
+        run_sizes(tmp_path)
 
 
 def test_images_that_are_not_square_have_no_side(tiny_run: Path, tmp_path: Path) -> None:
