@@ -94,7 +94,8 @@ def main(config: Demo) -> None:
     start_ray(config.ray)
     for number, stage in enumerate(STAGES, start=2):
         announce(number, stage.title, begin)
-        words = [f"preset={config.preset}", f"run={config.run}", *stage.words]
+        preset = [f"preset={config.preset}"] if hasattr(stage.config, "for_preset") else []  # others ask the run
+        words = [*preset, f"run={config.run}", *stage.words]
         stage.main(load_config(stage.config, stage.job, words))
     announce(len(STAGES) + 2, f"Serve {config.trained} over gRPC and ask for images", begin)
     images = ask_a_service(config)

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.precision import DTYPE_MEANING, check_dtype
-from models.presets import get_preset
 from models.run_layout import RunLayout
+from models.run_sizes import check_side
 from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
@@ -26,6 +26,7 @@ from t2i.config import run_job
 from t2i.data import ROWS_PER_PART, PairSources, SourceConfig
 from t2i.data.image_tokens import TokenizeImages, describe_dvae
 from t2i.data.resume import FinishedRows
+from t2i.data.run_record import source_record, trained_image_size
 from t2i.storage import absolute
 
 
@@ -33,9 +34,11 @@ from t2i.storage import absolute
 class EncodeImagesConfig:
     """What to encode, where to write it, and with how many dVAE replicas."""
 
-    preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory: reads dvae/model, writes tokens/")
+    run: str = setting("runs/tiny", "run directory: reads dvae/model, writes tokens/")
     data: PairSources = setting(PairSources, "captioned images; the captions are stored with the image tokens")
+    image_size: int | None = setting(
+        None, "side of the encoded images in pixels; empty: the size that the run's dVAE was trained on"
+    )
     views: int = setting(0, "random crops of each training image, by the paper's listing 2; 0: only its centre square")
     seed: int = setting(0, "random seed of the crops")
     dtype: str | None = setting(None, f"{DTYPE_MEANING}; empty: bfloat16 where replicas have GPUs, else float32")
@@ -47,23 +50,27 @@ class EncodeImagesConfig:
     gpus_per_actor: float = setting(0.0, "GPUs of each replica")
     ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
 
+    def __post_init__(self) -> None:
+        check_side("image_size", self.image_size)
+
 
 def main(config: EncodeImagesConfig) -> None:
     """Encode the training and the validation set, unless they are complete."""
     check_dtype(dtype(config))
     config.data.check()
     model_dir = absolute(RunLayout(config.run).dvae)
-    dvae = describe_dvae(model_dir, get_preset(config.preset).image_size) | {"dtype": dtype(config)}
+    image_size = config.image_size or trained_image_size(config.run)
+    dvae = describe_dvae(model_dir, image_size) | {"dtype": dtype(config)}
     start_ray(config.ray)
     for split, source in {"train": config.data.train, "val": config.data.val}.items():
         directory = f"{config.run}/tokens/{split}"
         views = config.views if split == "train" else 0
-        metadata = dvae | {"source": asdict(source), "views": views, "seed": config.seed}
+        metadata = dvae | {"source": source_record(source), "views": views, "seed": config.seed}
         if data.is_complete(directory, metadata):
             print(f"{directory}: already complete", flush=True)
         else:
             finished = data.find_finished_rows(directory, metadata)
-            pixels = read(source, views, finished, f"{config.run}/tokens/unreadable_{split}", config)
+            pixels = read(source, metadata, finished, f"{config.run}/tokens/unreadable_{split}", config)
             write(tokenize(pixels, model_dir, config), directory, metadata, finished, config)
 
 
@@ -77,13 +84,15 @@ def dtype(config: EncodeImagesConfig) -> str:
     return config.dtype or ("bfloat16" if config.gpus_per_actor else "float32")
 
 
-def read(source: SourceConfig, views: int, finished: FinishedRows, report: str, config: EncodeImagesConfig) -> Dataset:
+def read(
+    source: SourceConfig, metadata: dict[str, Any], finished: FinishedRows, report: str, config: EncodeImagesConfig
+) -> Dataset:
     """Return the pixels of the images that are not encoded yet: centre squares, or ``views`` random crops of each.
 
     The rows are cut into small blocks, so that images are decoded in parallel even if the source is a single file, and
     part files are written while other images are still being encoded.
     """
-    image_size = get_preset(config.preset).image_size
+    image_size, views = metadata["image_size"], metadata["views"]
     pairs = data.skip_finished(data.read_pairs(source), finished, views)
     pairs = pairs.repartition(target_num_rows_per_block=max(1, config.rows_per_part // max(1, views)))
     if views:

@@ -1,4 +1,4 @@
-"""Copy only the final models of a run into a directory, to be shipped and served.
+"""Copy only the final models of a run, and where its training images are, into a directory to be shipped and served.
 
     python jobs/export_models.py run=runs/small out=models/trained/small
 
@@ -19,6 +19,7 @@ from models.run_layout import RunLayout
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.config import run_job
+from t2i.data.run_record import training_source, write_training_source
 from t2i.storage import fetch_directory
 
 
@@ -26,9 +27,8 @@ from t2i.storage import fetch_directory
 class ExportModels:
     """Which run to copy, where to, and in which number format."""
 
-    preset: str = setting("small", "name of the run in the defaults of run and out")
-    run: str = setting("runs/${preset}", "run directory with a trained tokenizer, dvae, prior and clip")
-    out: str = setting("models/trained/${preset}", "local directory for the copies")
+    run: str = setting("runs/small", "run directory with a trained tokenizer, dvae, prior and clip")
+    out: str = setting("models/trained/small", "local directory for the copies")
     dtype: str = setting("bfloat16", "number format of the copied weights: bfloat16, or float32 for exact copies")
 
     def __post_init__(self) -> None:
@@ -42,6 +42,8 @@ def main(config: ExportModels) -> None:
     CaptionTokenizer.load(fetch_directory(source.pop("tokenizer"))).save(target["tokenizer"])
     for name, directory in source.items():
         copy_model(fetch_directory(directory), Path(target[name]), DTYPES[config.dtype])
+    if images := training_source(config.run):
+        write_training_source(str(out), images)
     sizes = {str(file.relative_to(out)): file.stat().st_size for file in sorted(out.rglob("*")) if file.is_file()}
     for name, size in sizes.items():
         print(f"{size / 1e6:8.2f} MB  {name}")

@@ -31,8 +31,7 @@ from t2i.sampling import SamplingParams
 class GenerateConfig:
     """Which images to generate, how, and how many of them to save."""
 
-    preset: str = setting("tiny", "model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip")
+    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip")
     captions: list[str] = setting(list, "what the images should show")
     candidates: int = setting(8, "images generated per caption")
     keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all")

@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass
 from ray.data import Dataset
 
 from models.presets import get_preset
+from models.run_sizes import check_side
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import PairSources, Shards
+from t2i.data.run_record import trained_image_size
 from t2i.train import TrainConfig, fit, print_result
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
 
@@ -29,36 +31,44 @@ class TrainCLIP:
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
     run: str = setting("runs/${preset}", "run directory: writes clip/")
     data: PairSources = setting(PairSources, "captioned images")
-    image_size: int = setting(
-        256, "side of the images in pixels, as large as the dVAE draws them; the CLIP resizes them itself"
+    image_size: int | None = setting(
+        None, "side of the images in pixels; empty: what the run's dVAE was trained on, without one the preset's"
     )
     task: CLIPTaskConfig = setting(CLIPTaskConfig, "the CLIP and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
     ray: RayConfig = setting(RayConfig, "where to run")
 
+    def __post_init__(self) -> None:
+        check_side("image_size", self.image_size)
+
     @classmethod
     def for_preset(cls, name: str) -> TrainCLIP:
         """Return the defaults with the sizes of preset ``name``."""
-        preset = get_preset(name)
-        return cls(preset=name, image_size=preset.image_size, task=CLIPTaskConfig(model=preset.clip))
+        return cls(preset=name, task=CLIPTaskConfig(model=get_preset(name).clip))
 
 
 def main(config: TrainCLIP) -> None:
     """Fit the CLIP, continuing an earlier run if there is one, and print its final metrics."""
     config.data.check()
-    inputs = {"data": asdict(config.data), "image_size": config.image_size}
-    task = CLIPTask(config.task, config.image_size)
-    print_result(fit(task, lambda: read(config), config.train, f"{config.run}/clip", inputs))
+    size = image_size(config)
+    inputs = {"data": asdict(config.data), "image_size": size}
+    task = CLIPTask(config.task, size)
+    print_result(fit(task, lambda: read(config, size), config.train, f"{config.run}/clip", inputs))
 
 
-def read(config: TrainCLIP) -> tuple[Dataset | Shards, Dataset]:
-    """Read images of the size that generated ones have.
+def image_size(config: TrainCLIP) -> int:
+    """Return the side in px of the images that the CLIP will rank: the setting, the run's dVAE's, or the preset's."""
+    return config.image_size or trained_image_size(config.run) or get_preset(config.preset).image_size
+
+
+def read(config: TrainCLIP, side: int) -> tuple[Dataset | Shards, Dataset]:
+    """Read images of ``side`` pixels, the size that generated ones have.
 
     Never in windows for a frozen CLIP, whose towers see all images once, before training.
     """
     start_ray(config.ray)
     window_rows = None if config.task.model.architecture is None else config.train.window_rows
-    return config.data.decode(config.image_size, f"{config.run}/clip", window_rows=window_rows)
+    return config.data.decode(side, f"{config.run}/clip", window_rows=window_rows)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ray.data import Dataset
 
+from models.errors import UserError
 from models.manifest import model_hash
 from models.presets import get_preset
 from models.run_layout import RunLayout
 from models.settings import setting
+from models.tokenizer import CaptionTokenizer
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import TokenShards, read_token_shards
@@ -47,14 +50,29 @@ def main(config: TrainPrior) -> None:
     """Fit the prior, continuing an earlier run if there is one, and print its final metrics."""
     run = absolute(config.run)
     layout = RunLayout(run)
-    task = PriorTask(config.task, layout.tokenizer, layout.dvae)
-    print_result(fit(task, lambda: read(config), config.train, f"{run}/prior", inputs(run)))
-
-
-def inputs(run: str) -> dict[str, Any]:
-    """Return what the image tokens were made from, and the tokenizer's hash: a run may not change them."""
     tokens = {split: verify_shards(f"{run}/tokens/{split}").metadata for split in ("train", "val")}
-    return {"tokens": tokens, "tokenizer": model_hash(fetch_directory(RunLayout(run).tokenizer))}
+    tokenizer = fetch_directory(layout.tokenizer)
+    check_sizes(config, tokens["train"], CaptionTokenizer.load(tokenizer).vocabulary)
+    inputs = {"tokens": tokens, "tokenizer": model_hash(tokenizer)}
+    task = PriorTask(config.task, layout.tokenizer, layout.dvae)
+    print_result(fit(task, lambda: read(config), config.train, f"{run}/prior", inputs))
+
+
+def check_sizes(config: TrainPrior, tokens: Mapping[str, Any], vocabulary: int) -> None:
+    """Check that the prior takes the run's image tokens, by their metadata, and the tokenizer's ``vocabulary``.
+
+    Raises:
+        UserError: it does not.
+    """
+    model, (height, width) = config.task.model, tokens["grid"]
+    sizes = {"grid_height": height, "grid_width": width, "codebook_size": tokens["codebook_size"]}
+    sizes["text_vocabulary"] = max(vocabulary, model.text_vocabulary)
+    wrong = [f"task.model.{name}={size}" for name, size in sizes.items() if getattr(model, name) != size]
+    if wrong:
+        raise UserError(
+            f"preset is {config.preset!r}, whose prior does not fit the tokens and tokenizer of {config.run}: "
+            f"use the preset by which they were made, or set {' '.join(wrong)}."
+        )
 
 
 def read(config: TrainPrior) -> tuple[TokenShards, Dataset]:

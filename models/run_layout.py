@@ -1,4 +1,4 @@
-"""The paths of a run's models; no other module knows their names within a run directory."""
+"""The paths of a run's models and of their records; no other module knows their names within a run directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunLayout:
-    """Paths of the model directories of the run ``run``, a local directory or an ``s3://`` URI."""
+    """Paths within the run ``run``, a local directory or an ``s3://`` URI."""
 
     run: str | Path
 
@@ -31,6 +31,16 @@ class RunLayout:
     def clip(self) -> str:
         """Directory of the CLIP that reranks."""
         return f"{self.run}/clip/model"
+
+    @property
+    def dvae_record(self) -> str:
+        """File with the configuration that the dVAE was trained by."""
+        return f"{self.run}/dvae/config.yaml"
+
+    @property
+    def prior_record(self) -> str:
+        """File with the configuration and the inputs of the prior's training; in a copied run, with the data alone."""
+        return f"{self.run}/prior/config.yaml"
 
     @property
     def models(self) -> dict[str, str]:

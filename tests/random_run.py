@@ -15,11 +15,14 @@ from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 
 
-def write_random_run(run: Path, captions: Sequence[str], text_length: int, clip: CLIPConfig) -> Path:
-    """Write tokenizer, dVAE, prior and CLIP under ``run``: 32 px images, 8 x 8 tokens of 32 codes. Returns ``run``."""
+def write_random_run(run: Path, captions: Sequence[str], text_length: int, clip: CLIPConfig, side: int = 8) -> Path:
+    """Write tokenizer, dVAE, prior and CLIP under ``run``, which is returned.
+
+    Images have ``side`` x ``side`` tokens of 32 codes, and four times as many pixels a side.
+    """
     torch.manual_seed(0)
     layout = RunLayout(run)
-    grid = {"grid_height": 8, "grid_width": 8, "codebook_size": 32}
+    grid = {"grid_height": side, "grid_width": side, "codebook_size": 32}
     prior = PriorConfig(layers=3, heads=2, head_width=16, text_length=text_length, text_vocabulary=300, **grid)
     CaptionTokenizer.train(captions, vocabulary=300).save(layout.tokenizer)
     save_model(layout.dvae, DVAE(DVAEConfig(width=16, groups=3, codebook_size=32, decoder_input_width=16)))

@@ -24,7 +24,7 @@ SMALLER = {
     "encode_images": [],
     "train_prior": ["train.steps=3"],
     "train_clip": ["train.steps=3", "train.batch_size=16"],
-    "coco_eval": ["captions=20", "candidates=2", "training_source=null", "generate.actors=1", "extract.actors=1"],
+    "coco_eval": ["captions=20", "candidates=2", "generate.actors=1", "extract.actors=1"],
     "generate": [],
 }
 """Words added to a job's README command so that it ends within seconds."""

@@ -58,7 +58,6 @@ class BenchStages:
     run: str | None = setting(
         None, "also print what bfloat16 changes in the dVAE and CLIP of this run directory; empty: do not"
     )
-    preset: str = setting("tiny", "preset of that run")
 
 
 @torch.no_grad()
@@ -78,7 +77,7 @@ def main(config: BenchStages) -> None:
     decode(config, dvaes, dalle, rates)
     rank(config, rates)
     if config.run:
-        trained_models(config.run, config.preset, count=256)
+        trained_models(config.run, count=256)
 
 
 def encode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, rates: Mapping[str, float]) -> None:

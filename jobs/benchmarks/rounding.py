@@ -15,10 +15,10 @@ from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float
 from models.precision import DTYPES, PRIOR_DTYPES
-from models.presets import get_preset
 from models.prior import Prior, PriorConfig, text_tensor
 from models.reranker import CLIPConfig, CLIPReranker
 from models.run_layout import RunLayout
+from models.run_sizes import run_sizes
 from models.tokenizer import CaptionTokenizer
 from t2i.data.transforms import decode_image
 
@@ -47,10 +47,10 @@ def compare_scores(exact: Tensor, rounded: Tensor) -> str:
     )
 
 
-def trained_models(run: str, preset: str, count: int) -> None:
+def trained_models(run: str, count: int) -> None:
     """Print what bfloat16 changes in a run's dVAE and CLIP, on the first ``count`` held-out embedded images."""
     rows = pq.read_table(HELD_OUT).slice(0, count)
-    side = get_preset(preset).image_size
+    side = run_sizes(run).side
     images = to_float(np.stack([decode_image(data, side) for data in rows["image"].to_pylist()]))
     captions = [captions[0] for captions in rows["captions"].to_pylist()]
     directory = Path(run)

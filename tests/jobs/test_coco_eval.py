@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,18 @@ from PIL import Image
 
 from coco_eval import CocoEval, check, main
 from models.errors import UserError
+from models.reranker import CLIPConfig
 from t2i.config import ConfigError, load_config
 from t2i.data import SourceConfig
+from t2i.data.run_record import write_training_source
 from t2i.engine import PruningParams
 from t2i.evaluate import CaptionSet
+from t2i.evaluate.candidates import from_png
 from t2i.evaluate.config import ActorPool
 from t2i.evaluate.pipeline import generate_candidates
 from t2i.evaluate.work_list import choose_captions, make_work_list, run_models
+from t2i.evaluate.usable_images import TooFewImagesError
+from tests.random_run import write_random_run
 
 VAL = "jobs/datasets/emoji64/val.parquet"
 
@@ -42,12 +46,14 @@ def config(run: Path, prompts: Path) -> CocoEval:
 
 @pytest.fixture(scope="module")
 def evaluated(
-    tiny_run: Path,
     ray_cluster: None,  # noqa: ARG001 (started, not used)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> CocoEval:
-    run = tmp_path_factory.mktemp("evaluated") / "run"
-    shutil.copytree(tiny_run, run)
+    """An evaluation of a run of a size that no preset has, which records its training images."""
+    clip = CLIPConfig(image_size=32, width=16, hidden=32)
+    captions = ["a red circle", "a blue square"] * 9
+    run = write_random_run(tmp_path_factory.mktemp("evaluated") / "run", captions, text_length=16, clip=clip, side=5)
+    write_training_source(str(run), SourceConfig("jobs/datasets/emoji64/test.parquet", limit=30))
     prompts = run / "prompts.txt"
     prompts.write_text("a red circle\n<b>a blue & bold square</b>\n")
     main(made := config(run, prompts))
@@ -68,6 +74,7 @@ def test_every_figure_stands_beside_its_protocol(report: dict[str, Any]) -> None
     assert len(protocol["extractor"]["weight_hash"]) == len(protocol["caption_hash"]) == 64
     assert set(protocol["models"]) == {"tokenizer", "dvae", "prior", "clip"}
     assert (protocol["captions"], protocol["candidates"], protocol["seed"]) == (24, 2, 0)
+    assert protocol["training_images"] == "20 of the first 30 of jobs/datasets/emoji64/test.parquet"
     sizes = {f["subject"]: (f["n_subject"], f["n_reference"]) for f in val["figures"] if f["metric"].startswith("kid")}
     assert sizes == {
         "best": (24, 24),
@@ -105,6 +112,7 @@ def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(
     (directory,) = (Path(evaluated.run) / "eval" / "val").glob("*/")
     before = stored(directory)
     assert len(before) == 48
+    assert from_png(before["image"][0].as_py()).shape == (20, 20, 3)
     files = sorted(directory.glob("*.parquet"))
     files[0].unlink()
     kept = {file: file.stat().st_mtime_ns for file in files[1:]}
@@ -124,10 +132,27 @@ def test_each_set_has_a_contact_sheet(evaluated: CocoEval) -> None:
         assert sheet.height > captions * 230  # a row is 234 px high, or 286 px if its caption takes three lines
 
 
-def test_the_tiny_configuration_is_whole() -> None:
-    config = load_config(CocoEval, "coco_eval", ["run=runs/x", "captions=5"])
-    assert (config.preset, config.captions) == ("tiny", 5)
-    assert [s.name for s in config.sets] == ["val", "test"]
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_few_images_are_refused_before_any_set_is_drawn(tiny_run: Path, tmp_path: Path) -> None:
+    few = pq.read_table(VAL).slice(0, 24).to_pandas()
+    few.loc[few.index[5:], "image"] = b""
+    pq.write_table(pa.Table.from_pandas(few), tmp_path / "few.parquet")
+    sets = [CaptionSet("val", SourceConfig(VAL)), CaptionSet("few", SourceConfig(str(tmp_path / "few.parquet")))]
+    with pytest.raises(TooFewImagesError, match=r"sets: few: .* has 5 usable images for 24 captions"):
+        main(CocoEval(run=str(tiny_run), out=f"{tmp_path}/eval", sets=sets))
+    assert not (tmp_path / "eval").exists()
+
+
+def test_the_default_sets_are_the_emoji_that_were_held_out() -> None:
+    assert [s.name for s in load_config(CocoEval, "coco_eval", ["run=runs/x", "captions=5"]).sets] == ["val", "test"]
+
+
+def test_training_images_that_are_given_are_looked_for_before_any_work(tiny_run: Path) -> None:
+    given = load_config(CocoEval, "coco_eval", [f"run={tiny_run}", "training_source.path=nowhere.parquet"])
+    with pytest.raises(UserError, match=r"path is 'nowhere\.parquet'"):
+        check(given)
+    check(load_config(CocoEval, "coco_eval", [f"run={tiny_run}", "training_source=null"]))
 
 
 def test_pruning_that_does_not_fit_the_prior_is_refused_before_any_work(tiny_run: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import encode_images
-from models.checkpoint import load_model, save_model
+from models.checkpoint import load_model, save_config, save_model
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
 from models.manifest import CheckpointError, model_hash
@@ -41,8 +41,9 @@ def config(run: Path, rows: int = 150) -> encode_images.EncodeImagesConfig:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run directory with an untrained dVAE, and the first ten validation images as files."""
+    """A run directory with an untrained dVAE, which records its image size, and ten validation images as files."""
     save_model(tmp_path / "dvae" / "model", DVAE(PRESET.dvae))
+    save_config(tmp_path / "dvae" / "config.yaml", {"task": {"image_size": PRESET.image_size}})
     for row in pq.read_table(EMOJI / "val.parquet").slice(0, 10).to_pylist():
         file = tmp_path / "images" / f"{row['id']}.webp"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +70,7 @@ def test_both_sets_are_encoded_once(run: Path, capfd: pytest.CaptureFixture[str]
     assert (metadata["dvae"], metadata["dtype"]) == (model_hash(run / "dvae" / "model"), "float32")
     assert metadata["grid"] == [PRESET.prior.grid_height, PRESET.prior.grid_width]
     assert (metadata["codebook_size"], metadata["image_size"]) == (PRESET.dvae.codebook_size, PRESET.image_size)
+    assert metadata["source"]["path"] == "jobs/datasets/emoji64/test.parquet"
 
     assert read_token_shards(f"{run}/tokens/val")[0].count() == 10
     report: dict[str, Any] = {"count": 0, "skipped": []}
@@ -126,6 +128,26 @@ def test_an_unknown_dtype_is_refused(run: Path) -> None:
     asked.dtype = "float8"
     with pytest.raises(UserError, match=r"^dtype is 'float8': use float32 or bfloat16\.$"):
         encode_images.main(asked)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (None, "image_size is empty, and the run does not record it: set it to a multiple of 4"),
+        (30, "image_size is 30: set it to a multiple of 4, the dVAE's down-sampling"),
+    ],
+)
+def test_a_size_that_is_unknown_or_impossible_is_refused(run: Path, size: int | None, message: str) -> None:
+    (run / "dvae" / "config.yaml").unlink()
+    asked = config(run)
+    asked.image_size = size
+    with pytest.raises(UserError, match=f"^{message}"):
+        encode_images.main(asked)
+
+
+def test_a_size_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^image_size is -4: use 1 or more"):
+        encode_images.EncodeImagesConfig(image_size=-4)
 
 
 def test_a_missing_dvae_is_refused(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_an_edit_reaches_the_workers_of_a_submitted_job(two_nodes: Cluster, chec
     save_model(run / "dvae" / "model", DVAE(get_preset("tiny").dvae))
     emoji = ROOT / "jobs" / "datasets" / "emoji64" / "test.parquet"
     sources = [f"data.{split}.{key}" for split in ("train", "val") for key in (f"path={emoji}", "limit=16")]
-    job = ["python", "jobs/encode_images.py", f"run={run}", *sources]
+    job = ["python", "jobs/encode_images.py", f"run={run}", "image_size=32", *sources]
     submit(two_nodes, ["--working-dir", str(checkout), "--", *job])
     tokens = pq.ParquetDataset(next((run / "tokens" / "train").glob("**/*.parquet")).parent).read()["image_tokens"]
     assert {token for row in tokens.to_pylist() for token in row} == {7}

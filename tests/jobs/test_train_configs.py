@@ -11,9 +11,9 @@ from models.errors import UserError
 from models.presets import get_preset
 from t2i.config import ConfigError, load_config
 from t2i.storage import DataError
-from train_clip import TrainCLIP
+from train_clip import TrainCLIP, image_size
 from train_dvae import TrainDVAE
-from train_prior import TrainPrior, main
+from train_prior import TrainPrior, check_sizes, main
 from train_tokenizer import TrainTokenizer
 
 JOBS: dict[str, type] = {
@@ -37,7 +37,7 @@ def test_a_preset_brings_its_sizes() -> None:
     assert dvae.task.beta_end == 6.6
     assert load_config(TrainPrior, "train_prior", ["preset=12b"]).task.model == preset.prior
     assert load_config(TrainTokenizer, "train_tokenizer", ["preset=12b"]).vocabulary == 16384
-    assert load_config(TrainCLIP, "train_clip", ["preset=12b"]).image_size == 256
+    assert load_config(TrainCLIP, "train_clip", ["preset=12b"]).task.model == preset.clip
 
 
 def test_schedules_end_within_the_tiny_runs() -> None:
@@ -52,6 +52,7 @@ def test_schedules_end_within_the_tiny_runs() -> None:
     [
         ("train_dvae", "train.batch_size=0", "train.batch_size is 0: use at least 1"),
         ("train_dvae", "task.image_size=30", "task.image_size is 30: use a multiple of 4"),
+        ("train_clip", "image_size=0", "image_size is 0: use 1 or more"),
         ("train_tokenizer", "vocabulary=100", "vocabulary is 100: use at least 256"),
         ("train_prior", "task.caption_weights=[-1]", "task.caption_weights has a negative number"),
     ],
@@ -65,6 +66,37 @@ def test_the_prior_says_what_must_be_run_before_it(tmp_path: Path) -> None:
     config = load_config(TrainPrior, "train_prior", [f"run={tmp_path}"])
     with pytest.raises(DataError, match=r"has no complete set of image tokens: run jobs/encode_images\.py first"):
         main(config)
+
+
+@pytest.mark.parametrize(
+    ("grid", "codes", "vocabulary", "fields"),
+    [
+        ([16, 16], 1024, 300, "grid_height=16 task.model.grid_width=16 task.model.codebook_size=1024"),
+        ([8, 8], 128, 300, "codebook_size=128"),
+        ([8, 8], 256, 4096, "text_vocabulary=4096"),
+    ],
+)
+def test_a_preset_whose_prior_does_not_fit_the_run_is_refused(
+    grid: list[int], codes: int, vocabulary: int, fields: str
+) -> None:
+    config, tokens = load_config(TrainPrior, "train_prior", []), {"grid": grid, "codebook_size": codes}
+    with pytest.raises(UserError, match=rf"^preset is 'tiny', .* of runs/tiny: .* or set task\.model\.{fields}"):
+        check_sizes(config, tokens, vocabulary)
+    words = [f"task.model.{word.removeprefix('task.model.')}" for word in fields.split()]
+    check_sizes(load_config(TrainPrior, "train_prior", words), tokens, vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("record", "words", "size"),
+    [("task: {image_size: 48}", [], 48), ("task: {image_size: 48}", ["image_size=64"], 64), (None, [], 32)],
+)
+def test_the_reranker_sees_images_as_large_as_the_runs_dvae_draws(
+    tmp_path: Path, record: str | None, words: list[str], size: int
+) -> None:
+    if record:
+        (tmp_path / "dvae").mkdir()
+        (tmp_path / "dvae" / "config.yaml").write_text(record)
+    assert image_size(load_config(TrainCLIP, "train_clip", [f"run={tmp_path}", *words])) == size
 
 
 @pytest.mark.ray

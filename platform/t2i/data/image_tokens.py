@@ -11,6 +11,7 @@ import torch
 from models.checkpoint import CONFIG, load_config_file, load_model
 from models.devices import default_device
 from models.dvae import DVAE, DVAEConfig
+from models.errors import UserError
 from models.manifest import model_hash
 from t2i.data.tensors import column_array, tensor_column
 from t2i.storage import fetch_directory
@@ -38,14 +39,20 @@ class TokenizeImages:
         return self._dvae.encode(images).to(torch.int32).cpu().numpy()
 
 
-def describe_dvae(model_dir: str, image_size: int) -> dict[str, Any]:
+def describe_dvae(model_dir: str, image_size: int | None) -> dict[str, Any]:
     """Return what the metadata of a set of image tokens says of its dVAE: hash, codebook size, grid and image size.
 
     Raises:
         CheckpointError, DataError: there is no complete dVAE in ``model_dir``.
+        UserError: ``image_size`` is not known, or not a whole number of tokens.
     """
     local = fetch_directory(model_dir)
     name = model_hash(local)
     config = load_config_file(local / CONFIG, DVAEConfig)
+    if image_size is None or image_size % config.downsample:
+        known = "empty, and the run does not record it" if image_size is None else image_size
+        raise UserError(
+            f"image_size is {known}: set it to a multiple of {config.downsample}, the dVAE's down-sampling."
+        )
     side = image_size // config.downsample
     return {"dvae": name, "codebook_size": config.codebook_size, "grid": [side, side], "image_size": image_size}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
@@ -30,6 +30,18 @@ class CaptionSet:
 
 
 @dataclass
+class TrainingSource(SourceConfig):
+    """The training images; without a path, those that the run records."""
+
+    path: str = setting("", "training images to compare as well; empty: the run's own; training_source=null: none")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.path and any(getattr(self, field.name) != field.default for field in fields(self)):
+            raise ValueError("training_source.path is empty: give it as well, or none of training_source's fields.")
+
+
+@dataclass
 class ActorPool:
     """A pool of Ray actors that run one stage: how many, which share of the machine each has, and the batch size."""
 
@@ -54,8 +66,7 @@ class EvaluateConfig:
     The default actor pools together fit two cores.
     """
 
-    preset: str = setting("tiny", "model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory with tokenizer, dvae, prior and clip")
+    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip")
     out: str = setting("${run}/eval", "directory of the report and of everything it is made from")
     sets: list[CaptionSet] = setting(emoji_sets, "caption sets; each gets a section of the report")
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all")
@@ -72,8 +83,8 @@ class EvaluateConfig:
     )
     extractor: ExtractorConfig = setting(ExtractorConfig, "network whose features the distances compare")
     elb: bool = setting(False, "also measure the evidence lower bound on ln p(image, caption), in bits per dimension")
-    training_source: SourceConfig | None = setting(
-        SourceConfig, "training images, to be compared with each set like generated ones; null: none"
+    training_source: TrainingSource | None = setting(
+        TrainingSource, "training images, to be compared with each set like generated ones; null: none"
     )
     training_images: int = setting(1000, "how many training images are measured")
     shown: int = setting(12, "captions in each gallery of the report")

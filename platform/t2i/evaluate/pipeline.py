@@ -13,15 +13,16 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.precision import companion_dtype
-from models.presets import get_preset
-from t2i.data import SourceConfig, decode_pairs, read_captions, read_pairs
+from t2i.data import SourceConfig
 from t2i.evaluate.candidates import Candidates, candidate_files, finished_ids, read_candidates
 from t2i.evaluate.config import ActorPool, CaptionSet, EvaluateConfig
 from t2i.evaluate.feature_sets import FeatureSet, gather
 from t2i.evaluate.figures import Figure
 from t2i.evaluate.joint_elb import MeasureJointELB, joint_elb_figures
-from t2i.evaluate.stages import ExtractFeatures, Generate, MakeControls, Score, candidate_rows, keep_ids, real_rows
-from t2i.evaluate.work_list import WorkItem, WorkList, sample_captions
+from t2i.evaluate.stages import ExtractFeatures, Generate, MakeControls, Score, candidate_rows, real_rows
+from t2i.evaluate.training_images import TrainingImages
+from t2i.evaluate.usable_images import decoded_images
+from t2i.evaluate.work_list import WorkItem, WorkList
 from t2i.logs import get_logger
 
 log = get_logger("evaluate")
@@ -75,18 +76,22 @@ def _generate(
 
 
 def extract_features(
-    caption_set: CaptionSet, candidates: Candidates, shown: Sequence[str], config: EvaluateConfig
+    caption_set: CaptionSet,
+    candidates: Candidates,
+    training: TrainingImages,
+    shown: Sequence[str],
+    config: EvaluateConfig,
 ) -> dict[str, FeatureSet]:
     """Return the features of all image sets, by name (second pass); keep pictures of the ids in ``shown``.
 
     The sets are ``best`` and ``first`` (not if pruned), if the captions have images ``real``, ``reconstruction`` and
-    ``random_tokens``, and ``train`` unless the configuration leaves training images out.
+    ``random_tokens``, and ``train`` if there are ``training`` images.
     """
     images = [_drawn_images(candidates, config)]
     if caption_set.images:
         images.append(_real_images_and_controls(caption_set, candidates, config))
-    if caption_set.images and config.training_source is not None:
-        images.append(_training_images(config.training_source, candidates, config))
+    if caption_set.images and training.source is not None:
+        images.append(_training_images(training.source, training.ids, candidates, config))
     extract_arguments = (
         config.run,
         config.extractor,
@@ -112,10 +117,10 @@ def _real_images_and_controls(caption_set: CaptionSet, candidates: Candidates, c
     return real.map_batches(MakeControls, fn_constructor_args=arguments, **_actors(config.controls))
 
 
-def _training_images(source: SourceConfig, candidates: Candidates, config: EvaluateConfig) -> Dataset:
-    chosen = sample_captions(read_captions(source), config.training_images, config.seed)
-    unreadable = candidates.directory / "unreadable_train"
-    images = _decoded_images(source, [caption.id for caption in chosen], unreadable, config)
+def _training_images(
+    source: SourceConfig, ids: Sequence[str], candidates: Candidates, config: EvaluateConfig
+) -> Dataset:
+    images = decoded_images(source, ids, config.run, str(candidates.directory / "unreadable_train"))
     return images.map_batches(partial(real_rows, "train"), batch_format="pyarrow")
 
 
@@ -129,13 +134,7 @@ def measure_joint_elb(caption_set: CaptionSet, candidates: Candidates, config: E
 
 
 def _real_images(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> Dataset:
-    return _decoded_images(caption_set.source, candidates.ids, candidates.directory / "unreadable", config)
-
-
-def _decoded_images(source: SourceConfig, ids: Sequence[str], unreadable: Path, config: EvaluateConfig) -> Dataset:
-    """Return rows {id, captions, pixels} of some ``ids``; images that cannot be read are listed in ``unreadable``."""
-    pairs = read_pairs(source).map_batches(partial(keep_ids, frozenset(ids)), batch_format="pyarrow")
-    return decode_pairs(pairs, get_preset(config.preset).image_size, str(unreadable))
+    return decoded_images(caption_set.source, candidates.ids, config.run, str(candidates.directory / "unreadable"))
 
 
 def _actors(pool: ActorPool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
 from t2i.evaluate.figures import SUBJECT_LABELS, Figure
 from t2i.evaluate.gallery import CaptionCard, Galleries
+from t2i.evaluate.training_images import TrainingImages
 from t2i.evaluate.work_list import WorkList
 from t2i.metrics.features import extractor_protocol
 from t2i.storage import filesystem_for, write_file
@@ -74,7 +75,9 @@ class Section:
         return sorted(shown, key=lambda metric: next(i for i, name in enumerate(COLUMNS) if metric.startswith(name)))
 
 
-def protocol(config: EvaluateConfig, caption_set: CaptionSet, work_list: WorkList, truncated: int) -> dict[str, Any]:
+def protocol(
+    config: EvaluateConfig, caption_set: CaptionSet, work_list: WorkList, training: TrainingImages, truncated: int
+) -> dict[str, Any]:
     """Return what another evaluation must have in common with this one for their figures to be comparable.
 
     ``truncated`` counts the captions that were too long for the prior.
@@ -95,7 +98,7 @@ def protocol(config: EvaluateConfig, caption_set: CaptionSet, work_list: WorkLis
         "real_images": "centre crop, area averaging, white behind transparency",
         "blur": "PIL GaussianBlur, both sides",
         "blur_radii": list(config.blur_radii),
-        "training_images": config.training_source and f"{config.training_images} of {config.training_source.path}",
+        "training_images": training.note,
         "versions": {package: version(package) for package in REPORTED_PACKAGES},
     }
 

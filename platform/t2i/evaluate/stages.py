@@ -184,11 +184,6 @@ def real_rows(name: str, table: pa.Table) -> pa.Table:
     return pa.table({"set": [name] * len(table), "id": table["id"], "pixels": table["pixels"]})
 
 
-def keep_ids(ids: frozenset[str], table: pa.Table) -> pa.Table:
-    """Return the rows whose id is in ``ids``."""
-    return table.filter(pc.is_in(table["id"], pa.array(sorted(ids))))
-
-
 def image_rows(name: str, ids: Sequence[str], pixels: np.ndarray) -> pa.Table:
     """Return pixels uint8 [B, H, W, 3] as the image set ``name``: {set, id, pixels}."""
     names, ids = pa.array([name] * len(ids), pa.string()), pa.array(ids, pa.string())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from t2i.evaluate.config import CaptionSet, EvaluateConfig
+from t2i.evaluate.config import CaptionSet, EvaluateConfig, TrainingSource
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ from t2i.evaluate.config import CaptionSet, EvaluateConfig
 def test_refuses_what_cannot_be_evaluated(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EvaluateConfig(**values)
+
+
+@pytest.mark.parametrize("field", [{"limit": 5}, {"format": "coco"}, {"images": "folder"}])
+def test_training_images_are_not_described_without_their_path(field: dict[str, Any]) -> None:
+    TrainingSource("pairs.parquet", **field)
+    with pytest.raises(ValueError, match=r"^training_source\.path is empty: give it as well"):
+        TrainingSource(**field)
 
 
 def test_a_set_name_must_name_a_folder() -> None:

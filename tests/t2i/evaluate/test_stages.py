@@ -23,7 +23,6 @@ from t2i.evaluate.stages import (
     Score,
     candidate_rows,
     image_rows,
-    keep_ids,
 )
 from t2i.evaluate.work_list import make_work_list
 from t2i.metrics.blur import gaussian_blur
@@ -153,7 +152,3 @@ def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run: Path, tmp_p
     scales = [stage.reranker.clip.logit_scale for stage in (score, extract)]
     maps = [dvae.decoder.maps.weight for dvae in (generate.text_to_image.dvae, controls.dvae)]
     assert {tensor.dtype for tensor in scales + maps} == {torch.bfloat16}
-
-
-def test_keep_ids_keeps_those_rows() -> None:
-    assert keep_ids(frozenset({"b", "absent"}), WORK)["id"].to_pylist() == ["b"]

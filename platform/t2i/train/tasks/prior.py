@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from models.checkpoint import load_model
 from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
-from models.errors import UserError
 from models.images import to_uint8
 from models.prior import Prior, PriorConfig, prior_loss, stream_flops, text_tensor, token_nats
 from models.prior.loss import IGNORED, text_targets
@@ -115,13 +114,8 @@ class PriorTask(Task):
         return Prior(self.config.model)
 
     def prepare(self, columns: Columns, model: nn.Module) -> Columns:  # noqa: ARG002  tokens need no model
-        """Tokenise every caption once; those longer than T tokens are cut, with a warning.
-
-        Raises:
-            UserError: the tokenizer or the image tokens do not fit the prior's sizes.
-        """
+        """Tokenise every caption once; those longer than T tokens are cut, with a warning."""
         self._tokenizer = CaptionTokenizer.load(fetch_directory(self._tokenizer_dir))
-        self._check_sizes(columns, self._tokenizer)
         layout = self.config.model.layout
         captions, places = flatten_captions(columns["captions"])
         encoded = self._tokenizer.encode_batch(captions, layout.text_length)
@@ -221,21 +215,6 @@ class PriorTask(Task):
         labels = ["its own", *[f"sample {number}" for number in range(1, 1 + SAMPLES_PER_CAPTION)]]
         of_captions = zip(captions, images.reshape(*tokens.shape[:2], *images.shape[1:]), strict=True)
         return {"samples": captioned_sheet([SheetRow(caption, drawn, labels) for caption, drawn in of_captions])}
-
-    def _check_sizes(self, columns: Columns, tokenizer: CaptionTokenizer) -> None:
-        sizes, image_tokens = self.config.model, columns["image_tokens"]
-        if tokenizer.vocabulary > sizes.text_vocabulary:
-            known, most = tokenizer.vocabulary, sizes.text_vocabulary
-            raise UserError(f"task.model.text_vocabulary is {most} but the tokenizer has {known} tokens: raise it.")
-        if image_tokens.shape[1] != sizes.layout.image_length:
-            shape = f"{sizes.grid_height} x {sizes.grid_width}"
-            raise UserError(
-                f"task.model's grid is {shape} but images have {image_tokens.shape[1]} tokens: make them agree."
-            )
-        if image_tokens.max() >= sizes.codebook_size:
-            raise UserError(
-                f"task.model.codebook_size is {sizes.codebook_size} but there is a token {image_tokens.max()}."
-            )
 
 
 def sample_tokens(prior: Prior, text: np.ndarray, candidates: int) -> np.ndarray:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from models.checkpoint import load_model, save_model
 from models.dvae import DVAE, DVAEConfig
-from models.errors import UserError
 from models.images import to_uint8
 from models.prior import Prior, prior_loss
 from models.tokenizer import CaptionTokenizer
@@ -119,23 +118,6 @@ def test_pictures_show_each_caption_with_its_image_and_samples(
         tokens = torch.from_numpy(np.array([own, *samples]))
         assert np.array_equal(row.images, to_uint8(dvae.decode(tokens, model.layout.grid)))
         assert list(row.labels) == ["its own", "sample 1", "sample 2", "sample 3", "sample 4"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"text_vocabulary": 256}, r"text_vocabulary is 256 but the tokenizer has"),
-        ({"grid_width": 3}, r"grid is 2 x 3 but images have 4 tokens"),
-        ({"codebook_size": 2}, r"codebook_size is 2 but there is a token"),
-    ],
-)
-def test_sizes_that_do_not_belong_together_are_refused(
-    task: PriorTask, columns: Columns, change: dict[str, int], message: str
-) -> None:
-    for field, value in change.items():
-        setattr(task.config.model, field, value)
-    with pytest.raises(UserError, match=message):
-        task.prepare(columns, task.build())
 
 
 @pytest.mark.parametrize("weights", [[-1.0], [0.0, 1.0]])

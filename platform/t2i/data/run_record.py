@@ -1,0 +1,85 @@
+"""What a run recorded of its data when it was trained: where the training images are, and their size."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from models.run_layout import RunLayout
+from t2i.data.source import SourceConfig
+from t2i.storage import DataError, absolute, as_data_error, file_info, filesystem_for, read_file, write_file
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+"""The folder of this code; data that comes with it is recorded relative to it, and so is found in any checkout."""
+
+
+def source_record(source: SourceConfig) -> dict[str, Any]:
+    """Return the fields of ``source`` as a run records them: its paths lead to the same files from any folder."""
+    images = source.images and portable(source.images)
+    return asdict(source) | {"path": portable(source.path), "images": images}
+
+
+def trained_image_size(run: str) -> int | None:
+    """Return the side in px of the images that the run's dVAE was trained on; None if the run does not say."""
+    size: int | None = _lookup(RunLayout(run).dvae_record, "task", "image_size")
+    return size
+
+
+def training_source(run: str) -> SourceConfig | None:
+    """Return the images that the run's prior was trained on, as image tokens; None if the run does not say.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    file = RunLayout(run).prior_record
+    record = _lookup(file, "inputs", "tokens", "train", "source")
+    if record is None:
+        return None
+    try:
+        source = SourceConfig(**record)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{file} does not describe the training images: {error}") from error
+    source.path = _here(source.path)
+    source.images = source.images and _here(source.images)
+    return source
+
+
+def write_training_source(run: str, source: SourceConfig) -> None:
+    """Record the images that a prior was trained on in a run that holds a copy of it."""
+    record = {"inputs": {"tokens": {"train": {"source": source_record(source)}}}}
+    write_file(*filesystem_for(RunLayout(run).prior_record), OmegaConf.to_yaml(record).encode())
+
+
+def portable(path: str) -> str:
+    """Return ``path`` relative to the checkout if it is inside, else absolute."""
+    whole = absolute(path)
+    return str(Path(whole).relative_to(CHECKOUT)) if Path(whole).is_relative_to(CHECKOUT) else whole
+
+
+def _lookup(file: str, *keys: str) -> Any:
+    """Return the value under nested ``keys`` of a YAML file; None if there is no such file or key.
+
+    Raises:
+        DataError: the file is damaged, or its store does not answer.
+    """
+    filesystem, path = filesystem_for(file)
+    with as_data_error(file):
+        if not file_info(filesystem, path).is_file:
+            return None
+    try:
+        value: Any = OmegaConf.to_container(OmegaConf.create(read_file(file).decode()))
+        for key in keys:
+            value = value.get(key) or {}
+    except DataError:
+        raise
+    except Exception as error:  # YAML and OmegaConf raise classes without a common base
+        raise DataError(f"{file} is damaged: it is not what was written.") from error
+    return value or None
+
+
+def _here(path: str) -> str:
+    """Return the path that :func:`portable` was given, absolute."""
+    return path if "://" in path else str(CHECKOUT / path)

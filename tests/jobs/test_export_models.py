@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from export_models import ExportModels, main
+from models.run_sizes import run_sizes
+from t2i.data import SourceConfig
+from t2i.data.run_record import training_source, write_training_source
+
+
+@pytest.mark.parametrize("source", [None, SourceConfig("/data/captions.json", "coco", "/data/val2017", limit=9)])
+def test_a_copied_run_knows_its_sizes_and_its_training_images(
+    tiny_run: Path, tmp_path: Path, source: SourceConfig | None
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    if source:
+        write_training_source(f"{tmp_path}/run", source)
+    main(ExportModels(run=f"{tmp_path}/run", out=f"{tmp_path}/copy"))
+    assert run_sizes(tmp_path / "copy") == run_sizes(tiny_run)
+    assert training_source(f"{tmp_path}/copy") == source
