@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -22,11 +22,10 @@ from models.run_layout import RunLayout
 from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import run_job
+from t2i.config import recorded, run_job
 from t2i.data import ROWS_PER_PART, PairSources, SourceConfig
 from t2i.data.image_tokens import TokenizeImages, describe_dvae
 from t2i.data.resume import FinishedRows
-from t2i.storage import absolute
 
 
 @dataclass
@@ -34,17 +33,19 @@ class EncodeImagesConfig:
     """What to encode, where to write it, and with how many dVAE replicas."""
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory: reads dvae/model, writes tokens/")
+    run: str = setting("runs/${preset}", "run directory: reads dvae/model, writes tokens/", path="written")
     data: PairSources = setting(PairSources, "captioned images; the captions are stored with the image tokens")
-    views: int = setting(0, "random crops of each training image, by the paper's listing 2; 0: only its centre square")
-    seed: int = setting(0, "random seed of the crops")
-    dtype: str | None = setting(None, f"{DTYPE_MEANING}; empty: bfloat16 where replicas have GPUs, else float32")
-    batch_size: int = setting(128, "images per forward pass")
-    rows_per_part: int = setting(
-        ROWS_PER_PART, "the most images in a file; a killed job loses about this many per replica at most"
+    views: int = setting(
+        0, "random crops of each training image, by the paper's listing 2; 0: only its centre square", at_least=0
     )
-    actors: int = setting(1, "dVAE replicas")
-    gpus_per_actor: float = setting(0.0, "GPUs of each replica")
+    seed: int = setting(0, "random seed of the crops", at_least=0)
+    dtype: str | None = setting(None, f"{DTYPE_MEANING}; empty: bfloat16 where replicas have GPUs, else float32")
+    batch_size: int = setting(128, "images per forward pass", at_least=1)
+    rows_per_part: int = setting(
+        ROWS_PER_PART, "the most images in a file; a killed job loses about this many per replica at most", at_least=1
+    )
+    actors: int = setting(1, "dVAE replicas", at_least=1)
+    gpus_per_actor: float = setting(0.0, "GPUs of each replica", at_least=0)
     ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
 
 
@@ -52,13 +53,13 @@ def main(config: EncodeImagesConfig) -> None:
     """Encode the training and the validation set, unless they are complete."""
     check_dtype(dtype(config))
     config.data.check()
-    model_dir = absolute(RunLayout(config.run).dvae)
+    model_dir = RunLayout(config.run).dvae
     dvae = describe_dvae(model_dir, get_preset(config.preset).image_size) | {"dtype": dtype(config)}
     start_ray(config.ray)
     for split, source in {"train": config.data.train, "val": config.data.val}.items():
         directory = f"{config.run}/tokens/{split}"
         views = config.views if split == "train" else 0
-        metadata = dvae | {"source": asdict(source), "views": views, "seed": config.seed}
+        metadata = dvae | {"source": recorded(source), "views": views, "seed": config.seed}
         if data.is_complete(directory, metadata):
             print(f"{directory}: already complete", flush=True)
         else:

@@ -27,8 +27,8 @@ class ExportModels:
     """Which run to copy, where to, and in which number format."""
 
     preset: str = setting("small", "name of the run in the defaults of run and out")
-    run: str = setting("runs/${preset}", "run directory with a trained tokenizer, dvae, prior and clip")
-    out: str = setting("models/trained/${preset}", "local directory for the copies")
+    run: str = setting("runs/${preset}", "run directory with a trained tokenizer, dvae, prior and clip", path="read")
+    out: str = setting("models/trained/${preset}", "local directory for the copies", path="written")
     dtype: str = setting("bfloat16", "number format of the copied weights: bfloat16, or float32 for exact copies")
 
     def __post_init__(self) -> None:

@@ -23,9 +23,9 @@ from t2i.config import run_job
 class ImportDVAE:
     """The two released files, and the run directory to import them into."""
 
-    encoder: str = setting("encoder.pkl", "path of the released encoder")
-    decoder: str = setting("decoder.pkl", "path of the released decoder")
-    run: str = setting("runs/base", "run directory: writes dvae/model")
+    encoder: str = setting("encoder.pkl", "path of the released encoder", path="read")
+    decoder: str = setting("decoder.pkl", "path of the released decoder", path="read")
+    run: str = setting("runs/base", "run directory: writes dvae/model", path="written")
 
 
 def main(config: ImportDVAE) -> None:

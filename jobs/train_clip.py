@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ray.data import Dataset
 
 from models.presets import get_preset
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import run_job
+from t2i.config import recorded, run_job
 from t2i.data import PairSources, Shards
 from t2i.train import TrainConfig, fit, print_result
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
@@ -27,10 +27,10 @@ class TrainCLIP:
     """Configuration: the data, the CLIP, and how to train it."""
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory: writes clip/")
+    run: str = setting("runs/${preset}", "run directory: writes clip/", path="written")
     data: PairSources = setting(PairSources, "captioned images")
     image_size: int = setting(
-        256, "side of the images in pixels, as large as the dVAE draws them; the CLIP resizes them itself"
+        256, "side of the images in pixels, as large as the dVAE draws them; the CLIP resizes them itself", at_least=1
     )
     task: CLIPTaskConfig = setting(CLIPTaskConfig, "the CLIP and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
@@ -46,7 +46,7 @@ class TrainCLIP:
 def main(config: TrainCLIP) -> None:
     """Fit the CLIP, continuing an earlier run if there is one, and print its final metrics."""
     config.data.check()
-    inputs = {"data": asdict(config.data), "image_size": config.image_size}
+    inputs = {"data": recorded(config.data), "image_size": config.image_size}
     task = CLIPTask(config.task, config.image_size)
     print_result(fit(task, lambda: read(config), config.train, f"{config.run}/clip", inputs))
 

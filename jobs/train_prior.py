@@ -22,7 +22,7 @@ from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import TokenShards, read_token_shards
 from t2i.data.token_shards import verify_shards
-from t2i.storage import absolute, fetch_directory
+from t2i.storage import fetch_directory
 from t2i.train import TrainConfig, fit, print_result
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
@@ -32,7 +32,9 @@ class TrainPrior:
     """Configuration: the prior and its learning rate, and how to train it."""
 
     preset: str = setting("tiny", "model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory: reads tokens/, tokenizer/, dvae/model; writes prior/")
+    run: str = setting(
+        "runs/${preset}", "run directory: reads tokens/, tokenizer/, dvae/model; writes prior/", path="written"
+    )
     task: PriorTaskConfig = setting(PriorTaskConfig, "the prior and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
     ray: RayConfig = setting(RayConfig, "where to run")
@@ -45,10 +47,9 @@ class TrainPrior:
 
 def main(config: TrainPrior) -> None:
     """Fit the prior, continuing an earlier run if there is one, and print its final metrics."""
-    run = absolute(config.run)
-    layout = RunLayout(run)
+    layout = RunLayout(config.run)
     task = PriorTask(config.task, layout.tokenizer, layout.dvae)
-    print_result(fit(task, lambda: read(config), config.train, f"{run}/prior", inputs(run)))
+    print_result(fit(task, lambda: read(config), config.train, f"{config.run}/prior", inputs(config.run)))
 
 
 def inputs(run: str) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def inputs(run: str) -> dict[str, Any]:
 def read(config: TrainPrior) -> tuple[TokenShards, Dataset]:
     """Open the image tokens and captions to train on, and read those to validate on."""
     start_ray(config.ray)
-    tokens = absolute(f"{config.run}/tokens")
+    tokens = f"{config.run}/tokens"
     return TokenShards.of(f"{tokens}/train"), read_token_shards(f"{tokens}/val")[0]
 
 

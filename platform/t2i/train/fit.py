@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from ray.train.v2.api.callback import RayTrainCallback
 from models.errors import UserError
 from t2i.data import Shards, load_columns
 from t2i.logs import get_logger
-from t2i.storage import absolute
 from t2i.train.checkpoint.run_directory import CHECKPOINTS, RunDirectory
 from t2i.train.config import TrainConfig
 from t2i.train.loader.ray_sources import source_of
@@ -67,8 +66,6 @@ def fit(
         RunChangedError: ``directory`` holds results of another configuration or other inputs.
         UserError: a worker found something wrong with data or configuration.
     """
-    if config.start_from:
-        config = replace(config, start_from=absolute(config.start_from))
     run = RunDirectory(directory)
     run.claim(run_config(task, config) | {"inputs": dict(inputs or {})})
     metrics = run.final_metrics(config.steps)
