@@ -8,6 +8,7 @@ from t2i.config.errors import ConfigError
 from t2i.config.job import run_job
 from t2i.config.loading import CONFIGS, describe, load_config, load_mapping
 from t2i.config.paths import ROOT, absolute, recorded
+from t2i.config.proxies import bypass_proxies_for_loopback, is_loopback, proxy_variable
 from t2i.config.words import check_encoding
 
 __all__ = [
@@ -15,10 +16,13 @@ __all__ = [
     "ROOT",
     "ConfigError",
     "absolute",
+    "bypass_proxies_for_loopback",
     "check_encoding",
     "describe",
+    "is_loopback",
     "load_config",
     "load_mapping",
+    "proxy_variable",
     "recorded",
     "run_job",
 ]

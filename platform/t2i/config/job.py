@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from models.errors import UserError
 from t2i.config.loading import describe, load_config
+from t2i.config.proxies import bypass_proxies_for_loopback
 
 ConfigT = TypeVar("ConfigT")
 
@@ -18,6 +19,7 @@ def run_job(main: Callable[[ConfigT], Any], config_cls: type[ConfigT], job: str)
     An error that the user can correct (:class:`UserError`) is printed as one sentence and exits with code 2; any
     other keeps its traceback.
     """
+    bypass_proxies_for_loopback()
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(describe(config_cls, job))

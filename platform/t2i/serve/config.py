@@ -83,7 +83,9 @@ class ServeConfig:
     """Settings of one service, which has the models of one run directory behind one gRPC address."""
 
     run: str = setting("runs/tiny", "run directory that holds tokenizer, prior, dvae and clip", path="read")
-    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 opens the service to the network")
+    host: str = setting(
+        "127.0.0.1", "IPv4 or IPv6 address to listen on; 0.0.0.0 or :: opens the service to the network"
+    )
     port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
     max_candidates: int = setting(
         64, "most candidates of one request, and most images of one Decode or Rank", at_least=1
@@ -101,6 +103,13 @@ class ServeConfig:
     prior: PriorReplicaConfig = setting(PriorReplicaConfig, "the prior's replicas")
     decoder: ReplicaConfig = setting(ReplicaConfig, "the decoder's replicas")
     reranker: ReplicaConfig = setting(ReplicaConfig, "the reranker's replicas")
+
+    def __post_init__(self) -> None:
+        self.host = self.host.removeprefix("[").removesuffix("]")
+
+    def address(self, port: int) -> str:
+        """Return ``host:port``, an IPv6 host in brackets."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
 def check_run(run: str) -> None:

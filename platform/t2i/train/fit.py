@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 from ray.data import Dataset
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.callback import RayTrainCallback
@@ -20,6 +20,7 @@ from t2i.data import Shards, load_columns
 from t2i.logs import get_logger
 from t2i.train.checkpoint.run_directory import CHECKPOINTS, RunDirectory
 from t2i.train.config import TrainConfig
+from t2i.train.failures import RetryUnlessRepeated
 from t2i.train.loader.ray_sources import source_of
 from t2i.train.loop import run_config
 from t2i.train.monitor.progress import show_progress
@@ -116,11 +117,15 @@ def _run_workers(worker_input: WorkerInput, run: RunDirectory) -> None:
 
 
 class Trainer(TorchTrainer):
-    """A TorchTrainer that does not start the actor which frees the placement group of a lost controller.
+    """A TorchTrainer that gives up at repeated errors, and starts no actor to free a lost controller's placement group.
 
     That actor asks the dashboard for the controller's state once a second. A Ray started by a job has no dashboard, so
     that each time it would print a warning. The placement group is freed when the job ends.
     """
+
+    def _initialize_and_run_controller(self, **settings: Any) -> Result:
+        policy = RetryUnlessRepeated(self.run_config.failure_config)
+        return super()._initialize_and_run_controller(**settings | {"failure_policy": policy})  # type: ignore[misc]
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # annotated as version 1's
