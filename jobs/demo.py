@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """The whole system in one run: draw with the shipped models; train and measure tiny ones; serve the shipped ones.
 
 Run again, it reuses what is finished.

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Turn the images of a run's train and val sets into image tokens with its trained dVAE.
 
     python jobs/encode_images.py run=runs/tiny data.train.path=jobs/datasets/emoji64/train.parquet

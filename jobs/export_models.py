@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Copy only the final models of a run into a directory, to be shipped and served.
 
     python jobs/export_models.py run=runs/small out=models/trained/small

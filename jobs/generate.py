@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Generate images for captions with a trained run, rank them, and save the best with a contact sheet of all.
 
     python jobs/generate.py run=runs/tiny captions='["a taco, 3D render"]' candidates=8 keep=2

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Import OpenAI's released dVAE (encoder.pkl, decoder.pkl) into a run, instead of training one.
 
     python jobs/import_dvae.py encoder=encoder.pkl decoder=decoder.pkl run=runs/base

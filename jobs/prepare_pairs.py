@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 r"""Curate captioned images: filter, remove duplicates, and drop what is also in an evaluation set.
 
     python jobs/prepare_pairs.py source.path=shards/ out=runs/pairs clip.model=runs/tiny/clip/model \

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Fit the CLIP reranker on captioned images; a killed run goes on, a finished one is left alone.
 
     python jobs/train_clip.py run=runs/tiny

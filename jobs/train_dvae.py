@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Fit the dVAE on images; a killed run goes on, a finished one is left alone.
 
     python jobs/train_dvae.py run=runs/tiny train.steps=2000

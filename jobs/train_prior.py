@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Fit the prior on captions and image tokens; a killed run goes on, a finished one is left alone.
 
     python jobs/train_prior.py run=runs/tiny train.steps=4000

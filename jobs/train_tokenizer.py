@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Learn a byte-pair encoding from the captions.
 
     python jobs/train_tokenizer.py run=runs/tiny

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -28,6 +28,6 @@ def is_loopback(host: str) -> bool:
 
 def proxy_variable(host: str) -> str | None:
     """Return the variable whose proxy gRPC takes to ``host``; None if the way is direct."""
-    if is_loopback(host) or proxy_bypass_environment(host):
+    if is_loopback(host) or proxy_bypass(host):
         return None
     return next((name for name in PROXIES if os.environ.get(name)), None)
