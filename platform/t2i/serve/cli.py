@@ -107,7 +107,7 @@ def _serve(options: argparse.Namespace) -> None:
 
     start_ray(config.ray)
     with launch_service(config) as address:
-        _note_address(config.run, address)
+        note_address(config.run, address)
         print(f"serving {config.run} on {address}", flush=True)
         _wait_for_signal()
 
@@ -174,7 +174,7 @@ def _check_port(config: ServeConfig) -> None:
         raise UserError(f"cannot listen on {address} ({error.strerror}): choose {remedy}.") from error
 
 
-def _note_address(run: str, address: str) -> None:
+def note_address(run: str, address: str) -> None:
     """Write the service's address into the run directory, for scripts; a run that is only read goes without."""
     try:
         write_whole(Path(run) / "serve" / "address", address.encode())

@@ -87,4 +87,8 @@ def test_what_is_recorded_does_not_depend_on_where_the_code_is(monkeypatch: pyte
     for root in ("/old/checkout", "/new/checkout"):
         monkeypatch.setattr(paths, "ROOT", Path(root))
         sources = [Source(f"{root}/data/x.parquet"), Source("/data/x.parquet"), Source("s3://bucket/x")]
-        assert [recorded(source)["path"] for source in sources] == ["data/x.parquet", "/data/x.parquet", "s3://bucket/x"]
+        assert [recorded(source)["path"] for source in sources] == [
+            "data/x.parquet",
+            "/data/x.parquet",
+            "s3://bucket/x",
+        ]
