@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-
 import pytest
+from ray import cloudpickle
 from ray.exceptions import ActorDiedError
 from ray.train import FailureConfig
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
@@ -47,6 +46,6 @@ def test_max_failures_still_holds() -> None:
 
 
 def test_the_error_says_where_it_came_and_survives_its_way_to_the_driver() -> None:
-    copy = pickle.loads(pickle.dumps(AT_5))
+    copy = cloudpickle.loads(cloudpickle.dumps(AT_5))
     assert str(copy) == "ValueError in step 6: a bad row"
     assert str(StepFailedError(None, "KeyError", "x")) == "KeyError before the first step: x"
