@@ -52,7 +52,7 @@ def resolve_path(leaf: Leaf) -> None:
 def _check_writable(key: str, path: str) -> None:
     if TEMPORARY in path:
         raise ConfigError(f"{key} is {path}, which Ray deletes after the job: give an absolute path or s3://.")
-    existing = next(parent for parent in (Path(path), *Path(path).parents) if parent.exists())
+    existing = next(parent for parent in (Path(path), *Path(path).parents) if os.path.exists(parent))
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         raise ConfigError(f"{key} is {path}, and {existing} is no directory that can be written: name another.")
 

@@ -31,13 +31,13 @@ class RetryUnlessRepeated(DefaultFailurePolicy):
 
     def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
         """Return whether to start the workers again, or to end the run with this error."""
-        errors = step_errors(training_failed_error)
+        errors = {(error.step, error.kind) for error in step_errors(training_failed_error)}
         repeated, self._last = bool(errors & self._last), errors
         return FailureDecision.RAISE if repeated else super().make_decision(training_failed_error)
 
 
-def step_errors(failure: TrainingFailedError) -> set[tuple[int | None, str]]:
-    """Return step and class of the errors that steps raised; none if a worker was lost."""
+def step_errors(failure: TrainingFailedError) -> list[StepFailedError]:
+    """Return the errors that steps raised; none if a worker was lost."""
     errors = failure.worker_failures.values() if isinstance(failure, WorkerGroupError) else []
     failed = [error for error in errors if isinstance(error, StepFailedError)]
-    return {(error.step, error.kind) for error in failed} if len(failed) == len(errors) else set()
+    return failed if len(failed) == len(errors) else []

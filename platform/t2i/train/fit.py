@@ -14,13 +14,14 @@ from ray.train import FailureConfig, LoggingConfig, Result, RunConfig, ScalingCo
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.callback import RayTrainCallback
+from ray.train.v2.api.exceptions import WorkerGroupError
 
 from models.errors import UserError
 from t2i.data import Shards, load_columns
 from t2i.logs import get_logger
 from t2i.train.checkpoint.run_directory import CHECKPOINTS, RunDirectory
 from t2i.train.config import TrainConfig
-from t2i.train.failures import RetryUnlessRepeated
+from t2i.train.failures import RetryUnlessRepeated, step_errors
 from t2i.train.loader.ray_sources import source_of
 from t2i.train.loop import run_config
 from t2i.train.monitor.progress import show_progress
@@ -113,7 +114,12 @@ def _run_workers(worker_input: WorkerInput, run: RunDirectory) -> None:
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except WorkerGroupError as failure:
+        if errors := step_errors(failure):
+            raise errors[0] from failure
+        raise
 
 
 class Trainer(TorchTrainer):
