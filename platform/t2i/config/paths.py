@@ -5,7 +5,9 @@ A worker has another working directory, and a replica may be on another machine;
 
 from __future__ import annotations
 
+import glob
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,3 +70,23 @@ def recorded(config: Any) -> dict[str, Any]:
         if leaf.field.metadata.get("path") and leaf.value:
             leaf.replace(leaf.value.removeprefix(f"{ROOT}/"))
     return values
+
+
+def is_same(saved: Any, wanted: Any) -> bool:
+    """Return whether nested values that were recorded are equal to ``wanted`` ones, or paths of the same data.
+
+    ::
+
+        saved               wanted                 the same, because
+        data/train          /home/a/data/train     one is the end of the other: a path within the code's folder, say
+        /home/a/data/train  /home/b/data/train     if there is no /home/a/data/train any more: it was moved
+    """
+    if isinstance(saved, Mapping) and isinstance(wanted, Mapping):
+        return saved.keys() == wanted.keys() and all(is_same(saved[key], wanted[key]) for key in saved)
+    if not (isinstance(saved, str) and isinstance(wanted, str)) or saved == wanted:
+        return bool(saved == wanted)
+    here = os.path.join(ROOT, wanted)
+    if not saved.startswith("/"):
+        return here.endswith(f"/{saved.removeprefix('./')}")
+    gone = not os.path.exists(saved) and not glob.glob(saved, recursive=True)
+    return saved == here or (gone and os.path.basename(saved) == os.path.basename(wanted))

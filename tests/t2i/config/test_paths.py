@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.settings import setting
-from t2i.config import ROOT, ConfigError, absolute, load_config, paths, recorded
+from t2i.config import ROOT, ConfigError, absolute, is_same, load_config, paths, recorded
 
 
 @dataclass
@@ -92,3 +93,31 @@ def test_what_is_recorded_does_not_depend_on_where_the_code_is(monkeypatch: pyte
             "/data/x.parquet",
             "s3://bucket/x",
         ]
+
+
+@pytest.mark.parametrize(
+    ("saved", "wanted", "same"),
+    [
+        ("data/x.parquet", "data/x.parquet", True),
+        ("data/x.parquet", "{here}/data/x.parquet", True),
+        ("./data/x.parquet", "{here}/data/x.parquet", True),
+        ("{root}/jobs/datasets/emoji64", "jobs/datasets/emoji64", True),
+        ("{here}/x.parquet", "{here}/moved/x.parquet", False),
+        ("{here}/gone/x.parquet", "{here}/moved/x.parquet", True),
+        ("{here}/gone/x.parquet", "{here}/moved/y.parquet", False),
+        ("{here}/*.parquet", "{here}/moved/*.parquet", False),
+        ("{here}/gone/*.parquet", "{here}/moved/*.parquet", True),
+        ("cats/x.parquet", "dogs/x.parquet", False),
+        ("s3://a/x", "s3://b/x", False),
+        ("bf16", "fp32", False),
+        (1, 2, False),
+        (None, "x", False),
+    ],
+)
+def test_data_found_at_another_place_is_the_same(tmp_path: Path, saved: Any, wanted: Any, same: bool) -> None:
+    (tmp_path / "x.parquet").touch()
+    places = {"here": tmp_path, "root": ROOT}
+    values = [value.format(**places) if isinstance(value, str) else value for value in (saved, wanted)]
+    assert is_same(*values) is same
+    assert is_same({"source": {"path": values[0]}, "seed": 1}, {"source": {"path": values[1]}, "seed": 1}) is same
+    assert not is_same({"source": {}}, {"source": {"path": values[1]}})

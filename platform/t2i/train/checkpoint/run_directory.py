@@ -13,9 +13,7 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ import yaml
 
 from models.errors import UserError
 from models.manifest import MANIFEST
-from t2i.config import ROOT
+from t2i.config import is_same
 from t2i.storage import (
     BackgroundWriter,
     as_data_error,
@@ -203,24 +201,6 @@ class RunDirectory:
             raise RunChangedError(
                 f"{self.uri} was begun with another configuration, {changes}: name another run directory."
             )
-
-
-def is_same(saved: Any, wanted: Any) -> bool:
-    """Return whether two values of a configuration are equal, or paths of the same data.
-
-    ::
-
-        saved               wanted                 the same, because
-        data/train          /home/a/data/train     one is the end of the other: a path within the code's folder, say
-        /home/a/data/train  /home/b/data/train     if there is no /home/a/data/train any more: it was moved
-    """
-    if not (isinstance(saved, str) and isinstance(wanted, str)) or saved == wanted:
-        return bool(saved == wanted)
-    here = os.path.join(ROOT, wanted)
-    if not saved.startswith("/"):
-        return here.endswith(f"/{saved.removeprefix('./')}")
-    gone = not Path(saved).exists() and not glob.glob(saved, recursive=True)
-    return saved == here or (gone and Path(saved).name == Path(wanted).name)
 
 
 def checkpoint_name(step: int, attempt: str | None = None) -> str:

@@ -13,10 +13,9 @@ import torch
 
 from models.checkpoint import save_tensors
 from models.manifest import verify
-from t2i.config import ROOT
 from t2i.storage import DataError, list_folder, retry
 from t2i.train.checkpoint.folder import CheckpointNotSavedError, as_not_saved_error
-from t2i.train.checkpoint.run_directory import RunChangedError, RunDirectory, checkpoint_name, is_same
+from t2i.train.checkpoint.run_directory import RunChangedError, RunDirectory, checkpoint_name
 from tests.t2i.storage.faulty_store import FaultyStore
 
 CONFIG: dict[str, Any] = {
@@ -278,32 +277,6 @@ def test_progress_is_written_when_there_is_time(run: RunDirectory) -> None:
         writer.put({"step": step})
     writer.close()
     assert run.read_progress() == {"step": 99}
-
-
-@pytest.mark.parametrize(
-    ("saved", "wanted", "same"),
-    [
-        ("data/x.parquet", "data/x.parquet", True),
-        ("data/x.parquet", "{here}/data/x.parquet", True),
-        ("./data/x.parquet", "{here}/data/x.parquet", True),
-        ("{root}/jobs/datasets/emoji64", "jobs/datasets/emoji64", True),
-        ("{here}/x.parquet", "{here}/moved/x.parquet", False),
-        ("{here}/gone/x.parquet", "{here}/moved/x.parquet", True),
-        ("{here}/gone/x.parquet", "{here}/moved/y.parquet", False),
-        ("{here}/*.parquet", "{here}/moved/*.parquet", False),
-        ("{here}/gone/*.parquet", "{here}/moved/*.parquet", True),
-        ("cats/x.parquet", "dogs/x.parquet", False),
-        ("s3://a/x", "s3://b/x", False),
-        ("bf16", "fp32", False),
-        (1, 2, False),
-        (None, "x", False),
-    ],
-)
-def test_data_found_at_another_place_is_the_same(tmp_path: Path, saved: Any, wanted: Any, same: bool) -> None:
-    (tmp_path / "x.parquet").touch()
-    places = {"here": tmp_path, "root": ROOT}
-    paths = [value.format(**places) if isinstance(value, str) else value for value in (saved, wanted)]
-    assert is_same(*paths) is same
 
 
 def test_a_run_goes_on_when_its_data_was_moved(run: RunDirectory, tmp_path: Path) -> None:
