@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 r"""Draw whole caption sets with a trained run, measure the images against controls, and write a report.
 
     python jobs/coco_eval.py run=runs/tiny captions=200 candidates=8

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """The whole system in one run: draw with the shipped models; train and measure tiny ones; serve the shipped ones.
 
 Run again, it reuses what is finished.
@@ -77,8 +78,10 @@ class Demo:
     """Which preset to train, and where everything is written."""
 
     preset: str = setting("tiny", "model sizes, and the YAML files of all stages")
-    run: str = setting("runs/${preset}", "run directory for everything that is made")
-    trained: str = setting("models/trained/small", "models that come with the code, trained for longer, to be served")
+    run: str = setting("runs/${preset}", "run directory for everything that is made", path="written")
+    trained: str = setting(
+        "models/trained/small", "models that come with the code, trained for longer, to be served", path="read"
+    )
     captions: list[str] = setting(
         lambda: ["a red heart, flat", "smiling face, Noto emoji style", "a blue circle"],
         "what the shipped models draw; the service is asked for the first of them",

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Turn the images of a run's train and val sets into image tokens with its trained dVAE.
 
     python jobs/encode_images.py run=runs/tiny data.train.path=jobs/datasets/emoji64/train.parquet
@@ -18,54 +19,51 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from models.precision import DTYPE_MEANING, check_dtype
 from models.run_layout import RunLayout
-from models.run_sizes import check_side
 from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import run_job
+from t2i.config import recorded, run_job
 from t2i.data import ROWS_PER_PART, PairSources, SourceConfig
 from t2i.data.image_tokens import TokenizeImages, describe_dvae
 from t2i.data.resume import FinishedRows
-from t2i.data.run_record import source_record, trained_image_size
-from t2i.storage import absolute
+from t2i.data.run_record import trained_image_size
 
 
 @dataclass
 class EncodeImagesConfig:
     """What to encode, where to write it, and with how many dVAE replicas."""
 
-    run: str = setting("runs/tiny", "run directory: reads dvae/model, writes tokens/")
+    run: str = setting("runs/tiny", "run directory: reads dvae/model, writes tokens/", path="written")
     data: PairSources = setting(PairSources, "captioned images; the captions are stored with the image tokens")
     image_size: int | None = setting(
-        None, "side of the encoded images in pixels; empty: the size that the run's dVAE was trained on"
+        None, "side of the encoded images in pixels; empty: the size that the run's dVAE was trained on", at_least=1
     )
-    views: int = setting(0, "random crops of each training image, by the paper's listing 2; 0: only its centre square")
-    seed: int = setting(0, "random seed of the crops")
+    views: int = setting(
+        0, "random crops of each training image, by the paper's listing 2; 0: only its centre square", at_least=0
+    )
+    seed: int = setting(0, "random seed of the crops", at_least=0)
     dtype: str | None = setting(None, f"{DTYPE_MEANING}; empty: bfloat16 where replicas have GPUs, else float32")
-    batch_size: int = setting(128, "images per forward pass")
+    batch_size: int = setting(128, "images per forward pass", at_least=1)
     rows_per_part: int = setting(
-        ROWS_PER_PART, "the most images in a file; a killed job loses about this many per replica at most"
+        ROWS_PER_PART, "the most images in a file; a killed job loses about this many per replica at most", at_least=1
     )
-    actors: int = setting(1, "dVAE replicas")
-    gpus_per_actor: float = setting(0.0, "GPUs of each replica")
+    actors: int = setting(1, "dVAE replicas", at_least=1)
+    gpus_per_actor: float = setting(0.0, "GPUs of each replica", at_least=0)
     ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
-
-    def __post_init__(self) -> None:
-        check_side("image_size", self.image_size)
 
 
 def main(config: EncodeImagesConfig) -> None:
     """Encode the training and the validation set, unless they are complete."""
     check_dtype(dtype(config))
     config.data.check()
-    model_dir = absolute(RunLayout(config.run).dvae)
+    model_dir = RunLayout(config.run).dvae
     image_size = config.image_size or trained_image_size(config.run)
     dvae = describe_dvae(model_dir, image_size) | {"dtype": dtype(config)}
     start_ray(config.ray)
     for split, source in {"train": config.data.train, "val": config.data.val}.items():
         directory = f"{config.run}/tokens/{split}"
         views = config.views if split == "train" else 0
-        metadata = dvae | {"source": source_record(source), "views": views, "seed": config.seed}
+        metadata = dvae | {"source": recorded(source), "views": views, "seed": config.seed}
         if data.is_complete(directory, metadata):
             print(f"{directory}: already complete", flush=True)
         else:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Copy only the final models of a run, and where its training images are, into a directory to be shipped and served.
 
     python jobs/export_models.py run=runs/small out=models/trained/small
@@ -27,8 +28,8 @@ from t2i.storage import fetch_directory
 class ExportModels:
     """Which run to copy, where to, and in which number format."""
 
-    run: str = setting("runs/small", "run directory with a trained tokenizer, dvae, prior and clip")
-    out: str = setting("models/trained/small", "local directory for the copies")
+    run: str = setting("runs/small", "run directory with a trained tokenizer, dvae, prior and clip", path="read")
+    out: str = setting("models/trained/small", "local directory for the copies", path="written")
     dtype: str = setting("bfloat16", "number format of the copied weights: bfloat16, or float32 for exact copies")
 
     def __post_init__(self) -> None:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Generate images for captions with a trained run, rank them, and save the best with a contact sheet of all.
 
     python jobs/generate.py run=runs/tiny captions='["a taco, 3D render"]' candidates=8 keep=2
@@ -31,26 +32,28 @@ from t2i.sampling import SamplingParams
 class GenerateConfig:
     """Which images to generate, how, and how many of them to save."""
 
-    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip")
+    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip", path="read")
     captions: list[str] = setting(list, "what the images should show")
-    candidates: int = setting(8, "images generated per caption")
-    keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all")
-    seed: int = setting(0, "the same seed gives the same images")
+    candidates: int = setting(8, "images generated per caption", at_least=1)
+    keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all", at_least=1)
+    seed: int = setting(0, "the same seed gives the same images", at_least=0)
     sampling: SamplingParams = setting(SamplingParams, "how image tokens are sampled")
     pruning: PruningParams = setting(PruningParams, "when candidates with low CLIP scores are stopped part-way")
-    image: str | None = setting(None, "an image file whose top every generated image continues")
-    image_rows: int | None = setting(None, "rows of its image tokens to keep; empty: 15 of 32, as the paper")
-    slots: int = setting(32, "candidates that are sampled at once")
+    image: str | None = setting(None, "an image file whose top every generated image continues", path="read")
+    image_rows: int | None = setting(
+        None, "rows of its image tokens to keep; empty: 15 of 32, as the paper", at_least=1
+    )
+    slots: int = setting(32, "candidates that are sampled at once", at_least=1)
     device: str = setting("cpu", "cpu or cuda")
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
     compile: bool = setting(False, COMPILE_MEANING)
-    out: str = setting("${run}/generated", "directory for the images")
+    out: str = setting("${run}/generated", "directory for the images", path="written")
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype, PRIOR_DTYPES)
         if not self.captions:
             raise ValueError("captions is empty: give at least one, as captions='[\"a taco, 3D render\"]'.")
-        if not 1 <= self.keep <= self.candidates:
+        if self.keep > self.candidates:
             raise ValueError(f"keep is {self.keep}: use 1 to candidates, which is {self.candidates}.")
         if self.keep > (finished := self.pruning.count(self.candidates)):
             raise ValueError(f"keep is {self.keep}: use 1 to {finished}, which pruning leaves of {self.candidates}.")

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Import OpenAI's released dVAE (encoder.pkl, decoder.pkl) into a run, instead of training one.
 
     python jobs/import_dvae.py encoder=encoder.pkl decoder=decoder.pkl run=runs/base
@@ -23,9 +24,9 @@ from t2i.config import run_job
 class ImportDVAE:
     """The two released files, and the run directory to import them into."""
 
-    encoder: str = setting("encoder.pkl", "path of the released encoder")
-    decoder: str = setting("decoder.pkl", "path of the released decoder")
-    run: str = setting("runs/base", "run directory: writes dvae/model")
+    encoder: str = setting("encoder.pkl", "path of the released encoder", path="read")
+    decoder: str = setting("decoder.pkl", "path of the released decoder", path="read")
+    run: str = setting("runs/base", "run directory: writes dvae/model", path="written")
 
 
 def main(config: ImportDVAE) -> None:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 r"""Curate captioned images: filter, remove duplicates, and drop what is also in an evaluation set.
 
     python jobs/prepare_pairs.py source.path=shards/ out=runs/pairs clip.model=runs/tiny/clip/model \
@@ -14,7 +15,7 @@ from __future__ import annotations
 import _source  # noqa: F401  isort: skip
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from models.reranker import CLIPConfig
 from models.settings import setting
 from t2i import data
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import run_job
+from t2i.config import recorded, run_job
 from t2i.curate import CLIPSettings, CurationRules
 from t2i.curate.decisions import Decisions, decide
 from t2i.curate.examples import ThumbnailLookup
@@ -45,19 +46,16 @@ class PreparePairsConfig(CurationRules):
     """What to curate, by which rules, and where to write the result."""
 
     source: SourceConfig = setting(SourceConfig, "captioned images")
-    out: str = setting("runs/pairs", "output directory, local or s3://")
+    out: str = setting("runs/pairs", "output directory, local or s3://", path="written")
     format: str = setting("parquet", "parquet or webdataset")
-    rows_per_part: int = setting(1024, "the most pairs in a file")
+    rows_per_part: int = setting(1024, "the most pairs in a file", at_least=1)
     clip: CLIPSettings = setting(CLIPSettings, "the CLIP that finds near-duplicates which hashes miss")
-    shown: int = setting(12, "the most examples of each filter in the report")
+    shown: int = setting(12, "the most examples of each filter in the report", at_least=1)
     ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise ValueError(f"format is {self.format!r}: use {' or '.join(FORMATS)}.")
-        for field in ("rows_per_part", "shown"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}: use 1 or more.")
 
 
 def main(config: PreparePairsConfig) -> None:
@@ -88,9 +86,9 @@ def make_protocol(config: PreparePairsConfig) -> dict[str, Any]:
     """Return all settings that the result depends on, for the manifest and the report; check that all can be read."""
     for source in [config.source, *(evaluation.source for evaluation in config.overlap.sets)]:
         data.check_pairs(source)
-    rules = {name: asdict(getattr(config, name)) for name in ("images", "captions", "duplicates", "overlap")}
+    rules = {name: recorded(getattr(config, name)) for name in ("images", "captions", "duplicates", "overlap")}
     return {
-        "source": asdict(config.source),
+        "source": recorded(config.source),
         "rules": rules,
         "boilerplate": config.captions.patterns,
         "clip": clip_hash(config.clip.model) if config.clip.model else None,

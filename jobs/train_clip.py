@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Fit the CLIP reranker on captioned images; a killed run goes on, a finished one is left alone.
 
     python jobs/train_clip.py run=runs/tiny
@@ -9,15 +10,14 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ray.data import Dataset
 
 from models.presets import get_preset
-from models.run_sizes import check_side
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import run_job
+from t2i.config import recorded, run_job
 from t2i.data import PairSources, Shards
 from t2i.data.run_record import trained_image_size
 from t2i.train import TrainConfig, fit, print_result
@@ -29,17 +29,16 @@ class TrainCLIP:
     """Configuration: the data, the CLIP, and how to train it."""
 
     preset: str = setting("tiny", "image size and model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory: writes clip/")
+    run: str = setting("runs/${preset}", "run directory: writes clip/", path="written")
     data: PairSources = setting(PairSources, "captioned images")
     image_size: int | None = setting(
-        None, "side of the images in pixels; empty: what the run's dVAE was trained on, without one the preset's"
+        None,
+        "side of the images in pixels; empty: what the run's dVAE was trained on, without one the preset's",
+        at_least=1,
     )
     task: CLIPTaskConfig = setting(CLIPTaskConfig, "the CLIP and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
     ray: RayConfig = setting(RayConfig, "where to run")
-
-    def __post_init__(self) -> None:
-        check_side("image_size", self.image_size)
 
     @classmethod
     def for_preset(cls, name: str) -> TrainCLIP:
@@ -51,7 +50,7 @@ def main(config: TrainCLIP) -> None:
     """Fit the CLIP, continuing an earlier run if there is one, and print its final metrics."""
     config.data.check()
     size = image_size(config)
-    inputs = {"data": asdict(config.data), "image_size": size}
+    inputs = {"data": recorded(config.data), "image_size": size}
     task = CLIPTask(config.task, size)
     print_result(fit(task, lambda: read(config, size), config.train, f"{config.run}/clip", inputs))
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Fit the prior on captions and image tokens; a killed run goes on, a finished one is left alone.
 
     python jobs/train_prior.py run=runs/tiny train.steps=4000
@@ -25,7 +26,7 @@ from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import TokenShards, read_token_shards
 from t2i.data.token_shards import verify_shards
-from t2i.storage import absolute, fetch_directory
+from t2i.storage import fetch_directory
 from t2i.train import TrainConfig, fit, print_result
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 
@@ -35,7 +36,9 @@ class TrainPrior:
     """Configuration: the prior and its learning rate, and how to train it."""
 
     preset: str = setting("tiny", "model sizes: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory: reads tokens/, tokenizer/, dvae/model; writes prior/")
+    run: str = setting(
+        "runs/${preset}", "run directory: reads tokens/, tokenizer/, dvae/model; writes prior/", path="written"
+    )
     task: PriorTaskConfig = setting(PriorTaskConfig, "the prior and its schedule")
     train: TrainConfig = setting(TrainConfig, "how long to train, on how many workers")
     ray: RayConfig = setting(RayConfig, "where to run")
@@ -48,7 +51,7 @@ class TrainPrior:
 
 def main(config: TrainPrior) -> None:
     """Fit the prior, continuing an earlier run if there is one, and print its final metrics."""
-    run = absolute(config.run)
+    run = config.run
     layout = RunLayout(run)
     tokens = {split: verify_shards(f"{run}/tokens/{split}").metadata for split in ("train", "val")}
     tokenizer = fetch_directory(layout.tokenizer)
@@ -78,7 +81,7 @@ def check_sizes(config: TrainPrior, tokens: Mapping[str, Any], vocabulary: int) 
 def read(config: TrainPrior) -> tuple[TokenShards, Dataset]:
     """Open the image tokens and captions to train on, and read those to validate on."""
     start_ray(config.ray)
-    tokens = absolute(f"{config.run}/tokens")
+    tokens = f"{config.run}/tokens"
     return TokenShards.of(f"{tokens}/train"), read_token_shards(f"{tokens}/val")[0]
 
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Learn a byte-pair encoding from the captions.
 
     python jobs/train_tokenizer.py run=runs/tiny
@@ -10,7 +11,7 @@ from __future__ import annotations
 import _source  # noqa: F401  isort: skip
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.presets import get_preset
@@ -18,7 +19,7 @@ from models.run_layout import RunLayout
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import run_job
+from t2i.config import recorded, run_job
 from t2i.data import SourceConfig, check_pairs, read_pairs
 from t2i.storage import put_directory
 from t2i.train import RunDirectory
@@ -29,14 +30,10 @@ class TrainTokenizer:
     """Which captions to learn from, and how many tokens."""
 
     preset: str = setting("tiny", "vocabulary size: see models/presets.py")
-    run: str = setting("runs/${preset}", "run directory: writes tokenizer/")
+    run: str = setting("runs/${preset}", "run directory: writes tokenizer/", path="written")
     source: SourceConfig = setting(SourceConfig, "captioned images; all their captions are used")
-    vocabulary: int = setting(16384, "the largest vocabulary, including 256 tokens for bytes")
+    vocabulary: int = setting(16384, "the largest vocabulary, including 256 tokens for bytes", at_least=256)
     ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
-
-    def __post_init__(self) -> None:
-        if self.vocabulary < 256:
-            raise ValueError(f"vocabulary is {self.vocabulary}: use at least 256, one token for every byte.")
 
     @classmethod
     def for_preset(cls, name: str) -> TrainTokenizer:
@@ -48,7 +45,7 @@ def main(config: TrainTokenizer) -> None:
     """Train the tokenizer and write it to the run directory, unless it is there."""
     check_pairs(config.source)
     directory = RunDirectory(RunLayout(config.run).tokenizer)
-    directory.claim({"source": asdict(config.source), "vocabulary": config.vocabulary})
+    directory.claim({"source": recorded(config.source), "vocabulary": config.vocabulary})
     if directory.has_results:
         print(f"{directory.uri}: already complete", flush=True)
         return

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Print how good a finished run's dVAE, prior and CLIP are: what their training prints at its end, on any images.
 
     python jobs/validate.py run=models/trained/small source.path=jobs/datasets/emoji64/val.parquet
@@ -36,11 +37,11 @@ from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 class Validate:
     """Which run, and on which captioned images."""
 
-    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip")
+    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip", path="read")
     source: SourceConfig = setting(
         lambda: SourceConfig("jobs/datasets/emoji64/val.parquet"), "captioned images, which are held in memory"
     )
-    batch_size: int = setting(128, "images of one forward pass")
+    batch_size: int = setting(128, "images of one forward pass", at_least=1)
     ray: RayConfig = setting(RayConfig, "where the images are read")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.dvae import DVAEConfig
+from models.errors import UserError
 from models.prior import PriorConfig
 from models.reranker import CLIPConfig
 
@@ -83,8 +84,8 @@ def get_preset(name: str) -> Preset:
     """Return a preset by its name.
 
     Raises:
-        ValueError: there is none of this name.
+        UserError: there is none of this name.
     """
     if name not in PRESETS:
-        raise ValueError(f"preset {name!r} is unknown: use one of {', '.join(PRESETS)}.")
+        raise UserError(f"preset {name!r} is unknown: use one of {', '.join(PRESETS)}.")
     return PRESETS[name]

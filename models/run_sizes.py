@@ -56,12 +56,6 @@ def run_sizes(run: str | Path) -> RunSizes:
     return RunSizes((height, width), (height * dvae.downsample, width * dvae.downsample))
 
 
-def check_side(field: str, side: int | None) -> None:
-    """Raise ValueError if the setting ``field``, a number of pixels or None, is no size of an image."""
-    if side is not None and side < 1:
-        raise ValueError(f"{field} is {side}: use 1 or more, or leave it empty.")
-
-
 def _config(directory: str, config_cls: type) -> Any:
     names = [file.name for file in Path(directory).iterdir()] if Path(directory).is_dir() else []
     complete_manifests(names, directory)

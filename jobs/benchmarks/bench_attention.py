@@ -27,13 +27,13 @@ from t2i.config import run_job
 class BenchAttention:
     """The sizes of the layer, and how often to measure."""
 
-    batch: int = setting(2, "streams in a batch")
-    heads: int = setting(8, "attention heads")
-    head_width: int = setting(64, "width of one head")
-    text_length: int = setting(256, "text positions")
-    grid: int = setting(32, "rows and columns of image tokens")
-    repeats: int = setting(7, "timed runs of each kind, in turn; the median is printed")
-    threads: int = setting(2, "CPU threads")
+    batch: int = setting(2, "streams in a batch", at_least=1)
+    heads: int = setting(8, "attention heads", at_least=1)
+    head_width: int = setting(64, "width of one head", at_least=1)
+    text_length: int = setting(256, "text positions", at_least=1)
+    grid: int = setting(32, "rows and columns of image tokens", at_least=1)
+    repeats: int = setting(7, "timed runs of each kind, in turn; the median is printed", at_least=1)
+    threads: int = setting(2, "CPU threads", at_least=1)
     device: str = setting("cpu", "cpu or cuda; on cuda the sparse attention is FlexAttention")
 
 

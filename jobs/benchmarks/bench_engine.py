@@ -35,11 +35,15 @@ Measures = dict[str, Callable[[], float]]
 class BenchEngine(ComparedPrior):
     """The sizes of the prior, and what to time."""
 
-    batches: list[int] = setting(lambda: [1, 16, 64], "numbers of candidates sampled together; each gets a table")
-    curve: list[int] = setting(lambda: [1, 4, 16, 64, 128, 256, 512], "numbers of candidates of one caption to time")
-    steps: int = setting(16, "decode steps in one timing")
-    repeats: int = setting(5, "timings of each implementation, in turn; the median is printed")
-    threads: int = setting(2, "CPU threads")
+    batches: list[int] = setting(
+        lambda: [1, 16, 64], "numbers of candidates sampled together; each gets a table", at_least=1
+    )
+    curve: list[int] = setting(
+        lambda: [1, 4, 16, 64, 128, 256, 512], "numbers of candidates of one caption to time", at_least=1
+    )
+    steps: int = setting(16, "decode steps in one timing", at_least=1)
+    repeats: int = setting(5, "timings of each implementation, in turn; the median is printed", at_least=1)
+    threads: int = setting(2, "CPU threads", at_least=1)
     peers: bool = setting(False, "also time the packages transformers and dalle-pytorch")
 
 

@@ -37,22 +37,22 @@ View = Callable[[np.ndarray], np.ndarray]
 class BenchPruning:
     """Which run and captions, and the settings to compare."""
 
-    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip, trained")
-    captions: int = setting(128, "held-out captions, chosen at random")
-    candidates: int = setting(32, "images sampled for each caption")
-    rows: list[int] = setting(lambda: [2, 3, 4, 6], "rows of image tokens after which to score")
-    keep: list[float] = setting(lambda: [0.25, 0.5], "shares of a group of candidates to finish")
-    group: int = setting(16, "candidates that are scored together")
-    pruned: int = setting(16, "captions that are also sampled with pruning")
-    slots: int = setting(64, "candidates that are sampled at once")
-    seed: int = setting(0, "seed of the choice of captions and of the image tokens")
-    threads: int = setting(2, "CPU threads")
+    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip, trained", path="read")
+    captions: int = setting(128, "held-out captions, chosen at random", at_least=1)
+    candidates: int = setting(32, "images sampled for each caption", at_least=1)
+    rows: list[int] = setting(lambda: [2, 3, 4, 6], "rows of image tokens after which to score", at_least=1)
+    keep: list[float] = setting(lambda: [0.25, 0.5], "shares of a group of candidates to finish", above=0, at_most=1)
+    group: int = setting(16, "candidates that are scored together", at_least=2)
+    pruned: int = setting(16, "captions that are also sampled with pruning", at_least=1)
+    slots: int = setting(64, "candidates that are sampled at once", at_least=1)
+    seed: int = setting(0, "seed of the choice of captions and of the image tokens", at_least=0)
+    threads: int = setting(2, "CPU threads", at_least=1)
 
     def __post_init__(self) -> None:
         for rows in self.rows:
             for keep in self.keep:
                 PruningParams(rows, keep, self.group)
-        if not 1 <= self.pruned <= self.captions:
+        if self.pruned > self.captions:
             raise ValueError(f"pruned is {self.pruned}: use 1 to captions, which is {self.captions}.")
 
 

@@ -47,16 +47,16 @@ Runs = dict[str, Callable[[], Tensor]]
 class BenchStages:
     """The sizes of inputs and models, and what to time."""
 
-    batch: int = setting(4, "images that the dVAE encodes or decodes")
-    size: int = setting(256, "side of these images in pixels")
-    candidates: int = setting(64, "images that the reranker scores for one caption")
-    rank_batch: int = setting(64, "images that the reranker encodes at once")
+    batch: int = setting(4, "images that the dVAE encodes or decodes", at_least=1)
+    size: int = setting(256, "side of these images in pixels", at_least=1)
+    candidates: int = setting(64, "images that the reranker scores for one caption", at_least=1)
+    rank_batch: int = setting(64, "images that the reranker encodes at once", at_least=1)
     architecture: str = setting("ViT-B-32", "the reranker's open_clip architecture")
-    repeats: int = setting(5, "timed runs of each implementation, in turn; the median is printed")
-    threads: int = setting(2, "CPU threads")
+    repeats: int = setting(5, "timed runs of each implementation, in turn; the median is printed", at_least=1)
+    threads: int = setting(2, "CPU threads", at_least=1)
     peers: bool = setting(False, "also time the package dall-e, and use its random weights for our dVAE")
     run: str | None = setting(
-        None, "also print what bfloat16 changes in the dVAE and CLIP of this run directory; empty: do not"
+        None, "also print what bfloat16 changes in the dVAE and CLIP of this run directory; empty: do not", path="read"
     )
 
 

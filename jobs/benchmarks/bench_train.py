@@ -45,13 +45,13 @@ ROWS = 256
 class BenchTrain(ComparedPrior):
     """The sizes of the prior, and what to time."""
 
-    batch: int = setting(1, "streams of a step")
-    repeats: int = setting(5, "timings of each implementation, in turn; the median is printed")
-    threads: int = setting(2, "CPU threads")
+    batch: int = setting(1, "streams of a step", at_least=1)
+    repeats: int = setting(5, "timings of each implementation, in turn; the median is printed", at_least=1)
+    threads: int = setting(2, "CPU threads", at_least=1)
     peers: bool = setting(False, "also time the packages transformers and dalle-pytorch")
     cluster: bool = setting(True, "also time a small prior on one and two Ray workers and without Ray")
-    rounds: int = setting(3, "training runs of each of these kinds, in turn")
-    steps: int = setting(40, "steps of each of these runs")
+    rounds: int = setting(3, "training runs of each of these kinds, in turn", at_least=1)
+    steps: int = setting(40, "steps of each of these runs", at_least=1)
 
 
 def main(config: BenchTrain) -> None:

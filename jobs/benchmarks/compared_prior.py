@@ -12,11 +12,11 @@ from models.settings import setting
 class ComparedPrior:
     """Settings: the sizes of the prior."""
 
-    layers: int = setting(12, "layers of the prior")
-    heads: int = setting(8, "attention heads, each 64 wide")
-    grid: int = setting(32, "rows and columns of image tokens")
-    text_length: int = setting(256, "text positions")
-    codebook_size: int = setting(8192, "K, the number of different image tokens")
+    layers: int = setting(12, "layers of the prior", at_least=1)
+    heads: int = setting(8, "attention heads, each 64 wide", at_least=1)
+    grid: int = setting(32, "rows and columns of image tokens", at_least=1)
+    text_length: int = setting(256, "text positions", at_least=1)
+    codebook_size: int = setting(8192, "K, the number of different image tokens", at_least=1)
 
     @property
     def shape(self) -> PriorConfig:

@@ -25,12 +25,14 @@ PREVIEW_GREY = 0.5
 class DVAEConfig:
     """Sizes of the dVAE; the defaults are the paper's (97.6 M parameters, 256 px -> 32 x 32 tokens)."""
 
-    width: int = setting(256, "channels of the widest feature map (n_hid)")
-    groups: int = setting(4, "groups of residual blocks; each but the last halves height and width")
-    blocks_per_group: int = setting(2, "residual blocks in each group")
-    codebook_size: int = setting(8192, "K, the number of different image tokens")
-    decoder_input_width: int = setting(128, "channels of the decoder's first convolution")
-    code_std: float | None = setting(None, "initial standard deviation of the decoder's code vectors; empty: 1/sqrt(K)")
+    width: int = setting(256, "channels of the widest feature map (n_hid)", at_least=1)
+    groups: int = setting(4, "groups of residual blocks; each but the last halves height and width", at_least=1)
+    blocks_per_group: int = setting(2, "residual blocks in each group", at_least=1)
+    codebook_size: int = setting(8192, "K, the number of different image tokens", at_least=2)
+    decoder_input_width: int = setting(128, "channels of the decoder's first convolution", at_least=1)
+    code_std: float | None = setting(
+        None, "initial standard deviation of the decoder's code vectors; empty: 1/sqrt(K)", above=0
+    )
 
     def __post_init__(self) -> None:
         if self.width % 4:

@@ -35,14 +35,14 @@ from models.settings import setting
 class PriorConfig:
     """Sizes of the prior; the defaults are the paper's 12 B model."""
 
-    layers: int = setting(64, "transformer layers")
-    heads: int = setting(62, "attention heads")
-    head_width: int = setting(64, "width of one head; the model is heads x head_width wide")
-    text_length: int = setting(256, "T, text positions; shorter captions are filled with learned pads")
-    text_vocabulary: int = setting(16384, "V, the number of BPE tokens")
-    grid_height: int = setting(32, "rows of image tokens")
-    grid_width: int = setting(32, "columns of image tokens")
-    codebook_size: int = setting(8192, "K, the number of different image tokens, as in the dVAE")
+    layers: int = setting(64, "transformer layers", at_least=1)
+    heads: int = setting(62, "attention heads", at_least=1)
+    head_width: int = setting(64, "width of one head; the model is heads x head_width wide", at_least=1)
+    text_length: int = setting(256, "T, text positions; shorter captions are filled with learned pads", at_least=1)
+    text_vocabulary: int = setting(16384, "V, the number of BPE tokens", at_least=256)
+    grid_height: int = setting(32, "rows of image tokens", at_least=1)
+    grid_width: int = setting(32, "columns of image tokens", at_least=1)
+    codebook_size: int = setting(8192, "K, the number of different image tokens, as in the dVAE", at_least=2)
 
     @property
     def width(self) -> int:

@@ -25,20 +25,18 @@ class CLIPConfig:
     architecture: str | None = setting(None, "an open_clip architecture, e.g. ViT-B-32; empty: the small CLIP")
     pretrained: str | None = setting(None, "open_clip's tag of the weights to start from, e.g. openai")
     weights: str | None = setting(
-        None, "local .safetensors or .pt file to start from; empty: the tag's, from open_clip's cache"
+        None, "local .safetensors or .pt file to start from; empty: the tag's, from open_clip's cache", path="read"
     )
-    image_size: int = setting(96, "side in pixels of the images that the small CLIP's image tower takes")
-    width: int = setting(256, "width of the small CLIP's embeddings")
-    hidden: int = setting(512, "hidden units of the small CLIP's two projection heads")
-    dropout: float = setting(0.3, "dropout in the small CLIP's projection heads")
+    image_size: int = setting(96, "side in pixels of the images that the small CLIP's image tower takes", at_least=32)
+    width: int = setting(256, "width of the small CLIP's embeddings", at_least=1)
+    hidden: int = setting(512, "hidden units of the small CLIP's two projection heads", at_least=1)
+    dropout: float = setting(0.3, "dropout in the small CLIP's projection heads", at_least=0, below=1)
     image_tower: str | None = setting(None, "SHA-256 of the small CLIP's image tower; filled in when the model is made")
     text_tower: str | None = setting(None, "SHA-256 of the small CLIP's text tower; filled in when the model is made")
 
     def __post_init__(self) -> None:
         if self.architecture is None and (self.pretrained or self.weights):
             raise ValueError("clip.pretrained and clip.weights need clip.architecture: name it, e.g. ViT-B-32.")
-        if self.image_size < 32:
-            raise ValueError(f"clip.image_size is {self.image_size}: use at least 32.")
 
 
 class CLIPReranker(nn.Module):

@@ -1,20 +1,25 @@
-"""Start or join a Ray cluster on which every worker imports the code of this checkout."""
+"""Start or join a Ray cluster on which every worker imports this code."""
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray.data import DataContext
+from ray.exceptions import AuthenticationError, RayError
 
+from models.errors import UserError
 from models.settings import setting
+from t2i.config import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+CONNECT_S = 10.0
+"""Seconds in which a cluster has to take a connection; Ray itself then waits for 40 more until it answers."""
 
 
 @dataclass
@@ -24,27 +29,32 @@ class RayConfig:
     address: str | None = setting(
         None, "address of a running cluster; empty: the one in RAY_ADDRESS, else a local Ray is started"
     )
-    cpus: int | None = setting(None, "logical CPUs of a local Ray; empty: all")
-    object_store_gb: float = setting(1.0, "shared memory of a local Ray, in GB")
+    cpus: int | None = setting(None, "logical CPUs of a local Ray; empty: all", at_least=1)
+    object_store_gb: float = setting(1.0, "shared memory of a local Ray, in GB", at_least=0.1)
 
 
 def start_ray(config: RayConfig) -> None:
     """Join the cluster, or start one on this machine; do nothing if Ray is already initialised.
 
-    How workers get the code: under ``ray job submit --working-dir .`` Ray has copied the checkout to every node, and
-    relative source roots are enough; a driver that joins a cluster by its address uploads the checkout; a local Ray
-    reads it in place.
+    Raises:
+        UserError: there is no Ray at the address, or it refuses this process.
     """
     if ray.is_initialized():
         return
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    local = {} if address else _local_resources(config)
-    environment = _runtime_env(bool(address))
-    ray.init(address=address or "local", runtime_env=environment, logging_level=logging.WARNING, **local)
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        _init(address, **_local_resources(config))
+    else:
+        _join(address, "ray.address" if config.address else "RAY_ADDRESS")
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
-    context.use_datasource_v2 = bool(address)  # on a local Ray it would start 32 actors to read footers
+    context.use_datasource_v2 = address != "local"  # on a local Ray it would start 32 actors to read footers
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _init(address: str, **options: Any) -> None:
+    environment = runtime_env(joins=address != "local")
+    ray.init(address=address, runtime_env=environment, logging_level=logging.WARNING, **options)
 
 
 def _local_resources(config: RayConfig) -> dict[str, Any]:
@@ -55,11 +65,55 @@ def _local_resources(config: RayConfig) -> dict[str, Any]:
     }
 
 
-def _runtime_env(remote: bool) -> dict[str, Any]:
-    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    if remote and submitted:
-        return {"env_vars": {"PYTHONPATH": "platform:."}}
-    if remote:
-        excludes = ["/.venv*/", "/runs/", "/.git/", "/dist/"]
-        return {"working_dir": str(ROOT), "excludes": excludes, "env_vars": {"PYTHONPATH": "platform:."}}
-    return {"env_vars": {"PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}}
+def _join(address: str, name: str) -> None:
+    """Join the cluster at ``address``, which the setting or variable ``name`` gave."""
+    if address != "auto":
+        _check_address(address, name)
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # PYTHONPATH is added to the job's, which Ray refuses otherwise
+    try:
+        _init(address)
+    except AuthenticationError as error:
+        raise UserError(
+            f"{name} is {address}, which asks for a token: put what `ray get-auth-token` prints there into "
+            "RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
+        ) from error
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{name} is {address}, and Ray could not join it ({reason}): correct or unset it.") from error
+
+
+def _check_address(address: str, name: str) -> None:
+    """Raise UserError if ``address`` is no cluster's, or nothing takes a connection there."""
+    scheme, _, place = address.rpartition("://")
+    if scheme not in ("", "ray"):
+        raise UserError(
+            f"{name} is {address}, a dashboard's address, which is for RAY_API_SERVER_ADDRESS: "
+            "use the head's host:port (6379 by default), or unset it."
+        )
+    try:
+        parts = urlsplit(f"//{place}")
+        socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{name} is {address}, where no Ray answers ({reason}): correct or unset it.") from error
+
+
+def runtime_env(joins: bool) -> dict[str, Any]:
+    """Return how workers get this code, for ``ray.init``; ``joins`` tells a running cluster from a local Ray.
+
+    ::
+
+        this code is in                            workers take it from
+        a submitted job's working directory        their own copy of that directory, by relative source roots
+        a checkout whose driver joins a cluster    a copy of it, which is uploaded (.rayignore says what is left out)
+        a checkout on a local Ray, or in an image  the same folder: an image has it on every node
+        an installed package                       the package
+    """
+    if not (ROOT / "platform" / "t2i").is_dir():
+        return {}
+    uploaded = joins and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ
+    copied = uploaded or ROOT.parent.name == "working_dir_files"
+    roots = ["platform", "."] if copied else [str(ROOT / "platform"), str(ROOT)]
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path and path not in roots]
+    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": ":".join(roots + given)}}
+    return environment | ({"working_dir": str(ROOT)} if uploaded else {})

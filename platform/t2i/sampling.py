@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from models.errors import UserError
-from models.settings import setting
+from models.settings import setting, settings_out_of_bounds
 
 MAX_SEED = 2**63 - 1
 """The largest int64, which is what protobuf and the noise keys hold."""
@@ -42,22 +42,23 @@ class SamplingParams:
        probabilities are those of step 2, not renormalised after step 3.
     """
 
-    temperature: float = setting(1.0, "0 always takes the most likely image token; the paper uses 1")
-    top_k: int = setting(0, "sample from the k most likely image tokens; 0: from all")
-    top_p: float = setting(1.0, "sample from the most likely image tokens that together have probability p; 1: all")
-    guidance: float = setting(1.0, "classifier-free guidance scale, for a prior trained with caption_dropout; 1: none")
+    temperature: float = setting(
+        1.0, "0 always takes the most likely image token; the paper uses 1", at_least=0, at_most=100
+    )
+    top_k: int = setting(0, "sample from the k most likely image tokens; 0: from all", at_least=0)
+    top_p: float = setting(
+        1.0, "sample from the most likely image tokens that together have probability p; 1: all", above=0, at_most=1
+    )
+    guidance: float = setting(
+        1.0,
+        "classifier-free guidance scale, for a prior trained with caption_dropout; 1: none",
+        at_least=0,
+        at_most=100,
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 100:
-            raise RequestError(
-                "temperature", f"temperature is {self.temperature}: use 0 (greedy) to 100; the paper uses 1."
-            )
-        if self.top_k < 0:
-            raise RequestError("top_k", f"top_k is {self.top_k}: use 1 or more, or 0 for no limit.")
-        if not 0 < self.top_p <= 1:
-            raise RequestError("top_p", f"top_p is {self.top_p}: use more than 0, up to 1, which is no limit.")
-        if not 0 <= self.guidance <= 100:
-            raise RequestError("guidance", f"guidance is {self.guidance}: use 0 to 100; 1 is none.")
+        for name, sentence in settings_out_of_bounds(self):
+            raise RequestError(name, sentence)
 
     @property
     def filters_tokens(self) -> bool:

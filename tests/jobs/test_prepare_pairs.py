@@ -231,9 +231,9 @@ def test_a_directory_that_is_no_clip_is_refused(config: PreparePairsConfig, tmp_
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("source.path=nowhere.parquet", "path is 'nowhere.parquet': there is no such file or folder."),
+        ("source.path=/nowhere.parquet", "path is '/nowhere.parquet': there is no such file or folder."),
         ("format=zip", "format is 'zip': use parquet or webdataset."),
-        ("rows_per_part=0", "rows_per_part is 0: use 1 or more."),
+        ("rows_per_part=0", "rows_per_part is 0: use at least 1."),
         ("duplicates.bits=99", "duplicates.bits is 99: use -1 to 16."),
         ("captions.odd=3", "captions.odd is not a known key: did you mean captions.odds?"),
     ],

@@ -27,7 +27,7 @@ JOBS: dict[str, type] = {
 @pytest.mark.parametrize("job", JOBS)
 def test_every_job_has_a_tiny_preset(job: str) -> None:
     config: Any = load_config(JOBS[job], job, [])
-    assert config.run == "runs/tiny"
+    assert config.run == f"{Path.cwd()}/runs/tiny"
 
 
 def test_a_preset_brings_its_sizes() -> None:
@@ -54,7 +54,7 @@ def test_schedules_end_within_the_tiny_runs() -> None:
         ("train_dvae", "task.image_size=30", "task.image_size is 30: use a multiple of 4"),
         ("train_clip", "image_size=0", "image_size is 0: use 1 or more"),
         ("train_tokenizer", "vocabulary=100", "vocabulary is 100: use at least 256"),
-        ("train_prior", "task.caption_weights=[-1]", "task.caption_weights has a negative number"),
+        ("train_prior", "task.caption_weights=[-1]", "task.caption_weights has -1.0: use at least 0"),
     ],
 )
 def test_impossible_settings_end_in_one_sentence(job: str, argument: str, message: str) -> None:

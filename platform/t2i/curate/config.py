@@ -32,30 +32,30 @@ BOILERPLATE = (
 class ImageRules:
     """Which images are kept, by size and shape. The paper has a rule for the aspect ratio only."""
 
-    max_aspect: float = setting(2.0, "the largest ratio of the longer to the shorter side")
-    min_side: int = setting(32, "the smallest length of the shorter side, in pixels")
-
-    def __post_init__(self) -> None:
-        if self.max_aspect < 1:
-            raise ValueError(f"images.max_aspect is {self.max_aspect}: use 1 (squares only) or more.")
-        if self.min_side < 1:
-            raise ValueError(f"images.min_side is {self.min_side}: use 1 or more.")
+    max_aspect: float = setting(2.0, "the largest ratio of the longer to the shorter side", at_least=1)
+    min_side: int = setting(32, "the smallest length of the shorter side, in pixels", at_least=1)
 
 
 @dataclass
 class CaptionRules:
     """Which captions are kept; an image is dropped if none of its captions is kept."""
 
-    min_letters: int = setting(4, "the fewest letters of a caption, of any script")
-    min_words: int = setting(2, "the fewest words of a caption; scripts without spaces are exempt")
+    min_letters: int = setting(4, "the fewest letters of a caption, of any script", at_least=0)
+    min_words: int = setting(2, "the fewest words of a caption; scripts without spaces are exempt", at_least=0)
     boilerplate: list[str] | None = setting(
         None, "regular expressions for boilerplate; empty: BOILERPLATE in t2i/curate/config.py"
     )
-    boilerplate_share: float = setting(0.5, "drop a caption if boilerplate covers this share of its letters and digits")
-    max_repeats: int | None = setting(1000, "drop captions that more images than this have; empty: keep all")
+    boilerplate_share: float = setting(
+        0.5, "drop a caption if boilerplate covers this share of its letters and digits", above=0, at_most=1
+    )
+    max_repeats: int | None = setting(
+        1000, "drop captions that more images than this have; empty: keep all", at_least=1
+    )
     english: bool = setting(True, "drop captions that are not English")
-    judged_letters: int = setting(10, "keep captions in Latin script with fewer letters, whatever their language")
-    odds: float = setting(20.0, "a caption is not English if another language is this many times as likely")
+    judged_letters: int = setting(
+        10, "keep captions in Latin script with fewer letters, whatever their language", at_least=0
+    )
+    odds: float = setting(20.0, "a caption is not English if another language is this many times as likely", at_least=1)
 
     def __post_init__(self) -> None:
         for pattern in self.patterns:
@@ -63,12 +63,6 @@ class CaptionRules:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"captions.boilerplate: {pattern!r} is no regular expression ({error}).") from error
-        if not 0 < self.boilerplate_share <= 1:
-            raise ValueError(f"captions.boilerplate_share is {self.boilerplate_share}: use above 0 and at most 1.")
-        if self.max_repeats is not None and self.max_repeats < 1:
-            raise ValueError(f"captions.max_repeats is {self.max_repeats}: use 1 or more, or leave it empty.")
-        if self.odds < 1:
-            raise ValueError(f"captions.odds is {self.odds}: use 1 or more.")
 
     @property
     def patterns(self) -> list[str]:
@@ -81,17 +75,17 @@ class DuplicateRules:
     """When two images count as copies. The larger one is kept; of equally large ones, the one with the smaller id."""
 
     bits: int = setting(
-        4, "copies differ in at most this many of 64 bits of the perceptual hash; -1: do not search by hash"
+        4,
+        "copies differ in at most this many of 64 bits of the perceptual hash; -1: do not search by hash",
+        at_least=-1,
+        at_most=16,
     )
-    colour: int = setting(24, "copies also differ in each of 8 x 8 mean colours by at most this, of 255")
-    cosine: float | None = setting(0.97, "copies have at least this CLIP cosine; empty: no such search")
-
-    def __post_init__(self) -> None:
-        if not -1 <= self.bits <= 16:
-            raise ValueError(f"duplicates.bits is {self.bits}: use -1 to 16.")
-        if not 0 <= self.colour <= 255:
-            raise ValueError(f"duplicates.colour is {self.colour}: use 0 to 255.")
-        _check_cosine("duplicates", self.cosine)
+    colour: int = setting(
+        24, "copies also differ in each of 8 x 8 mean colours by at most this, of 255", at_least=0, at_most=255
+    )
+    cosine: float | None = setting(
+        0.97, "copies have at least this CLIP cosine; empty: no such search", above=0, at_most=1
+    )
 
 
 @dataclass
@@ -114,23 +108,26 @@ class OverlapRules:
     """
 
     sets: list[EvaluationSet] = setting(list, "evaluation sets")
-    cosine: float | None = setting(0.95, "copies have at least this CLIP cosine; empty: no such search")
+    cosine: float | None = setting(
+        0.95, "copies have at least this CLIP cosine; empty: no such search", above=0, at_most=1
+    )
 
     def __post_init__(self) -> None:
         if len({evaluation.name for evaluation in self.sets}) < len(self.sets):
             raise ValueError("overlap.sets: give each a name of its own.")
-        _check_cosine("overlap", self.cosine)
 
 
 @dataclass
 class CLIPSettings:
     """The CLIP model that finds near-duplicates which hashes miss, and the actors that run it."""
 
-    model: str | None = setting(None, "a CLIP's model directory, e.g. runs/tiny/clip/model; empty: use hashes only")
-    batch_size: int = setting(128, "images per forward pass")
-    actors: int = setting(1, "actors, each with a copy of the model")
-    cpus_per_actor: float = setting(0.5, "logical CPUs of an actor; below 2 it computes on one thread")
-    gpus_per_actor: float = setting(0.0, "GPUs of an actor")
+    model: str | None = setting(
+        None, "a CLIP's model directory, e.g. runs/tiny/clip/model; empty: use hashes only", path="read"
+    )
+    batch_size: int = setting(128, "images per forward pass", at_least=1)
+    actors: int = setting(1, "actors, each with a copy of the model", at_least=1)
+    cpus_per_actor: float = setting(0.5, "logical CPUs of an actor; below 2 it computes on one thread", at_least=0)
+    gpus_per_actor: float = setting(0.0, "GPUs of an actor", at_least=0)
 
 
 @dataclass
@@ -141,8 +138,3 @@ class CurationRules:
     captions: CaptionRules = setting(CaptionRules, "which captions are kept")
     duplicates: DuplicateRules = setting(DuplicateRules, "which images are copies of another")
     overlap: OverlapRules = setting(OverlapRules, "which images are in an evaluation set")
-
-
-def _check_cosine(name: str, cosine: float | None) -> None:
-    if cosine is not None and not 0 < cosine <= 1:
-        raise ValueError(f"{name}.cosine is {cosine}: use above 0 and at most 1, or leave it empty.")

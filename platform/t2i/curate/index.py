@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ import ray
 from PIL import Image
 from ray.data import ActorPoolStrategy, Dataset
 
+from t2i.config import recorded
 from t2i.curate.caption_filters import tidy
 from t2i.curate.config import CLIPSettings
 from t2i.curate.hashing import colour_grid, perceptual_hash, pixel_digest, thumbnail
@@ -26,7 +26,7 @@ from t2i.data.readers import read_pairs
 from t2i.data.source import SUFFIXES, SourceConfig, resolve_format
 from t2i.data.tensors import column_array, tensor_column
 from t2i.data.transforms import ImageError, decode_rgb
-from t2i.storage import absolute, list_files
+from t2i.storage import list_files
 
 INDEX_SET = SetDescription("index", "jobs/prepare_pairs.py")
 VERSION = 1
@@ -62,7 +62,7 @@ def make_index(
 
     ``clip_hash`` identifies the weights of ``clip.model``; ``progress`` is called with the number of images done.
     """
-    metadata = {"version": VERSION, "source": asdict(source), "files": _file_state(source), "clip": clip_hash}
+    metadata = {"version": VERSION, "source": recorded(source), "files": _file_state(source), "clip": clip_hash}
     if is_whole(directory, INDEX_SET, metadata):
         return
     measure = partial(measure_images, with_view=clip.model is not None)
@@ -124,7 +124,7 @@ def _embed(dataset: Dataset, model_dir: str, clip: CLIPSettings) -> Dataset:
 
     return dataset.map_batches(
         EmbedImages,
-        fn_constructor_args=(absolute(model_dir),),
+        fn_constructor_args=(model_dir,),
         compute=ActorPoolStrategy(size=clip.actors),
         num_cpus=clip.cpus_per_actor,
         num_gpus=clip.gpus_per_actor,

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from ray.data import Dataset
 
 from models.manifest import MANIFEST
+from t2i.config import is_same
 from t2i.data.resume import FinishedRows, find_finished, part_name
 from t2i.storage import (
     DataError,
@@ -201,7 +202,7 @@ def verify_parts(directory: str, described: SetDescription) -> SetManifest:
 def is_whole(directory: str, described: SetDescription, metadata: Mapping[str, Any]) -> bool:
     """Return whether ``directory`` holds a complete, undamaged set that was written with this metadata."""
     try:
-        return verify_parts(directory, described).metadata == dict(metadata)
+        return is_same(verify_parts(directory, described).metadata, metadata)
     except DataError:
         return False
 

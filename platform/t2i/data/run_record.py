@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from models.run_layout import RunLayout
+from t2i.config import ROOT, recorded
 from t2i.data.source import SourceConfig
-from t2i.storage import DataError, absolute, as_data_error, file_info, filesystem_for, read_file, write_file
-
-CHECKOUT = Path(__file__).resolve().parents[3]
-"""The folder of this code; data that comes with it is recorded relative to it, and so is found in any checkout."""
-
-
-def source_record(source: SourceConfig) -> dict[str, Any]:
-    """Return the fields of ``source`` as a run records them: its paths lead to the same files from any folder."""
-    images = source.images and portable(source.images)
-    return asdict(source) | {"path": portable(source.path), "images": images}
+from t2i.storage import DataError, as_data_error, file_info, filesystem_for, read_file, write_file
 
 
 def trained_image_size(run: str) -> int | None:
@@ -49,14 +39,8 @@ def training_source(run: str) -> SourceConfig | None:
 
 def write_training_source(run: str, source: SourceConfig) -> None:
     """Record the images that a prior was trained on in a run that holds a copy of it."""
-    record = {"inputs": {"tokens": {"train": {"source": source_record(source)}}}}
+    record = {"inputs": {"tokens": {"train": {"source": recorded(source)}}}}
     write_file(*filesystem_for(RunLayout(run).prior_record), OmegaConf.to_yaml(record).encode())
-
-
-def portable(path: str) -> str:
-    """Return ``path`` relative to the checkout if it is inside, else absolute."""
-    whole = absolute(path)
-    return str(Path(whole).relative_to(CHECKOUT)) if Path(whole).is_relative_to(CHECKOUT) else whole
 
 
 def _lookup(file: str, *keys: str) -> Any:
@@ -81,5 +65,5 @@ def _lookup(file: str, *keys: str) -> Any:
 
 
 def _here(path: str) -> str:
-    """Return the path that :func:`portable` was given, absolute."""
-    return path if "://" in path else str(CHECKOUT / path)
+    """Return a path as :func:`t2i.config.recorded` leaves it, absolute."""
+    return path if "://" in path else str(ROOT / path)

@@ -21,17 +21,17 @@ SUFFIXES = {
 class SourceConfig:
     """A set of captioned images (parquet, coco or webdataset), or of captions alone (also text or table)."""
 
-    path: str = setting("jobs/datasets/emoji64/train.parquet", "file, folder or glob; local or s3://")
+    path: str = setting("jobs/datasets/emoji64/train.parquet", "file, folder or glob; local or s3://", path="read")
     format: str = setting("auto", "parquet, coco, webdataset, text or table; auto: recognised by the files' suffixes")
-    images: str | None = setting(None, "for coco only: the image folder; empty: searched for near the JSON")
+    images: str | None = setting(
+        None, "for coco only: the image folder; empty: searched for near the JSON", path="read"
+    )
     split: str | None = setting(None, "for coco only: the split of a Karpathy JSON to use (train includes restval)")
-    limit: int | None = setting(None, "number of rows to use, from the first on; empty: all")
+    limit: int | None = setting(None, "number of rows to use, from the first on; empty: all", at_least=1)
 
     def __post_init__(self) -> None:
         if self.format not in ("auto", *SUFFIXES):
             raise ValueError(f"format is {self.format!r}: use auto, {', '.join(SUFFIXES)}.")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is {self.limit}: use 1 or more, or leave it empty.")
 
 
 def resolve_format(source: SourceConfig) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.settings import setting
+from models.settings import setting, settings_out_of_bounds
 from t2i.engine.request import PartialCandidate
 from t2i.sampling import RequestError
 
@@ -26,17 +26,19 @@ class PruningParams:
     settings alone, not on slots, other requests or timing.
     """
 
-    rows: int | None = setting(None, "rows of image tokens after which CLIP scores the candidates; empty: never")
-    keep: float = setting(0.5, "share of a group that is finished: the candidates whose previews fit the caption best")
-    group: int = setting(16, "candidates of a caption scored together; saves most if the slots are a multiple of it")
+    rows: int | None = setting(
+        None, "rows of image tokens after which CLIP scores the candidates; empty: never", at_least=1
+    )
+    keep: float = setting(
+        0.5, "share of a group that is finished: the candidates whose previews fit the caption best", above=0, at_most=1
+    )
+    group: int = setting(
+        16, "candidates of a caption scored together; saves most if the slots are a multiple of it", at_least=2
+    )
 
     def __post_init__(self) -> None:
-        if self.rows is not None and self.rows < 1:
-            raise RequestError("pruning.rows", f"pruning.rows is {self.rows}: use 1 or more, or null not to prune.")
-        if not 0 < self.keep <= 1:
-            raise RequestError("pruning.keep", f"pruning.keep is {self.keep}: use more than 0, up to 1, which is all.")
-        if self.group < 2:
-            raise RequestError("pruning.group", f"pruning.group is {self.group}: score at least 2 together.")
+        for name, sentence in settings_out_of_bounds(self):
+            raise RequestError(f"pruning.{name}", f"pruning.{sentence}")
 
     @property
     def prunes(self) -> bool:

@@ -33,7 +33,9 @@ class CaptionSet:
 class TrainingSource(SourceConfig):
     """The training images; without a path, those that the run records."""
 
-    path: str = setting("", "training images to compare as well; empty: the run's own; training_source=null: none")
+    path: str = setting(
+        "", "training images to compare as well; empty: the run's own; training_source=null: none", path="read"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,10 +47,10 @@ class TrainingSource(SourceConfig):
 class ActorPool:
     """A pool of Ray actors that run one stage: how many, which share of the machine each has, and the batch size."""
 
-    actors: int = setting(1, "actors, each with its own copy of the models")
-    cpus: float = setting(0.25, "logical CPUs per actor; below 2 an actor computes on one thread")
-    gpus: float = setting(0.0, "GPUs per actor")
-    batch: int = setting(32, "captions or images per call")
+    actors: int = setting(1, "actors, each with its own copy of the models", at_least=1)
+    cpus: float = setting(0.25, "logical CPUs per actor; below 2 an actor computes on one thread", at_least=0)
+    gpus: float = setting(0.0, "GPUs per actor", at_least=0)
+    batch: int = setting(32, "captions or images per call", at_least=1)
 
 
 def emoji_sets() -> list[CaptionSet]:
@@ -66,29 +68,29 @@ class EvaluateConfig:
     The default actor pools together fit two cores.
     """
 
-    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip")
-    out: str = setting("${run}/eval", "directory of the report and of everything it is made from")
+    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip", path="read")
+    out: str = setting("${run}/eval", "directory of the report and of everything it is made from", path="written")
     sets: list[CaptionSet] = setting(emoji_sets, "caption sets; each gets a section of the report")
-    captions: int | None = setting(None, "captions drawn at random from each set; empty takes all")
-    candidates: int = setting(8, "images drawn per caption; CLIP picks the best")
+    captions: int | None = setting(None, "captions drawn at random from each set; empty takes all", at_least=1)
+    candidates: int = setting(8, "images drawn per caption; CLIP picks the best", at_least=1)
     sampling: SamplingParams = setting(SamplingParams, "how tokens are drawn")
     pruning: PruningParams = setting(
         PruningParams, "whether candidates whose first rows fit the caption badly are stopped early"
     )
-    seed: int = setting(0, "seed of the choice of captions, of image tokens and of controls")
+    seed: int = setting(0, "seed of the choice of captions, of image tokens and of controls", at_least=0)
     dtype: str = setting("float32", f"{PRIOR_DTYPE_MEANING}; the extractor and elb stay in float32")
     compile: bool = setting(False, COMPILE_MEANING)
     blur_radii: list[float] = setting(
-        lambda: [0.0], "radii in px of the blur of both sides, 0 first; the paper: [0,1,2,4,8]"
+        lambda: [0.0], "radii in px of the blur of both sides, 0 first; the paper: [0,1,2,4,8]", at_least=0
     )
     extractor: ExtractorConfig = setting(ExtractorConfig, "network whose features the distances compare")
     elb: bool = setting(False, "also measure the evidence lower bound on ln p(image, caption), in bits per dimension")
     training_source: TrainingSource | None = setting(
         TrainingSource, "training images, to be compared with each set like generated ones; null: none"
     )
-    training_images: int = setting(1000, "how many training images are measured")
-    shown: int = setting(12, "captions in each gallery of the report")
-    slots: int = setting(64, "candidates that one actor draws at once")
+    training_images: int = setting(1000, "how many training images are measured", at_least=1)
+    shown: int = setting(12, "captions in each gallery of the report", at_least=0)
+    slots: int = setting(64, "candidates that one actor draws at once", at_least=1)
     generate: ActorPool = setting(lambda: ActorPool(actors=2, batch=16), "prior and dVAE decoder; batch in captions")
     score: ActorPool = setting(lambda: ActorPool(batch=16), "CLIP ranking; batch in captions")
     controls: ActorPool = setting(ActorPool, "dVAE reconstructions, random tokens and elb; batch in images")
@@ -96,13 +98,11 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype, PRIOR_DTYPES)
-        if self.candidates < 1:
-            raise ValueError(f"candidates is {self.candidates}: draw at least 1 image per caption.")
         if self.training_images < MIN_IMAGES:
             raise ValueError(
                 f"training_images is {self.training_images}: use at least {MIN_IMAGES}, or training_source=null."
             )
-        if not self.blur_radii or self.blur_radii[0] != 0 or min(self.blur_radii) < 0:
+        if not self.blur_radii or self.blur_radii[0] != 0:
             raise ValueError(f"blur_radii is {self.blur_radii}: begin with 0, then radii above it.")
         if len({caption_set.name for caption_set in self.sets}) < len(self.sets) or not self.sets:
             raise ValueError("sets: give at least one, and each a name of its own.")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from models.errors import UserError
+from t2i.config import recorded
 from t2i.data import SourceConfig, read_captions
-from t2i.data.run_record import portable, training_source
+from t2i.data.run_record import training_source
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.usable_images import require_images
 from t2i.evaluate.work_list import sample_captions
@@ -51,4 +52,4 @@ def _choose(source: SourceConfig, config: EvaluateConfig) -> TrainingImages:
     captions = read_captions(pool)
     ids = [caption.id for caption in sample_captions(captions, config.training_images, config.seed)]
     require_images("training_source", pool, ids, config.run)
-    return TrainingImages(f"{len(ids)} of the first {len(captions)} of {portable(source.path)}", pool, ids)
+    return TrainingImages(f"{len(ids)} of the first {len(captions)} of {recorded(source)['path']}", pool, ids)

@@ -35,7 +35,7 @@ class ExtractorConfig:
     """Which network the distances, precision, recall and inception scores take their features from."""
 
     weights: str | None = setting(
-        None, "weights file of FID's Inception-v3, .pth or .safetensors; empty: use EfficientNet-Lite0"
+        None, "weights file of FID's Inception-v3, .pth or .safetensors; empty: use EfficientNet-Lite0", path="read"
     )
     preset: str = setting(
         "tf", "resizing and scaling for that Inception-v3, as torch-fidelity (tf) or pytorch-fid does it"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from ray import serve
 from ray.serve import Application
 
-from t2i.config import ConfigError
+from t2i.config import load_mapping
 from t2i.serve.config import ServeConfig, check_run
 from t2i.serve.gateway import Gateway
 from t2i.serve.replicas.decoder import DecoderReplica
@@ -41,11 +39,7 @@ def app(args: dict[str, Any]) -> Application:
     """Build the application for ``serve deploy``; ``args`` are the fields of :class:`ServeConfig`.
 
     Raises:
-        ConfigError: a field is unknown or of the wrong type.
-        UserError: a value is out of range, or the run directory lacks a model.
+        ConfigError: a field is unknown, of the wrong type or out of its bounds.
+        UserError: the run directory lacks a model.
     """
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ServeConfig), args))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"args: {str(error).splitlines()[0]}") from error
-    return build_app(cast(ServeConfig, config))
+    return build_app(load_mapping(ServeConfig, args))

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from errno import EACCES, EADDRINUSE
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -17,7 +19,8 @@ from models.errors import UserError
 from models.files import write_whole
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import load_config
+from t2i.config import absolute, bypass_proxies_for_loopback, check_encoding, load_config
+from t2i.logs import get_logger
 from t2i.sampling import SamplingParams
 from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, GenerationOptions, GenerationProgress, Summary
 from t2i.serve.config import ServeConfig, check_run
@@ -32,28 +35,35 @@ class ServeCommand(ServeConfig):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the console script; errors that the user can mend are printed in one sentence, with exit code 2."""
-    options = _parser().parse_args(arguments)
+    bypass_proxies_for_loopback()
     try:
+        check_encoding(sys.argv[1:] if arguments is None else arguments)
+        options = _parser().parse_args(arguments)
         options.command(options)
     except UserError as error:
         print(f"t2i: {error}", file=sys.stderr)
         sys.exit(2)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends in one sentence where the command line is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removesuffix('.')}: see {self.prog} --help.")
+
+
+def _local_path(word: str) -> Path:
+    return Path(absolute(word))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="t2i", description="Text to image: serve a trained run and ask it for images."
-    )
+    parser = _Parser(prog="t2i", description="Text to image: serve a trained run and ask it for images.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("serve", help="serve a run directory over gRPC until interrupted")
-    command.add_argument(
-        "--run", default="runs/tiny", help="run directory with the trained models (default: %(default)s)"
-    )
-    command.add_argument(
-        "--port", default="50051", help="port to listen on; 0 takes any free one (default: %(default)s)"
-    )
-    command.add_argument("settings", nargs="*", metavar="key=value", help="any other field of ServeConfig, or ray.*")
+    command.add_argument("--run", help="run directory with the trained models (default: runs/tiny)")
+    command.add_argument("--port", help="port to listen on; 0 takes any free one (default: 50051)")
+    command.add_argument("settings", nargs="*", metavar="key=value", help="any field of ServeConfig, or ray.*")
     command.set_defaults(command=_serve)
 
     command = commands.add_parser("generate", help="ask a service for images of a caption")
@@ -62,14 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-k", "--keep", type=int, default=1, help="how many of them to save, the best by CLIP (default: %(default)s)"
     )
-    command.add_argument("--out", type=Path, default=Path("."), help="directory for the images (default: this one)")
+    command.add_argument("--out", type=_local_path, default=".", help="directory for the images (default: this one)")
     command.add_argument(
         "--seed", type=int, help="the same seed gives the same images; by default the service chooses one"
     )
     for field in fields(SamplingParams):
         option = f"--{field.name.replace('_', '-')}"
         command.add_argument(option, type=type(field.default), default=field.default, help=field.metadata["help"])
-    command.add_argument("--image", type=Path, help="an image file whose top every image continues")
+    command.add_argument("--image", type=_local_path, help="an image file whose top every image continues")
     command.add_argument("--image-rows", type=int, help="rows of its image tokens to keep; by default 15 of 32")
     command.add_argument("--format", choices=FORMATS, default="png", help="file format of the images (default: png)")
     command.add_argument("--stream", action="store_true", help="show progress")
@@ -89,15 +99,15 @@ def _add_server(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    words = [f"run={options.run}", f"port={options.port}", *options.settings]
-    config = load_config(ServeCommand, "serve", words)
+    named = [f"{name}={value}" for name in ("run", "port") if (value := getattr(options, name)) is not None]
+    config = load_config(ServeCommand, "serve", [*named, *options.settings])
     check_run(config.run)
-    _check_port(config.host, config.port)
+    _check_port(config)
     from t2i.serve.launch import launch_service
 
     start_ray(config.ray)
     with launch_service(config) as address:
-        _write(Path(config.run) / "serve" / "address", address.encode())
+        note_address(config.run, address)
         print(f"serving {config.run} on {address}", flush=True)
         _wait_for_signal()
 
@@ -154,11 +164,22 @@ def _status(options: argparse.Namespace) -> None:
     sys.exit(0 if ready else 1)
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(config: ServeConfig) -> None:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server((config.host, config.port), family=family).close()
     except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port, or 0.") from error
+        remedy = "another --port, or 0" if error.errno in (EADDRINUSE, EACCES) else "another host="
+        address = config.address(config.port)
+        raise UserError(f"cannot listen on {address} ({error.strerror}): choose {remedy}.") from error
+
+
+def note_address(run: str, address: str) -> None:
+    """Write the service's address into the run directory, for scripts; a run that is only read goes without."""
+    try:
+        write_whole(Path(run) / "serve" / "address", address.encode())
+    except OSError as error:
+        get_logger("serve").info("%s cannot be written (%s): its serve/address is left out", run, error.strerror)
 
 
 def _write(path: Path, data: bytes) -> None:

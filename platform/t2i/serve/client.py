@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from grpc_status import rpc_status
 from PIL import Image
 
 from models.errors import UserError
+from t2i.config import proxy_variable
 from t2i.protos.v1 import generation_pb2 as pb
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.sampling import SamplingOptions
@@ -128,11 +130,13 @@ class Client:
 
     def __init__(self, address: str = "127.0.0.1:50051") -> None:
         self.address = address
+        self._proxy = proxy_variable(host_of(address))
         unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
         options = [
             *unlimited,
             ("grpc.service_config", json.dumps(RETRIES)),
             ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.enable_http_proxy", int(self._proxy is not None)),
         ]
         self._channel = grpc.insecure_channel(address, options)
         self._generation = GenerationStub(self._channel)
@@ -194,7 +198,19 @@ class Client:
         try:
             yield
         except grpc.RpcError as error:
-            raise _service_error(error, self.address) from error
+            raise _service_error(error, self.address, self._proxy) from error
+
+
+def host_of(address: str) -> str:
+    """Return the host of ``host:port``, where an IPv6 host stands in brackets.
+
+    Raises:
+        UserError: the address has another form.
+    """
+    form = re.fullmatch(r"(\[(?P<ipv6>[^\]]+)\]|(?P<name>[^:/\[\]]+)):\d+", address)
+    if form is None:
+        raise UserError(f"the server's address is {address!r}: use HOST:PORT, as 127.0.0.1:50051 or [::1]:50051.")
+    return form["ipv6"] or form["name"]
 
 
 def _request(caption: str, options: GenerationOptions) -> pb.GenerateRequest:
@@ -237,14 +253,22 @@ def _summary(summary: pb.Summary) -> Summary:
     return Summary(summary.seed, summary.tokens_spent, summary.caption_truncated, models)
 
 
-def _service_error(error: grpc.RpcError, address: str) -> ServiceError:
-    """Return a gRPC error as an exception of this module; UNAVAILABLE without a ``google.rpc.Status`` is gRPC's own."""
+def _service_error(error: grpc.RpcError, address: str, proxy: str | None) -> ServiceError:
+    """Return a gRPC error as an exception of this module; UNAVAILABLE without a ``google.rpc.Status`` is gRPC's own.
+
+    ``proxy`` is the variable that names the proxy on the way, if there is one.
+    """
     code, status = error.code(), rpc_status.from_call(error)
     if code == grpc.StatusCode.UNAVAILABLE and status is None:
-        message = f"nothing answers at {address}: start the service with `t2i serve`, or name another address."
-        return ServiceUnreachableError(message, code)
+        return ServiceUnreachableError(_unreachable(address, proxy), code)
     for detail in status.details if status else ():
         bad_request = error_details_pb2.BadRequest()
         if detail.Unpack(bad_request):
             return InvalidRequestError(status.message, bad_request.field_violations[0].field)
     return ServiceError(f"{address} answered {code.name}: {error.details()}", code)
+
+
+def _unreachable(address: str, proxy: str | None) -> str:
+    if proxy:
+        return f"nothing answers at {address} through the proxy in {proxy}: add the host to no_proxy if it needs none."
+    return f"nothing answers at {address}: start the service with `t2i serve`, or name another address."

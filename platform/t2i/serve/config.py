@@ -18,23 +18,25 @@ from models.settings import setting
 class ReplicaConfig:
     """How many replicas a deployment has, and the load and the hardware of each."""
 
-    min_replicas: int = setting(1, "replicas kept at all times")
-    max_replicas: int = setting(1, "replicas that load may grow to")
+    min_replicas: int = setting(1, "replicas kept at all times", at_least=1)
+    max_replicas: int = setting(1, "replicas that load may grow to", at_least=1)
     ongoing: int = setting(
-        32, "calls that one replica works on at once; replicas are added when they have more than half of it"
+        32,
+        "calls that one replica works on at once; replicas are added when they have more than half of it",
+        at_least=1,
     )
-    queued: int = setting(64, "calls that may wait for a replica; further ones are refused")
-    cpus: float = setting(0.25, "logical CPUs that one replica reserves")
-    gpus: float = setting(0.0, "GPUs that one replica reserves; 0 computes on the CPU")
-    threads: int = setting(1, "threads that one replica computes with on the CPU")
+    queued: int = setting(64, "calls that may wait for a replica; further ones are refused", at_least=0)
+    cpus: float = setting(0.25, "logical CPUs that one replica reserves", at_least=0)
+    gpus: float = setting(0.0, "GPUs that one replica reserves; 0 computes on the CPU", at_least=0)
+    threads: int = setting(1, "threads that one replica computes with on the CPU", at_least=1)
     dtype: str = setting("float32", DTYPE_MEANING)
     known_dtypes: ClassVar[Collection[str]] = DTYPES
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype, self.known_dtypes)
-        if not 1 <= self.min_replicas <= self.max_replicas:
+        if self.min_replicas > self.max_replicas:
             counts = f"min_replicas is {self.min_replicas} and max_replicas {self.max_replicas}"
-            raise ValueError(f"{counts}: use 1 <= min_replicas <= max_replicas.")
+            raise ValueError(f"{counts}: use min_replicas <= max_replicas.")
 
     @property
     def device(self) -> str:
@@ -66,48 +68,48 @@ class ReplicaConfig:
 class PriorReplicaConfig(ReplicaConfig):
     """Settings of the prior's replicas, each of which has an engine."""
 
-    cpus: float = setting(1.0, "logical CPUs that one replica reserves")
+    cpus: float = setting(1.0, "logical CPUs that one replica reserves", at_least=0)
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
-    slots: int = setting(16, "candidates that one replica samples at once")
+    slots: int = setting(16, "candidates that one replica samples at once", at_least=1)
     captions: int | None = setting(
-        None, "most captions sampled at once, which bounds the memory for text; empty: as many as slots"
+        None, "most captions sampled at once, which bounds the memory for text; empty: as many as slots", at_least=1
     )
     compile: bool = setting(False, COMPILE_MEANING)
     known_dtypes: ClassVar[Collection[str]] = PRIOR_DTYPES
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("slots", "captions"):
-            if (value := getattr(self, field)) is not None and value < 1:
-                raise ValueError(f"prior.{field} is {value}: use at least 1.")
 
 
 @dataclass
 class ServeConfig:
     """Settings of one service, which has the models of one run directory behind one gRPC address."""
 
-    run: str = setting("runs/tiny", "run directory that holds tokenizer, prior, dvae and clip")
-    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 opens the service to the network")
-    port: int = setting(50051, "port to listen on; 0 takes any free one")
-    max_candidates: int = setting(64, "most candidates of one request, and most images of one Decode or Rank")
-    max_message_mb: int = setting(64, "largest gRPC message, in MiB, received or sent")
-    time_limit_s: float = setting(
-        600.0, "longest time for one request, in seconds; a client's own deadline can only be shorter"
+    run: str = setting("runs/tiny", "run directory that holds tokenizer, prior, dvae and clip", path="read")
+    host: str = setting(
+        "127.0.0.1", "IPv4 or IPv6 address to listen on; 0.0.0.0 or :: opens the service to the network"
     )
-    drain_s: float = setting(20.0, "time that running requests get to end when the gateway is stopped, in seconds")
-    decode_batch: int = setting(8, "images that the decoder decodes at once")
-    rank_batch: int = setting(8, "images that the reranker scores at once")
-    gateways: int = setting(1, "gateway replicas, at most one on each node")
+    port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
+    max_candidates: int = setting(
+        64, "most candidates of one request, and most images of one Decode or Rank", at_least=1
+    )
+    max_message_mb: int = setting(64, "largest gRPC message, in MiB, received or sent", at_least=1, at_most=2047)
+    time_limit_s: float = setting(
+        600.0, "longest time for one request, in seconds; a client's own deadline can only be shorter", above=0
+    )
+    drain_s: float = setting(
+        20.0, "time that running requests get to end when the gateway is stopped, in seconds", at_least=0
+    )
+    decode_batch: int = setting(8, "images that the decoder decodes at once", at_least=1)
+    rank_batch: int = setting(8, "images that the reranker scores at once", at_least=1)
+    gateways: int = setting(1, "gateway replicas, at most one on each node", at_least=1)
     prior: PriorReplicaConfig = setting(PriorReplicaConfig, "the prior's replicas")
     decoder: ReplicaConfig = setting(ReplicaConfig, "the decoder's replicas")
     reranker: ReplicaConfig = setting(ReplicaConfig, "the reranker's replicas")
 
     def __post_init__(self) -> None:
-        for field in ("max_candidates", "max_message_mb", "decode_batch", "rank_batch", "gateways"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}: use at least 1.")
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port is {self.port}: use 0 (any free port) to 65535.")
+        self.host = self.host.removeprefix("[").removesuffix("]")
+
+    def address(self, port: int) -> str:
+        """Return ``host:port``, an IPv6 host in brackets."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
 def check_run(run: str) -> None:

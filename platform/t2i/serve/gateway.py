@@ -54,7 +54,7 @@ class Gateway:
         self._drain_s = config.drain_s
         self._health = health.aio.HealthServicer()
         self._server, port = make_server(StageHandles(prior, decoder, reranker), self._health, config)
-        self._address = f"{config.host}:{port}"
+        self._address = config.address(port)
         self._task = asyncio.create_task(self._run())
 
     async def address(self) -> str:
@@ -104,7 +104,7 @@ def make_server(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = [name for name in REQUIRED_DEPLOYMENTS if name]
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    return server, server.add_insecure_port(f"{config.host}:{config.port}")
+    return server, server.add_insecure_port(config.address(config.port))
 
 
 def server_options(max_message_mb: int) -> list[tuple[str, int]]:

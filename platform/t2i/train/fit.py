@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.data import Dataset
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.callback import RayTrainCallback
+from ray.train.v2.api.exceptions import WorkerGroupError
 
 from models.errors import UserError
 from t2i.data import Shards, load_columns
 from t2i.logs import get_logger
-from t2i.storage import absolute
 from t2i.train.checkpoint.run_directory import CHECKPOINTS, RunDirectory
 from t2i.train.config import TrainConfig
+from t2i.train.failures import RetryUnlessRepeated, step_errors
 from t2i.train.loader.ray_sources import source_of
 from t2i.train.loop import run_config
 from t2i.train.monitor.progress import show_progress
@@ -67,8 +68,6 @@ def fit(
         RunChangedError: ``directory`` holds results of another configuration or other inputs.
         UserError: a worker found something wrong with data or configuration.
     """
-    if config.start_from:
-        config = replace(config, start_from=absolute(config.start_from))
     run = RunDirectory(directory)
     run.claim(run_config(task, config) | {"inputs": dict(inputs or {})})
     metrics = run.final_metrics(config.steps)
@@ -115,15 +114,24 @@ def _run_workers(worker_input: WorkerInput, run: RunDirectory) -> None:
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except WorkerGroupError as failure:
+        if errors := step_errors(failure):
+            raise errors[0] from failure
+        raise
 
 
 class Trainer(TorchTrainer):
-    """A TorchTrainer that does not start the actor which frees the placement group of a lost controller.
+    """A TorchTrainer that gives up at repeated errors, and starts no actor to free a lost controller's placement group.
 
     That actor asks the dashboard for the controller's state once a second. A Ray started by a job has no dashboard, so
     that each time it would print a warning. The placement group is freed when the job ends.
     """
+
+    def _initialize_and_run_controller(self, **settings: Any) -> Result:
+        policy = RetryUnlessRepeated(self.run_config.failure_config)
+        return super()._initialize_and_run_controller(**settings | {"failure_policy": policy})  # type: ignore[misc]
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # annotated as version 1's

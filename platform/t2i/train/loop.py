@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from models.checkpoint import load_weights
 from models.errors import UserError
 from models.gradient_scaling import gradient_scales
+from t2i.config import recorded
 from t2i.storage import fetch_directory
 from t2i.train.checkpoint.state import Snapshot, TrainState, read_checkpoint
 from t2i.train.config import TrainConfig
@@ -252,9 +252,7 @@ class TrainLoop:
 
 def run_config(task: Task, config: TrainConfig) -> dict[str, Any]:
     """Return the kind of task and both configurations as plain nested mappings, to be saved with a run."""
-    configs = {"task": task.config, "train": config}
-    plain = {key: OmegaConf.to_container(OmegaConf.structured(each)) for key, each in configs.items()}
-    return {"kind": type(task).__name__, **plain}
+    return {"kind": type(task).__name__, "task": recorded(task.config), "train": recorded(config)}
 
 
 def _mix_seed(*words: int) -> int:

@@ -27,6 +27,7 @@ from t2i.logs import get_logger
 from t2i.train.checkpoint.folder import CheckpointNotSavedError, as_not_saved_error
 from t2i.train.checkpoint.run_directory import RunDirectory, checkpoint_name
 from t2i.train.config import TrainConfig
+from t2i.train.failures import StepFailedError
 from t2i.train.loader.feed import Source
 from t2i.train.loop import TrainLoop
 from t2i.train.monitor.peak_flops import peak_flops
@@ -55,6 +56,9 @@ def train_worker(settings: dict[str, WorkerInput]) -> None:
     """Run the training loop in this worker.
 
     A UserError is not raised but left in ``progress.json`` for the driver: Ray would restart the worker, in vain.
+
+    Raises:
+        StepFailedError: any other error; Ray restarts the workers unless it comes again at the same step.
     """
     worker_input = settings["worker_input"]
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train logs every report there
@@ -64,10 +68,14 @@ def train_worker(settings: dict[str, WorkerInput]) -> None:
     worker = Worker(context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), get_device())
     reporter = RayReporter(worker_input, worker)
     validation = ray.get(worker_input.validation)
+    loop = None
     try:
-        TrainLoop(worker_input.task, worker_input.config, worker_input.train, validation, reporter, worker).run()
+        loop = TrainLoop(worker_input.task, worker_input.config, worker_input.train, validation, reporter, worker)
+        loop.run()
     except UserError as error:
         RunDirectory(worker_input.run).write_progress({"error": str(error)})
+    except Exception as error:
+        raise StepFailedError(loop and loop.state.step, type(error).__name__, str(error)) from error
 
 
 class RayReporter:

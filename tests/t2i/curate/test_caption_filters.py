@@ -78,15 +78,6 @@ def test_tidy_makes_one_line() -> None:
     assert tidy("  a\r\n red\tfox\x00 \ud800 ") == "a red fox"
 
 
-@pytest.mark.parametrize(
-    ("rules", "sentence"),
-    [
-        ({"boilerplate": ["("]}, r"captions.boilerplate: '\(' is no regular expression"),
-        ({"boilerplate_share": 0.0}, "captions.boilerplate_share is 0.0: use above 0"),
-        ({"max_repeats": 0}, "captions.max_repeats is 0: use 1 or more"),
-        ({"odds": 0.5}, "captions.odds is 0.5: use 1 or more"),
-    ],
-)
-def test_rules_that_cannot_be_are_refused(rules: dict, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        CaptionRules(**rules)
+def test_what_is_no_regular_expression_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"captions.boilerplate: '\(' is no regular expression"):
+        CaptionRules(boilerplate=["("])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2i.curate import CaptionRules, CurationRules, DuplicateRules, EvaluationSet, ImageRules, OverlapRules
+from t2i.curate import CaptionRules, CurationRules, DuplicateRules, EvaluationSet, OverlapRules
 from t2i.curate.decisions import decide
 from t2i.curate.gather import KEPT, CaptionJudgements, ImageMeasurements
 
@@ -145,11 +145,6 @@ def test_no_two_kept_images_are_near() -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: ImageRules(max_aspect=0.5), "images.max_aspect is 0.5: use 1"),
-        (lambda: ImageRules(min_side=0), "images.min_side is 0: use 1 or more"),
-        (lambda: DuplicateRules(bits=40), "duplicates.bits is 40: use -1 to 16"),
-        (lambda: DuplicateRules(colour=300), "duplicates.colour is 300: use 0 to 255"),
-        (lambda: DuplicateRules(cosine=1.5), "duplicates.cosine is 1.5: use above 0"),
         (lambda: EvaluationSet(name="a/b"), "overlap.sets.name is 'a/b': use letters"),
         (lambda: OverlapRules(sets=[EvaluationSet(), EvaluationSet()]), "overlap.sets: give each a name of its own"),
     ],

@@ -6,43 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from t2i.config import ROOT
 from t2i.data import SourceConfig
-from t2i.data.run_record import (
-    CHECKOUT,
-    portable,
-    source_record,
-    trained_image_size,
-    training_source,
-    write_training_source,
-)
+from t2i.data.run_record import trained_image_size, training_source, write_training_source
 from t2i.storage import DataError
 
 EMOJI = "jobs/datasets/emoji64/train.parquet"
 
 
 @pytest.mark.parametrize(
-    ("path", "recorded"),
-    [
-        (f"{CHECKOUT}/{EMOJI}", EMOJI),
-        ("/data/pairs [v2] #1.parquet", "/data/pairs [v2] #1.parquet"),
-        ("s3://bucket/pairs/", "s3://bucket/pairs/"),
-    ],
-)
-def test_a_path_is_recorded_so_that_it_is_found_from_any_folder(path: str, recorded: str) -> None:
-    assert portable(path) == recorded
-
-
-def test_a_relative_path_is_recorded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    record = source_record(SourceConfig("captions.json", "coco", images="pictures", limit=7))
-    assert (record["path"], record["images"]) == (f"{tmp_path}/captions.json", f"{tmp_path}/pictures")
-    assert (record["format"], record["split"], record["limit"]) == ("coco", None, 7)
-
-
-@pytest.mark.parametrize(
     "source",
     [
-        SourceConfig(f"{CHECKOUT}/{EMOJI}"),
+        SourceConfig(f"{ROOT}/{EMOJI}"),
         SourceConfig("/data/dataset_coco.json", "coco", "/data/val2014", "train", 100),
         SourceConfig("s3://bucket/shards/", "webdataset"),
     ],
@@ -80,6 +55,6 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_the_shipped_run_names_images_that_come_with_the_code() -> None:
-    source = training_source(str(CHECKOUT / "models/trained/small"))
-    assert source == SourceConfig(str(CHECKOUT / EMOJI))
+    source = training_source(str(ROOT / "models/trained/small"))
+    assert source == SourceConfig(str(ROOT / EMOJI))
     assert Path(source.path).is_file()

@@ -43,7 +43,7 @@ def test_a_format_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("argument", "sentence"),
-    [("format=tfrecord", "format is 'tfrecord': use auto, parquet"), ("limit=0", "limit is 0: use 1 or more")],
+    [("format=tfrecord", "format is 'tfrecord': use auto, parquet"), ("limit=0", "limit is 0: use at least 1")],
 )
 def test_bad_settings_are_refused(argument: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):

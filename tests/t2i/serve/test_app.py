@@ -13,7 +13,7 @@ from ray.serve.schema import ServeDeploySchema
 from models.errors import UserError
 from t2i.config import ConfigError
 from t2i.serve.app import app, build_app
-from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig
+from t2i.serve.config import ReplicaConfig, ServeConfig
 
 DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "serve" / "t2i.yaml"
 
@@ -40,19 +40,14 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
     [
         ({"max_candidates": -1}, "max_candidates is -1"),
         ({"port": 65536}, "port is 65536"),
-        ({"rank_batch": 0}, "rank_batch is 0"),
+        ({"prior": {"slots": 0}}, "prior.slots is 0: use at least 1"),
+        ({"prior": 3}, "prior is a group of fields"),
+        ({"run": "${oc.env:HOME}"}, r"/\$\{oc.env:HOME\} has no tokenizer"),
     ],
 )
 def test_impossible_settings_are_refused(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ServeConfig(**fields)
-
-
-@pytest.mark.parametrize("field", ["slots", "captions"])
-def test_a_prior_without_room_is_refused(field: str) -> None:
-    settings: dict[str, Any] = {field: 0}
-    with pytest.raises(ValueError, match=rf"prior\.{field} is 0: use at least 1"):
-        PriorReplicaConfig(**settings)
+    with pytest.raises(UserError, match=message):
+        app(fields)
 
 
 def test_int8_is_the_priors_alone(run_directory: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from t2i.serve.cli import main
+from t2i.serve.cli import main, note_address
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -35,7 +35,12 @@ def test_generate_writes_the_best_images_by_rank(
         (["generate", "a taco", "-n", "0"], "candidates is 0"),
         (["generate", "a taco", "-n", "1", "-k", "2"], "keep is 2 of 1"),
         (["generate", "a taco", "--out", "/dev/null/here"], "cannot write"),
-        (["serve", "--run", "no/such/run"], "no/such/run has no tokenizer"),
+        (["generate", "a taco", "--server", "::1"], "the server's address is '::1': use HOST:PORT"),
+        (["generate", "a taco", "-n", "many"], "argument -n/--candidates: invalid int value: 'many': see"),
+        (["generate", "caf\udce9"], r"b'caf\xe9' is not UTF-8"),
+        (["serve", "--run", "/no/such/run"], "/no/such/run has no tokenizer"),
+        (["serve", "--run", "a", "run=b"], "run is given twice"),
+        (["serve", "--max-candidates", "4"], "unrecognized arguments: --max-candidates 4: see t2i --help."),
         (["serve", "--port", "70000"], "port is 70000"),
         (["serve", "prior.slot=3"], "prior.slot is not a known key: did you mean prior.slots?"),
     ],
@@ -43,7 +48,7 @@ def test_generate_writes_the_best_images_by_rank(
 def test_mistakes_end_in_one_sentence(
     service: Any, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    place = ["--server", service.address] if words[0] == "generate" else []
+    place = ["--server", service.address] if words[0] == "generate" and "--server" not in words else []
     with pytest.raises(SystemExit) as caught:
         main([*words, *place])
     assert caught.value.code == 2
@@ -52,10 +57,31 @@ def test_mistakes_end_in_one_sentence(
     assert error.count("\n") == 1
 
 
-def test_a_port_in_use_is_named(run_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit):
-        main(["serve", "--run", str(run_directory), "--port", str(taken.getsockname()[1])])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_in_use_is_named(run_directory: Path, capsys: pytest.CaptureFixture[str], host: str) -> None:
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken, pytest.raises(SystemExit):
+        main(["serve", "--run", str(run_directory), "--port", str(taken.getsockname()[1]), f"host={host}"])
     assert "choose another --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "2001:db8::7", "nobody.invalid"])
+def test_a_host_that_this_machine_does_not_have_is_named(
+    run_directory: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--run", str(run_directory), "--port", "0", f"host={host}"])
+    assert caught.value.code == 2
+    assert re.fullmatch(r"t2i: cannot listen on \S+:0 \(.+\): choose another host=\.\n", capsys.readouterr().err)
+
+
+def test_a_run_that_cannot_be_written_is_served_without_a_note(tmp_path: Path) -> None:
+    note_address(str(tmp_path), "127.0.0.1:1")
+    assert (tmp_path / "serve" / "address").read_text() == "127.0.0.1:1"
+    (tmp_path / "file").touch()
+    note_address(str(tmp_path / "file"), "127.0.0.1:1")
 
 
 def test_status_says_whether_the_models_are_there(service: Any, capsys: pytest.CaptureFixture[str]) -> None:

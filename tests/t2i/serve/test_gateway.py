@@ -94,6 +94,17 @@ def test_draining_finishes_what_runs_and_takes_nothing_new(
     assert code == grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::", "127.0.0.1", "0.0.0.0"])
+def test_it_listens_on_either_kind_of_address(service_config: ServeConfig, host: str) -> None:
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+
+    async def main() -> int:
+        return make_server(NO_STAGES, health.aio.HealthServicer(), replace(service_config, host=host))[1]
+
+    assert asyncio.run(main()) > 0
+
+
 def test_a_port_in_use_is_an_error(service_config: ServeConfig) -> None:
     async def main(port: int) -> None:
         make_server(NO_STAGES, health.aio.HealthServicer(), replace(service_config, port=port))

@@ -12,6 +12,7 @@ from ray.data import Dataset
 from models.errors import UserError
 from models.manifest import is_complete
 from t2i.train import RunChangedError, RunDirectory, TrainConfig, fit
+from t2i.train.failures import StepFailedError
 from t2i.train.loader.feed import InMemorySource
 from t2i.train.loop import TrainLoop
 from t2i.train.parallel import Worker
@@ -86,3 +87,20 @@ def test_two_workers_train_as_one_does(
     result = fit(line_task, lambda: datasets(line_columns), config(workers=2), str(tmp_path / "fit"))
     assert result.metrics["mse"] == pytest.approx(expected, rel=1e-4)
     assert result.metrics["step"] == 20
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_error_that_comes_again_at_the_same_step_ends_the_run(
+    line_task: LineTask, line_columns: Columns, tmp_path: Path
+) -> None:
+    def broken(step: int) -> None:
+        if step == 8:
+            with (tmp_path / "attempts").open("a") as attempts:
+                attempts.write("x")
+            raise ZeroDivisionError("the line is a point")
+
+    line_task.on_step = broken
+    with pytest.raises(StepFailedError, match=r"^ZeroDivisionError in step \d+: the line is a point$"):
+        fit(line_task, lambda: datasets(line_columns), config(), str(tmp_path / "fit"))
+    assert (tmp_path / "attempts").read_text() == "xx"

@@ -137,7 +137,6 @@ def test_precision_is_that_of_activations_not_of_weights(
     [
         ({"batch_size": 10, "workers": 3}, "train.batch_size is 10: use a multiple of 3 workers x 1"),
         ({"precision": "fp8"}, "train.precision is 'fp8'"),
-        ({"log_every": 0}, "train.log_every is 0"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

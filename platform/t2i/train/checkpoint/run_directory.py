@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
-from omegaconf import OmegaConf
+import yaml
 
 from models.errors import UserError
 from models.manifest import MANIFEST
+from t2i.config import is_same
 from t2i.storage import (
     BackgroundWriter,
-    absolute,
     as_data_error,
     delete_file,
     file_info,
@@ -68,10 +68,10 @@ class RunChangedError(UserError):
 
 
 class RunDirectory:
-    """Reads and writes the files of one run, under a local path or ``s3://`` address."""
+    """Reads and writes the files of one run, under an absolute local path or ``s3://`` address."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = absolute(uri)
+        self.uri = uri
         self.filesystem, self.path = filesystem_for(self.uri)
         self.checkpoints = CheckpointFolder(f"{self.uri}/{CHECKPOINTS}")
 
@@ -101,11 +101,10 @@ class RunDirectory:
         Raises:
             RunChangedError: a field differs that may not change within a run (not one of :data:`MUTABLE_FIELDS`).
         """
-        wanted = OmegaConf.create(dict(config))
         if self.has_results and self._has("config.yaml"):
-            saved = OmegaConf.create(read_file(f"{self.uri}/config.yaml").decode())
-            self._refuse_changes(_flat(OmegaConf.to_container(saved)), _flat(OmegaConf.to_container(wanted)))
-        self._write("config.yaml", OmegaConf.to_yaml(wanted))
+            saved = yaml.safe_load(read_file(f"{self.uri}/config.yaml"))
+            self._refuse_changes(_flat(saved), _flat(config))
+        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def final_metrics(self, steps: int) -> dict[str, Any] | None:
         """Return the final metrics if ``steps`` steps have been trained and the model is complete, else None."""
@@ -193,7 +192,9 @@ class RunDirectory:
 
     def _refuse_changes(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
         changed = [
-            key for key in sorted(saved | wanted) if saved.get(key) != wanted.get(key) and key not in MUTABLE_FIELDS
+            key
+            for key in sorted(saved | wanted)
+            if key not in MUTABLE_FIELDS and not is_same(saved.get(key), wanted.get(key))
         ]
         if changed:
             changes = ", ".join(f"{key} ({saved.get(key)} -> {wanted.get(key)})" for key in changed)

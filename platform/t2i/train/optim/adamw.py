@@ -19,19 +19,19 @@ class OptimizerConfig:
     """AdamW, gradient clipping and EMA; the defaults are the paper's for the dVAE."""
 
     kind: str = setting("adamw", "adamw, or adamw8bit: its moments in 8 bits (needs the extra `eightbit`)")
-    beta1: float = setting(0.9, "AdamW's decay of the gradient's mean")
-    beta2: float = setting(0.999, "AdamW's decay of the gradient's square")
-    epsilon: float = setting(1e-8, "AdamW's epsilon")
-    weight_decay: float = setting(1e-4, "decay of weight matrices; gains, biases and embeddings have none")
-    clip_norm: float = setting(0.0, "greatest norm of the whole gradient; 0 turns clipping off")
-    ema_decay: float = setting(0.999, "decay of the moving average of the weights")
-    ema_every: int = setting(1, "update the average after every this many steps, with the decay of all of them")
+    beta1: float = setting(0.9, "AdamW's decay of the gradient's mean", at_least=0, below=1)
+    beta2: float = setting(0.999, "AdamW's decay of the gradient's square", at_least=0, below=1)
+    epsilon: float = setting(1e-8, "AdamW's epsilon", above=0)
+    weight_decay: float = setting(1e-4, "decay of weight matrices; gains, biases and embeddings have none", at_least=0)
+    clip_norm: float = setting(0.0, "greatest norm of the whole gradient; 0 turns clipping off", at_least=0)
+    ema_decay: float = setting(0.999, "decay of the moving average of the weights", at_least=0, below=1)
+    ema_every: int = setting(
+        1, "update the average after every this many steps, with the decay of all of them", at_least=1
+    )
 
     def __post_init__(self) -> None:
         if self.kind not in ("adamw", "adamw8bit"):
             raise ValueError(f"task.optimizer.kind is {self.kind!r}: use adamw or adamw8bit.")
-        if self.ema_every < 1:
-            raise ValueError(f"task.optimizer.ema_every is {self.ema_every}: use at least 1.")
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

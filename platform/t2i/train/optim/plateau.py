@@ -17,24 +17,15 @@ class PlateauConfig:
     """
 
     enabled: bool = setting(False, "halve the learning rate at plateaus of the loss, in addition to the schedule")
-    smoothing: float = setting(0.99, "decay of the moving average of the losses; 0 for validation losses")
-    patience: int = setting(100, "losses without a new best average before the learning rate is halved")
-    threshold: float = setting(0.002, "an average is a new best if it is lower than the last best by this share")
-    factor: float = setting(0.5, "factor by which a plateau multiplies the learning rate")
-    halvings: int = setting(5, "how often the learning rate is halved at most")
-
-    def __post_init__(self) -> None:
-        for field, allowed in (
-            ("smoothing", 0 <= self.smoothing < 1),
-            ("threshold", 0 <= self.threshold < 1),
-            ("factor", 0 < self.factor < 1),
-        ):
-            if not allowed:
-                raise ValueError(f"plateau.{field} is {getattr(self, field)}: use a number between 0 and 1.")
-        if self.patience < 1:
-            raise ValueError(f"plateau.patience is {self.patience}: use at least 1.")
-        if self.halvings < 0:
-            raise ValueError(f"plateau.halvings is {self.halvings}: use 0 or more.")
+    smoothing: float = setting(
+        0.99, "decay of the moving average of the losses; 0 for validation losses", at_least=0, below=1
+    )
+    patience: int = setting(100, "losses without a new best average before the learning rate is halved", at_least=1)
+    threshold: float = setting(
+        0.002, "an average is a new best if it is lower than the last best by this share", at_least=0, below=1
+    )
+    factor: float = setting(0.5, "factor by which a plateau multiplies the learning rate", above=0, below=1)
+    halvings: int = setting(5, "how often the learning rate is halved at most", at_least=0)
 
 
 @dataclass

@@ -47,15 +47,16 @@ class CLIPTaskConfig:
 
     model: CLIPConfig = setting(CLIPConfig, "which CLIP")
     optimizer: OptimizerConfig = setting(_optimizer, "AdamW, clipping and EMA")
-    lr: float = setting(3e-3, "learning rate after the warm-up; it falls to 0 along a cosine")
-    lr_steps: int = setting(800, "steps until the learning rate is 0")
-    warmup_steps: int = setting(50, "steps of the linear warm-up")
+    lr: float = setting(3e-3, "learning rate after the warm-up; it falls to 0 along a cosine", above=0)
+    lr_steps: int = setting(800, "steps until the learning rate is 0", at_least=1)
+    warmup_steps: int = setting(50, "steps of the linear warm-up", at_least=0)
     mirror: bool = setting(
         False, "mirror half of the training images; preparing a CLIP with frozen towers then takes twice as long"
     )
     caption_weights: list[float] = setting(
         lambda: [3.0, 1.0],
         "chance of an image's 1st, 2nd, ... caption, the last number holding for all further ones; empty: all alike",
+        at_least=0,
     )
 
 

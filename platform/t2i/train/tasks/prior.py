@@ -48,24 +48,22 @@ class PriorTaskConfig:
 
     model: PriorConfig = setting(PriorConfig, "sizes of the prior")
     optimizer: OptimizerConfig = setting(_optimizer, "AdamW, clipping and EMA")
-    lr: float = setting(4.5e-4, "learning rate after the warm-up")
-    lr_end: float = setting(4.5e-4 / 32, "last learning rate")
-    lr_steps: int = setting(430_000, "steps until the learning rate is lr_end")
-    warmup_steps: int = setting(5_000, "steps of the linear warm-up")
-    bpe_dropout: float = setting(0.1, "chance of every BPE merge to be left out in training")
-    caption_dropout: float = setting(0.0, "chance of a caption to be left out in training, for guidance; the paper: 0")
+    lr: float = setting(4.5e-4, "learning rate after the warm-up", above=0)
+    lr_end: float = setting(4.5e-4 / 32, "last learning rate", at_least=0)
+    lr_steps: int = setting(430_000, "steps until the learning rate is lr_end", at_least=1)
+    warmup_steps: int = setting(5_000, "steps of the linear warm-up", at_least=0)
+    bpe_dropout: float = setting(0.1, "chance of every BPE merge to be left out in training", at_least=0, below=1)
+    caption_dropout: float = setting(
+        0.0, "chance of a caption to be left out in training, for guidance; the paper: 0", at_least=0, below=1
+    )
     pads_are_targets: bool = setting(False, "learn every pad of a caption, not only the first, which ends it")
     caption_weights: list[float] = setting(
         list,
         "chance of an image's 1st, 2nd, ... caption, the last number holding for all further ones; empty: all alike",
+        at_least=0,
     )
 
     def __post_init__(self) -> None:
-        for field in ("bpe_dropout", "caption_dropout"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"task.{field} is {getattr(self, field)}: use at least 0 and less than 1.")
-        if any(weight < 0 for weight in self.caption_weights):
-            raise ValueError("task.caption_weights has a negative number: use 0 or more.")
         if self.caption_weights and self.caption_weights[0] == 0:
             raise ValueError(
                 "task.caption_weights begins with 0, but some images have one caption only: use more than 0."

@@ -277,3 +277,11 @@ def test_progress_is_written_when_there_is_time(run: RunDirectory) -> None:
         writer.put({"step": step})
     writer.close()
     assert run.read_progress() == {"step": 99}
+
+
+def test_a_run_goes_on_when_its_data_was_moved(run: RunDirectory, tmp_path: Path) -> None:
+    run.claim({"inputs": {"data": {"path": f"{tmp_path}/old/x.parquet"}}})
+    put(run, tmp_path, 1, keep=1)
+    run.claim({"inputs": {"data": {"path": f"{tmp_path}/new/x.parquet"}}})
+    with pytest.raises(RunChangedError, match=r"inputs\.data\.path"):
+        run.claim({"inputs": {"data": {"path": f"{tmp_path}/new/y.parquet"}}})

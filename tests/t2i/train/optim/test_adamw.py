@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -108,13 +107,9 @@ def test_the_norm_of_a_non_finite_gradient_says_so() -> None:
     assert not math.isfinite(clip_gradients(with_gradients([1.0, math.nan]), 0.0).item())
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"kind": "sgd"}, "task.optimizer.kind is 'sgd'"), ({"ema_every": 0}, "task.optimizer.ema_every is 0")],
-)
-def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        OptimizerConfig(**settings)
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"task\.optimizer\.kind is 'sgd'"):
+        OptimizerConfig(kind="sgd")
 
 
 def test_8_bits_without_torchao_are_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,10 +120,9 @@ def test_pictures_show_each_caption_with_its_image_and_samples(
         assert list(row.labels) == ["its own", "sample 1", "sample 2", "sample 3", "sample 4"]
 
 
-@pytest.mark.parametrize("weights", [[-1.0], [0.0, 1.0]])
-def test_caption_weights_that_cannot_be_are_refused(weights: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"task\.caption_weights"):
-        PriorTaskConfig(caption_weights=weights)
+def test_caption_weights_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"task\.caption_weights begins with 0"):
+        PriorTaskConfig(caption_weights=[0.0, 1.0])
 
 
 def test_training_leaves_merges_out_by_the_noise(task: PriorTask, columns: Columns) -> None:
@@ -143,12 +142,6 @@ def test_training_leaves_whole_captions_out_for_guidance(task: PriorTask, column
     text = task.batch(prepared, rows, Noise.of_step(0, 0, len(rows)))["text"]
     assert 250 < sum(not row for row in words(text)) < 350
     assert all(words(task.batch(prepared, rows)["text"]))
-
-
-def test_dropouts_out_of_range_are_refused() -> None:
-    for field in ("bpe_dropout", "caption_dropout"):
-        with pytest.raises(ValueError, match=rf"task.{field} is 1.0: use at least 0 and less than 1"):
-            PriorTaskConfig(**{field: 1.0})  # type: ignore[arg-type]
 
 
 def test_the_mean_loss_of_microbatches_is_the_loss_of_the_batch(task: PriorTask, columns: Columns) -> None:

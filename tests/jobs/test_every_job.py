@@ -1,0 +1,78 @@
+"""What holds of every setting of every job and of the service: numbers have bounds, paths are absolute."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.settings import Bounds
+from t2i.config import ROOT, ConfigError, load_config
+from t2i.config.leaves import field_types, item_type, without_none
+from t2i.serve.cli import ServeCommand
+
+JOBS = sorted(file for file in (ROOT / "jobs").glob("*.py") if "run_job(" in file.read_text())
+NEEDED = {"generate": ["captions=[a]"]}
+"""Words without which a job refuses any others."""
+
+
+def config_class(job: Path) -> type:
+    """The configuration that a job's file hands to ``run_job``."""
+    calls = [node for node in ast.walk(ast.parse(job.read_text())) if isinstance(node, ast.Call)]
+    (name,) = [ast.unparse(call.args[1]) for call in calls if ast.unparse(call.func) == "run_job"]
+    return getattr(importlib.import_module(job.stem), name)
+
+
+CLASSES = {"serve": ServeCommand} | {job.stem: config_class(job) for job in JOBS}
+
+
+def settings(group: type, prefix: str = "") -> Iterator[tuple[str, Any, Field[Any]]]:
+    """Key, type and field of every setting, those in lists of groups too."""
+    for field in fields(group):
+        kind = without_none(field_types(group)[field.name])[0]
+        nested = item_type(kind) or kind
+        if is_dataclass(nested):
+            yield from settings(nested, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{field.name}", kind, field
+
+
+@pytest.mark.parametrize("job", CLASSES)
+def test_every_number_has_bounds_and_a_value_beyond_them_is_refused_by_name(job: str) -> None:
+    for key, kind, field in settings(CLASSES[job]):
+        number = item_type(kind) or kind
+        if number not in (int, float):
+            continue
+        assert field.metadata["bounds"] != Bounds(), f"{key} of {job} has no bounds"
+        if "sets." in key:
+            continue  # tests/t2i/config/test_loading.py refuses such values inside lists
+        for value in ("-1e9", "nan", "inf") if number is float else ("-1000000000", str(10**30)):
+            word = f"{key}=[{value}]" if item_type(kind) else f"{key}={value}"
+            with pytest.raises(ConfigError, match=rf"^{key} (is|has) \S+: use "):
+                load_config(CLASSES[job], job, [*NEEDED.get(job, []), word])
+
+
+@pytest.mark.parametrize("job", CLASSES)
+def test_every_path_comes_out_absolute(job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for key, _, field in settings(CLASSES[job]):
+        if field.metadata["path"] is None or "sets." in key:
+            continue
+        needed = ["task.model.architecture=ViT-B-32"] if key == "task.model.weights" else NEEDED.get(job, [])
+        value: Any = load_config(CLASSES[job], job, [*needed, f"{key}=my set #2/[v]"])
+        for name in key.split("."):
+            value = getattr(value, name)
+        assert value == f"{tmp_path}/my set #2/[v]"
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
+def test_a_job_can_be_run_by_its_name(job: Path) -> None:
+    assert job.read_text().startswith("#!/usr/bin/env python\n")
+    assert os.stat(job).st_mode & stat.S_IXUSR

@@ -1,0 +1,141 @@
+"""Which Ray is joined, what is sent there, and what is said if there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray._private.runtime_env.packaging import _dir_travel
+from ray.exceptions import AuthenticationError, RpcError
+
+from models.errors import UserError
+from t2i import cluster
+from t2i.cluster import RayConfig, runtime_env, start_ray
+from t2i.config import ROOT
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no Ray ran in this process, and none was started."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_OVERRIDE_JOB_RUNTIME_ENV", "")
+    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "http://127.0.0.1:8265",
+            "a dashboard's address, which is for RAY_API_SERVER_ADDRESS: use the head's host:port",
+        ),
+        ("https://ray.example.com", "a dashboard's address"),
+        ("{nobody}", "where no Ray answers (Connection refused): correct or unset it."),
+        ("ray://{nobody}", "where no Ray answers (Connection refused)"),
+        ("ray.invalid:6379", "where no Ray answers ("),
+        ("127.0.0.1:six", "where no Ray answers ("),
+        ("127.0.0.1", "where no Ray answers ("),
+    ],
+)
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "ray.address"])
+def test_an_address_without_ray_is_named(
+    nobody: str, monkeypatch: pytest.MonkeyPatch, name: str, address: str, message: str
+) -> None:
+    address = address.format(nobody=nobody)
+    if name == "RAY_ADDRESS":
+        monkeypatch.setenv(name, address)
+    with pytest.raises(UserError) as caught:
+        start_ray(RayConfig(address=address if name == "ray.address" else None))
+    assert str(caught.value).startswith(f"{name} is {address}, ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (AuthenticationError("401"), "which asks for a token: put what `ray get-auth-token` prints there into"),
+        (RpcError("Timed out while waiting for GCS.\nmore"), "Ray could not join it (Timed out while waiting for GCS)"),
+        (ConnectionError("Could not find any running Ray instance."), "Ray could not join it (Could not find any"),
+    ],
+)
+def test_what_ray_refuses_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception, message: str) -> None:
+    def refuse(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError) as caught:
+        start_ray(RayConfig(address="auto"))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def submitted(monkeypatch: pytest.MonkeyPatch, **environment: Any) -> None:
+    """As if this process were the driver of a job that was submitted with this runtime environment."""
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": environment}))
+
+
+def test_workers_of_a_local_ray_or_an_image_read_the_code_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_place = {"env_vars": {"PYTHONPATH": f"{ROOT}/platform:{ROOT}"}}
+    assert runtime_env(joins=False) == in_place
+    submitted(monkeypatch)
+    assert runtime_env(joins=True) == in_place
+
+
+def test_a_checkout_is_uploaded_to_a_cluster_that_is_joined() -> None:
+    assert runtime_env(joins=True) == {"working_dir": str(ROOT), "env_vars": {"PYTHONPATH": "platform:."}}
+
+
+def test_a_submitted_directory_is_the_code_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_1"
+    (copy / "platform" / "t2i").mkdir(parents=True)
+    monkeypatch.setattr(cluster, "ROOT", copy)
+    submitted(monkeypatch, working_dir="gcs://_ray_pkg_1.zip")
+    assert runtime_env(joins=True) == {"env_vars": {"PYTHONPATH": "platform:."}}
+
+
+def test_an_installed_package_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ROOT", tmp_path)
+    assert runtime_env(joins=True) == runtime_env(joins=False) == {}
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_the_submitters_own_modules_stay_on_the_path(monkeypatch: pytest.MonkeyPatch, joins: bool) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/their/modules:platform")
+    path = runtime_env(joins)["env_vars"]["PYTHONPATH"].split(":")
+    assert path[0].endswith("platform")
+    assert "/their/modules" in path
+    assert len(set(path)) == len(path)
+
+
+def test_only_the_code_and_its_own_data_are_uploaded(tmp_path: Path) -> None:
+    kept = ["jobs/train.py", "jobs/configs/train/tiny.yaml", "jobs/datasets/emoji64/val.parquet", "platform/t2i/a.py"]
+    kept += ["models/prior/a.c", "models/trained/small/prior/model/weights.safetensors"]
+    left = [
+        "coco.zip",
+        "photos/1.jpg",
+        ".git/objects/a",
+        ".venv/bin/python",
+        "runs/tiny/model",
+        "jobs/datasets/coco/a.jpg",
+    ]
+    left += ["models/trained/mine/weights.safetensors", "README.md"]
+    for name in (*kept, *left):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shutil.copy(ROOT / ".rayignore", tmp_path)
+    found: list[str] = []
+    _dir_travel(tmp_path, [], lambda path: found.append(str(path.relative_to(tmp_path))), include_gitignore=True)
+    assert sorted(name for name in found if (tmp_path / name).is_file()) == sorted(kept)
