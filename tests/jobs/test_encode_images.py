@@ -166,7 +166,7 @@ def test_a_missing_source_is_refused_before_anything_starts(run: Path) -> None:
 
 
 def test_the_command_ends_in_one_sentence(tmp_path: Path) -> None:
-    command = [sys.executable, "jobs/encode_images.py", f"run={tmp_path}", "data.train.path=nowhere.parquet"]
+    command = [sys.executable, "jobs/encode_images.py", f"run={tmp_path}", "data.train.path=/nowhere.parquet"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "encode_images: path is 'nowhere.parquet': there is no such file or folder.\n"
+    assert done.stderr == "encode_images: path is '/nowhere.parquet': there is no such file or folder.\n"

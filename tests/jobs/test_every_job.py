@@ -30,7 +30,7 @@ def config_class(job: Path) -> type:
     return getattr(importlib.import_module(job.stem), name)
 
 
-CLASSES = {"serve": ServeCommand} | {job.stem: config_class(job) for job in JOBS}
+CLASSES: dict[str, type[Any]] = {"serve": ServeCommand} | {job.stem: config_class(job) for job in JOBS}
 
 
 def settings(group: type, prefix: str = "") -> Iterator[tuple[str, Any, Field[Any]]]:

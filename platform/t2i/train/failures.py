@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ray.train import FailureConfig
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 
@@ -26,7 +26,7 @@ class RetryUnlessRepeated(DefaultFailurePolicy):
     """
 
     def __init__(self, failure_config: FailureConfig) -> None:
-        super().__init__(failure_config)  # type: ignore[no-untyped-call]
+        super().__init__(failure_config)
         self._last: set[tuple[int | None, str]] = set()
 
     def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:

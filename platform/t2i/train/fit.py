@@ -130,8 +130,9 @@ class Trainer(TorchTrainer):
     """
 
     def _initialize_and_run_controller(self, **settings: Any) -> Result:
-        policy = RetryUnlessRepeated(self.run_config.failure_config)
-        return super()._initialize_and_run_controller(**settings | {"failure_policy": policy})  # type: ignore[misc]
+        policy = RetryUnlessRepeated(settings.pop("failure_policy").failure_config)
+        result: Result = super()._initialize_and_run_controller(failure_policy=policy, **settings)  # type: ignore[misc]
+        return result
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # annotated as version 1's

@@ -75,7 +75,7 @@ def train_worker(settings: dict[str, WorkerInput]) -> None:
     except UserError as error:
         RunDirectory(worker_input.run).write_progress({"error": str(error)})
     except Exception as error:
-        raise StepFailedError(loop and loop.state.step, type(error).__name__, str(error)) from error
+        raise StepFailedError(loop.state.step if loop else None, type(error).__name__, str(error)) from error
 
 
 class RayReporter:

@@ -40,7 +40,7 @@ def test_generate_writes_the_best_images_by_rank(
         (["generate", "caf\udce9"], r"b'caf\xe9' is not UTF-8"),
         (["serve", "--run", "/no/such/run"], "/no/such/run has no tokenizer"),
         (["serve", "--run", "a", "run=b"], "run is given twice"),
-        (["serve", "--max-candidates", "4"], "unrecognized arguments: --max-candidates 4: see t2i --help."),
+        (["serve", "--max-candidates", "4"], "unrecognized arguments: --max-candidates: see t2i --help."),
         (["serve", "--port", "70000"], "port is 70000"),
         (["serve", "prior.slot=3"], "prior.slot is not a known key: did you mean prior.slots?"),
     ],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError
-from ray.train import FailureConfig
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2._internal.execution.failure_handling import FailureDecision
+from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from t2i.train.failures import RetryUnlessRepeated, StepFailedError
