@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from ray.data import Dataset
+from ray.data.expressions import col
 
 from models.errors import UserError
 from models.run_sizes import run_sizes
@@ -24,7 +22,7 @@ def decoded_images(source: SourceConfig, ids: Sequence[str], run: str, unreadabl
 
     Images that cannot be read are dropped, and listed in the folder ``unreadable``.
     """
-    pairs = read_pairs(source).map_batches(partial(keep_ids, frozenset(ids)), batch_format="pyarrow")
+    pairs = read_pairs(source).filter(expr=col("id").is_in(list(ids)))
     return decode_pairs(pairs, run_sizes(run).side, unreadable)
 
 
@@ -40,8 +38,3 @@ def require_images(field: str, source: SourceConfig, ids: Sequence[str], run: st
             f"{field}: {source.path} has {usable} usable images for {len(ids)} captions: "
             f"distances need at least {MIN_IMAGES}, so add images or leave this source out."
         )
-
-
-def keep_ids(ids: frozenset[str], table: pa.Table) -> pa.Table:
-    """Return the rows whose id is in ``ids``."""
-    return table.filter(pc.is_in(table["id"], pa.array(sorted(ids))))
