@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Iterator
 
-import pyarrow.fs as pafs
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.t2i.storage.faulty_store import FaultyStore
+from tests.t2i.storage.seaweed import seaweed
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as address:
+        yield address
 
 
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """The URI of an empty bucket; ``AWS_ENDPOINT_URL`` names the server."""
+    from t2i.storage import with_retries
+    from t2i.storage.s3 import connect
+
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower()).strip("-")[:63]
-    pafs.S3FileSystem(endpoint_override=s3_server, allow_bucket_creation=True).create_dir(name)
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())
+    name = f"{words[:50].strip('-')}-{uuid.uuid4().hex[:8]}"
+    with_retries(lambda: connect().call_s3("create_bucket", Bucket=name))  # the server may still be starting
     return f"s3://{name}"
 
 

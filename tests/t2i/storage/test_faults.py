@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 
 from models.manifest import CheckpointError, verify, write_manifest
@@ -18,12 +17,14 @@ from t2i.storage import (
     DataError,
     delete_file,
     fetch_directory,
+    file_info,
     filesystem_for,
     list_files,
     list_folder,
     put_directory,
     read_file,
     retry,
+    s3,
     transfer,
     write_file,
 )
@@ -49,9 +50,10 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model directory of files of several pieces, and a cache of this test alone."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(transfer, "CHUNK_BYTES", 7_000_000)
+    monkeypatch.setattr(s3, "PIECE_BYTES", 6_000_000)
     directory = tmp_path / "model"
     directory.mkdir()
-    (directory / "weights").write_bytes(bytes(range(256)) * 80_000)  # 20 MB: an upload of two parts
+    (directory / "weights").write_bytes(bytes(range(256)) * 80_000)  # 20 MB: an upload of four parts
     (directory / "config").write_text("config")
     write_manifest(directory)
     return directory
@@ -129,19 +131,25 @@ def test_patience_ends(bucket: str, store: FaultyStore, monkeypatch: pytest.Monk
 )
 def test_a_refusal_is_final(bucket: str, store: FaultyStore, use: Callable[[str], object]) -> None:
     store.fail(*["denied"] * 100)
-    with pytest.raises((DataError, OSError), match="ACCESS_DENIED"):
+    with pytest.raises((DataError, OSError), match="(AccessDenied|HTTP 403): .*check the credentials"):
         use(f"{bucket}/a")
     assert len(store.requests) == 1
 
 
 def test_what_is_not_there_is_not_waited_for(bucket: str, store: FaultyStore) -> None:
     store.fail()
-    for missing in (f"{bucket}/missing", "s3://no-such-bucket/a"):
-        with pytest.raises(DataError, match=r"^path is .*: it cannot be used \(.*Path does not exist"):
-            read_file(missing)
-    with pytest.raises(DataError, match=r"^path is 's3://no-such-bucket/a': there is no such file or folder\.$"):
-        list_files("s3://no-such-bucket/a", ".tar")
-    assert len(store.requests) == 4  # a HEAD for each of three, and a LIST for what might be a folder
+    with pytest.raises(
+        DataError, match=r"^path is .*: it cannot be used \(NoSuchKey: The specified key does not exist\)\.$"
+    ):
+        read_file(f"{bucket}/missing")
+    with pytest.raises(DataError, match=r"^path is .*missing': there is no such file or folder\.$"):
+        list_files(f"{bucket}/missing", ".tar")
+    for use in (read_file, lambda uri: list_files(uri, ".tar")):
+        with pytest.raises(
+            DataError, match=r"^path is 's3://no-such-bucket/a': it cannot be used \(NoSuchBucket: .*\)\.$"
+        ):
+            use("s3://no-such-bucket/a")
+    assert len(store.requests) == 6  # a GET for each of two; a HEAD and a LIST for what might be a folder
 
 
 def test_an_upload_cut_short_never_looks_whole(
@@ -150,32 +158,18 @@ def test_an_upload_cut_short_never_looks_whole(
     put_directory(model, f"{bucket}/model")
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
     store.fail("reset", "reset", "reset", "reset", only="partNumber=2")
-    with pytest.raises(DataError, match="NETWORK_CONNECTION"):
+    with pytest.raises(DataError, match="reset|disconnected|closed"):
         put_directory(model, f"{bucket}/model")
     store.fail()
     with pytest.raises(CheckpointError, match=r"model is not a complete checkpoint: it has no manifest\.json"):
         fetch_directory(f"{bucket}/model")
 
 
-@pytest.mark.usefixtures("store")
-def test_a_writer_interrupted_in_the_middle_leaves_no_half_file(bucket: str) -> None:
-    filesystem, path = filesystem_for(f"{bucket}/large")
-
-    def interrupted() -> None:
-        with transfer.open_whole(filesystem, path) as stream:
-            stream.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert filesystem.get_file_info(path).type == pafs.FileType.NotFound
-
-
 def test_a_failed_upload_leaves_the_old_file(bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     put_text(f"{bucket}/a", "old")
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
-    store.fail("busy", only="partNumber")
-    with pytest.raises(OSError, match="SLOW_DOWN"):
+    store.fail("busy", only="PUT")
+    with pytest.raises(OSError, match=r"^SlowDown: Please reduce your request rate$"):
         put_text(f"{bucket}/a", "new")
     assert read_file(f"{bucket}/a") == b"old"
 
@@ -203,6 +197,5 @@ def test_workers_get_a_file_system_that_tries_as_often(bucket: str, store: Fault
     retry.RETRY_POLICY = retry.RetryPolicy(library_attempts=4)  # the fixture's monkeypatch puts the old one back
     filesystem, path = filesystem_for(f"{bucket}/a")
     sent = pickle.loads(pickle.dumps(filesystem))
-    store.fail("busy", "busy", "busy")  # one more than pyarrow's own default survives
-    with sent.open_input_file(path) as file:
-        assert file.read() == b"a"
+    store.fail("busy", "busy", "busy")
+    assert sent.cat_file(path) == b"a"
