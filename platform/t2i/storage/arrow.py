@@ -15,9 +15,9 @@ from t2i.storage.files import (
     delete_file,
     delete_folder,
     file_info,
+    is_http,
     list_folder,
     list_tree,
-    read_path,
     write_file,
 )
 from t2i.storage.paths import is_local
@@ -64,9 +64,11 @@ class StoreHandler(pafs.FSSpecHandler):  # type: ignore[misc]  # pyarrow is unty
 
     def open_input_file(self, path: str) -> pa.NativeFile:
         """Open a file to read parts of it, of which exactly the bytes asked for are fetched."""
+        if is_http(self.fs):
+            first = with_retries(partial(self.fs.cat_file, path, start=0, end=1))
+            if len(first) > 1:
+                return pa.BufferReader(first)  # the whole file, from a server that does not send parts
         file = with_retries(partial(self.fs.open, path, "rb", cache_type="none"))
-        if not file.seekable():  # a web server that cannot send parts
-            file = io.BytesIO(read_path(self.fs, path))
         return pa.PythonFile(RetriedReads(file), mode="r")
 
     def open_output_stream(self, path: str, metadata: Any) -> pa.NativeFile:  # noqa: ARG002  pyarrow's signature

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ def as_data_error(uri: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = re.sub(r"^\[Errno \d+\] ", "", str(error).splitlines()[0]).rstrip(".")
         raise DataError(f"path is {str(uri)!r}: it cannot be used ({reason}).") from error
 
 
@@ -85,7 +86,8 @@ def as_os_error(error: Exception) -> OSError | None:
     if isinstance(error, OSError) and str(error):
         return error
     if isinstance(error, OSError | BotoCoreError | aiohttp.ClientError | asyncio.TimeoutError):
-        return OSError(" ".join(str(error).split()) or "the store took too long to answer")
+        # Of an address that could not be reached the query is left out: it may hold a signature.
+        return OSError(re.sub(r"\?[^\s\"]*", "", " ".join(str(error).split())) or "the store took too long to answer")
     return None
 
 

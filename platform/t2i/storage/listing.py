@@ -71,7 +71,8 @@ def _split_glob(filesystem: AbstractFileSystem, path: str) -> tuple[str, str]:
     segments = path.split("/")
     for i, segment in enumerate(segments):
         if set(segment) & wildcards and not file_info(filesystem, "/".join(segments[: i + 1])).exists:
-            return "/".join(segments[:i]) or "/", "/".join(segments[i:])
+            base = "/".join(segments[:i])
+            return f"{base}/" if is_http(filesystem) or not base else base, "/".join(segments[i:])
     return path, ""
 
 

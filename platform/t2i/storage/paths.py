@@ -12,7 +12,6 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 
 from t2i.storage.errors import DataError
-from t2i.storage.s3 import connect
 
 URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 ONE_SLASH = re.compile(r"(\w+):/[^/]")
@@ -45,9 +44,11 @@ def filesystem_for(uri: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
     if scheme in ("http", "https"):
         return _open(scheme, text), text.replace("#", "%23")  # which no server would be sent otherwise
     bucket = rest.split("/")[0]
+    if not _is_utf8(text):
+        raise DataError(f"path is {text!r}: it is not UTF-8, which names in a store are.")
     if not bucket or set(bucket) & set(WILDCARDS):
         raise DataError(f"path is {text!r}: name one bucket, as in {scheme}://bucket/folder.")
-    filesystem = connect() if scheme in ("s3", "s3a") else _open(scheme, text)
+    filesystem = _open(scheme, text)
     return filesystem, _without_dots(filesystem._strip_protocol(f"{scheme}://{rest}"))
 
 
@@ -67,6 +68,11 @@ def _of_file_uri(text: str, rest: str) -> str:
     return _local(f"/{path}" if os.path.lexists(f"/{path}") else f"/{unquote(path)}")
 
 
+def _is_utf8(text: str) -> bool:
+    """Return whether ``text`` is free of bytes that could not be decoded, as the names of local files may have."""
+    return text == text.encode(errors="ignore").decode()
+
+
 def _without_dots(path: str) -> str:
     """Return a path in a store without ``.`` and ``..``, which are ordinary characters there: a/b/../c is a/c."""
     kept: list[str] = []
@@ -79,17 +85,19 @@ def _without_dots(path: str) -> str:
 
 
 def _open(scheme: str, text: str) -> fsspec.AbstractFileSystem:
-    """Return the file system that fsspec has for ``scheme``."""
+    """Return the file system of ``scheme``: ours for S3, else that of fsspec."""
+    if scheme in ("s3", "s3a"):
+        from t2i.storage.s3 import connect  # a quarter of a second, which other runs need not spend
+
+        return connect()
     try:
         cls = fsspec.get_filesystem_class(scheme)
         return cls(**cls._get_kwargs_from_urls(text), use_listings_cache=False)
     except ImportError as error:
         package = known_implementations[scheme]["class"].partition(".")[0]
-        needed = f"pip install {package}" if package != "fsspec" else str(error)
-        raise DataError(
-            f"path is {text!r}: {scheme}:// needs a package that is not installed here: {needed}."
-        ) from error
-    except (ValueError, TypeError) as error:
+        remedy = f"pip install {package}" if package != "fsspec" else str(error)
+        raise DataError(f"path is {text!r}: {scheme}:// needs a package not installed here: {remedy}.") from error
+    except (ValueError, TypeError, OSError) as error:  # OSError: one that a path alone does not open, such as zip://
         raise DataError(f"path is {text!r}: use a local path, {SCHEMES}, or what else fsspec can open.") from error
 
 

@@ -106,7 +106,7 @@ def with_retries(operation: Callable[[], T]) -> T:
                 raise
             wait = _wait(attempt)
             if not is_transient(error) or time.monotonic() + wait > deadline:
-                raise failure from error
+                raise failure from (error.__cause__ if failure is error else error)
             if attempt == 0:
                 get_logger("data").warning("%s: retrying for up to %.0f s", failure, RETRY_POLICY.seconds)
         attempt += 1

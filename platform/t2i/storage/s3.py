@@ -8,6 +8,7 @@ needs its own.
 from __future__ import annotations
 
 import os
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,22 @@ def connect() -> S3:
     Raises:
         DataError: the profile cannot be read.
     """
-    session = botocore.session.get_session()
-    try:
-        profile = session.get_scoped_config()
-        region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
-    except BotoCoreError as error:
-        raise DataError(f"AWS_PROFILE or its files cannot be used: {' '.join(str(error).split())}.") from error
-    variables = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
-    endpoint = next(filter(None, variables), profile.get("endpoint_url"))
+    profile = _profile(os.environ.get("AWS_PROFILE"), os.environ.get("AWS_CONFIG_FILE"))
+    endpoint = _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") or profile.get("endpoint_url")
+    region = _variable("AWS_REGION", "AWS_DEFAULT_REGION") or profile.get("region")
     return S3(endpoint, region, retry.RETRY_POLICY.library_attempts)
+
+
+def _variable(*names: str) -> str | None:
+    """Return the first of these environment variables that is set and not empty."""
+    return next(filter(None, map(os.environ.get, names)), None)
+
+
+@cache
+def _profile(name: str | None, file: str | None) -> dict[str, Any]:  # noqa: ARG001  botocore reads these variables
+    """Return the settings of the profile that ``AWS_PROFILE`` names in the file ``AWS_CONFIG_FILE``."""
+    try:
+        profile: dict[str, Any] = botocore.session.get_session().get_scoped_config()
+    except BotoCoreError as error:
+        raise DataError(f"AWS_PROFILE is {name!r}: it cannot be used ({' '.join(str(error).split())}).") from error
+    return profile

@@ -17,7 +17,6 @@ from t2i.storage import (
     DataError,
     delete_file,
     fetch_directory,
-    file_info,
     filesystem_for,
     list_files,
     list_folder,
@@ -39,8 +38,8 @@ def put_text(uri: str, text: str) -> None:
 
 @contextmanager
 def failing(store: FaultyStore, fault: str) -> Iterator[None]:
-    """The next ten requests of the block fail, and all ten are made (an answer without a body cannot be cut)."""
-    store.fail(*[fault] * 10)
+    """The next four requests of the block fail, and all four are made (an answer without a body cannot be cut)."""
+    store.fail(*[fault] * 4)
     yield
     assert fault == "cut" or not store.faults
 
@@ -60,7 +59,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_files_survive_ten_faults_in_a_row(bucket: str, store: FaultyStore, fault: str) -> None:
+def test_files_survive_four_faults_in_a_row(bucket: str, store: FaultyStore, fault: str) -> None:
     put_text(f"{bucket}/a", "old")
     with failing(store, fault):
         put_text(f"{bucket}/a", "new")
@@ -74,7 +73,7 @@ def test_files_survive_ten_faults_in_a_row(bucket: str, store: FaultyStore, faul
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_directories_survive_ten_faults_in_a_row(bucket: str, store: FaultyStore, model: Path, fault: str) -> None:
+def test_directories_survive_four_faults_in_a_row(bucket: str, store: FaultyStore, model: Path, fault: str) -> None:
     with failing(store, fault):
         put_directory(model, f"{bucket}/model")
     with failing(store, fault):
@@ -88,7 +87,7 @@ def test_faults_in_the_middle_of_a_large_file_are_survived(
     store.fail(*[fault] * 3, only="partNumber")
     put_directory(model, f"{bucket}/model")
     assert not store.faults
-    store.fail(*[fault] * 10, only="GET /" + bucket.removeprefix("s3://") + "/model/weights")
+    store.fail(*[fault] * 4, only="GET /" + bucket.removeprefix("s3://") + "/model/weights")
     assert verify(fetch_directory(f"{bucket}/model")) == verify(model)
     assert not store.faults
 
@@ -109,7 +108,10 @@ def test_a_store_that_is_gone_for_a_while_is_waited_for(bucket: str, store: Faul
     assert verify(fetch_directory(f"{bucket}/model")) == verify(model)
 
 
-def test_an_answer_that_never_comes_is_not_waited_for(bucket: str, store: FaultyStore) -> None:
+def test_an_answer_that_never_comes_is_not_waited_for(
+    bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 1.0)
     put_text(f"{bucket}/a", "a")
     store.fail("stall")
     began = time.monotonic()
@@ -121,7 +123,9 @@ def test_an_answer_that_never_comes_is_not_waited_for(bucket: str, store: Faulty
 def test_patience_ends(bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0.1, 0.01, 0.02, library_attempts=1))
     store.fail(*["busy"] * 1000)
-    with pytest.raises(DataError, match=r"^path is 's3://.*': it cannot be used \(.*503"):
+    with pytest.raises(
+        DataError, match=r"^path is 's3://.*': it cannot be used \(SlowDown: Please reduce your request rate\)\.$"
+    ):
         read_file(f"{bucket}/a")
 
 
@@ -131,7 +135,7 @@ def test_patience_ends(bucket: str, store: FaultyStore, monkeypatch: pytest.Monk
 )
 def test_a_refusal_is_final(bucket: str, store: FaultyStore, use: Callable[[str], object]) -> None:
     store.fail(*["denied"] * 100)
-    with pytest.raises((DataError, OSError), match="(AccessDenied|HTTP 403): .*check the credentials"):
+    with pytest.raises((DataError, OSError), match=r"(AccessDenied|HTTP 403): .*check the credentials"):
         use(f"{bucket}/a")
     assert len(store.requests) == 1
 
@@ -158,7 +162,7 @@ def test_an_upload_cut_short_never_looks_whole(
     put_directory(model, f"{bucket}/model")
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
     store.fail("reset", "reset", "reset", "reset", only="partNumber=2")
-    with pytest.raises(DataError, match="reset|disconnected|closed"):
+    with pytest.raises(DataError, match="Could not connect"):
         put_directory(model, f"{bucket}/model")
     store.fail()
     with pytest.raises(CheckpointError, match=r"model is not a complete checkpoint: it has no manifest\.json"):
@@ -194,8 +198,8 @@ def test_what_changed_after_its_manifest_is_not_put_as_whole(bucket: str, model:
 
 def test_workers_get_a_file_system_that_tries_as_often(bucket: str, store: FaultyStore) -> None:
     put_text(f"{bucket}/a", "a")
-    retry.RETRY_POLICY = retry.RetryPolicy(library_attempts=4)  # the fixture's monkeypatch puts the old one back
+    retry.RETRY_POLICY = retry.RetryPolicy(library_attempts=2)  # the fixture's monkeypatch puts the old one back
     filesystem, path = filesystem_for(f"{bucket}/a")
     sent = pickle.loads(pickle.dumps(filesystem))
-    store.fail("busy", "busy", "busy")
+    store.fail("busy")
     assert sent.cat_file(path) == b"a"
