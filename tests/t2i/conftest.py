@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator
 
@@ -18,17 +17,23 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """The URI of an empty bucket; ``AWS_ENDPOINT_URL`` names the server."""
+@pytest.fixture(scope="session")
+def _bucket_of_all(s3_server: str) -> str:
+    """The URI of a bucket that all tests share: each bucket would cost the server a second."""
     from t2i.storage import with_retries
-    from t2i.storage.s3 import connect
+    from t2i.storage.s3 import S3
 
+    filesystem = S3(s3_server, None, attempts=1)
+    with_retries(lambda: filesystem.call_s3("create_bucket", Bucket="tests"))  # the server may still be starting
+    with_retries(lambda: filesystem.pipe_file("tests/first", b""))
+    return "s3://tests"
+
+
+@pytest.fixture
+def bucket(_bucket_of_all: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of an empty folder in a bucket; ``AWS_ENDPOINT_URL`` names the server."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())
-    name = f"{words[:50].strip('-')}-{uuid.uuid4().hex[:8]}"
-    with_retries(lambda: connect().call_s3("create_bucket", Bucket=name))  # the server may still be starting
-    return f"s3://{name}"
+    return f"{_bucket_of_all}/{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_a_directory_is_fetched(site: str, tmp_path: Path) -> None:
 
 
 def test_what_is_missing_or_cannot_be_written_is_said(site: str) -> None:
-    with pytest.raises(DataError, match=r"^path is .*: it cannot be used \(HTTP 404: File not found\)\.$"):
+    with pytest.raises(DataError, match=r"^path is .*: it cannot be used \(there is no such file: '.*/none'\)\.$"):
         read_file(f"{site}/none")
     with pytest.raises(DataError, match=r"^path is .*: there is no such file or folder\.$"):
         list_files(f"{site}/none", ".tar")

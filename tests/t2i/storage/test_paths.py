@@ -25,7 +25,6 @@ LITERAL = [
     "a'b\"c",
     "a::b",
     "a&b=c;d",
-    "a\\b",
 ]
 
 
