@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
-import pyarrow.fs as pafs
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.t2i.storage.faulty_store import FaultyStore
+from tests.t2i.storage.seaweed import seaweed
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def _bucket_of_all(s3_server: str) -> str:
+    """The URI of a bucket that all tests share: each bucket would cost the server a second."""
+    from t2i.storage import with_retries
+    from t2i.storage.s3 import S3
+
+    filesystem = S3(s3_server, None, attempts=1)
+    with_retries(lambda: filesystem.call_s3("create_bucket", Bucket="tests"))  # the server may still be starting
+    with_retries(lambda: filesystem.pipe_file("tests/first", b""))
+    return "s3://tests"
 
 
 @pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """The URI of an empty bucket; ``AWS_ENDPOINT_URL`` names the server."""
+def bucket(_bucket_of_all: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of an empty folder in a bucket; ``AWS_ENDPOINT_URL`` names the server."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower()).strip("-")[:63]
-    pafs.S3FileSystem(endpoint_override=s3_server, allow_bucket_creation=True).create_dir(name)
-    return f"s3://{name}"
+    return f"{_bucket_of_all}/{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

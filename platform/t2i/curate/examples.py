@@ -17,6 +17,7 @@ from t2i.curate.decisions import IMAGE_FILTERS, Decisions
 from t2i.curate.gather import CaptionJudgements, ImageMeasurements
 from t2i.curate.index import index_files
 from t2i.curate.overlap import Match
+from t2i.storage import arrow_filesystem
 
 BY_SIMILARITY = ("alike", "near", "eval_alike", "eval_near")
 """Filters with a similarity threshold: their examples are the least similar pairs dropped, to check the threshold."""
@@ -57,7 +58,9 @@ class ThumbnailLookup:
         """Return the images of one set (by default the source) by id; only their rows of the index are loaded."""
         filesystem, files = index_files(self.directories[evaluation_set])
         wanted = pc.field("id").isin(pa.array(sorted({*ids}), pa.string()))
-        rows = pads.dataset(files, filesystem=filesystem).to_table(["id", "captions", "thumbnail"], filter=wanted)
+        rows = pads.dataset(files, filesystem=arrow_filesystem(filesystem)).to_table(
+            ["id", "captions", "thumbnail"], filter=wanted
+        )
         return {
             row["id"]: ShownImage(row["id"], _data_uri(row["thumbnail"]), row["captions"]) for row in rows.to_pylist()
         }

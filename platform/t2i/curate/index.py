@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import ray
+from fsspec import AbstractFileSystem
 from PIL import Image
 from ray.data import ActorPoolStrategy, Dataset
 
@@ -26,7 +27,7 @@ from t2i.data.readers import read_pairs
 from t2i.data.source import SUFFIXES, SourceConfig, resolve_format
 from t2i.data.tensors import column_array, tensor_column
 from t2i.data.transforms import ImageError, decode_rgb
-from t2i.storage import list_files
+from t2i.storage import arrow_filesystem, file_info, list_files
 
 INDEX_SET = SetDescription("index", "jobs/prepare_pairs.py")
 VERSION = 1
@@ -82,7 +83,9 @@ def _file_state(source: SourceConfig) -> str:
     """Return a hash of the names, sizes and times of the source's files, which shows whether they have changed."""
     suffix = SUFFIXES[resolve_format(source)][0]
     filesystem, files = list_files(source.path, suffix)
-    state = [(info.path, info.size, info.mtime_ns) for info in filesystem.get_file_info(files)]
+    with ThreadPoolExecutor(16) as pool:
+        entries = pool.map(partial(file_info, filesystem), files)
+        state = [(entry.path, entry.size, entry.modified) for entry in entries]
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
@@ -142,7 +145,7 @@ def _encode(table: pa.Table) -> bytes:
     return parquet_bytes(table)
 
 
-def index_files(directory: str) -> tuple[pafs.FileSystem, list[str]]:
+def index_files(directory: str) -> tuple[AbstractFileSystem, list[str]]:
     """Return the file system and the Parquet files of an index.
 
     Raises:
@@ -154,5 +157,5 @@ def index_files(directory: str) -> tuple[pafs.FileSystem, list[str]]:
 def read_index(directory: str) -> Dataset:
     """Return the rows of an index, without thumbnails, as a lazy dataset."""
     filesystem, files = index_files(directory)
-    dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None)
+    dataset = ray.data.read_parquet(files, filesystem=arrow_filesystem(filesystem), partitioning=None)
     return dataset.drop_columns(["thumbnail"])

@@ -14,7 +14,7 @@ from models.captions import CaptionError, check_caption
 from t2i.data.coco import parse_coco, read_json
 from t2i.data.readers import caption_column, non_blank_captions, parquet_columns, read_pairs
 from t2i.data.source import SourceConfig, resolve_format
-from t2i.storage import DataError, list_files, read_file
+from t2i.storage import DataError, arrow_filesystem, list_files, read_file
 
 ID_COLUMNS = ("id", "uid", "image_id", "filename", "file_name")
 TEXT_COLUMNS = ("caption", "captions", "text", "prompt")
@@ -108,7 +108,7 @@ def _from_json(source: SourceConfig) -> Iterator[Caption]:
 def _from_parquet(source: SourceConfig) -> Iterator[Caption]:
     filesystem, files = list_files(source.path, ".parquet")
     column = caption_column(source.path, parquet_columns(filesystem, files))
-    table = pads.dataset(files, filesystem=filesystem).to_table(columns=["id", column])
+    table = pads.dataset(files, filesystem=arrow_filesystem(filesystem)).to_table(columns=["id", column])
     for row in table.to_pylist():
         yield from (Caption(str(row["id"]), text) for text in non_blank_captions(row[column])[:1])
 

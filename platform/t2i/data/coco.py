@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import pyarrow.fs as pafs
+from fsspec import AbstractFileSystem
 
 from t2i.data.source import SourceConfig
-from t2i.storage import DataError, filesystem_for, read_file
+from t2i.storage import DataError, file_info, filesystem_for, read_file
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _image(file: str, captions: list[str]) -> CocoImage:
     return CocoImage(str(PurePosixPath(file).with_suffix("")), file, captions)
 
 
-def find_images(source: SourceConfig, images: list[CocoImage]) -> tuple[pafs.FileSystem, str]:
+def find_images(source: SourceConfig, images: list[CocoImage]) -> tuple[AbstractFileSystem, str]:
     """Return the file system and folder of the images: ``source.images``, or one of the usual folders beside the JSON.
 
     Raises:
@@ -98,7 +98,7 @@ def find_images(source: SourceConfig, images: list[CocoImage]) -> tuple[pafs.Fil
     for folder in folders:
         filesystem, path = filesystem_for(folder)
         first = [f"{path}/{image.file}" for image in images[:10]]
-        if any(info.is_file for info in filesystem.get_file_info(first)):
+        if any(file_info(filesystem, file).is_file for file in first):
             return filesystem, path
     raise DataError(
         f"images is {source.images!r}: the files that {source.path} names are not in {' or '.join(folders)}, "

@@ -23,8 +23,8 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
 from ray.data import Dataset
 
 from models.manifest import MANIFEST
@@ -139,7 +139,7 @@ def write_parts(
 
 
 def _write_part(
-    table: pa.Table, filesystem: pafs.FileSystem, folder: str, encode: Callable[[pa.Table], bytes], suffix: str
+    table: pa.Table, filesystem: AbstractFileSystem, folder: str, encode: Callable[[pa.Table], bytes], suffix: str
 ) -> pa.Table:
     """Write a batch as one part file; return its name, SHA-256 and number of rows as a table of one row.
 
@@ -163,17 +163,17 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return data
 
 
-def _remove_the_rest(filesystem: pafs.FileSystem, root: str, attempt: str, manifest: SetManifest) -> None:
+def _remove_the_rest(filesystem: AbstractFileSystem, root: str, attempt: str, manifest: SetManifest) -> None:
     """Delete the other attempts, and the part files of this one that are not in the manifest."""
     for entry in list_folder(filesystem, root):
-        if entry.base_name.startswith(ATTEMPT_PREFIX) and entry.base_name != attempt:
+        if entry.name.startswith(ATTEMPT_PREFIX) and entry.name != attempt:
             delete_folder(filesystem, entry.path)
     for part in list_folder(filesystem, f"{root}/{attempt}"):
-        if f"{attempt}/{part.base_name}" not in manifest.files:
+        if f"{attempt}/{part.name}" not in manifest.files:
             delete_file(filesystem, part.path)
 
 
-def part_files(directory: str, manifest: SetManifest) -> tuple[pafs.FileSystem, list[str]]:
+def part_files(directory: str, manifest: SetManifest) -> tuple[AbstractFileSystem, list[str]]:
     """Return the file system and the paths of a set's part files."""
     filesystem, root = filesystem_for(directory)
     return filesystem, [f"{root}/{name}" for name in manifest.files]
@@ -207,7 +207,7 @@ def is_whole(directory: str, described: SetDescription, metadata: Mapping[str, A
         return False
 
 
-def _hash_or_none(filesystem: pafs.FileSystem, file: str) -> str | None:
+def _hash_or_none(filesystem: AbstractFileSystem, file: str) -> str | None:
     try:
         return sha256(filesystem, file)
     except FileNotFoundError:

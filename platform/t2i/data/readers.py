@@ -10,14 +10,22 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import ray
+from fsspec import AbstractFileSystem
 from ray.data import Dataset
 
 from t2i.data.coco import find_images, parse_coco
 from t2i.data.source import SourceConfig, resolve_format
-from t2i.storage import DataError, as_data_error, is_transient, list_files, read_path, with_retries
+from t2i.storage import (
+    DataError,
+    arrow_filesystem,
+    as_data_error,
+    is_transient,
+    list_files,
+    read_path,
+    with_retries,
+)
 
 PAIR_SCHEMA = pa.schema({"id": pa.string(), "image": pa.binary(), "captions": pa.list_(pa.string())})
 ID_COLUMNS = ("id", "key")
@@ -64,15 +72,16 @@ def _open(source: SourceConfig) -> Callable[[], Dataset]:
 
 def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
     filesystem, files, columns = find_parquet(source)
+    arrow = arrow_filesystem(filesystem)
 
     def read() -> Dataset:
-        dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None).select_columns(columns)
+        dataset = ray.data.read_parquet(files, filesystem=arrow, partitioning=None).select_columns(columns)
         return dataset.map_batches(partial(to_pairs, columns=columns), batch_format="pyarrow")
 
     return read
 
 
-def find_parquet(source: SourceConfig) -> tuple[pafs.FileSystem, list[str], list[str]]:
+def find_parquet(source: SourceConfig) -> tuple[AbstractFileSystem, list[str], list[str]]:
     """Return the file system and files of a Parquet source, and its [id, image, caption] column names.
 
     Raises:
@@ -88,7 +97,7 @@ def find_parquet(source: SourceConfig) -> tuple[pafs.FileSystem, list[str], list
     return filesystem, files, [ids, images, caption_column(source.path, names)]
 
 
-def parquet_columns(filesystem: pafs.FileSystem, files: list[str]) -> list[str]:
+def parquet_columns(filesystem: AbstractFileSystem, files: list[str]) -> list[str]:
     """Return the column names of the first file; read the footers of all, which finds damaged files early.
 
     Raises:
@@ -99,9 +108,9 @@ def parquet_columns(filesystem: pafs.FileSystem, files: list[str]) -> list[str]:
     return columns[0]
 
 
-def _footer_columns(filesystem: pafs.FileSystem, file: str) -> list[str]:
+def _footer_columns(filesystem: AbstractFileSystem, file: str) -> list[str]:
     try:
-        return with_retries(lambda: pq.read_schema(file, filesystem=filesystem).names)
+        return with_retries(lambda: pq.read_schema(file, filesystem=arrow_filesystem(filesystem)).names)
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and is_transient(error):
             raise DataError(f"path is {file!r}: it cannot be read now ({error}).") from error
@@ -158,14 +167,14 @@ def _open_coco(source: SourceConfig) -> Callable[[], Dataset]:
     return read
 
 
-def _read_images(filesystem: pafs.FileSystem, table: pa.Table) -> pa.Table:
+def _read_images(filesystem: AbstractFileSystem, table: pa.Table) -> pa.Table:
     """Return pairs made of rows id, file, captions."""
     with ThreadPoolExecutor(8) as pool:
         images = list(pool.map(partial(_bytes_or_none, filesystem), table["file"].to_pylist()))
     return pairs_table(table["id"].to_pylist(), images, table["captions"].to_pylist())
 
 
-def _bytes_or_none(filesystem: pafs.FileSystem, file: str) -> bytes | None:
+def _bytes_or_none(filesystem: AbstractFileSystem, file: str) -> bytes | None:
     """Return the content of a file, or None if it is missing or unreadable; raise if the store does not answer."""
     try:
         return read_path(filesystem, file)
@@ -181,14 +190,14 @@ def _open_webdataset(source: SourceConfig) -> Callable[[], Dataset]:
         list(pool.map(partial(_check_tar, filesystem), files))
 
     def read() -> Dataset:
-        suffixes = [*IMAGE_SUFFIXES, *TEXT_SUFFIXES]
-        samples = ray.data.read_webdataset(files, filesystem=filesystem, decoder=None, suffixes=suffixes)
+        arrow, suffixes = arrow_filesystem(filesystem), [*IMAGE_SUFFIXES, *TEXT_SUFFIXES]
+        samples = ray.data.read_webdataset(files, filesystem=arrow, decoder=None, suffixes=suffixes)
         return samples.map_batches(_from_webdataset, batch_format="pandas")
 
     return read
 
 
-def _check_tar(filesystem: pafs.FileSystem, file: str) -> None:
+def _check_tar(filesystem: AbstractFileSystem, file: str) -> None:
     """Raise DataError if a file does not end like a complete tar."""
     with as_data_error(file):
         end = with_retries(partial(_last_bytes, filesystem, file))
@@ -196,8 +205,8 @@ def _check_tar(filesystem: pafs.FileSystem, file: str) -> None:
         raise DataError(f"path is {file!r}: it is truncated or not a tar, so copy it again.")
 
 
-def _last_bytes(filesystem: pafs.FileSystem, file: str) -> bytes:
-    with filesystem.open_input_file(file) as stream:
+def _last_bytes(filesystem: AbstractFileSystem, file: str) -> bytes:
+    with arrow_filesystem(filesystem).open_input_file(file) as stream:
         stream.seek(max(0, stream.size() - len(TAR_END)))
         data: bytes = stream.read()
         return data

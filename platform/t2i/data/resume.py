@@ -27,8 +27,8 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
 from ray.data import Dataset
 
 from t2i.storage import list_folder, read_path
@@ -74,7 +74,7 @@ def part_name(data: bytes, suffix: str = ".parquet") -> tuple[str, str]:
     return f"part-{digest[:16]}{suffix}", digest
 
 
-def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedRows:
+def find_finished(filesystem: AbstractFileSystem, folder: str) -> FinishedRows:
     """Return the finished rows in ``folder``: the rows of undamaged part files, chosen so that no id comes twice.
 
     Two part files share ids if a worker died after writing one, and the retried task cut the same rows into other
@@ -88,7 +88,7 @@ def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedRows:
     #   counts  yes     no      yes     3 = 3, 1 < 2, 2 = 2; id 4 is computed again
     #
     # B is compared with A even if A itself does not count: that may leave out more than necessary, never too little.
-    names = [info.base_name for info in list_folder(filesystem, folder) if info.base_name.startswith("part-")]
+    names = [entry.name for entry in list_folder(filesystem, folder) if entry.name.startswith("part-")]
     with ThreadPoolExecutor(8) as pool:
         read = [part for part in pool.map(partial(_read_part, filesystem, folder), names) if part is not None]
     if not read:
@@ -102,7 +102,7 @@ def find_finished(filesystem: pafs.FileSystem, folder: str) -> FinishedRows:
     return FinishedRows(files, np.sort(all_ids[counts[part_of_id]]))
 
 
-def _read_part(filesystem: pafs.FileSystem, folder: str, name: str) -> tuple[str, str, np.ndarray] | None:
+def _read_part(filesystem: AbstractFileSystem, folder: str, name: str) -> tuple[str, str, np.ndarray] | None:
     """Return the name, SHA-256 and id digests of a part file; None if its content does not match its name."""
     data = read_path(filesystem, f"{folder}/{name}")
     expected, digest = part_name(data)

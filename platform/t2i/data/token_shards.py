@@ -21,6 +21,7 @@ from t2i.data.part_files import (
 )
 from t2i.data.resume import FinishedRows
 from t2i.data.tensors import column_array, tensor_column
+from t2i.storage import arrow_filesystem
 
 ROWS_PER_PART = 1024
 TOKEN_SET = SetDescription("set of image tokens", "jobs/encode_images.py")
@@ -70,7 +71,7 @@ def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
     """
     manifest = verify_shards(directory)
     filesystem, files = part_files(directory, manifest)
-    dataset = ray.data.read_parquet(files, filesystem=filesystem, partitioning=None)
+    dataset = ray.data.read_parquet(files, filesystem=arrow_filesystem(filesystem), partitioning=None)
     return dataset.map_batches(_as_tensors, batch_format="pyarrow"), manifest.metadata
 
 

@@ -20,7 +20,7 @@ from t2i.data.packed_images import pack_images
 from t2i.data.readers import find_parquet, to_pairs
 from t2i.data.source import SourceConfig
 from t2i.data.token_shards import token_array, verify_shards
-from t2i.storage import filesystem_for, read_path, with_retries
+from t2i.storage import arrow_filesystem, filesystem_for, read_path, with_retries
 
 PARALLEL_READS = 8
 """Shards that are read at the same time."""
@@ -54,9 +54,10 @@ class TokenShards:
         """
         files = list(verify_shards(directory).files)
         filesystem, root = filesystem_for(directory)
+        arrow = arrow_filesystem(filesystem)
 
         def count_rows(file: str) -> int:
-            return int(pq.read_metadata(f"{root}/{file}", filesystem=filesystem).num_rows)
+            return int(pq.read_metadata(f"{root}/{file}", filesystem=arrow).num_rows)
 
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             return cls(directory, files, list(pool.map(count_rows, files)))
@@ -93,9 +94,10 @@ class ImageShards:
             DataError: there is no file, one is truncated or not Parquet, or a column is missing.
         """
         filesystem, files, columns = find_parquet(source)
+        arrow = arrow_filesystem(filesystem)
 
         def group_sizes(file: str) -> list[int]:
-            footer = with_retries(partial(pq.read_metadata, file, filesystem=filesystem))
+            footer = with_retries(partial(pq.read_metadata, file, filesystem=arrow))
             return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
 
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
@@ -105,13 +107,13 @@ class ImageShards:
 
     def read(self, shards: Sequence[int]) -> dict[str, np.ndarray]:
         """Return columns ``id``, ``captions`` and packed ``image``, including images that cannot be decoded."""
-        filesystem, _ = filesystem_for(self.path)
+        arrow = arrow_filesystem(filesystem_for(self.path)[0])
 
         def read_shard(shard: int) -> pa.Table:
             file, group = self.groups[shard]
 
             def read_group() -> pa.Table:
-                with filesystem.open_input_file(file) as opened:
+                with arrow.open_input_file(file) as opened:
                     return pq.ParquetFile(opened).read_row_group(group, self.columns)
 
             return to_pairs(with_retries(read_group), self.columns)

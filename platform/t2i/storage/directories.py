@@ -10,12 +10,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.fs as pafs
+from fsspec import AbstractFileSystem
 
 from models.manifest import MANIFEST, complete_manifests, is_manifest, manifest_hashes, verify
 from t2i.storage.errors import DataError, as_data_error
 from t2i.storage.files import delete_file, list_folder, read_path
-from t2i.storage.paths import filesystem_for
+from t2i.storage.paths import filesystem_for, is_local
 from t2i.storage.transfer import download, upload
 
 UNUSED_COPY_SECONDS = 86_400
@@ -58,10 +58,10 @@ def fetch_directory(uri: str | Path) -> Path:
         DataError: the directory cannot be read.
     """
     filesystem, source = filesystem_for(uri)
-    if isinstance(filesystem, pafs.LocalFileSystem):
+    if is_local(filesystem):
         return Path(source)
     with as_data_error(uri):
-        names = [info.base_name for info in list_folder(filesystem, source) if info.is_file]
+        names = [entry.name for entry in list_folder(filesystem, source) if entry.is_file]
         manifests = {name: read_path(filesystem, f"{source}/{name}") for name in complete_manifests(names, str(uri))}
         content = hashlib.sha256(b"".join(manifests.values())).hexdigest()
         cache = Path(tempfile.gettempdir()) / f"t2i-{os.getuid()}" / content
@@ -81,7 +81,7 @@ def _delete_older(folder: Path, than: float) -> None:
                 shutil.rmtree(copy)
 
 
-def _download(filesystem: pafs.FileSystem, source: str, manifests: dict[str, bytes], cache: Path) -> None:
+def _download(filesystem: AbstractFileSystem, source: str, manifests: dict[str, bytes], cache: Path) -> None:
     """Fetch the files that ``manifests`` (name -> content) list, verify them, and move them to ``cache`` as a whole."""
     with tempfile.TemporaryDirectory(dir=cache.parent) as partial_copy:
         copy = Path(partial_copy, "copy")

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import json
-from pathlib import PurePosixPath
+import re
+from collections.abc import Callable
 
-import pyarrow.fs as pafs
+from fsspec import AbstractFileSystem
+from fsspec.utils import glob_translate
 
 from models.manifest import MANIFEST
 from t2i.storage.errors import DataError, as_data_error
-from t2i.storage.files import file_info, read_path
-from t2i.storage.paths import filesystem_for
-from t2i.storage.retry import with_retries
+from t2i.storage.files import all_files, file_info, is_http, read_path
+from t2i.storage.paths import WILDCARDS, filesystem_for
 
-WILDCARDS = "*?["
 ATTEMPT_PREFIX = "attempt-"
 """Prefix of the folders that :mod:`t2i.data.part_files` writes part files into."""
 
 
-def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
+def list_files(uri: str, suffix: str) -> tuple[AbstractFileSystem, list[str]]:
     """Return the file system and the sorted paths of the files that ``uri`` names.
 
     ``uri`` is a file, which is returned whatever its suffix; or a folder (searched recursively) or glob, of which
-    the files that end in ``suffix`` are returned, hidden ones (``.*``, ``_*``) excepted. In a set that
-    :func:`t2i.data.part_files.write_parts` has written, only the part files in its manifest count.
+    the files that end in ``suffix`` (in capitals, too) are returned, hidden ones (``.*``, ``_*``) excepted. What is
+    there by exactly the name of ``uri`` is preferred to a glob. In a glob ``*``, ``?`` and ``[...]`` stay within a
+    folder, and ``**`` spans folders. In a set that :func:`t2i.data.part_files.write_parts` has written, only the part
+    files in its manifest count.
 
     Raises:
         DataError: there is no such file or folder, no file with that suffix, or the set is not complete.
     """
     filesystem, path = filesystem_for(uri)
-    base = _above_wildcards(path)
     with as_data_error(uri):
-        info = file_info(filesystem, base)
-        if info.type == pafs.FileType.NotFound:
+        base, glob = _split_glob(filesystem, path)
+        entry = file_info(filesystem, base)
+        if not entry.exists:
             raise DataError(f"path is {uri!r}: there is no such file or folder.")
-        if info.type == pafs.FileType.File:
+        if entry.is_file:
             return filesystem, [base]
-        found = with_retries(lambda: filesystem.get_file_info(pafs.FileSelector(base, recursive=True)))
-    files = sorted(entry.path for entry in found if entry.is_file and _wanted(entry.path, path, suffix))
+        found = all_files(filesystem, base)
+    matches = _matcher(uri, base, glob)
+    files = sorted(file for file in found if _wanted(file, suffix) and matches(file))
     if not files:
         raise DataError(f"path is {uri!r}: it holds nothing that ends in {suffix or 'a known suffix'}.")
     if any(file.startswith(f"{base}/{ATTEMPT_PREFIX}") for file in files):
@@ -45,7 +48,7 @@ def list_files(uri: str, suffix: str) -> tuple[pafs.FileSystem, list[str]]:
     return filesystem, files
 
 
-def _named_parts(filesystem: pafs.FileSystem, folder: str) -> set[str]:
+def _named_parts(filesystem: AbstractFileSystem, folder: str) -> set[str]:
     """Return the paths of the part files that the manifest lists; a killed writer may have left others beside them.
 
     Raises:
@@ -57,15 +60,33 @@ def _named_parts(filesystem: pafs.FileSystem, folder: str) -> set[str]:
     return {f"{folder}/{name}" for name in json.loads(read_path(filesystem, manifest))["files"]}
 
 
-def _above_wildcards(path: str) -> str:
-    """Return the folder above the first path segment with a wildcard; ``path`` itself if there is no wildcard."""
+def _split_glob(filesystem: AbstractFileSystem, path: str) -> tuple[str, str]:
+    """Return a path without wildcards and the glob below it, which is empty if ``path`` itself is there.
+
+    Segments that are there by exactly their name are no wildcards: ``set [v2]/*.tar`` is ``*.tar`` in ``set [v2]``.
+    """
+    wildcards = set("*[" if is_http(filesystem) else WILDCARDS)  # ? begins the query of an address
+    if not set(path) & wildcards or file_info(filesystem, path).exists:
+        return path, ""
     segments = path.split("/")
-    fixed = next((i for i, segment in enumerate(segments) if set(segment) & set(WILDCARDS)), len(segments))
-    return "/".join(segments[:fixed]) or "/"
+    for i, segment in enumerate(segments):
+        if set(segment) & wildcards and not file_info(filesystem, "/".join(segments[: i + 1])).exists:
+            base = "/".join(segments[:i])
+            return f"{base}/" if is_http(filesystem) or not base else base, "/".join(segments[i:])
+    return path, ""
 
 
-def _wanted(file: str, path: str, suffix: str) -> bool:
-    """Return whether ``file`` has the suffix, is not hidden, and is in the folder or matches the glob ``path``."""
-    if not file.endswith(suffix) or PurePosixPath(file).name.startswith((".", "_")):
-        return False
-    return _above_wildcards(path) == path or PurePosixPath("/", file).match(f"/{path.lstrip('/')}")
+def _matcher(uri: str, base: str, glob: str) -> Callable[[str], bool]:
+    """Return a function that tells whether a file below ``base`` matches ``glob``; all do if it is empty."""
+    try:
+        pattern = re.compile(glob_translate(glob or "**"))
+    except ValueError as error:
+        raise DataError(f"path is {uri!r}: write ** alone between slashes, or * within a name.") from error
+    above = base if base.endswith("/") else f"{base}/"
+    return lambda file: pattern.match(file.removeprefix(above)) is not None
+
+
+def _wanted(file: str, suffix: str) -> bool:
+    """Return whether the name has the suffix and is not hidden; a name that ends in / stands for an empty folder."""
+    name = file.rpartition("/")[2]
+    return name.lower().endswith(suffix) and not name.startswith((".", "_")) and name != ""

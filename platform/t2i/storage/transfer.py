@@ -2,111 +2,97 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Iterator
+import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.fs as pafs
+from fsspec import AbstractFileSystem
 
 from models.files import replacing
+from models.manifest import file_hash
+from t2i.storage.files import file_info, refuse_read_only
+from t2i.storage.paths import is_local
 from t2i.storage.retry import TruncatedReadError, with_retries
 
 CHUNK_BYTES = 16 << 20
-"""Bytes that are read or written at once; a transfer holds a few such pieces in memory."""
+"""Bytes that are read at once; a download holds :data:`PARALLEL_CHUNKS` such pieces in memory."""
 
 PARALLEL_CHUNKS = 8
 """Pieces of a file that are downloaded at the same time: a single stream leaves most of the bandwidth unused."""
 
 
-@contextmanager
-def open_whole(filesystem: pafs.FileSystem, path: str) -> Iterator[pa.NativeFile]:
-    """Open a stream that replaces the file ``path`` if the block ends without an error.
+def upload(file: Path, filesystem: AbstractFileSystem, path: str) -> str:
+    """Copy a local file to ``path``, replacing it as a whole, and return the SHA-256 of the file.
 
-    If the block raises, a local file stays as it was, and an object on S3 is deleted (see below). If the process is
-    killed, both stay as they were; the parts of its unfinished upload stay in the bucket until a lifecycle rule
-    ``AbortIncompleteMultipartUpload`` removes them.
-    """
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        with _writing_locally(filesystem, path) as file:
-            yield file
-        return
-    # An S3 object appears when its upload is completed, which is what close() does. pyarrow has no way to abort an
-    # upload, and closes a stream when it is garbage collected. So after an error:
-    #   close() succeeds -> half of the content is there and looks like a whole file: delete it
-    #   close() raises   -> the upload itself had failed: nothing was replaced, and nothing is deleted
-    stream = filesystem.open_output_stream(path)
-    try:
-        yield stream
-    except BaseException:
-        with suppress(OSError):
-            stream.close()
-            filesystem.delete_file(path)
-        raise
-    stream.close()
-
-
-@contextmanager
-def _writing_locally(filesystem: pafs.LocalFileSystem, path: str) -> Iterator[pa.NativeFile]:
-    with replacing(Path(path)) as temporary, filesystem.open_output_stream(str(temporary)) as file:
-        yield file
-
-
-def upload(file: Path, filesystem: pafs.FileSystem, path: str) -> str:
-    """Copy a local file to ``path`` and return the SHA-256 of what was copied.
+    An upload that fails is taken back. If the process is killed, ``path`` stays as it was, and the pieces that had
+    arrived stay in the bucket until its lifecycle rule ``AbortIncompleteMultipartUpload`` removes them.
 
     Raises:
         OSError: one of them cannot be read or written; ``path`` is then as it was.
     """
-    return with_retries(partial(_upload, file, filesystem, path))
+    refuse_read_only(filesystem, path)
+    if is_local(filesystem):
+        with replacing(Path(path)) as copy:
+            shutil.copyfile(file, copy)
+            return file_hash(copy)
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(file_hash, file)  # meanwhile
+        with_retries(partial(_upload, file, filesystem, path))
+        return digest.result()
 
 
-def _upload(file: Path, filesystem: pafs.FileSystem, path: str) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as source, open_whole(filesystem, path) as sink:
-        while piece := source.read(CHUNK_BYTES):
-            digest.update(piece)
-            sink.write(piece)
-    stored = filesystem.get_file_info(path).size
-    if stored != file.stat().st_size:
-        raise TruncatedReadError(f"{path} has {stored} of {file.stat().st_size} bytes")
-    return digest.hexdigest()
+def _upload(file: Path, filesystem: AbstractFileSystem, path: str) -> None:
+    filesystem.put_file(str(file), path)
+    stored, expected = filesystem.info(path)["size"], file.stat().st_size
+    if stored != expected:
+        raise TruncatedReadError(f"{path} has {stored} of {expected} bytes")
 
 
-def download(filesystem: pafs.FileSystem, path: str, file: Path) -> None:
+def download(filesystem: AbstractFileSystem, path: str, file: Path) -> None:
     """Copy the remote ``path`` into the local ``file``.
 
     Raises:
         OSError: one of them cannot be read or written; ``file`` may then be incomplete.
     """
+    size = _size(filesystem, path)
     file.touch()
-    with with_retries(partial(filesystem.open_input_file, path)) as source, ThreadPoolExecutor(PARALLEL_CHUNKS) as pool:
-        for _ in pool.map(partial(_download_chunk, source, file), range(0, source.size(), CHUNK_BYTES)):
+    with ThreadPoolExecutor(PARALLEL_CHUNKS) as pool:
+        for _ in pool.map(partial(_download_chunk, filesystem, path, size, file), range(0, size, CHUNK_BYTES)):
             pass  # the loop re-raises the error of any piece
 
 
-def _download_chunk(source: pa.NativeFile, file: Path, offset: int) -> None:
-    piece = with_retries(partial(_read_chunk, source, offset))
+def _download_chunk(filesystem: AbstractFileSystem, path: str, size: int, file: Path, offset: int) -> None:
+    piece = with_retries(partial(_read_chunk, filesystem, path, size, offset))
     with file.open("r+b") as sink:
         sink.seek(offset)
         sink.write(piece)
 
 
-def sha256(filesystem: pafs.FileSystem, path: str) -> str:
+def sha256(filesystem: AbstractFileSystem, path: str) -> str:
     """Return the SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with with_retries(partial(filesystem.open_input_file, path)) as source:
-        for offset in range(0, source.size(), CHUNK_BYTES):
-            digest.update(with_retries(partial(_read_chunk, source, offset)))
+    if is_local(filesystem):
+        return file_hash(Path(path))
+    digest, size = hashlib.sha256(), _size(filesystem, path)
+    for offset in range(0, size, CHUNK_BYTES):
+        digest.update(with_retries(partial(_read_chunk, filesystem, path, size, offset)))
     return digest.hexdigest()
 
 
-def _read_chunk(source: pa.NativeFile, offset: int) -> bytes:
-    wanted = min(CHUNK_BYTES, source.size() - offset)
-    piece: bytes = source.read_at(wanted, offset)
+def _size(filesystem: AbstractFileSystem, path: str) -> int:
+    entry = file_info(filesystem, path)
+    if not entry.is_file:
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", path)
+    return entry.size
+
+
+def _read_chunk(filesystem: AbstractFileSystem, path: str, size: int, offset: int) -> bytes:
+    wanted = min(CHUNK_BYTES, size - offset)
+    piece: bytes = filesystem.cat_file(path, start=offset, end=offset + wanted)
+    if len(piece) == size:  # from a web server that does not send parts
+        piece = piece[offset : offset + wanted]
     if len(piece) != wanted:
-        raise TruncatedReadError(f"only {len(piece)} of {wanted} bytes at offset {offset} were received")
+        raise TruncatedReadError(f"only {len(piece)} of {wanted} bytes at offset {offset} of {path} were received")
     return piece

@@ -19,6 +19,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from models.errors import UserError
 from t2i.data import Shards, load_columns
 from t2i.logs import get_logger
+from t2i.storage import arrow_filesystem
 from t2i.train.checkpoint.run_directory import CHECKPOINTS, RunDirectory
 from t2i.train.config import TrainConfig
 from t2i.train.failures import RetryUnlessRepeated, step_errors
@@ -109,7 +110,7 @@ def _run_workers(worker_input: WorkerInput, run: RunDirectory) -> None:
         run_config=RunConfig(  # type: ignore[call-arg]  # annotated as version 1's
             name=CHECKPOINTS,
             storage_path=run.path,
-            storage_filesystem=run.filesystem,
+            storage_filesystem=arrow_filesystem(run.filesystem),
             failure_config=FailureConfig(max_failures=config.max_failures),
             logging_config=LoggingConfig(log_level="WARNING"),
         ),

@@ -24,6 +24,7 @@ from models.checkpoint import save_model
 from models.errors import UserError
 from models.gradient_scaling import MIN_SCALE
 from t2i.logs import get_logger
+from t2i.storage import arrow_filesystem
 from t2i.train.checkpoint.folder import CheckpointNotSavedError, as_not_saved_error
 from t2i.train.checkpoint.run_directory import RunDirectory, checkpoint_name
 from t2i.train.config import TrainConfig
@@ -191,4 +192,4 @@ class RayReporter:
             get_logger("train").warning("%s", error)
         finally:
             self._save_done.set()
-        return Checkpoint(f"{self._run.checkpoints.path}/{name}", self._run.filesystem)
+        return Checkpoint(f"{self._run.checkpoints.path}/{name}", arrow_filesystem(self._run.filesystem))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 
 from models.manifest import CheckpointError, verify, write_manifest
@@ -24,6 +23,7 @@ from t2i.storage import (
     put_directory,
     read_file,
     retry,
+    s3,
     transfer,
     write_file,
 )
@@ -38,8 +38,8 @@ def put_text(uri: str, text: str) -> None:
 
 @contextmanager
 def failing(store: FaultyStore, fault: str) -> Iterator[None]:
-    """The next ten requests of the block fail, and all ten are made (an answer without a body cannot be cut)."""
-    store.fail(*[fault] * 10)
+    """The next four requests of the block fail, and all four are made (an answer without a body cannot be cut)."""
+    store.fail(*[fault] * 4)
     yield
     assert fault == "cut" or not store.faults
 
@@ -49,16 +49,17 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model directory of files of several pieces, and a cache of this test alone."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(transfer, "CHUNK_BYTES", 7_000_000)
+    monkeypatch.setattr(s3, "PIECE_BYTES", 6_000_000)
     directory = tmp_path / "model"
     directory.mkdir()
-    (directory / "weights").write_bytes(bytes(range(256)) * 80_000)  # 20 MB: an upload of two parts
+    (directory / "weights").write_bytes(bytes(range(256)) * 80_000)  # 20 MB: an upload of four parts
     (directory / "config").write_text("config")
     write_manifest(directory)
     return directory
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_files_survive_ten_faults_in_a_row(bucket: str, store: FaultyStore, fault: str) -> None:
+def test_files_survive_four_faults_in_a_row(bucket: str, store: FaultyStore, fault: str) -> None:
     put_text(f"{bucket}/a", "old")
     with failing(store, fault):
         put_text(f"{bucket}/a", "new")
@@ -72,7 +73,7 @@ def test_files_survive_ten_faults_in_a_row(bucket: str, store: FaultyStore, faul
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_directories_survive_ten_faults_in_a_row(bucket: str, store: FaultyStore, model: Path, fault: str) -> None:
+def test_directories_survive_four_faults_in_a_row(bucket: str, store: FaultyStore, model: Path, fault: str) -> None:
     with failing(store, fault):
         put_directory(model, f"{bucket}/model")
     with failing(store, fault):
@@ -86,7 +87,7 @@ def test_faults_in_the_middle_of_a_large_file_are_survived(
     store.fail(*[fault] * 3, only="partNumber")
     put_directory(model, f"{bucket}/model")
     assert not store.faults
-    store.fail(*[fault] * 10, only="GET /" + bucket.removeprefix("s3://") + "/model/weights")
+    store.fail(*[fault] * 4, only="GET /" + bucket.removeprefix("s3://") + "/model/weights")
     assert verify(fetch_directory(f"{bucket}/model")) == verify(model)
     assert not store.faults
 
@@ -107,7 +108,10 @@ def test_a_store_that_is_gone_for_a_while_is_waited_for(bucket: str, store: Faul
     assert verify(fetch_directory(f"{bucket}/model")) == verify(model)
 
 
-def test_an_answer_that_never_comes_is_not_waited_for(bucket: str, store: FaultyStore) -> None:
+def test_an_answer_that_never_comes_is_not_waited_for(
+    bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 1.0)
     put_text(f"{bucket}/a", "a")
     store.fail("stall")
     began = time.monotonic()
@@ -119,7 +123,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(bucket: str, store: Faulty
 def test_patience_ends(bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0.1, 0.01, 0.02, library_attempts=1))
     store.fail(*["busy"] * 1000)
-    with pytest.raises(DataError, match=r"^path is 's3://.*': it cannot be used \(.*503"):
+    with pytest.raises(DataError, match=r"^path is 's3://.*': it cannot be used \(SlowDown: .*rate\)\.$"):
         read_file(f"{bucket}/a")
 
 
@@ -129,19 +133,25 @@ def test_patience_ends(bucket: str, store: FaultyStore, monkeypatch: pytest.Monk
 )
 def test_a_refusal_is_final(bucket: str, store: FaultyStore, use: Callable[[str], object]) -> None:
     store.fail(*["denied"] * 100)
-    with pytest.raises((DataError, OSError), match="ACCESS_DENIED"):
+    with pytest.raises((DataError, OSError), match=r"(AccessDenied|HTTP 403): .*check the credentials"):
         use(f"{bucket}/a")
     assert len(store.requests) == 1
 
 
 def test_what_is_not_there_is_not_waited_for(bucket: str, store: FaultyStore) -> None:
     store.fail()
-    for missing in (f"{bucket}/missing", "s3://no-such-bucket/a"):
-        with pytest.raises(DataError, match=r"^path is .*: it cannot be used \(.*Path does not exist"):
-            read_file(missing)
-    with pytest.raises(DataError, match=r"^path is 's3://no-such-bucket/a': there is no such file or folder\.$"):
-        list_files("s3://no-such-bucket/a", ".tar")
-    assert len(store.requests) == 4  # a HEAD for each of three, and a LIST for what might be a folder
+    with pytest.raises(
+        DataError, match=r"^path is .*: it cannot be used \(NoSuchKey: The specified key does not exist\)\.$"
+    ):
+        read_file(f"{bucket}/missing")
+    with pytest.raises(DataError, match=r"^path is .*missing': there is no such file or folder\.$"):
+        list_files(f"{bucket}/missing", ".tar")
+    for use in (read_file, lambda uri: list_files(uri, ".tar")):
+        with pytest.raises(
+            DataError, match=r"^path is 's3://no-such-bucket/a': it cannot be used \(NoSuchBucket: .*\)\.$"
+        ):
+            use("s3://no-such-bucket/a")
+    assert len(store.requests) == 6  # a GET for each of two; a HEAD and a LIST for what might be a folder
 
 
 def test_an_upload_cut_short_never_looks_whole(
@@ -150,32 +160,18 @@ def test_an_upload_cut_short_never_looks_whole(
     put_directory(model, f"{bucket}/model")
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
     store.fail("reset", "reset", "reset", "reset", only="partNumber=2")
-    with pytest.raises(DataError, match="NETWORK_CONNECTION"):
+    with pytest.raises(DataError, match="Could not connect"):
         put_directory(model, f"{bucket}/model")
     store.fail()
     with pytest.raises(CheckpointError, match=r"model is not a complete checkpoint: it has no manifest\.json"):
         fetch_directory(f"{bucket}/model")
 
 
-@pytest.mark.usefixtures("store")
-def test_a_writer_interrupted_in_the_middle_leaves_no_half_file(bucket: str) -> None:
-    filesystem, path = filesystem_for(f"{bucket}/large")
-
-    def interrupted() -> None:
-        with transfer.open_whole(filesystem, path) as stream:
-            stream.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert filesystem.get_file_info(path).type == pafs.FileType.NotFound
-
-
 def test_a_failed_upload_leaves_the_old_file(bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     put_text(f"{bucket}/a", "old")
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
-    store.fail("busy", only="partNumber")
-    with pytest.raises(OSError, match="SLOW_DOWN"):
+    store.fail("busy", only="PUT")
+    with pytest.raises(OSError, match=r"^SlowDown: Please reduce your request rate$"):
         put_text(f"{bucket}/a", "new")
     assert read_file(f"{bucket}/a") == b"old"
 
@@ -200,9 +196,8 @@ def test_what_changed_after_its_manifest_is_not_put_as_whole(bucket: str, model:
 
 def test_workers_get_a_file_system_that_tries_as_often(bucket: str, store: FaultyStore) -> None:
     put_text(f"{bucket}/a", "a")
-    retry.RETRY_POLICY = retry.RetryPolicy(library_attempts=4)  # the fixture's monkeypatch puts the old one back
+    retry.RETRY_POLICY = retry.RetryPolicy(library_attempts=2)  # the fixture's monkeypatch puts the old one back
     filesystem, path = filesystem_for(f"{bucket}/a")
     sent = pickle.loads(pickle.dumps(filesystem))
-    store.fail("busy", "busy", "busy")  # one more than pyarrow's own default survives
-    with sent.open_input_file(path) as file:
-        assert file.read() == b"a"
+    store.fail("busy")
+    assert sent.cat_file(path) == b"a"

@@ -66,7 +66,7 @@ class CheckpointFolder:
         """Return the names of all checkpoints, complete or not, oldest first."""
         with as_data_error(self.uri):
             found = list_folder(self.filesystem, self.path)
-        return [info.base_name for info in found if not info.is_file]
+        return [entry.name for entry in found if entry.is_folder]
 
     def newest(self) -> FoundCheckpoint | None:
         """Return the newest complete checkpoint, None if there is none; warn of each newer one that is broken.
@@ -180,7 +180,7 @@ class CheckpointFolder:
             return False
 
     def _files(self, name: str) -> list[str]:
-        return [info.base_name for info in list_folder(self.filesystem, f"{self.path}/{name}") if info.is_file]
+        return [entry.name for entry in list_folder(self.filesystem, f"{self.path}/{name}") if entry.is_file]
 
     def _delete(self, name: str) -> None:
         """Delete a checkpoint, its manifests first: what remains if this is killed half-way must not look complete."""

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
 import yaml
 
 from models.errors import UserError
@@ -30,6 +29,7 @@ from t2i.storage import (
     delete_file,
     file_info,
     filesystem_for,
+    is_local,
     put_directory,
     read_file,
     write_file,
@@ -78,7 +78,7 @@ class RunDirectory:
     @property
     def is_local(self) -> bool:
         """Whether the directory is on this machine's file system."""
-        return isinstance(self.filesystem, pafs.LocalFileSystem)
+        return is_local(self.filesystem)
 
     @property
     def has_results(self) -> bool:
@@ -184,7 +184,7 @@ class RunDirectory:
 
     def _has(self, name: str) -> bool:
         with as_data_error(self.uri):
-            return bool(file_info(self.filesystem, f"{self.path}/{name}").is_file)
+            return file_info(self.filesystem, f"{self.path}/{name}").is_file
 
     def _write(self, name: str, content: str) -> None:
         with as_data_error(f"{self.uri}/{name}"):

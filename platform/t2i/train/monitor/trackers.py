@@ -21,7 +21,7 @@ from torch import Tensor
 from models.errors import UserError
 from models.settings import setting
 from t2i.logs import get_logger
-from t2i.storage import filesystem_for, write_file
+from t2i.storage import file_info, filesystem_for, read_path, write_file
 from t2i.train.monitor.tensorboard import picture_file, to_pixels
 
 QUEUE_SIZE = 1000
@@ -75,11 +75,10 @@ class RunIds:
         write_file(self._filesystem, self._file, json.dumps(self._all() | {tracker: run_id}).encode())
 
     def _all(self) -> dict[str, str]:
-        if not self._filesystem.get_file_info(self._file).is_file:
+        if not file_info(self._filesystem, self._file).is_file:
             return {}
-        with self._filesystem.open_input_file(self._file) as file:
-            ids: dict[str, str] = json.loads(file.read())
-            return ids
+        ids: dict[str, str] = json.loads(read_path(self._filesystem, self._file))
+        return ids
 
 
 class MLflow:
