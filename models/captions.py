@@ -131,11 +131,11 @@ def split_lines(text: str) -> list[str]:
     one before does not end a sentence. Only a line feed ends a line, not the other characters that Unicode calls line
     separators.
     """
-    captions: list[str] = []
-    for line in text.split("\n"):
-        goes_on = captions and captions[0][:1].isupper() and line.strip()[:1].islower()
-        if goes_on and not captions[-1].endswith((".", "!", "?")):
-            captions[-1] += " " + line.strip()
+    lines: list[str] = []
+    for line in map(str.strip, text.strip().split("\n")):
+        before = lines[-1] if lines else ""
+        if before and lines[0][0].isupper() and line[:1].islower() and before[-1] not in ".!?":
+            lines[-1] = f"{before} {line}"
         else:
-            captions.append(line.strip())
-    return [caption for caption in captions if caption]
+            lines.append(line)
+    return [line for line in lines if line]

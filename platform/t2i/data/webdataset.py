@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -94,19 +95,19 @@ class ShardSummary:
 def summarize(members: Sequence[TarMember], dot: str) -> ShardSummary:
     """Return the summary of a shard."""
     samples = group(members, dot)
-    keys = digests([sample.key for sample in samples])
-    repeated = first_repeated([keys])
+    name, count = Counter(sample.key for sample in samples).most_common(1)[0] if samples else ("", 0)
+    several = next((sample for sample in samples if len(sample.images) > 1), None)
     problem = ""
-    if repeated is not None:
-        name = next(sample.key for sample in samples if digests([sample.key])[0] == repeated)
+    if count > 1:
         problem = f"the members of sample {name} are not neighbours, so sort them by name (tar --sort=name)"
-    elif (several := next((sample for sample in samples if len(sample.images) > 1), None)) is not None:
+    elif several is not None:
         names = " and ".join(posixpath.basename(member.name) for member in several.images[:3])
         problem = (
             f"sample {several.key} has the images {names}, so keep one (a key ends at the {dot} dot of a name, "
             "and files of the same key are one sample)"
         )
     size = sum(member.size for sample in samples for _, member in sample.members)
+    keys = digests([sample.key for sample in samples])
     return ShardSummary(keys, sum(sample.is_complete for sample in samples), size, problem)
 
 
