@@ -158,7 +158,9 @@ def choose_columns(file: str, schema: pa.Schema, with_images: bool) -> PairColum
     Raises:
         DataError: there is no column for images, unless they are not wanted, or none for captions.
     """
-    fields = {field.name.lower(): field for field in reversed(list(schema))}
+    fields: dict[str, pa.Field] = {}
+    for field in schema:
+        fields.setdefault(field.name.lower(), field)
     row_id = next((fields[name].name for name in ID_COLUMNS if name in fields and not is_nested(fields[name])), None)
     images = _usable(file, fields, IMAGE_COLUMNS, is_image, "the bytes of image files") if with_images else []
     captions = _usable(file, fields, CAPTION_FIELDS, is_text, "text or lists of text")
