@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.captions import CaptionError, Captions, check_caption, decode_text, find_captions, first_good, split_lines
+from models.captions import (
+    CaptionError,
+    Captions,
+    check_caption,
+    decode_text,
+    find_captions,
+    first_good,
+    split_lines,
+    tidy,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +73,10 @@ def test_what_is_no_caption_is_dropped_and_named(value: Any, problem: str) -> No
 )
 def test_what_can_be_mended_is_mended_and_named(value: str, text: str, problem: str) -> None:
     assert find_captions(value) == Captions([text], [problem])
+
+
+def test_tidy_makes_one_line() -> None:
+    assert tidy("  a\r\n red\tfox\x00 \ud800 ") == "a red fox"
 
 
 def test_the_first_good_source_wins() -> None:

@@ -97,6 +97,7 @@ def _from_table(source: SourceConfig) -> Found:
     """
     delimiter = "\t" if source.path.endswith(".tsv") else ","
     rows = csv.DictReader(io.StringIO(_read_text(source.path), newline=""), delimiter=delimiter, strict=True)
+    number = 0
     try:
         names = list(rows.fieldnames or [])
         id_name, text_names = _columns(source.path, names)
@@ -108,7 +109,9 @@ def _from_table(source: SourceConfig) -> Found:
                 )
             yield _without_suffix(row[id_name] or str(number)), first_good(row[name] for name in text_names)
     except csv.Error as error:
-        raise DataError(f"path is {source.path!r}: line {rows.line_num} is no row of a table ({error}).") from error
+        raise DataError(
+            f"path is {source.path!r}: after row {number} it is no table ({error}), so check its quotation marks."
+        ) from error
 
 
 def _columns(path: str, names: list[str]) -> tuple[str, list[str]]:
