@@ -144,8 +144,8 @@ def _holds_objects(value: Any) -> bool:
 
 
 def _from_parquet(source: SourceConfig) -> Found:
-    for part in open_parquet(source, with_images=False).parts():
-        for batch in part.read():
+    for piece in open_parquet(source, with_images=False).pieces():
+        for batch in piece.read():
             yield from zip(batch.ids, batch.captions, strict=True)
 
 

@@ -17,7 +17,7 @@ import pyarrow.fs as pafs
 
 from models.captions import Captions, find_captions
 from t2i.data.ids import id_text
-from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Part
+from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Piece
 from t2i.data.source import SourceConfig
 from t2i.logs import get_logger
 from t2i.storage import DataError, as_data_error, filesystem_for, is_transient, list_folder, read_file, read_path
@@ -155,8 +155,8 @@ def _warn(message: str) -> None:
     get_logger("data").warning("%s", message)
 
 
-def open_coco(source: SourceConfig) -> list[Part]:
-    """Return the images of a source in parts of a few images.
+def open_coco(source: SourceConfig) -> list[Piece]:
+    """Return the images of a source in pieces of a few images.
 
     Raises:
         DataError: see :func:`parse_coco` and :func:`find_images`.
@@ -164,7 +164,7 @@ def open_coco(source: SourceConfig) -> list[Part]:
     images = parse_coco(source)
     filesystem, folder = find_images(source, images)
     batches = [images[start : start + ROWS_PER_BATCH] for start in range(0, len(images), ROWS_PER_BATCH)]
-    return [Part(partial(_read, filesystem, folder, batch), len(batch), len(batch) * IMAGE_BYTES) for batch in batches]
+    return [Piece(partial(_read, filesystem, folder, batch), len(batch), len(batch) * IMAGE_BYTES) for batch in batches]
 
 
 def _read(filesystem: pafs.FileSystem, folder: str, images: Sequence[CocoImage]) -> Iterator[PairBatch]:
@@ -224,5 +224,7 @@ def _usual_folders(path: str) -> list[str]:
     """Return the folders to look in: for ``a/annotations/captions_val2017.json``, first ``a/val2017``."""
     here, _, name = path.rpartition("/")
     here = here or "."
+    parent = here.rpartition("/")[0]
+    above = parent if "://" in parent else f"{here}/.."  # a store has no ".."
     split = name.removesuffix(".json").removeprefix("captions_")
-    return [f"{here}/../{split}", f"{here}/{split}", f"{here}/images", here]
+    return [f"{above}/{split}", f"{here}/{split}", f"{here}/images", here]

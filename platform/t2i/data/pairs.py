@@ -1,4 +1,4 @@
-"""Pairs, and what a reader of captioned images has to give: parts, each of which is read by itself."""
+"""Pairs, and what a reader of captioned images has to give: pieces, each of which is read by itself."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def pairs_table(ids: list[str], images: list[bytes | None], captions: list[list[
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a source: ``read`` yields its pairs, ``rows`` of them, which take about ``size`` bytes."""
+class Piece:
+    """A piece of a source: ``read`` yields its pairs, ``rows`` of them, which take about ``size`` bytes."""
 
     read: Callable[[], Iterable[PairBatch]]
     rows: int
@@ -52,16 +52,16 @@ class Part:
 
 
 class PairsDatasource(Datasource):
-    """Reads the parts of a source with Ray, in their order; what is wrong with captions is listed in ``report_dir``."""
+    """Reads the pieces of a source with Ray, in their order; what is wrong with captions is listed in ``report_dir``."""
 
-    def __init__(self, parts: Sequence[Part], report_dir: str | None) -> None:
+    def __init__(self, pieces: Sequence[Piece], report_dir: str | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._parts = parts
+        self._pieces = pieces
         self._report_dir = report_dir
 
     def estimate_inmemory_data_size(self) -> int:
-        """Return the bytes of all parts."""
-        return sum(part.size for part in self._parts)
+        """Return the bytes of all pieces."""
+        return sum(piece.size for piece in self._pieces)
 
     def get_read_tasks(
         self,
@@ -69,17 +69,17 @@ class PairsDatasource(Datasource):
         per_task_row_limit: int | None = None,
         data_context: object = None,  # noqa: ARG002  part of Ray's interface
     ) -> list[ReadTask]:
-        """Return at most ``parallelism`` tasks, each of which reads some parts one after the other."""
-        runs = np.array_split(np.arange(len(self._parts)), min(parallelism, len(self._parts)))
-        return [self._task([self._parts[i] for i in run], per_task_row_limit) for run in runs]
+        """Return at most ``parallelism`` tasks, each of which reads some pieces one after the other."""
+        runs = np.array_split(np.arange(len(self._pieces)), min(parallelism, len(self._pieces)))
+        return [self._task([self._pieces[i] for i in run], per_task_row_limit) for run in runs]
 
-    def _task(self, parts: Sequence[Part], row_limit: int | None) -> ReadTask:
-        report_dir, size = self._report_dir, sum(part.size for part in parts)
+    def _task(self, pieces: Sequence[Piece], row_limit: int | None) -> ReadTask:
+        report_dir, size = self._report_dir, sum(piece.size for piece in pieces)
 
         def read() -> Iterator[pa.Table]:
-            for batch in (batch for part in parts for batch in part.read()):
+            for batch in (batch for piece in pieces for batch in piece.read()):
                 batch.record(report_dir)
                 yield batch.table()
 
-        metadata = BlockMetadata(sum(part.rows for part in parts), size, exec_stats=None, task_exec_stats=None)
+        metadata = BlockMetadata(sum(piece.rows for piece in pieces), size, exec_stats=None, task_exec_stats=None)
         return ReadTask(read, metadata, PAIR_SCHEMA, row_limit)

@@ -17,7 +17,7 @@ import pyarrow.types as pat
 
 from models.captions import CAPTION_FIELDS, first_good
 from t2i.data.ids import PARALLEL_READS, check_unique, file_names, id_text
-from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Part
+from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Piece
 from t2i.data.source import SourceConfig, file_state
 from t2i.storage import DataError, filesystem_for, is_transient, list_files, with_retries
 
@@ -64,9 +64,9 @@ class ParquetPairs:
     columns: PairColumns
     groups: list[RowGroup]
 
-    def parts(self) -> list[Part]:
-        """Return each row group as a part."""
-        return [Part(partial(self.read, group), group.rows, group.size) for group in self.groups]
+    def pieces(self) -> list[Piece]:
+        """Return each row group as a piece."""
+        return [Piece(partial(self.read, group), group.rows, group.size) for group in self.groups]
 
     def read(self, group: RowGroup) -> Iterator[PairBatch]:
         """Yield the pairs of a row group."""

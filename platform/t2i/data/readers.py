@@ -6,7 +6,7 @@ import ray
 from ray.data import Dataset
 
 from t2i.data.coco import open_coco
-from t2i.data.pairs import PairsDatasource, Part
+from t2i.data.pairs import PairsDatasource, Piece
 from t2i.data.parquet_pairs import open_parquet
 from t2i.data.source import SourceConfig, resolve_format
 from t2i.data.webdataset import open_webdataset
@@ -39,10 +39,10 @@ def check_pairs(source: SourceConfig) -> None:
     _open(source)
 
 
-def _open(source: SourceConfig) -> list[Part]:
-    """Check ``source`` and return its parts."""
+def _open(source: SourceConfig) -> list[Piece]:
+    """Check ``source`` and return its pieces."""
     openers = {
-        "parquet": lambda source: open_parquet(source).parts(),
+        "parquet": lambda source: open_parquet(source).pieces(),
         "coco": open_coco,
         "webdataset": open_webdataset,
     }

@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 
 from models.captions import Captions, decode_text, first_good, split_lines
 from t2i.data.ids import PARALLEL_READS, file_names, first_repeated
-from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Part
+from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Piece
 from t2i.data.resume import digests
 from t2i.data.source import SourceConfig, file_state
 from t2i.data.tar_members import TarMember, list_members, read_members
@@ -124,8 +124,8 @@ class Layout:
     sizes: list[int]
 
 
-def open_webdataset(source: SourceConfig) -> list[Part]:
-    """Return each shard of a source as a part; the headers of all tars are read for it.
+def open_webdataset(source: SourceConfig) -> list[Piece]:
+    """Return each shard of a source as a piece; the headers of all tars are read for it.
 
     Raises:
         DataError: there is no tar or no sample; a tar is truncated; the members of a sample are not neighbours, or it
@@ -135,7 +135,7 @@ def open_webdataset(source: SourceConfig) -> list[Part]:
     layout = _scan(source.path, tuple(files), file_state(filesystem, files))
     shards = zip(files, layout.prefixes, layout.rows, layout.sizes, strict=True)
     return [
-        Part(partial(_read_shard, filesystem, file, layout.dot, prefix), rows, size)
+        Piece(partial(_read_shard, filesystem, file, layout.dot, prefix), rows, size)
         for file, prefix, rows, size in shards
     ]
 

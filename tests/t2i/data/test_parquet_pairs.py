@@ -24,7 +24,7 @@ def write(path: Path, row_group_size: int = 2, **columns: Any) -> Path:
 
 
 def batches(path: Path) -> list[PairBatch]:
-    return [batch for part in open_parquet(SourceConfig(path=str(path))).parts() for batch in part.read()]
+    return [batch for piece in open_parquet(SourceConfig(path=str(path))).pieces() for batch in piece.read()]
 
 
 def rows(path: Path) -> list[tuple[str, bytes | None, list[str]]]:

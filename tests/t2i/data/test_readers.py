@@ -58,7 +58,7 @@ def test_the_table_beside_a_tar_is_not_read(tmp_path: Path, rows: list[Row], wri
 def test_what_is_wrong_with_captions_is_reported(tmp_path: Path, rows: list[Row], write: Writers) -> None:
     rows[1]["captions"] = [" ", "good"]
     rows[4]["captions"] = ["half \x00"]
-    read_pairs(SourceConfig(path=str(write["parquet"](rows, tmp_path / "set"))), str(tmp_path / "report")).count()
+    read_pairs(SourceConfig(path=str(write["parquet"](rows, tmp_path / "set"))), str(tmp_path / "report")).take_all()
     written = [json.loads(file.read_text()) for file in (tmp_path / "report").iterdir()]
     assert [part["count"] for part in written] == [1, 1]
     problems = {row["id"]: row["problems"] for part in written for row in part["captions"]}

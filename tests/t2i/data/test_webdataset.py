@@ -16,9 +16,9 @@ from tests.t2i.data.tars import picture, tar, write_shards
 
 def read(folder: str) -> list[tuple[str, bytes | None, list[str]]]:
     """The id, the image and the captions of every sample, in order."""
-    parts = open_webdataset(SourceConfig(path=folder))
-    batches = [batch for part in parts for batch in part.read()]
-    assert sum(part.rows for part in parts) == sum(len(batch.ids) for batch in batches)
+    pieces = open_webdataset(SourceConfig(path=folder))
+    batches = [batch for piece in pieces for batch in piece.read()]
+    assert sum(piece.rows for piece in pieces) == sum(len(batch.ids) for batch in batches)
     return [
         (row_id, image, captions.texts)
         for batch in batches
@@ -146,6 +146,6 @@ def test_a_changed_tar_is_read_anew(tmp_path: Path) -> None:
 def test_problems_of_captions_are_named(tmp_path: Path) -> None:
     objects: dict[str, Any] = {"caption": [" ", "good"]}
     folder = write_shards(tmp_path, {"a.png": picture(), "a.json": json.dumps(objects).encode()})
-    (part,) = open_webdataset(SourceConfig(path=folder))
-    (batch,) = part.read()
+    (piece,) = open_webdataset(SourceConfig(path=folder))
+    (batch,) = piece.read()
     assert batch.captions[0].problems == ["a caption is blank"]
