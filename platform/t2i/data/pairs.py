@@ -52,7 +52,7 @@ class Piece:
 
 
 class PairsDatasource(Datasource):
-    """Reads the pieces of a source with Ray, in their order; what is wrong with captions is listed in ``report_dir``."""
+    """Reads the pieces of a source with Ray, in their order; lists problems of captions in ``report_dir``."""
 
     def __init__(self, pieces: Sequence[Piece], report_dir: str | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
