@@ -50,7 +50,7 @@ def check_unique(path: str, read: Mapping[str, Callable[[], Iterable[str]]]) -> 
         DataError: an id comes twice; it names the id and the files.
     """
     with ThreadPoolExecutor(PARALLEL_READS) as pool:
-        found = dict(zip(read, pool.map(lambda ids: digests([*ids()]), read.values()), strict=True))
+        found = dict(zip(read, pool.map(lambda ids: digests(ids()), read.values()), strict=True))
     repeated = first_repeated([*found.values()])
     if repeated is not None:
         files = [file for file, known in found.items() if (known == repeated).any()]

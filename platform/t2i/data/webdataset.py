@@ -107,7 +107,7 @@ def summarize(members: Sequence[TarMember], dot: str) -> ShardSummary:
             "and files of the same key are one sample)"
         )
     size = sum(member.size for sample in samples for _, member in sample.members)
-    keys = digests([sample.key for sample in samples])
+    keys = digests(sample.key for sample in samples)
     return ShardSummary(keys, sum(sample.is_complete for sample in samples), size, problem)
 
 
