@@ -91,7 +91,7 @@ def read(
     part files are written while other images are still being encoded.
     """
     image_size, views = metadata["image_size"], metadata["views"]
-    pairs = data.skip_finished(data.read_pairs(source), finished, views)
+    pairs = data.skip_finished(data.read_pairs(source, report), finished, views)
     pairs = pairs.repartition(target_num_rows_per_block=max(1, config.rows_per_part // max(1, views)))
     if views:
         crops = data.decode_random_crops(pairs, image_size, views, config.seed, report)

@@ -23,8 +23,9 @@ from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES,
 from models.settings import setting
 from t2i.config import run_job
 from t2i.contact_sheet import SheetRow, contact_sheet
-from t2i.data.transforms import ImageError, decode_image
+from t2i.data.transforms import decode_image
 from t2i.engine import GenerationResult, PruningParams, TextToImage, TokenProgress, rows_to_keep
+from t2i.image_files import ImageError
 from t2i.sampling import SamplingParams
 
 

@@ -36,6 +36,7 @@ class CaptionTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._dropout_bpe = DropoutBPE(tokenizer)
+        self._longest_token = max(map(len, tokenizer.get_vocab()))
 
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary: int) -> CaptionTokenizer:
@@ -81,24 +82,17 @@ class CaptionTokenizer:
         return int(self._tokenizer.get_vocab_size())
 
     def encode(self, caption: str, length: int) -> EncodedCaption:
-        """Encode one caption as at most ``length`` ids; further ones are cut off.
+        """Encode one caption to draw as at most ``length`` ids; further ones are cut off.
 
         Raises:
-            CaptionError: the caption is empty, longer than 4 096 characters, or not valid Unicode.
+            CaptionError: the caption is empty or not valid Unicode.
         """
         check_caption(caption)
-        ids = self._tokenizer.encode(caption).ids
-        return EncodedCaption(ids[:length], truncated=len(ids) > length)
+        return self.encode_batch([caption], length)[0]
 
     def encode_batch(self, captions: Sequence[str], length: int) -> list[EncodedCaption]:
-        """Encode many captions, using all cores; the results are those of :meth:`encode`.
-
-        Raises:
-            CaptionError: see :meth:`encode`.
-        """
-        for caption in captions:
-            check_caption(caption)
-        encodings = self._tokenizer.encode_batch(list(captions))
+        """Encode many captions, using all cores, as :meth:`encode` does; a blank one has no ids."""
+        encodings = self._tokenizer.encode_batch([self._beginning(caption, length) for caption in captions])
         return [EncodedCaption(e.ids[:length], truncated=len(e.ids) > length) for e in encodings]
 
     def encode_with_dropout(
@@ -106,14 +100,14 @@ class CaptionTokenizer:
     ) -> EncodedCaption:
         """Encode one caption with BPE dropout: each merge is left out with probability ``dropout``.
 
-        The same state of ``random`` gives the same ids; ``dropout=0`` gives the same ids as :meth:`encode`.
-
-        Raises:
-            CaptionError: see :meth:`encode`.
+        The same state of ``random`` gives the same ids; ``dropout=0`` gives the same ids as :meth:`encode_batch`.
         """
-        check_caption(caption)
-        ids = self._dropout_bpe.encode(caption, dropout, random)
+        ids = self._dropout_bpe.encode(self._beginning(caption, length), dropout, random)
         return EncodedCaption(ids[:length], truncated=len(ids) > length)
+
+    def _beginning(self, caption: str, length: int) -> str:
+        """Return as much of a caption as can matter to its first ``length + 1`` ids, however long the caption is."""
+        return caption[: (length + 1) * self._longest_token]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text, in lower case, that BPE ids encode."""

@@ -81,7 +81,18 @@ def start_process() -> Iterator[StartProcess]:
 
 @pytest.fixture
 def train_warnings() -> Iterator[list[str]]:
-    """The warnings of the logger ``train``, in order; the platform's loggers do not propagate to pytest's."""
+    """The warnings of the logger ``train``, in order."""
+    yield from _warnings("train")
+
+
+@pytest.fixture
+def data_warnings() -> Iterator[list[str]]:
+    """The warnings of the logger ``data`` in this process, in order."""
+    yield from _warnings("data")
+
+
+def _warnings(name: str) -> Iterator[list[str]]:
+    """The warnings of one of the platform's loggers, which do not propagate to pytest's."""
     from t2i.logs import get_logger
 
     messages: list[str] = []
@@ -91,6 +102,6 @@ def train_warnings() -> Iterator[list[str]]:
             messages.append(record.getMessage())
 
     handler = Keeping(logging.WARNING)
-    get_logger("train").addHandler(handler)
+    get_logger(name).addHandler(handler)
     yield messages
-    get_logger("train").removeHandler(handler)
+    get_logger(name).removeHandler(handler)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -23,6 +24,7 @@ from t2i.data import PairSources, SourceConfig, load_columns, read_token_shards
 from t2i.data.transforms import decode_image
 from t2i.storage import DataError
 from tests.conftest import StartProcess
+from tests.t2i.data.tars import picture, write_shards
 
 ROOT = Path(__file__).parents[2]
 PRESET = get_preset("tiny")
@@ -114,6 +116,38 @@ def test_a_job_killed_half_way_on_one_cpu_is_continued(run: Path, start_process:
     assert sorted(names) == sorted(file.name for file in tokens.glob("*/*"))
     ids = load_columns(read_token_shards(str(tokens))[0])["id"]
     assert ids.tolist() == sorted(pq.read_table(asked.data.train.path)["id"].to_pylist()[:500])
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_keys_that_begin_again_in_each_shard_lose_no_image_to_a_kill(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(run)
+    names = [(f"{i}.{suffix}", data) for i in range(8) for suffix, data in (("png", picture(i)), ("txt", b"a grey"))]
+    asked.data.train = SourceConfig(path=write_shards(tmp_path / "shards", names, names))
+    asked.rows_per_part = 2
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encode_images, "print", killed, raising=False)  # after the first part file
+        with pytest.raises(KeyboardInterrupt):
+            encode_images.main(asked)
+    encode_images.main(asked)
+    ids = load_columns(read_token_shards(f"{run}/tokens/train")[0])["id"]
+    assert ids.tolist() == [f"0000{shard}/{i}" for shard in range(2) for i in range(8)]
+
+
+def test_repeated_ids_are_refused_before_anything_starts(run: Path, tmp_path: Path) -> None:
+    asked = config(run)
+    pairs = pa.table({"id": ["a", "b", "a"], "image": [picture()] * 3, "caption": ["grey"] * 3})
+    pq.write_table(pairs, tmp_path / "twice.parquet")
+    asked.data.val = SourceConfig(path=str(tmp_path / "twice.parquet"))
+    with pytest.raises(DataError, match=r"id a comes twice \(in twice\.parquet\), so make ids unique"):
+        encode_images.main(asked)
+    assert not (run / "tokens").exists()
 
 
 @pytest.mark.parametrize(

@@ -139,13 +139,15 @@ def test_the_result_does_not_depend_on_order_or_blocks(config: PreparePairsConfi
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_webdataset_is_written_that_reads_the_same(config: PreparePairsConfig) -> None:
-    rows = [*GOOD, row("a.b/c.d", encoded(picture(50), "JPEG"), "one line\nand another", "two words")]
+    captions = ("One line\nand another", "two words", "half a \x00 pair")
+    rows = [*GOOD, row("a.b/c.d", encoded(picture(50), "JPEG"), *captions)]
+    rows.append(row("odd/format", encoded(picture(51), "AVIF"), "a quiet harbour in another format"))
     source = SourceConfig(path=write(Path(config.out).parent / "dots.parquet", rows))
     asked = replace(config, source=source, format="webdataset", rows_per_part=5)
     prepare_pairs.main(asked)
     assert len(list(Path(asked.out, "pairs").glob("attempt-*/part-*.tar"))) > 1
     pairs = {row["id"]: row for row in taken(f"{asked.out}/pairs")}
-    assert pairs["a%2Eb/c%2Ed"]["captions"] == ["one line and another", "two words"]
+    assert pairs["a%2Eb/c%2Ed"]["captions"] == ["One line and another", "two words", "half a pair"]
     expected = {row["id"].replace(".", "%2E"): row["image"] for row in rows}
     assert {row_id: row["image"] for row_id, row in pairs.items()} == expected
 
@@ -214,12 +216,11 @@ def test_a_clip_finds_what_hashes_cannot(config: PreparePairsConfig, tiny_run: P
     assert "Pairs next to the threshold" in Path(config.out, "report.html").read_text()
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_an_id_that_comes_twice_is_refused(config: PreparePairsConfig) -> None:
     write(Path(config.source.path), [*GOOD, GOOD[3]])
-    with pytest.raises(DataError, match="id good/03 comes twice in the source: make ids unique"):
+    with pytest.raises(DataError, match=r"id good/03 comes twice \(in pairs\.parquet\), so make ids unique"):
         prepare_pairs.main(config)
+    assert not Path(config.out).exists()
 
 
 def test_a_directory_that_is_no_clip_is_refused(config: PreparePairsConfig, tmp_path: Path) -> None:

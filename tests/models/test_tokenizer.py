@@ -80,13 +80,25 @@ def test_batch_equals_one_by_one() -> None:
     [
         ("", "caption is empty"),
         (" \n", "caption is empty"),
-        ("a" * 10_000, "10000 characters"),
         ("a\ud800", "not valid Unicode"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_sentence(caption: str, message: str) -> None:
     with pytest.raises(CaptionError, match=message):
         TOKENIZER.encode(caption, 16)
+
+
+@pytest.mark.parametrize("caption", ["heart" * 20_000, "a " * 50_000, "红" * 50_000], ids=["a word", "words", "bytes"])
+def test_endless_captions_are_cut_and_reported(caption: str) -> None:
+    encoded = TOKENIZER.encode(caption, 16)
+    assert encoded.truncated
+    assert len(encoded.ids) == 16
+    assert encoded.ids == TOKENIZER.encode(caption[:200], 16).ids
+    assert TOKENIZER.encode_with_dropout(caption, 16, 0.0, np.random.default_rng(0)) == encoded
+
+
+def test_a_blank_caption_in_training_has_no_tokens() -> None:
+    assert TOKENIZER.encode_batch(["", "a"], 4)[0].ids == []
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def absolute(path: str) -> str:
     """
     if "://" in path:
         return path
-    typed = os.path.expanduser(path)
+    typed = path if os.path.lexists(path) else os.path.expanduser(path)
     folder = "/".join(Path(typed).parts[:3])
     shipped = folder.startswith(("jobs/datasets/", "models/trained/"))
     if shipped and not os.path.exists(folder) and (ROOT / folder).exists():

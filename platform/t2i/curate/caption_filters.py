@@ -43,7 +43,7 @@ class CaptionJudge:
         self.boilerplate = [re.compile(pattern, re.IGNORECASE) for pattern in rules.patterns]
 
     def judge(self, caption: str) -> Judgement:
-        """Return the first filter in the order of ``CAPTION_FILTERS`` that drops ``caption`` (a tidied one)."""
+        """Return the first filter in the order of ``CAPTION_FILTERS`` that drops ``caption``."""
         if self._is_short(caption):
             return Judgement("short", "?")
         if self._boilerplate_share(caption) >= self.rules.boilerplate_share:
@@ -65,14 +65,6 @@ class CaptionJudge:
                 covered[match.start() : match.end()] = b"\1" * (match.end() - match.start())
         alphanumeric = [mark for mark, character in zip(covered, caption, strict=True) if character.isalnum()]
         return sum(alphanumeric) / max(1, len(alphanumeric))
-
-
-def tidy(caption: str) -> str:
-    """Return a caption as one line with single spaces and no control characters.
-
-    In a WebDataset, where captions are lines of a text file, a line break would make two captions of one.
-    """
-    return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in caption).split())
 
 
 def count_letters(caption: str) -> int:

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from t2i.curate.caption_filters import CAPTION_FILTERS, CaptionJudge, caption_key, count_letters
 from t2i.curate.config import CaptionRules
 from t2i.curate.index import read_index
-from t2i.storage import DataError
 
 KEPT = len(CAPTION_FILTERS)
 """The code of a caption that is kept; other codes are positions in ``CAPTION_FILTERS``."""
@@ -69,14 +68,12 @@ def gather_images(directory: str, rules: CaptionRules) -> tuple[ImageMeasurement
     """Load an index, sorted by id; workers judge its captions on the way.
 
     Raises:
-        DataError: the index is not complete, or an id comes twice in it.
+        DataError: the index is not complete.
     """
     judged = read_index(directory).map_batches(partial(judge_captions, rules=rules), batch_format="pyarrow")
     tables = [table for table in judged.iter_batches(batch_format="pyarrow", batch_size=None) if len(table)]
     table = pa.concat_tables(tables).sort_by("id").combine_chunks()
-    images = _image_measurements(table)
-    _check_unique(images.id)
-    return images, _caption_judgements(table)
+    return _image_measurements(table), _caption_judgements(table)
 
 
 def gather_evaluation(directory: str, name: str) -> ImageMeasurements:
@@ -125,12 +122,6 @@ def _one_array(table: pa.Table, name: str) -> pa.Array:
     """Return a column as one array, without chunks."""
     column = table[name].combine_chunks()
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _check_unique(ids: np.ndarray) -> None:
-    repeated = ids[1:][ids[1:] == ids[:-1]]
-    if len(repeated):
-        raise DataError(f"id {repeated[0]} comes twice in the source: make ids unique.")
 
 
 def concatenate(sets: list[ImageMeasurements]) -> ImageMeasurements | None:

@@ -5,9 +5,7 @@ Changing a threshold needs no second pass over the images: the index is made ane
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -19,18 +17,17 @@ from PIL import Image
 from ray.data import ActorPoolStrategy, Dataset
 
 from t2i.config import recorded
-from t2i.curate.caption_filters import tidy
 from t2i.curate.config import CLIPSettings
 from t2i.curate.hashing import colour_grid, perceptual_hash, pixel_digest, thumbnail
 from t2i.data.part_files import SetDescription, is_whole, parquet_bytes, part_files, verify_parts, write_parts
 from t2i.data.readers import read_pairs
-from t2i.data.source import SUFFIXES, SourceConfig, resolve_format
+from t2i.data.source import SUFFIXES, SourceConfig, file_state, resolve_format
 from t2i.data.tensors import column_array, tensor_column
-from t2i.data.transforms import ImageError, decode_rgb
-from t2i.storage import arrow_filesystem, file_info, list_files
+from t2i.image_files import ImageError, decode_rgb
+from t2i.storage import arrow_filesystem, list_files
 
 INDEX_SET = SetDescription("index", "jobs/prepare_pairs.py")
-VERSION = 1
+VERSION = 2
 """Version of the measurements: raise it when one is computed differently, so that existing indexes are made anew."""
 ROWS_PER_BATCH = 64
 ROWS_PER_PART = 16_384
@@ -52,7 +49,7 @@ INDEX_SCHEMA = pa.schema(
 )
 """Columns of the index; with a CLIP there is also ``embedding``, float16 [F].
 
-``captions`` are tidied and without repetitions. ``problem`` says why an image cannot be decoded, and is empty if it
+``captions`` are without repetitions. ``problem`` says why an image cannot be decoded, and is empty if it
 can. ``digest``, ``hash``, ``colours`` and ``thumbnail`` are those of :mod:`.hashing`."""
 
 
@@ -63,7 +60,7 @@ def make_index(
 
     ``clip_hash`` identifies the weights of ``clip.model``; ``progress`` is called with the number of images done.
     """
-    metadata = {"version": VERSION, "source": recorded(source), "files": _file_state(source), "clip": clip_hash}
+    metadata = {"version": VERSION, "source": recorded(source), "files": _source_state(source), "clip": clip_hash}
     if is_whole(directory, INDEX_SET, metadata):
         return
     measure = partial(measure_images, with_view=clip.model is not None)
@@ -79,14 +76,9 @@ def make_index(
     )
 
 
-def _file_state(source: SourceConfig) -> str:
-    """Return a hash of the names, sizes and times of the source's files, which shows whether they have changed."""
-    suffix = SUFFIXES[resolve_format(source)][0]
-    filesystem, files = list_files(source.path, suffix)
-    with ThreadPoolExecutor(16) as pool:
-        entries = pool.map(partial(file_info, filesystem), files)
-        state = [(entry.path, entry.size, entry.modified) for entry in entries]
-    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+def _source_state(source: SourceConfig) -> str:
+    """Return a hash that shows whether the source's files have changed; of COCO's, the JSON alone."""
+    return file_state(*list_files(source.path, SUFFIXES[resolve_format(source)][0]))
 
 
 def measure_images(table: pa.Table, with_view: bool) -> pa.Table:
@@ -107,8 +99,7 @@ def measure_images(table: pa.Table, with_view: bool) -> pa.Table:
 
 def _measure(pair: dict[str, Any], with_view: bool) -> tuple[dict[str, Any], np.ndarray]:
     """Return the row of one pair and its view, which is black if it is not wanted or the image cannot be decoded."""
-    captions = list(dict.fromkeys(filter(None, map(tidy, pair["captions"]))))
-    row: dict[str, Any] = {"id": pair["id"], "captions": captions, "problem": ""}
+    row: dict[str, Any] = {"id": pair["id"], "captions": list(dict.fromkeys(pair["captions"])), "problem": ""}
     view = np.zeros((VIEW_SIDE, VIEW_SIDE, 3), np.uint8)
     try:
         image = decode_rgb(pair["image"])

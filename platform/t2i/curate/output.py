@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
-from t2i.curate.caption_filters import CaptionJudge, caption_key, tidy
+from t2i.curate.caption_filters import CaptionJudge, caption_key
 from t2i.curate.config import CaptionRules
+from t2i.data.pairs import PAIR_SCHEMA, pairs_table
 from t2i.data.part_files import SetDescription, SetManifest, parquet_bytes, write_parts
-from t2i.data.readers import PAIR_SCHEMA, pairs_table, read_pairs
+from t2i.data.readers import read_pairs
 from t2i.data.source import SourceConfig
-from t2i.data.transforms import FORMATS
+from t2i.image_files import image_suffix
 
 PAIR_SET = SetDescription("set of pairs", "jobs/prepare_pairs.py")
-SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
 
 
 def write_pairs(
@@ -85,8 +84,8 @@ def select_pairs(table: pa.Table, kept: np.ndarray, frequent: np.ndarray, rules:
 
 
 def kept_captions(captions: list[str], judge: CaptionJudge, frequent: np.ndarray) -> list[str]:
-    """Return the captions of one image that are kept: tidied, passing ``judge``, not ``frequent``, each once."""
-    passed = [text for text in dict.fromkeys(map(tidy, captions)) if text and not judge.judge(text).reason]
+    """Return the captions of one image that are kept: passing ``judge``, not ``frequent``, each once."""
+    passed = [text for text in dict.fromkeys(captions) if not judge.judge(text).reason]
     common = _contains(frequent, [caption_key(text) for text in passed])
     return [text for text, too_frequent in zip(passed, common, strict=True) if not too_frequent]
 
@@ -121,8 +120,3 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
-
-
-def image_suffix(data: bytes) -> str:
-    """Return the file suffix for the format of an encoded image."""
-    return SUFFIXES[Image.open(io.BytesIO(data), formats=FORMATS).format or ""]

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
-import pyarrow.dataset as pads
-
-from models.captions import CaptionError, check_caption
+from models.captions import CAPTION_FIELDS, Captions, decode_text, find_captions, first_good
 from t2i.data.coco import parse_coco, read_json
-from t2i.data.readers import caption_column, non_blank_captions, parquet_columns, read_pairs
+from t2i.data.ids import id_text
+from t2i.data.parquet_pairs import open_parquet
+from t2i.data.readers import read_pairs
+from t2i.data.skipped import record_captions
 from t2i.data.source import SourceConfig, resolve_format
-from t2i.storage import DataError, arrow_filesystem, list_files, read_file
+from t2i.storage import DataError, read_file
 
 ID_COLUMNS = ("id", "uid", "image_id", "filename", "file_name")
-TEXT_COLUMNS = ("caption", "captions", "text", "prompt")
+TEXT_COLUMNS = (*CAPTION_FIELDS, "prompt")
+
+Found = Iterable[tuple[str, Captions]]
+"""Ids with what is found under them, in order."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,10 @@ def read_captions(source: SourceConfig) -> list[Caption]:
 
     The source is captioned images (of a COCO JSON, the images need not be there) or a plain list: text (one caption a
     line), CSV or TSV with a header (``uid,caption``, ``filename,text``), or a JSON object id -> caption. Only
-    ``webdataset`` needs Ray.
+    ``webdataset`` needs Ray. Images without a usable caption are left out; what was dropped or mended is logged.
 
     Raises:
-        DataError: the source cannot be read or has no captions, an id is repeated, or a caption is not usable.
+        DataError: the source cannot be read or has no captions, or an id is repeated.
     """
     readers = {
         "text": _from_text,
@@ -45,13 +50,17 @@ def read_captions(source: SourceConfig) -> list[Caption]:
         "parquet": _from_parquet,
         "webdataset": _from_webdataset,
     }
-    captions = list(readers[resolve_format(source)](source))[: source.limit]
+    found = list(readers[resolve_format(source)](source))
+    problems = {row_id: captions.problems for row_id, captions in found if captions.problems}
+    if problems:
+        record_captions(None, problems, len(found))
+    captions = [Caption(row_id, captions.texts[0]) for row_id, captions in found if captions.texts][: source.limit]
     _check(source.path, captions)
     return captions
 
 
 def _check(path: str, captions: list[Caption]) -> None:
-    """Raise DataError for an empty list, a repeated id or a caption that no model can encode."""
+    """Raise DataError for an empty list or a repeated id."""
     if not captions:
         raise DataError(f"path is {path!r}: it holds no caption.")
     seen: set[str] = set()
@@ -59,36 +68,60 @@ def _check(path: str, captions: list[Caption]) -> None:
         if caption.id in seen:
             raise DataError(f"path is {path!r}: id {caption.id} comes twice, so make ids unique.")
         seen.add(caption.id)
+
+
+def _read_text(path: str) -> str:
+    """Return the content of a text file in UTF-8 (or UTF-16 with a byte order mark), without the mark."""
+    data = read_file(path)
+    text = decode_text(data)
+    if text is None:
         try:
-            check_caption(caption.text)
-        except CaptionError as error:
-            raise DataError(f"path is {path!r}: row {caption.id}: {error}") from error
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"path is {path!r}: it is not UTF-8 at byte {error.start}, so convert it.") from error
+    return text or ""
 
 
-def _lines(path: str) -> list[str]:
-    """Return the lines of a UTF-8 file, without its byte order mark."""
-    try:
-        return read_file(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"path is {path!r}: it is not UTF-8 at byte {error.start}, so convert it.") from error
-
-
-def _from_text(source: SourceConfig) -> Iterator[Caption]:
-    for number, line in enumerate(_lines(source.path), start=1):
+def _from_text(source: SourceConfig) -> Found:
+    """Yield every line that is not blank, under its number; only a line feed ends a line."""
+    for number, line in enumerate(_read_text(source.path).split("\n"), start=1):
         if line.strip():
-            yield Caption(str(number), line.strip())
+            yield str(number), find_captions(line)
 
 
-def _from_table(source: SourceConfig) -> Iterator[Caption]:
+def _from_table(source: SourceConfig) -> Found:
+    """Yield the captions of a CSV or TSV; a row without an id has its number.
+
+    Raises:
+        DataError: the header has no id or caption, or a row is not well-formed.
+    """
     delimiter = "\t" if source.path.endswith(".tsv") else ","
-    rows = csv.DictReader(io.StringIO("\n".join(_lines(source.path))), delimiter=delimiter)
-    names = rows.fieldnames or []
-    id_name = next((name for name in ID_COLUMNS if name in names), None)
-    text_name = next((name for name in TEXT_COLUMNS if name in names), None)
-    if id_name is None or text_name is None:
-        raise DataError(f"path is {source.path!r}: its header needs an id and a caption, and has {', '.join(names)}.")
-    for row in rows:
-        yield Caption(_without_suffix(row[id_name] or ""), (row[text_name] or "").strip())
+    rows = csv.DictReader(io.StringIO(_read_text(source.path), newline=""), delimiter=delimiter, strict=True)
+    number = 0
+    try:
+        names = list(rows.fieldnames or [])
+        id_name, text_names = _columns(source.path, names)
+        for number, row in enumerate(rows, start=1):
+            if None in row:
+                raise DataError(
+                    f"path is {source.path!r}: row {number} has more fields than the header, "
+                    "so put captions with commas in quotation marks."
+                )
+            yield _without_suffix(row[id_name] or str(number)), first_good(row[name] for name in text_names)
+    except csv.Error as error:
+        raise DataError(
+            f"path is {source.path!r}: after row {number} it is no table ({error}), so check its quotation marks."
+        ) from error
+
+
+def _columns(path: str, names: list[str]) -> tuple[str, list[str]]:
+    """Return the column of ids and those of captions; the case of their names does not matter."""
+    known = {name.strip().lower(): name for name in reversed(names)}
+    ids = [known[name] for name in ID_COLUMNS if name in known]
+    texts = [known[name] for name in TEXT_COLUMNS if name in known]
+    if not ids or not texts:
+        raise DataError(f"path is {path!r}: its header needs an id and a caption, and has {', '.join(names)}.")
+    return ids[0], texts
 
 
 def _without_suffix(name: str) -> str:
@@ -97,22 +130,25 @@ def _without_suffix(name: str) -> str:
     return name.rpartition(".")[0] if is_image else name
 
 
-def _from_json(source: SourceConfig) -> Iterator[Caption]:
+def _from_json(source: SourceConfig) -> Found:
     document = read_json(source.path)
-    if isinstance(document, dict) and all(isinstance(value, str) for value in document.values()):
-        yield from (Caption(image_id, text.strip()) for image_id, text in document.items())
+    if isinstance(document, dict) and not any(_holds_objects(value) for value in document.values()):
+        yield from ((id_text(name) or "", find_captions(value)) for name, value in document.items())
     else:
-        yield from (Caption(image.id, image.captions[0]) for image in parse_coco(source) if image.captions)
+        yield from ((image.id, image.found) for image in parse_coco(source))
 
 
-def _from_parquet(source: SourceConfig) -> Iterator[Caption]:
-    filesystem, files = list_files(source.path, ".parquet")
-    column = caption_column(source.path, parquet_columns(filesystem, files))
-    table = pads.dataset(files, filesystem=arrow_filesystem(filesystem)).to_table(columns=["id", column])
-    for row in table.to_pylist():
-        yield from (Caption(str(row["id"]), text) for text in non_blank_captions(row[column])[:1])
+def _holds_objects(value: Any) -> bool:
+    """Return whether a JSON value is an object or a list of them, and so no caption."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
 
 
-def _from_webdataset(source: SourceConfig) -> Iterator[Caption]:
+def _from_parquet(source: SourceConfig) -> Found:
+    for piece in open_parquet(source, with_images=False).pieces():
+        for batch in piece.read():
+            yield from zip(batch.ids, batch.captions, strict=True)
+
+
+def _from_webdataset(source: SourceConfig) -> Found:
     for row in read_pairs(source).select_columns(["id", "captions"]).iter_rows():
-        yield from (Caption(row["id"], text) for text in row["captions"][:1])
+        yield row["id"], Captions(list(row["captions"]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,10 +12,10 @@ from ray.data import Dataset
 
 from t2i.data.augment import prior_view
 from t2i.data.resume import view_ids
+from t2i.data.skipped import clear_folder, record_skipped
 from t2i.data.tensors import tensor_column
-from t2i.data.transforms import ImageError, centre_square, decode_rgb
-from t2i.logs import get_logger
-from t2i.storage import absolute, as_data_error, delete_folder, filesystem_for, write_file
+from t2i.data.transforms import centre_square
+from t2i.image_files import ImageError, decode_rgb
 
 ROWS_PER_BATCH = 128
 
@@ -49,33 +47,6 @@ def drop_unreadable(dataset: Dataset, report_dir: str | None = None) -> Dataset:
     """Drop and report the rows that :func:`decode_pairs` would drop; the others keep their encoded ``image``."""
     keep = partial(_to_readable, clear_folder(report_dir))
     return dataset.map_batches(keep, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
-
-
-def clear_folder(folder: str | None) -> str | None:
-    """Delete a folder, if it exists, and return its absolute path; None for None."""
-    if folder is None:
-        return None
-    filesystem, path = filesystem_for(folder)
-    with as_data_error(folder):
-        delete_folder(filesystem, path)
-    return absolute(folder)
-
-
-def record_skipped(folder: str | None, reasons: dict[str, str], rows: int) -> None:
-    """Log how many of the ``rows`` of a batch were skipped, and list them in a JSON file of ``folder``, if given.
-
-    ``reasons`` maps the ids of the skipped rows to the reasons. The file's name is a hash of the ids, so that a retried
-    task overwrites its file instead of adding another.
-    """
-    example = next(iter(reasons))
-    get_logger("data").warning(
-        "%d of %d images skipped, such as %s: %s.", len(reasons), rows, example, reasons[example]
-    )
-    if folder is not None:
-        name = hashlib.sha256("\n".join(reasons).encode()).hexdigest()[:16]
-        skipped = [{"id": row_id, "reason": reason} for row_id, reason in reasons.items()]
-        content = json.dumps({"count": len(skipped), "skipped": skipped}, indent=2)
-        write_file(*filesystem_for(f"{folder}/{name}.json"), content.encode())
 
 
 Views = list[tuple[str, np.ndarray]]

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from t2i.data.transforms import ImageError, decode_rgb
+from t2i.image_files import ImageError, decode_rgb
 from t2i.logs import get_logger
 from t2i.storage import DataError
 

@@ -43,10 +43,12 @@ class PairSources:
         time and encoded, too. Unreadable images are listed in ``<directory>/unreadable_{train,val}``; those of shards
         are logged when they are decoded.
         """
-        validation = decode_pairs(read_pairs(self.val), image_size, f"{directory}/unreadable_val")
+        report = f"{directory}/unreadable_val"
+        validation = decode_pairs(read_pairs(self.val, report), image_size, report)
         if window_rows and self.train.limit is None and resolve_format(self.train) == "parquet":
             shards = ImageShards.of(self.train)
             if sum(shards.rows) > window_rows:
                 return shards, validation
-        train, report = read_pairs(self.train), f"{directory}/unreadable_train"
+        report = f"{directory}/unreadable_train"
+        train = read_pairs(self.train, report)
         return drop_unreadable(train, report) if encoded_train else decode_pairs(train, image_size, report), validation

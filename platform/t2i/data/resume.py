@@ -20,7 +20,7 @@ part files, and can disagree with them. Here the part files themselves are the o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,9 +55,12 @@ class FinishedRows:
         return bool(_contains(self.ids, digests([row_id]))[0])
 
 
-def digests(ids: Sequence[str]) -> np.ndarray:
-    """Return the 16-byte hashes of ids, S16 [n], in their order."""
-    return np.array([hashlib.blake2b(row_id.encode(), digest_size=16).digest() for row_id in ids], DIGEST_DTYPE)
+def digests(ids: Iterable[str]) -> np.ndarray:
+    """Return the 16-byte hashes of ids, S16 [n], in their order; the ids themselves are not held."""
+    hashed = bytearray()
+    for row_id in ids:
+        hashed += hashlib.blake2b(row_id.encode(), digest_size=16).digest()
+    return np.ndarray(len(hashed) // 16, DIGEST_DTYPE, hashed)
 
 
 def _contains(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:

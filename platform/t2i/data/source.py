@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+
+from fsspec import AbstractFileSystem
 
 from models.settings import setting
-from t2i.storage import DataError, list_files
+from t2i.storage import DataError, file_info, list_files
 
 SUFFIXES = {
     "parquet": (".parquet",),
@@ -57,3 +62,11 @@ def _by_content(path: str) -> str:
         if any(_by_suffix(file) == name for file in files):
             return name
     raise DataError(f"format cannot be told from path {path!r}: set it to {', '.join(SUFFIXES)}.")
+
+
+def file_state(filesystem: AbstractFileSystem, files: list[str]) -> str:
+    """Return a hash of the paths, sizes and times of files, which shows whether they have changed."""
+    with ThreadPoolExecutor(16) as pool:
+        found = pool.map(partial(file_info, filesystem), files)
+        state = [(file, info.size, info.modified) for file, info in zip(files, found, strict=True)]
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]

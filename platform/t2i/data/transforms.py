@@ -1,71 +1,22 @@
-"""Decode image files and resize them to squares."""
+"""Cut squares out of images and resize them."""
 
 from __future__ import annotations
 
-import io
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-MAX_PIXELS = 16_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-
-
-class ImageError(ValueError):
-    """An image that cannot be used; the message is the reason, beginning with "it"."""
+from t2i.image_files import decode_rgb
 
 
 def decode_image(data: bytes, size: int) -> np.ndarray:
     """Return the centre square of an encoded image, resized to uint8 [size, size, 3].
 
     Raises:
-        ImageError: see :func:`decode_rgb`.
+        ImageError: see :func:`t2i.image_files.decode_rgb`.
     """
     return centre_square(decode_rgb(data), size)
-
-
-def decode_rgb(data: bytes) -> np.ndarray:
-    """Return the pixels of an encoded image, uint8 [H, W, 3], turned upright, on white where it is transparent.
-
-    Raises:
-        ImageError: there are no bytes, or the image is damaged, of an unknown format or over 16 megapixels.
-    """
-    if not data:
-        raise ImageError("it has no bytes: the file is missing or empty")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        check_size(image)
-        return np.asarray(on_white(ImageOps.exif_transpose(image)))
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"it is no image of a known format ({', '.join(FORMATS)})") from error
-    except Exception as error:  # PIL raises nearly anything for damaged files, even struct.error and IndexError
-        raise ImageError(
-            f"it cannot be decoded: {str(error).splitlines()[0] if str(error) else repr(error)}"
-        ) from error
-
-
-def check_size(image: Image.Image) -> None:
-    """Check the size in an image's header before it is decoded.
-
-    Raises:
-        ImageError: it has over 16 megapixels, which would take too much memory to decode.
-    """
-    if image.width * image.height > MAX_PIXELS:
-        megapixels = image.width * image.height / 1e6
-        raise ImageError(f"it has {megapixels:.0f} megapixels: the most is {MAX_PIXELS / 1e6:.0f}")
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB, on a white background; of 16-bit greys the upper byte is kept."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    drawing = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), drawing).convert("RGB")
 
 
 def centre_square(image: np.ndarray, size: int) -> np.ndarray:

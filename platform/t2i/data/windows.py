@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,10 +16,11 @@ import pyarrow.parquet as pq
 
 from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
-from t2i.data.readers import find_parquet, to_pairs
+from t2i.data.pairs import PairBatch
+from t2i.data.parquet_pairs import PairColumns, ParquetPairs, RowGroup, open_parquet
 from t2i.data.source import SourceConfig
 from t2i.data.token_shards import token_array, verify_shards
-from t2i.storage import arrow_filesystem, filesystem_for, read_path, with_retries
+from t2i.storage import arrow_filesystem, filesystem_for, read_path
 
 PARALLEL_READS = 8
 """Shards that are read at the same time."""
@@ -77,13 +77,12 @@ class TokenShards:
 class ImageShards:
     """Captioned images in Parquet files; a shard is a row group, the smallest unit of a file that can be read.
 
-    ``groups`` are the (file, number of the row group) of each shard, ``rows`` its number of rows, and ``columns`` the
-    names of the columns with id, image and captions.
+    Of each shard ``rows`` is the number of its rows.
     """
 
     path: str
-    columns: list[str]
-    groups: list[tuple[str, int]]
+    columns: PairColumns
+    groups: list[RowGroup]
     rows: list[int]
 
     @classmethod
@@ -91,35 +90,34 @@ class ImageShards:
         """Find the shards of a Parquet source by the files' footers.
 
         Raises:
-            DataError: there is no file, one is truncated or not Parquet, or a column is missing.
+            DataError: see :func:`t2i.data.parquet_pairs.open_parquet`.
         """
-        filesystem, files, columns = find_parquet(source)
-        arrow = arrow_filesystem(filesystem)
-
-        def group_sizes(file: str) -> list[int]:
-            footer = with_retries(partial(pq.read_metadata, file, filesystem=arrow))
-            return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-
-        with ThreadPoolExecutor(PARALLEL_READS) as pool:
-            found = dict(zip(files, pool.map(group_sizes, files), strict=True))
-        groups = [(file, group) for file, rows in found.items() for group in range(len(rows))]
-        return cls(source.path, columns, groups, [rows for of_file in found.values() for rows in of_file])
+        found = open_parquet(source)
+        return cls(source.path, found.columns, found.groups, [group.rows for group in found.groups])
 
     def read(self, shards: Sequence[int]) -> dict[str, np.ndarray]:
         """Return columns ``id``, ``captions`` and packed ``image``, including images that cannot be decoded."""
-        arrow = arrow_filesystem(filesystem_for(self.path)[0])
+        filesystem, _ = filesystem_for(self.path)
+        pairs = ParquetPairs(filesystem, self.columns, self.groups)
 
         def read_shard(shard: int) -> pa.Table:
-            file, group = self.groups[shard]
-
-            def read_group() -> pa.Table:
-                with arrow.open_input_file(file) as opened:
-                    return pq.ParquetFile(opened).read_row_group(group, self.columns)
-
-            return to_pairs(with_retries(read_group), self.columns)
+            batches = list(pairs.read(self.groups[shard]))
+            _record_once(self.path, shard, batches)
+            return pa.concat_tables(batch.table() for batch in batches)
 
         table = _read_all(read_shard, shards)
         return {**_id_and_captions(table), **pack_images(table["image"].to_pylist())}
+
+
+_recorded: set[tuple[str, int]] = set()
+
+
+def _record_once(path: str, shard: int, batches: Sequence[PairBatch]) -> None:
+    """Log which captions of a shard were dropped or mended when this process reads it for the first time."""
+    if (path, shard) not in _recorded:
+        _recorded.add((path, shard))
+        for batch in batches:
+            batch.record(None)
 
 
 def _read_all(read_shard: Callable[[int], pa.Table], shards: Sequence[int]) -> pa.Table:

@@ -159,7 +159,7 @@ class TextToImage:
             on_progress: called after every step, with the new image tokens over all captions.
 
         Raises:
-            CaptionError: a caption is empty, too long to read or not valid Unicode.
+            CaptionError: a caption is empty or not valid Unicode.
             RequestError: candidates, a seed, prefix or pruning is out of range.
         """
         seeds = [seeds] * len(captions) if isinstance(seeds, int) else seeds

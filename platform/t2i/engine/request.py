@@ -56,7 +56,7 @@ def encode_request(
     """Return the engine's request for a caption, and whether the caption was truncated to ``text_length`` tokens.
 
     Raises:
-        CaptionError: the caption is empty, too long to read or not valid Unicode.
+        CaptionError: the caption is empty or not valid Unicode.
         RequestError: candidates or seed is out of range.
     """
     encoded = tokenizer.encode(caption, text_length)

@@ -112,7 +112,7 @@ class GenerationOptions(SamplingOptions, total=False):
         candidates: images to sample.
         keep: how many of them to return, the best by CLIP.
         seed: repeats the images of an earlier request; None lets the service choose one.
-        image: a PNG, JPEG or WebP file, whose top every image continues.
+        image: an image file, whose top every image continues.
         image_rows: rows of its image tokens to keep.
         format: png, jpeg or webp.
     """

@@ -18,14 +18,13 @@ from t2i.storage.files import (
     write_file,
 )
 from t2i.storage.listing import list_files
-from t2i.storage.paths import absolute, filesystem_for, is_local
+from t2i.storage.paths import filesystem_for, is_local
 from t2i.storage.retry import is_transient, with_retries
 
 __all__ = [
     "BackgroundWriter",
     "DataError",
     "Entry",
-    "absolute",
     "arrow_filesystem",
     "as_data_error",
     "delete_file",

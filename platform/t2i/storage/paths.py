@@ -104,10 +104,3 @@ def _open(scheme: str, text: str) -> fsspec.AbstractFileSystem:
 def is_local(filesystem: fsspec.AbstractFileSystem) -> bool:
     """Return whether ``filesystem`` is that of this machine."""
     return isinstance(filesystem, LocalFileSystem)
-
-
-def absolute(uri: str | Path) -> str:
-    """Return ``uri`` as an absolute path, or unchanged if it names a store: the same file on every worker."""
-    match = URI.fullmatch(str(uri))
-    is_store = match is not None and match[1].lower() not in ("file", "local")
-    return str(uri) if is_store else filesystem_for(uri)[1]

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from t2i.curate import CaptionRules
-from t2i.curate.caption_filters import CaptionJudge, caption_key, tidy
+from t2i.curate.caption_filters import CaptionJudge, caption_key
 
 EMOJI = "jobs/datasets/emoji64/test.parquet"
 
@@ -72,10 +72,6 @@ def test_keys_forget_case_digits_and_punctuation() -> None:
     assert caption_key("IMG_0001") == caption_key("img_77")
     assert caption_key("A red fox!") == caption_key("a red  fox")
     assert caption_key("a red fox") != caption_key("a red ox")
-
-
-def test_tidy_makes_one_line() -> None:
-    assert tidy("  a\r\n red\tfox\x00 \ud800 ") == "a red fox"
 
 
 def test_what_is_no_regular_expression_is_refused() -> None:

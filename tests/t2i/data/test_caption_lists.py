@@ -39,8 +39,25 @@ def captions(folder: Path, name: str, text: str, **settings: Any) -> list[Captio
             ),
         ),
         ("a.txt", "\n" * 6 + "a red bird\n two cats \n"),
+        ("a.txt", "\ufeff" + "\r\n" * 6 + "a red\u2028bird\r\ntwo\x0b\x85cats"),
+        ("a.csv", 'ID,Caption\n7,"a red\nbird"\n8,two\x0ccats\n9,\n10, \x00 \n'),
+        ("a.csv", "id,captions,text\n7,,a red bird\n8,two cats,\n"),
+        ("a.json", json.dumps({"7": ["a red bird", "x"], "8": [None, "two cats"], "9": None, "10": 7, "11": " "})),
+        ("a.json", json.dumps({"7": "a red \ud83d bird", "8": "two\ncats"})),
     ],
-    ids=["csv", "tsv", "csv with a BOM", "id to caption", "coco", "text"],
+    ids=[
+        "csv",
+        "tsv",
+        "csv with a BOM",
+        "id to caption",
+        "coco",
+        "text",
+        "other line ends",
+        "csv with blanks",
+        "csv with two columns",
+        "id to captions",
+        "half a pair",
+    ],
 )
 def test_lists_people_have(tmp_path: Path, name: str, text: str) -> None:
     assert captions(tmp_path, name, text) == EXPECTED
@@ -79,11 +96,28 @@ def test_the_embedded_set_has_unique_ids() -> None:
         ("a.txt", "\n\n", "it holds no caption"),
         ("a.csv", "a,b\n1,2\n", "its header needs an id and a caption, and has a, b"),
         ("a.csv", "", "its header needs an id and a caption"),
-        ("a.csv", "id,caption\n7,\n", "row 7: caption is empty"),
+        ("a.csv", "id,caption\n7,\n", "it holds no caption"),
         ("a.csv", "id,caption\n7,x\n7,y\n", "id 7 comes twice"),
-        ("a.txt", "x" * 5000, "row 1: caption has 5000 characters"),
+        ("a.csv", "id,caption\n7,a red bird, flying\n", "row 1 has more fields than the header, so put captions"),
+        ("a.csv", 'id,caption\n7,"a red bird\n8,two cats\n', "after row 0 it is no table"),
+        ("a.json", '{"7": ', "it is not JSON"),
+        ("a.json", "[" * 100_000, "it is not JSON"),
+        ("a.json", '{"annotations": [{"caption": "a"}]}', "it is no COCO-captions JSON"),
+        ("a.json", '{"7": null, "8": [7]}', "it holds no caption"),
     ],
-    ids=["blank", "other columns", "empty file", "empty caption", "repeated id", "endless"],
+    ids=[
+        "blank",
+        "other columns",
+        "empty file",
+        "empty caption",
+        "repeated id",
+        "a comma too many",
+        "an open quotation mark",
+        "cut JSON",
+        "deep JSON",
+        "no images",
+        "no text",
+    ],
 )
 def test_bad_lists_are_refused(tmp_path: Path, name: str, text: str, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
@@ -99,3 +133,20 @@ def test_other_encodings_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused() -> None:
     with pytest.raises(DataError, match=r"^path is 'nowhere/list.txt': it cannot be used \("):
         read_captions(SourceConfig(path="nowhere/list.txt"))
+
+
+def test_endless_captions_are_kept_for_the_tokenizer_to_cut(tmp_path: Path) -> None:
+    assert captions(tmp_path, "a.txt", "x" * 5000) == [Caption("1", "x" * 5000)]
+
+
+def test_what_is_dropped_is_counted_and_named(tmp_path: Path, data_warnings: list[str]) -> None:
+    captions(tmp_path, "a.csv", "id,caption\n7,a red bird\n8,\n9,\n")
+    assert data_warnings == ["captions of 2 of 3 images dropped or mended, such as 8: a caption is blank."]
+
+
+def test_text_in_utf16_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("caf\u00e9\nau lait".encode("utf-16"))
+    assert read_captions(SourceConfig(path=str(tmp_path / "a.txt"))) == [
+        Caption("1", "caf\u00e9"),
+        Caption("2", "au lait"),
+    ]

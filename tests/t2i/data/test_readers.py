@@ -46,35 +46,26 @@ def test_every_format_reads_s3(bucket: str, tmp_path: Path, rows: list[Row], wri
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_parquet_as_others_write_it(tmp_path: Path, rows: list[Row]) -> None:
-    table = pa.Table.from_pylist(
-        [
-            {"id": i, "text": row["captions"][0], "image": {"bytes": row["image"], "path": "x.png"}, "more": 1.5}
-            for i, row in enumerate(rows)
-        ]
-    )
-    pq.write_table(table, tmp_path / "a.parquet")
-    assert taken(SourceConfig(path=str(tmp_path / "*.parquet"))) == [
-        {"id": str(i), "image": row["image"], "captions": row["captions"][:1]} for i, row in enumerate(rows)
-    ]
+def test_the_table_beside_a_tar_is_not_read(tmp_path: Path, rows: list[Row], write: Writers) -> None:
+    """As img2dataset writes it: the metadata of each shard's images."""
+    folder = write["webdataset"](rows, tmp_path / "tars")
+    pq.write_table(pa.table({"key": [row["id"] for row in rows], "url": ["http://x"] * 6}), folder / "00000.parquet")
+    assert taken(SourceConfig(path=str(folder))) == rows
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_what_img2dataset_writes(tmp_path: Path, rows: list[Row], write: Writers) -> None:
-    """Parquet with ``key``, ``jpg`` (null where the download failed) and ``caption``; a table beside every tar."""
-    images = [None, *(row["image"] for row in rows[1:])]
-    table = {"key": [row["id"] for row in rows], "jpg": images, "caption": [row["captions"][0] for row in rows]}
-    metadata = pa.table({"key": table["key"], "url": ["http://x"] * 6, "caption": table["caption"]})
-    pq.write_table(pa.table(table), tmp_path / "00000.parquet")
-    found = taken(SourceConfig(path=str(tmp_path / "00000.parquet")))
-    assert found == [
-        {"id": row["id"], "image": image or b"", "captions": row["captions"][:1]}
-        for row, image in zip(rows, images, strict=True)
-    ]
-    folder = write["webdataset"](rows, tmp_path / "tars")
-    pq.write_table(metadata, folder / "00000.parquet")
-    assert taken(SourceConfig(path=str(folder))) == rows
+def test_what_is_wrong_with_captions_is_reported(tmp_path: Path, rows: list[Row], write: Writers) -> None:
+    rows[1]["captions"] = [" ", "good"]
+    rows[4]["captions"] = ["half \x00"]
+    read_pairs(SourceConfig(path=str(write["parquet"](rows, tmp_path / "set"))), str(tmp_path / "report")).take_all()
+    written = [json.loads(file.read_text()) for file in (tmp_path / "report").iterdir()]
+    assert [part["count"] for part in written] == [1, 1]
+    problems = {row["id"]: row["problems"] for part in written for row in part["captions"]}
+    assert problems == {
+        rows[1]["id"]: ["a caption is blank"],
+        rows[4]["id"]: ["control characters left out of a caption"],
+    }
 
 
 @pytest.mark.ray
@@ -107,16 +98,6 @@ def test_truncated_files_are_refused(
     path.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(DataError, match=f"^path is '.*{file}': it is truncated or not [^.]*, so copy it again"):
         check_pairs(SourceConfig(path=str(tmp_path / "set")))
-
-
-def test_parquet_without_the_columns_is_refused(tmp_path: Path) -> None:
-    for columns, sentence in (
-        ({"image": [b""], "captions": [["x"]]}, "it needs columns id, image and captions, and has image, captions"),
-        ({"id": ["1"], "image": [b""]}, "it has no column captions, caption, text, only id, image"),
-    ):
-        pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-        with pytest.raises(DataError, match=sentence):
-            check_pairs(SourceConfig(path=str(tmp_path / "a.parquet")))
 
 
 def test_a_json_without_captions_is_refused(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class EncodeRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """PNG, JPEG or WebP files of at most 16 megapixels each. The centre square of each is encoded, scaled to fit the
+        """Image files of at most 16 megapixels each. The centre square of each is encoded, scaled to fit the
         prior's grid.
         """
 

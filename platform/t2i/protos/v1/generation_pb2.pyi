@@ -93,7 +93,7 @@ class GenerateRequest(_message.Message):
     guidance: _builtins.float
     """Scale of classifier-free guidance, 0 to 100, for a prior trained with caption dropout. Unset or 1: none."""
     image: _builtins.bytes
-    """A PNG, JPEG or WebP file of at most 16 megapixels, whose top (of its centre square) every image continues."""
+    """An image file of at most 16 megapixels, whose top (of its centre square) every image continues."""
     image_rows: _builtins.int
     """Rows of its image tokens to keep. Unset: 15 of 32, or that share of another grid."""
     def __init__(

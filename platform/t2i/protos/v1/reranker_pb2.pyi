@@ -27,7 +27,7 @@ class RankRequest(_message.Message):
     caption: _builtins.str
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """PNG, JPEG or WebP files of at most 16 megapixels each, of any sizes."""
+        """Image files of at most 16 megapixels each, of any sizes."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Images to and from PNG, JPEG and WebP files in memory."""
+"""Images to and from files in memory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import io
 import numpy as np
 from PIL import Image
 
+from t2i.image_files import ImageError, decode_rgb
 from t2i.protos.v1.generation_pb2 import IMAGE_FORMAT_JPEG, IMAGE_FORMAT_PNG, IMAGE_FORMAT_WEBP, ImageFormat
 from t2i.sampling import RequestError
-
-MAX_PIXELS = 16_000_000
-"""The largest image that a client may send; a small file may unpack to gigabytes."""
 
 ENCODINGS = {IMAGE_FORMAT_PNG: "PNG", IMAGE_FORMAT_JPEG: "JPEG", IMAGE_FORMAT_WEBP: "WEBP"}
 
@@ -36,17 +34,12 @@ def encode_image(image: np.ndarray, image_format: ImageFormat.ValueType) -> byte
 
 
 def decode_image(data: bytes, field: str) -> np.ndarray:
-    """Decode a PNG, JPEG or WebP file to uint8 [H, W, 3]; its size is checked before it is unpacked.
+    """Decode an image file to uint8 [H, W, 3], as training decodes it.
 
     Raises:
-        RequestError: it is no such file, damaged, or larger than 16 megapixels; it names ``field``.
+        RequestError: it cannot be used; the message names ``field``.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=list(ENCODINGS.values()))
-        if image.width * image.height > MAX_PIXELS:
-            raise RequestError(field, f"{field} has {image.width} x {image.height} pixels: use at most 16 megapixels.")
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, RequestError):
-            raise
-        raise RequestError(field, f"{field} is not a whole PNG, JPEG or WebP file: send one that opens.") from error
+        return decode_rgb(data)
+    except ImageError as error:
+        raise RequestError(field, f"{field} cannot be used: {error}.") from error

@@ -15,6 +15,9 @@ from t2i.protos.v1.prior_pb2 import SampleRequest, TokenGrid
 from t2i.sampling import MAX_SEED, RequestError, SamplingParams
 from t2i.serve.replicas.messages import CaptionRequest
 
+MAX_CHARACTERS = 4096
+"""Characters that the caption of a request may have."""
+
 MAX_GRID_SIDE = 64
 """Rows or columns of image tokens that one image may have."""
 
@@ -72,8 +75,10 @@ def checked_caption(caption: str) -> str:
     """Return the caption if it is valid.
 
     Raises:
-        RequestError: it is empty or too long.
+        RequestError: it is empty, longer than 4 096 characters, or not valid Unicode.
     """
+    if len(caption) > MAX_CHARACTERS:
+        raise RequestError("caption", f"caption has {len(caption)} characters: use at most {MAX_CHARACTERS}.")
     try:
         check_caption(caption)
     except CaptionError as error:

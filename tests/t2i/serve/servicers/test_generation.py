@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,15 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from PIL import Image
 
+from generate import GenerateConfig, read_prefix
+from t2i.data.columns import caption_array
+from t2i.data.decode import _centre, _to_pixels
+from t2i.data.packed_images import decode_rows, pack_images
+from t2i.data.pairs import pairs_table
+from t2i.data.tensors import column_array
+from t2i.data.transforms import centre_square, decode_image
 from t2i.engine import TextToImage
 from t2i.protos.v1 import decoder_pb2, generation_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
@@ -226,6 +236,54 @@ def test_drawings_continue_the_top_of_an_image(service: Any) -> None:
             answer = client.generate("a blue cat", candidates=2, keep=2, seed=3, image=image, image_rows=rows)
             assert {drawn.candidate: drawn.data for drawn in answer.images} == dict(enumerate(decoded.images))
             assert answer.summary.tokens_spent == 2 * (8 - kept) * 8
+
+
+def odd_files() -> dict[str, bytes]:
+    """Image files that careless decoders read differently."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 4), np.uint8)
+    grey = noise[..., 0].astype(np.uint16) << 8
+    return {
+        "transparent": to_file(Image.fromarray(noise)),
+        "turned": to_file(Image.fromarray(noise).convert("RGB"), "JPEG", exif=turned),
+        "16 bits": to_file(Image.fromarray(grey)),
+        "damaged EXIF": to_file(Image.fromarray(noise).convert("RGB"), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
+        "CMYK": to_file(Image.fromarray(noise).convert("RGB").convert("CMYK"), "JPEG"),
+        "another format": to_file(Image.fromarray(noise).convert("RGB"), "AVIF"),
+    }
+
+
+def to_file(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", list(odd_files()))
+def test_a_file_has_the_same_pixels_through_every_door(
+    service: Any, run_directory: Path, text_to_image: TextToImage, tmp_path: Path, name: str
+) -> None:
+    data = odd_files()[name]
+    (tmp_path / "file").write_bytes(data)
+    pixels = decode_image(data, 32)
+    pair = pairs_table(["a"], [data], [["a red taco"]])
+    assert np.array_equal(column_array(_to_pixels(32, partial(_centre, 32), None, pair)["pixels"])[0], pixels)
+    _, (whole,) = decode_rows(
+        {"id": np.array(["a"]), "captions": caption_array([["x"]]), **pack_images([data])}, np.array([0])
+    )
+    assert np.array_equal(centre_square(whole, 32), pixels)
+
+    tokens = text_to_image.encode_rows(pixels, 7)
+    config = GenerateConfig(run=str(run_directory), captions=["x"], image=str(tmp_path / "file"), image_rows=7)
+    assert read_prefix(text_to_image, config) == tokens
+    channel = grpc.insecure_channel(service.address)
+    encoded = DecoderStub(channel).Encode(decoder_pb2.EncodeRequest(images=[data])).grids[0]
+    assert list(encoded.image_tokens)[: len(tokens)] == tokens
+    ranked = RerankerStub(channel).Rank(
+        reranker_pb2.RankRequest(caption="a red taco", images=[data, to_file(Image.fromarray(whole))])
+    )
+    assert ranked.scores[0] == pytest.approx(ranked.scores[1], abs=1e-6)
 
 
 def test_rows_to_keep_are_checked_against_the_grid(service: Any) -> None:

@@ -1,0 +1,262 @@
+"""Find captioned images in Parquet files, whatever their columns are called, and read them by row groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import accumulate, islice
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+from fsspec import AbstractFileSystem
+
+from models.captions import CAPTION_FIELDS, first_good
+from t2i.data.ids import PARALLEL_READS, check_unique, file_names, id_text
+from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Piece
+from t2i.data.source import SourceConfig, file_state
+from t2i.storage import DataError, arrow_filesystem, filesystem_for, is_transient, list_files, with_retries
+
+ID_COLUMNS = ("id", "key")
+IMAGE_COLUMNS = ("image", "jpg", "png", "webp")
+READ_BUFFER = 1 << 23
+"""Bytes of a column that are read at once: a row group may be larger than the memory."""
+
+
+@dataclass(frozen=True)
+class PairColumns:
+    """The names of the columns that are read: id and image, None if there is none, and all that hold captions."""
+
+    id: str | None
+    image: str | None
+    captions: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """All of the columns."""
+        return [name for name in (self.id, self.image, *self.captions) if name is not None]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group, the smallest unit of a Parquet file that can be read: its ``number`` in ``file``, and its size.
+
+    Rows without an id of their own get ``<name>/<row in the file>``.
+    """
+
+    file: str
+    name: str
+    number: int
+    first_row: int
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ParquetPairs:
+    """The row groups of a Parquet source, and the columns of its files."""
+
+    filesystem: AbstractFileSystem
+    columns: PairColumns
+    groups: list[RowGroup]
+
+    def pieces(self) -> list[Piece]:
+        """Return each row group as a piece."""
+        return [Piece(partial(self.read, group), group.rows, group.size) for group in self.groups]
+
+    def read(self, group: RowGroup) -> Iterator[PairBatch]:
+        """Yield the pairs of a row group."""
+        row = group.first_row
+        for batch in read_batches(self.filesystem, group, self.columns.names):
+            yield self._pairs(f"{group.name}/", row, batch)
+            row += len(batch)
+
+    def _pairs(self, prefix: str, first_row: int, batch: pa.RecordBatch) -> PairBatch:
+        nothing = [None] * len(batch)
+        ids = column_values(batch, self.columns.id) or nothing
+        images = column_values(batch, self.columns.image) or nothing
+        captions = [column_values(batch, name) for name in self.columns.captions]
+        return PairBatch(
+            [id_text(value) or f"{prefix}{row}" for row, value in enumerate(ids, first_row)],
+            [image["bytes"] if isinstance(image, dict) else image for image in images],
+            [first_good(sources) for sources in zip(*captions, strict=True)],
+        )
+
+
+def open_parquet(source: SourceConfig, with_images: bool = True) -> ParquetPairs:
+    """Return the row groups of a Parquet source by the files' footers; ids are found to be unique.
+
+    Raises:
+        DataError: there is no file or no row, a file is truncated or not Parquet, its columns are missing, of another
+            type or not those of the other files, or an id comes twice.
+    """
+    filesystem, files = list_files(source.path, ".parquet")
+    columns, groups = _scan(source.path, tuple(files), file_state(filesystem, files), with_images)
+    return ParquetPairs(filesystem, columns, groups)
+
+
+@lru_cache(maxsize=16)
+def _scan(
+    path: str,
+    files: tuple[str, ...],
+    state: str,  # noqa: ARG001  changed files are scanned again
+    with_images: bool,
+) -> tuple[PairColumns, list[RowGroup]]:
+    """Return the columns and the row groups of files; kept, as a job checks its sources and then reads them."""
+    filesystem, _ = filesystem_for(path)
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        footers = dict(zip(files, pool.map(partial(_footer, filesystem), files), strict=True))
+    columns = [choose_columns(file, footer.schema.to_arrow_schema(), with_images) for file, footer in footers.items()]
+    _check_alike(files, columns)
+    names = file_names([*files])
+    groups = {file: _row_groups(file, names[file], footer) for file, footer in footers.items()}
+    if not any(groups.values()):
+        raise DataError(f"path is {path!r}: it holds no row.")
+    if columns[0].id is not None:
+        check_unique(path, {file: partial(_read_ids, filesystem, columns[0].id, groups[file]) for file in files})
+    return columns[0], [group for of_file in groups.values() for group in of_file]
+
+
+def _footer(filesystem: AbstractFileSystem, file: str) -> pq.FileMetaData:
+    """Return the footer of a file.
+
+    Raises:
+        DataError: it is truncated or not Parquet.
+    """
+    try:
+        return with_retries(partial(pq.read_metadata, file, filesystem=arrow_filesystem(filesystem)))
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and is_transient(error):
+            raise DataError(f"path is {file!r}: it cannot be read now ({error}).") from error
+        raise DataError(f"path is {file!r}: it is truncated or not Parquet, so copy it again.") from error
+
+
+def _row_groups(file: str, name: str, footer: pq.FileMetaData) -> list[RowGroup]:
+    found = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    ends = list(accumulate(group.num_rows for group in found))
+    return [
+        RowGroup(file, name, number, end - group.num_rows, group.num_rows, group.total_byte_size)
+        for number, (group, end) in enumerate(zip(found, ends, strict=True))
+        if group.num_rows
+    ]
+
+
+def _read_ids(filesystem: AbstractFileSystem, column: str, groups: list[RowGroup]) -> Iterator[str]:
+    """Yield the ids of some row groups; those made of file and row are left out, as they are unique."""
+    for group in groups:
+        for batch in read_batches(filesystem, group, [column]):
+            yield from filter(None, map(id_text, column_values(batch, column)))
+
+
+def choose_columns(file: str, schema: pa.Schema, with_images: bool) -> PairColumns:
+    """Return the columns of a file that are read, by their names (whose case does not matter) and types.
+
+    Raises:
+        DataError: there is no column for images, unless they are not wanted, or none for captions.
+    """
+    fields: dict[str, pa.Field] = {}
+    for field in schema:
+        fields.setdefault(field.name.lower(), field)
+    row_id = next((fields[name].name for name in ID_COLUMNS if name in fields and not is_nested(fields[name])), None)
+    images = _usable(file, fields, IMAGE_COLUMNS, is_image, "the bytes of image files") if with_images else []
+    captions = _usable(file, fields, CAPTION_FIELDS, is_text, "text or lists of text")
+    return PairColumns(row_id, images[0] if images else None, tuple(captions))
+
+
+def _usable(
+    file: str, fields: dict[str, pa.Field], known: tuple[str, ...], is_right: Callable[[pa.DataType], bool], need: str
+) -> list[str]:
+    """Return the names of the columns that have one of the ``known`` names and the right type, in that order.
+
+    Raises:
+        DataError: there is none.
+    """
+    present = [fields[name] for name in known if name in fields]
+    usable = [field.name for field in present if is_right(field.type)]
+    if present and not usable:
+        raise DataError(f"path is {file!r}: column {present[0].name} is {present[0].type}, and has to hold {need}.")
+    if not usable:
+        names = ", ".join(field.name for field in fields.values())
+        raise DataError(f"path is {file!r}: it has no column {', '.join(known)}, only {names}.")
+    return usable
+
+
+def is_nested(field: pa.Field) -> bool:
+    """Return whether a column holds lists, structs or maps."""
+    return bool(pat.is_nested(field.type))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column holds bytes."""
+    kinds = (pat.is_binary, pat.is_large_binary, pat.is_binary_view, pat.is_fixed_size_binary, pat.is_null)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def is_image(kind: pa.DataType) -> bool:
+    """Return whether a column holds image files: bytes, or as Hugging Face writes them, structs with ``bytes``."""
+    in_struct = pat.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return is_bytes(kind.field("bytes").type if in_struct else kind)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column holds text, as strings or bytes, or lists of it."""
+    if pat.is_dictionary(kind) or pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind):
+        return is_text(kind.value_type)
+    return is_bytes(kind) or any(is_kind(kind) for is_kind in (pat.is_string, pat.is_large_string, pat.is_string_view))
+
+
+def _check_alike(files: tuple[str, ...], columns: list[PairColumns]) -> None:
+    """Check that all files have the columns that are read of the first; others do not matter.
+
+    Raises:
+        DataError: one has not.
+    """
+    for file, found in zip(files, columns, strict=True):
+        if found != columns[0]:
+            first, names = PurePosixPath(files[0]).name, ", ".join(columns[0].names)
+            raise DataError(
+                f"path is {file!r}: its columns {', '.join(found.names)} are not those of {first}, {names}, "
+                "so rename them or read one file at a time."
+            )
+
+
+def column_values(batch: pa.RecordBatch, name: str | None) -> list[Any]:
+    """Return the values of a column; an empty list for None."""
+    return [] if name is None else batch[name].to_pylist()
+
+
+def read_batches(filesystem: AbstractFileSystem, group: RowGroup, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a row group, a few rows at a time."""
+    reader = _GroupReader(filesystem, group, columns)
+    while (batch := with_retries(reader.next)) is not None:
+        yield batch
+
+
+class _GroupReader:
+    """Reads a row group batch by batch; after an error it opens the file again and goes on where it was."""
+
+    def __init__(self, filesystem: AbstractFileSystem, group: RowGroup, columns: list[str]) -> None:
+        self._filesystem, self._group, self._columns = filesystem, group, columns
+        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._done = 0
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch; None after the last."""
+        try:
+            if self._batches is None:
+                self._batches = islice(self._open(), self._done, None)
+            batch = next(self._batches, None)
+        except OSError:
+            self._batches = None
+            raise
+        self._done += 1
+        return batch
+
+    def _open(self) -> Iterator[pa.RecordBatch]:
+        file = pq.ParquetFile(self._group.file, filesystem=arrow_filesystem(self._filesystem), buffer_size=READ_BUFFER)
+        batches: Iterator[pa.RecordBatch] = file.iter_batches(ROWS_PER_BATCH, [self._group.number], self._columns)
+        return batches
