@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -99,12 +99,12 @@ def file_info(filesystem: AbstractFileSystem, path: str) -> Entry:
 
 def list_folder(filesystem: AbstractFileSystem, path: str) -> list[Entry]:
     """Return the entries directly in a folder, sorted by name; an empty list if there is no such folder."""
-    infos = _unless_missing(lambda: _list(filesystem, path), [])
+    infos = _unless_missing(lambda: _list(filesystem, path), ())
     entries = [_entry(filesystem, info) for info in infos if not info["name"].endswith("/")]
     return sorted((entry for entry in entries if entry.exists and entry.path != path), key=lambda entry: entry.name)
 
 
-def _list(filesystem: AbstractFileSystem, path: str) -> list[dict[str, Any]]:
+def _list(filesystem: AbstractFileSystem, path: str) -> Sequence[dict[str, Any]]:
     filesystem.invalidate_cache()  # not every file system can be told not to keep listings
     infos: list[dict[str, Any]] = filesystem.ls(path, detail=True)
     return infos
@@ -184,11 +184,11 @@ def all_files(filesystem: AbstractFileSystem, folder: str) -> list[str]:
 
 def list_tree(filesystem: AbstractFileSystem, folder: str) -> list[Entry]:
     """Return all files in a folder of a store, at any depth."""
-    infos = _unless_missing(lambda: _find(filesystem, folder), [])
+    infos = _unless_missing(lambda: _find(filesystem, folder), ())
     return [_entry(filesystem, info) for info in infos]
 
 
-def _find(filesystem: AbstractFileSystem, folder: str) -> list[dict[str, Any]]:
+def _find(filesystem: AbstractFileSystem, folder: str) -> Sequence[dict[str, Any]]:
     filesystem.invalidate_cache()
     return list(filesystem.find(folder, detail=True).values())
 

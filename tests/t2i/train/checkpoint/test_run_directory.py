@@ -110,7 +110,7 @@ def newest(run: RunDirectory) -> str:
 
 
 def kept(run: RunDirectory) -> list[str]:
-    return [info.base_name for info in list_folder(run.filesystem, f"{run.path}/checkpoints")]
+    return [info.name for info in list_folder(run.filesystem, f"{run.path}/checkpoints")]
 
 
 def test_the_newest_and_the_best_are_kept(anywhere: RunDirectory, tmp_path: Path) -> None:
