@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,17 +94,17 @@ def is_http(filesystem: AbstractFileSystem) -> bool:
 
 def file_info(filesystem: AbstractFileSystem, path: str) -> Entry:
     """Return what is at ``path``; its ``exists`` is false if there is nothing."""
-    return _unless_missing(lambda: _entry(filesystem, _info(filesystem, path), path), Entry(path))
+    return _unless_missing(lambda: _entry(filesystem, _info(filesystem, path), path)) or Entry(path)
 
 
 def list_folder(filesystem: AbstractFileSystem, path: str) -> list[Entry]:
     """Return the entries directly in a folder, sorted by name; an empty list if there is no such folder."""
-    infos = _unless_missing(lambda: _list(filesystem, path), ())
+    infos = _unless_missing(lambda: _list(filesystem, path)) or []
     entries = [_entry(filesystem, info) for info in infos if not info["name"].endswith("/")]
     return sorted((entry for entry in entries if entry.exists and entry.path != path), key=lambda entry: entry.name)
 
 
-def _list(filesystem: AbstractFileSystem, path: str) -> Sequence[dict[str, Any]]:
+def _list(filesystem: AbstractFileSystem, path: str) -> list[dict[str, Any]]:
     filesystem.invalidate_cache()  # not every file system can be told not to keep listings
     infos: list[dict[str, Any]] = filesystem.ls(path, detail=True)
     return infos
@@ -116,15 +116,15 @@ def _info(filesystem: AbstractFileSystem, path: str) -> dict[str, Any]:
     return info
 
 
-def _unless_missing(operation: Callable[[], T], otherwise: T) -> T:
-    """Return the result of ``operation``, or ``otherwise`` if there is no such file; a missing bucket is an error."""
+def _unless_missing(operation: Callable[[], T]) -> T | None:
+    """Return the result of ``operation``, None if there is no such file; a missing bucket is an error."""
     try:
         return with_retries(operation)
     except (FileNotFoundError, NotADirectoryError) as error:
         answer = answer_of(error)
         if answer and answer.code == "NoSuchBucket":
             raise
-        return otherwise
+        return None
 
 
 def _entry(filesystem: AbstractFileSystem, info: Mapping[str, Any], path: str | None = None) -> Entry:
@@ -184,11 +184,11 @@ def all_files(filesystem: AbstractFileSystem, folder: str) -> list[str]:
 
 def list_tree(filesystem: AbstractFileSystem, folder: str) -> list[Entry]:
     """Return all files in a folder of a store, at any depth."""
-    infos = _unless_missing(lambda: _find(filesystem, folder), ())
+    infos = _unless_missing(lambda: _find(filesystem, folder)) or []
     return [_entry(filesystem, info) for info in infos]
 
 
-def _find(filesystem: AbstractFileSystem, folder: str) -> Sequence[dict[str, Any]]:
+def _find(filesystem: AbstractFileSystem, folder: str) -> list[dict[str, Any]]:
     filesystem.invalidate_cache()
     return list(filesystem.find(folder, detail=True).values())
 
