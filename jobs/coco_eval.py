@@ -69,7 +69,8 @@ def choose(caption_set: CaptionSet, config: CocoEval) -> list[Caption]:
     """Return the captions to draw of one set, whose images are there if it is to be compared with them."""
     captions = choose_captions(caption_set, config)
     if caption_set.images:
-        require_images(f"sets: {caption_set.name}", caption_set.source, [c.id for c in captions], config.run)
+        ids = [caption.id for caption in captions]
+        require_images(f"sets: {caption_set.name}", caption_set.source, ids, config.run, remedy="images=false")
     return captions
 
 

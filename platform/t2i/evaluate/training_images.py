@@ -51,5 +51,5 @@ def _choose(source: SourceConfig, config: EvaluateConfig) -> TrainingImages:
     pool = replace(source, limit=min(source.limit or POOL, POOL))
     captions = read_captions(pool)
     ids = [caption.id for caption in sample_captions(captions, config.training_images, config.seed)]
-    require_images("training_source", pool, ids, config.run)
+    require_images("training_source", pool, ids, config.run, "training_source=null")
     return TrainingImages(f"{len(ids)} of the first {len(captions)} of {recorded(source)['path']}", pool, ids)

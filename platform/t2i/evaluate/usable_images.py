@@ -26,15 +26,15 @@ def decoded_images(source: SourceConfig, ids: Sequence[str], run: str, unreadabl
     return decode_pairs(pairs, run_sizes(run).side, unreadable)
 
 
-def require_images(field: str, source: SourceConfig, ids: Sequence[str], run: str) -> None:
+def require_images(field: str, source: SourceConfig, ids: Sequence[str], run: str, remedy: str) -> None:
     """Decode images until there are :data:`MIN_IMAGES` among those of ``ids``.
 
     Raises:
-        TooFewImagesError: there are fewer; ``field`` is for the message.
+        TooFewImagesError: there are fewer; ``field`` and ``remedy`` are for the message.
     """
     usable = decoded_images(source, ids, run).limit(MIN_IMAGES).count()
     if usable < MIN_IMAGES:
         raise TooFewImagesError(
             f"{field}: {source.path} has {usable} usable images for {len(ids)} captions: "
-            f"distances need at least {MIN_IMAGES}, so add images or leave this source out."
+            f"distances need at least {MIN_IMAGES}, so add images or set {remedy}."
         )

@@ -63,9 +63,9 @@ def test_images_are_counted_in_every_format(
     contents = [b"", b"", b"no image", b"no image", *map(png, range(MIN_IMAGES))]
     images = dict(zip(IDS, contents, strict=True))
     source = SourceConfig(str(write(images, tmp_path)))
-    require_images("sets: x", source, IDS, str(tiny_run))
-    with pytest.raises(TooFewImagesError, match=r"^sets: x: .* has 19 usable images for 23 captions"):
-        require_images("sets: x", source, IDS[:-1], str(tiny_run))
+    require_images("sets: x", source, IDS, str(tiny_run), "images=false")
+    with pytest.raises(TooFewImagesError, match=r"^sets: x: .* has 19 usable images for 23 captions: .*images=false"):
+        require_images("sets: x", source, IDS[:-1], str(tiny_run), "images=false")
 
 
 def test_the_images_asked_for_have_the_size_that_the_run_draws(tiny_run: Path, tmp_path: Path) -> None:
