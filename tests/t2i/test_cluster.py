@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def nobody() -> str:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """An address where something listens that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -43,18 +51,18 @@ def nobody() -> str:
             "a dashboard's address, which is for RAY_API_SERVER_ADDRESS: use the head's host:port",
         ),
         ("https://ray.example.com", "a dashboard's address"),
-        ("{nobody}", "where no Ray answers (Connection refused): correct or unset it."),
-        ("ray://{nobody}", "where no Ray answers (Connection refused)"),
-        ("ray.invalid:6379", "where no Ray answers ("),
-        ("127.0.0.1:six", "where no Ray answers ("),
-        ("127.0.0.1", "where no Ray answers ("),
+        ("{nobody}", "where no Ray answers (unavailable): correct or unset it."),
+        ("{mute}", "where no Ray answers (deadline exceeded): correct or unset it."),
+        ("ray.invalid:6379", "where no Ray answers (unavailable)"),
+        ("127.0.0.1:six", "where no Ray answers (unavailable)"),
     ],
 )
 @pytest.mark.parametrize("name", ["RAY_ADDRESS", "ray.address"])
 def test_an_address_without_ray_is_named(
-    nobody: str, monkeypatch: pytest.MonkeyPatch, name: str, address: str, message: str
+    nobody: str, mute: str, monkeypatch: pytest.MonkeyPatch, name: str, address: str, message: str
 ) -> None:
-    address = address.format(nobody=nobody)
+    address = address.format(nobody=nobody, mute=mute)
+    monkeypatch.setattr(cluster, "ANSWER_S", 0.5 if address == mute else 10.0)
     if name == "RAY_ADDRESS":
         monkeypatch.setenv(name, address)
     with pytest.raises(UserError) as caught:
