@@ -22,6 +22,9 @@ from t2i.config import ROOT
 ANSWER_S = 10.0
 """Seconds in which a cluster has to answer; Ray itself would wait for minutes where something else listens."""
 
+DATA = ["/jobs/datasets", "/models/trained"]
+"""What a driver that joins a cluster need not upload: it names data by absolute paths."""
+
 
 @dataclass
 class RayConfig:
@@ -73,14 +76,12 @@ def _join(address: str, name: str) -> None:
         if address != "auto" and not address.startswith("ray://"):
             _check_address(address, name)
         _init(address)
-    except UserError:
-        raise
     except AuthenticationError as error:
         raise UserError(
             f"{name} is {address}, which asks for a token: put what `ray get-auth-token` prints there into "
             "RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
         ) from error
-    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+    except (RayError, ConnectionError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{name} is {address}, and Ray could not join it ({reason}): correct or unset it.") from error
 
@@ -110,7 +111,7 @@ def runtime_env(joins: bool) -> dict[str, Any]:
 
         this code is in                            workers take it from
         a submitted job's working directory        their own copy of that directory, by relative source roots
-        a checkout whose driver joins a cluster    a copy of it, which is uploaded (.rayignore says what is left out)
+        a checkout whose driver joins a cluster    a copy that is uploaded without data (.rayignore, DATA)
         a checkout on a local Ray, or in an image  the same folder: an image has it on every node
         an installed package                       the package
     """
@@ -121,4 +122,4 @@ def runtime_env(joins: bool) -> dict[str, Any]:
     roots = ["platform", "."] if copied else [str(ROOT / "platform"), str(ROOT)]
     given = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path and path not in roots]
     environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": ":".join(roots + given)}}
-    return environment | ({"working_dir": str(ROOT)} if uploaded else {})
+    return environment | ({"working_dir": str(ROOT), "excludes": DATA} if uploaded else {})

@@ -103,7 +103,9 @@ def test_workers_of_a_local_ray_or_an_image_read_the_code_in_place(monkeypatch: 
 
 
 def test_a_checkout_is_uploaded_to_a_cluster_that_is_joined() -> None:
-    assert runtime_env(joins=True) == {"working_dir": str(ROOT), "env_vars": {"PYTHONPATH": "platform:."}}
+    environment = runtime_env(joins=True)
+    assert environment.pop("excludes") == ["/jobs/datasets", "/models/trained"]
+    assert environment == {"working_dir": str(ROOT), "env_vars": {"PYTHONPATH": "platform:."}}
 
 
 def test_a_submitted_directory_is_the_code_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
