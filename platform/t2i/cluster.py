@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+import grpc
 import ray
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ray._private.grpc_utils import init_grpc_channel
 from ray.data import DataContext
 from ray.exceptions import AuthenticationError, RayError
 
@@ -18,8 +19,11 @@ from models.errors import UserError
 from models.settings import setting
 from t2i.config import ROOT
 
-CONNECT_S = 10.0
-"""Seconds in which a cluster has to take a connection; Ray itself then waits for 40 more until it answers."""
+ANSWER_S = 10.0
+"""Seconds in which a cluster has to answer; Ray itself would wait for minutes where something else listens."""
+
+DATA = ["/jobs/datasets", "/models/trained"]
+"""What a driver that joins a cluster need not upload: it names data by absolute paths."""
 
 
 @dataclass
@@ -67,35 +71,37 @@ def _local_resources(config: RayConfig) -> dict[str, Any]:
 
 def _join(address: str, name: str) -> None:
     """Join the cluster at ``address``, which the setting or variable ``name`` gave."""
-    if address != "auto":
-        _check_address(address, name)
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # PYTHONPATH is added to the job's, which Ray refuses otherwise
     try:
+        if address != "auto" and not address.startswith("ray://"):
+            _check_address(address, name)
         _init(address)
     except AuthenticationError as error:
         raise UserError(
             f"{name} is {address}, which asks for a token: put what `ray get-auth-token` prints there into "
             "RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
         ) from error
-    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+    except (RayError, ConnectionError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{name} is {address}, and Ray could not join it ({reason}): correct or unset it.") from error
 
 
 def _check_address(address: str, name: str) -> None:
-    """Raise UserError if ``address`` is no cluster's, or nothing takes a connection there."""
-    scheme, _, place = address.rpartition("://")
-    if scheme not in ("", "ray"):
+    """Raise UserError if ``address`` is no cluster's, or no Ray answers there."""
+    if address.startswith(("http://", "https://")):
         raise UserError(
             f"{name} is {address}, a dashboard's address, which is for RAY_API_SERVER_ADDRESS: "
             "use the head's host:port (6379 by default), or unset it."
         )
-    try:
-        parts = urlsplit(f"//{place}")
-        socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_S).close()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{name} is {address}, where no Ray answers ({reason}): correct or unset it.") from error
+    with init_grpc_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
+        except grpc.RpcError as error:
+            if error.code() not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+                reason = error.code().name.lower().replace("_", " ")
+                raise UserError(
+                    f"{name} is {address}, where no Ray answers ({reason}): correct or unset it."
+                ) from error
 
 
 def runtime_env(joins: bool) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def runtime_env(joins: bool) -> dict[str, Any]:
 
         this code is in                            workers take it from
         a submitted job's working directory        their own copy of that directory, by relative source roots
-        a checkout whose driver joins a cluster    a copy of it, which is uploaded (.rayignore says what is left out)
+        a checkout whose driver joins a cluster    a copy that is uploaded without data (.rayignore, DATA)
         a checkout on a local Ray, or in an image  the same folder: an image has it on every node
         an installed package                       the package
     """
@@ -116,4 +122,4 @@ def runtime_env(joins: bool) -> dict[str, Any]:
     roots = ["platform", "."] if copied else [str(ROOT / "platform"), str(ROOT)]
     given = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path and path not in roots]
     environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": ":".join(roots + given)}}
-    return environment | ({"working_dir": str(ROOT)} if uploaded else {})
+    return environment | ({"working_dir": str(ROOT), "excludes": DATA} if uploaded else {})

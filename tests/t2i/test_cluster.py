@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def nobody() -> str:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """An address where something listens that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -43,18 +51,18 @@ def nobody() -> str:
             "a dashboard's address, which is for RAY_API_SERVER_ADDRESS: use the head's host:port",
         ),
         ("https://ray.example.com", "a dashboard's address"),
-        ("{nobody}", "where no Ray answers (Connection refused): correct or unset it."),
-        ("ray://{nobody}", "where no Ray answers (Connection refused)"),
-        ("ray.invalid:6379", "where no Ray answers ("),
-        ("127.0.0.1:six", "where no Ray answers ("),
-        ("127.0.0.1", "where no Ray answers ("),
+        ("{nobody}", "where no Ray answers (unavailable): correct or unset it."),
+        ("{mute}", "where no Ray answers (deadline exceeded): correct or unset it."),
+        ("ray.invalid:6379", "where no Ray answers (unavailable)"),
+        ("127.0.0.1:six", "where no Ray answers (unavailable)"),
     ],
 )
 @pytest.mark.parametrize("name", ["RAY_ADDRESS", "ray.address"])
 def test_an_address_without_ray_is_named(
-    nobody: str, monkeypatch: pytest.MonkeyPatch, name: str, address: str, message: str
+    nobody: str, mute: str, monkeypatch: pytest.MonkeyPatch, name: str, address: str, message: str
 ) -> None:
-    address = address.format(nobody=nobody)
+    address = address.format(nobody=nobody, mute=mute)
+    monkeypatch.setattr(cluster, "ANSWER_S", 0.5 if address == mute else 10.0)
     if name == "RAY_ADDRESS":
         monkeypatch.setenv(name, address)
     with pytest.raises(UserError) as caught:
@@ -95,7 +103,9 @@ def test_workers_of_a_local_ray_or_an_image_read_the_code_in_place(monkeypatch: 
 
 
 def test_a_checkout_is_uploaded_to_a_cluster_that_is_joined() -> None:
-    assert runtime_env(joins=True) == {"working_dir": str(ROOT), "env_vars": {"PYTHONPATH": "platform:."}}
+    environment = runtime_env(joins=True)
+    assert environment.pop("excludes") == ["/jobs/datasets", "/models/trained"]
+    assert environment == {"working_dir": str(ROOT), "env_vars": {"PYTHONPATH": "platform:."}}
 
 
 def test_a_submitted_directory_is_the_code_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
