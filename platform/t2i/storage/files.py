@@ -99,7 +99,7 @@ def file_info(filesystem: AbstractFileSystem, path: str) -> Entry:
 
 def list_folder(filesystem: AbstractFileSystem, path: str) -> list[Entry]:
     """Return the entries directly in a folder, sorted by name; an empty list if there is no such folder."""
-    infos = _unless_missing(lambda: _list(filesystem, path), [])
+    infos = _unless_missing(partial(_list, filesystem, path), list[dict[str, Any]]())
     entries = [_entry(filesystem, info) for info in infos if not info["name"].endswith("/")]
     return sorted((entry for entry in entries if entry.exists and entry.path != path), key=lambda entry: entry.name)
 
@@ -184,7 +184,7 @@ def all_files(filesystem: AbstractFileSystem, folder: str) -> list[str]:
 
 def list_tree(filesystem: AbstractFileSystem, folder: str) -> list[Entry]:
     """Return all files in a folder of a store, at any depth."""
-    infos = _unless_missing(lambda: _find(filesystem, folder), [])
+    infos = _unless_missing(partial(_find, filesystem, folder), list[dict[str, Any]]())
     return [_entry(filesystem, info) for info in infos]
 
 

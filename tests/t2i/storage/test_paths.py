@@ -157,7 +157,7 @@ def test_the_path_in_a_store_is_what_was_written(uri: str, path: str) -> None:
         ("zip://a.zip", r"^path is 'zip://a\.zip': use a local path"),
         (
             "far://b/x",
-            r"^path is 'far://b/x': far:// needs a package that is not installed here: pip install far_away\.$",
+            r"^path is 'far://b/x': far:// needs a package not installed here: pip install far_away\.$",
         ),
         ("s3:/bucket/x", r"^path is 's3:/bucket/x': write two slashes, as in s3://\.$"),
         ("s3://", r"^path is 's3://': name one bucket, as in s3://bucket/folder\.$"),
