@@ -66,6 +66,7 @@ bench: $(STAMP) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_attention.py
 	$(BIN)/python jobs/benchmarks/bench_stages.py
 	$(BIN)/python jobs/benchmarks/bench_train.py
+	$(BIN)/python jobs/benchmarks/bench_storage.py
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/benchmarks/bench_engine.py peers=true

@@ -30,9 +30,9 @@ def arrow_filesystem(filesystem: AbstractFileSystem) -> pafs.FileSystem:
 
 
 class StoreHandler(pafs.FSSpecHandler):  # type: ignore[misc]  # pyarrow is untyped
-    """Answers pyarrow by our own operations, which tell a file that is missing from a store that does not answer.
+    """Answers pyarrow by our own operations.
 
-    pyarrow's own handler takes any error for a missing file, makes buckets, and reads on demand without a retry.
+    pyarrow's handler takes a store that does not answer for one without the file, makes buckets, and retries nothing.
     """
 
     def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
@@ -132,8 +132,6 @@ class WholeWrite(io.BytesIO):
 
 
 def _arrow_info(entry: Entry) -> pafs.FileInfo:
-    kind = (
-        pafs.FileType.File if entry.is_file else pafs.FileType.Directory if entry.is_folder else pafs.FileType.NotFound
-    )
-    size = entry.size if entry.is_file else None
-    return pafs.FileInfo(entry.path, kind, size=size, mtime=entry.modified)
+    if entry.is_file:
+        return pafs.FileInfo(entry.path, pafs.FileType.File, size=entry.size, mtime=entry.modified)
+    return pafs.FileInfo(entry.path, pafs.FileType.Directory if entry.is_folder else pafs.FileType.NotFound)

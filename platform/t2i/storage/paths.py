@@ -36,9 +36,7 @@ def filesystem_for(uri: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
         return LocalFileSystem(), _local(text)
     scheme, rest = match[1].lower(), match[2]
     if CREDENTIALS.match(rest):
-        raise DataError(
-            f"path is {scheme}://... with a password in it: give credentials by variables or files instead."
-        )
+        raise DataError(f"path is {scheme}://... with a password in it: give credentials by variables or files.")
     if scheme in ("file", "local"):
         return LocalFileSystem(), _of_file_uri(text, rest)
     if scheme in ("http", "https"):
@@ -55,7 +53,7 @@ def filesystem_for(uri: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
 def _local(text: str) -> str:
     """Return a local path as absolute; what is there by exactly this name is preferred to a home directory."""
     slip = ONE_SLASH.match(text)
-    if slip and slip[1].lower() in known_implementations and not Path(text).exists():
+    if slip and slip[1].lower() in known_implementations and not os.path.lexists(text):
         raise DataError(f"path is {text!r}: write two slashes, as in {slip[1]}://.")
     return str(Path(text if os.path.lexists(text) else os.path.expanduser(text)).absolute())
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
+from fsspec.implementations.local import LocalFileSystem
 
 from t2i.data import find_finished_rows
 from t2i.data.part_files import _attempt_folder, _write_part
@@ -28,7 +28,7 @@ def test_parts_that_are_damaged_or_share_rows_do_not_count(tmp_path: Path) -> No
     def part(ids: range) -> Path:
         table = token_table(20).slice(ids.start, len(ids))
         folder = tmp_path / _attempt_folder(METADATA)
-        return folder / _write_part(table, pafs.LocalFileSystem(), str(folder), _encode, ".parquet")["name"][0].as_py()
+        return folder / _write_part(table, LocalFileSystem(), str(folder), _encode, ".parquet")["name"][0].as_py()
 
     parts = [part(range(0, 5)), part(range(4, 10)), part(range(10, 15)), part(range(15, 20))]
     parts[2].write_bytes(parts[2].read_bytes()[:-1])

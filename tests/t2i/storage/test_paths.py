@@ -154,13 +154,16 @@ def test_the_path_in_a_store_is_what_was_written(uri: str, path: str) -> None:
         ("zip://a.zip", r"^path is 'zip://a\.zip': use a local path"),
         (
             "far://b/x",
-            r"^path is 'far://b/x': far:// needs a package that is not installed here: pip install far_away\.$",
+            r"^path is 'far://b/x': far:// needs a package not installed here: pip install far_away\.$",
         ),
         ("s3:/bucket/x", r"^path is 's3:/bucket/x': write two slashes, as in s3://\.$"),
         ("s3://", r"^path is 's3://': name one bucket, as in s3://bucket/folder\.$"),
         ("s3://buck*/x", r"^path is 's3://buck\*/x': name one bucket"),
         ("file://a/b", r"^path is 'file://a/b': write file:/// and an absolute path, or the path alone\.$"),
-        ("s3://key:hidden@bucket/x", r"^path is s3://\.\.\. with a password in it: give credentials by variables"),
+        (
+            "s3://key:hidden@bucket/x",
+            r"^path is s3://\.\.\. with a password in it: give credentials by variables or files\.$",
+        ),
         ("https://me:hidden@host/x", r"^path is https://\.\.\. with a password in it"),
     ],
 )

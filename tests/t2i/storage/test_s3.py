@@ -137,4 +137,5 @@ def test_a_large_upload_that_fails_is_taken_back(
         upload(tmp_path / "large", filesystem, f"{root}/large")
     assert not store.faults
     assert read_path(filesystem, f"{root}/large") == b"old"
-    assert filesystem.list_multipart_uploads("tests") == []
+    unfinished = [each["Key"] for each in filesystem.list_multipart_uploads("tests")]
+    assert not [key for key in unfinished if bucket.endswith(key.partition("/")[0])]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
 import pytest
 import torch
+from fsspec import AbstractFileSystem
 
 from models.checkpoint import save_tensors
 from models.manifest import verify
@@ -110,7 +110,7 @@ def newest(run: RunDirectory) -> str:
 
 
 def kept(run: RunDirectory) -> list[str]:
-    return [info.name for info in list_folder(run.filesystem, f"{run.path}/checkpoints")]
+    return [entry.name for entry in list_folder(run.filesystem, f"{run.path}/checkpoints")]
 
 
 def test_the_newest_and_the_best_are_kept(anywhere: RunDirectory, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_without_metrics_only_the_newest_are_kept(run: RunDirectory, tmp_path: P
 def test_a_checkpoint_that_cannot_be_deleted_stops_nothing(
     run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_warnings: list[str]
 ) -> None:
-    def refuse(filesystem: pafs.FileSystem, path: str) -> None:  # noqa: ARG001  delete_folder's
+    def refuse(filesystem: AbstractFileSystem, path: str) -> None:  # noqa: ARG001  delete_folder's
         raise PermissionError(f"not allowed to delete {path}")
 
     monkeypatch.setattr("t2i.train.checkpoint.folder.delete_folder", refuse)
@@ -224,7 +224,7 @@ def test_a_store_lost_while_saving_is_said_and_leaves_the_older_checkpoint(
     run = RunDirectory(f"{bucket}/run")
     put(run, tmp_path, 1, keep=1)
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(0, 0.01, 0.02, library_attempts=1))
-    store.fail("busy", "busy", only="weights?")
+    store.fail("busy", only="PUT /tests")
     with pytest.raises(
         CheckpointNotSavedError, match=r"^checkpoint step_0000002 was not saved: .*; training goes on\.$"
     ):
