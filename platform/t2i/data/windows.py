@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
 from t2i.data.pairs import PairBatch
-from t2i.data.parquet_pairs import PairColumns, ParquetPairs, RowGroup, open_parquet
+from t2i.data.parquet_columns import PairColumns
+from t2i.data.parquet_pairs import ParquetPairs, RowGroup, open_parquet
 from t2i.data.source import SourceConfig
 from t2i.data.token_shards import token_array, verify_shards
 from t2i.storage import filesystem_for, read_path
