@@ -49,25 +49,30 @@ class ParquetPairs:
 
     def pieces(self) -> list[Piece]:
         """Return each row group as a piece."""
-        return [Piece(partial(self.read, group), group.rows, group.size) for group in self.groups]
+        return [
+            Piece(partial(read_pairs_of, self.filesystem, self.columns, group), group.rows, group.size)
+            for group in self.groups
+        ]
 
-    def read(self, group: RowGroup) -> Iterator[PairBatch]:
-        """Yield the pairs of a row group."""
-        row = group.first_row
-        for batch in read_batches(self.filesystem, group, self.columns.names):
-            yield self._pairs(f"{group.name}/", row, batch)
-            row += len(batch)
 
-    def _pairs(self, prefix: str, first_row: int, batch: pa.RecordBatch) -> PairBatch:
-        nothing = [None] * len(batch)
-        ids = column_values(batch, self.columns.id) or nothing
-        images = column_values(batch, self.columns.image) or nothing
-        captions = [column_values(batch, name) for name in self.columns.captions]
-        return PairBatch(
-            [id_text(value) or f"{prefix}{row}" for row, value in enumerate(ids, first_row)],
-            [image["bytes"] if isinstance(image, dict) else image for image in images],
-            [first_good(sources) for sources in zip(*captions, strict=True)],
-        )
+def read_pairs_of(filesystem: pafs.FileSystem, columns: PairColumns, group: RowGroup) -> Iterator[PairBatch]:
+    """Yield the pairs of a row group."""
+    row = group.first_row
+    for batch in read_batches(filesystem, group, columns.names):
+        yield _pairs(columns, f"{group.name}/", row, batch)
+        row += len(batch)
+
+
+def _pairs(columns: PairColumns, prefix: str, first_row: int, batch: pa.RecordBatch) -> PairBatch:
+    nothing = [None] * len(batch)
+    ids = column_values(batch, columns.id) or nothing
+    images = column_values(batch, columns.image) or nothing
+    captions = [column_values(batch, name) for name in columns.captions]
+    return PairBatch(
+        [id_text(value) or f"{prefix}{row}" for row, value in enumerate(ids, first_row)],
+        [image["bytes"] if isinstance(image, dict) else image for image in images],
+        [first_good(sources) for sources in zip(*captions, strict=True)],
+    )
 
 
 def open_parquet(source: SourceConfig, with_images: bool = True) -> ParquetPairs:
