@@ -50,12 +50,12 @@ class ParquetPairs:
     def pieces(self) -> list[Piece]:
         """Return each row group as a piece."""
         return [
-            Piece(partial(read_pairs_of, self.filesystem, self.columns, group), group.rows, group.size)
+            Piece(partial(read_row_group, self.filesystem, self.columns, group), group.rows, group.size)
             for group in self.groups
         ]
 
 
-def read_pairs_of(filesystem: pafs.FileSystem, columns: PairColumns, group: RowGroup) -> Iterator[PairBatch]:
+def read_row_group(filesystem: pafs.FileSystem, columns: PairColumns, group: RowGroup) -> Iterator[PairBatch]:
     """Yield the pairs of a row group."""
     row = group.first_row
     for batch in read_batches(filesystem, group, columns.names):

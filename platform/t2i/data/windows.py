@@ -18,7 +18,7 @@ from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
 from t2i.data.pairs import PairBatch
 from t2i.data.parquet_columns import PairColumns
-from t2i.data.parquet_pairs import RowGroup, open_parquet, read_pairs_of
+from t2i.data.parquet_pairs import RowGroup, open_parquet, read_row_group
 from t2i.data.source import SourceConfig
 from t2i.data.token_shards import token_array, verify_shards
 from t2i.storage import filesystem_for, read_path
@@ -100,7 +100,7 @@ class ImageShards:
         filesystem, _ = filesystem_for(self.path)
 
         def read_shard(shard: int) -> pa.Table:
-            batches = list(read_pairs_of(filesystem, self.columns, self.groups[shard]))
+            batches = list(read_row_group(filesystem, self.columns, self.groups[shard]))
             _record_once(self.path, shard, batches)
             return pa.concat_tables(batch.table() for batch in batches)
 
