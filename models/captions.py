@@ -69,21 +69,19 @@ def find_captions(value: Any) -> Captions:
     """
     if value is None:
         return Captions()
-    if isinstance(value, Mapping):
-        return first_good(value.get(name) for name in CAPTION_FIELDS)
-    if isinstance(value, list):
-        return _join(map(_find_in_list, value))
-    return _one_caption(value)
+    if not isinstance(value, (Mapping, list)):
+        return _one_caption(value)
+    try:
+        return first_good(map(value.get, CAPTION_FIELDS)) if isinstance(value, Mapping) else _find_in_list(value)
+    except RecursionError:  # JSON may be nested more deeply than Python's stack
+        return Captions(problems=["a caption is nested too deeply"])
 
 
-def _find_in_list(item: Any) -> Captions:
-    return Captions(problems=["a caption is null"]) if item is None else find_captions(item)
-
-
-def _join(parts: Iterable[Captions]) -> Captions:
-    found = list(parts)
+def _find_in_list(values: list[Any]) -> Captions:
+    found = [Captions(problems=["a caption is null"]) if value is None else find_captions(value) for value in values]
     return Captions(
-        [text for part in found for text in part.texts], [problem for part in found for problem in part.problems]
+        [text for captions in found for text in captions.texts],
+        [problem for captions in found for problem in captions.problems],
     )
 
 

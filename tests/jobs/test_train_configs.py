@@ -52,7 +52,7 @@ def test_schedules_end_within_the_tiny_runs() -> None:
     [
         ("train_dvae", "train.batch_size=0", "train.batch_size is 0: use at least 1"),
         ("train_dvae", "task.image_size=30", "task.image_size is 30: use a multiple of 4"),
-        ("train_clip", "image_size=0", "image_size is 0: use 1 or more"),
+        ("train_clip", "image_size=0", "image_size is 0: use at least 1"),
         ("train_tokenizer", "vocabulary=100", "vocabulary is 100: use at least 256"),
         ("train_prior", "task.caption_weights=[-1]", "task.caption_weights has -1.0: use at least 0"),
     ],
@@ -80,7 +80,7 @@ def test_a_preset_whose_prior_does_not_fit_the_run_is_refused(
     grid: list[int], codes: int, vocabulary: int, fields: str
 ) -> None:
     config, tokens = load_config(TrainPrior, "train_prior", []), {"grid": grid, "codebook_size": codes}
-    with pytest.raises(UserError, match=rf"^preset is 'tiny', .* of runs/tiny: .* or set task\.model\.{fields}"):
+    with pytest.raises(UserError, match=rf"^preset is 'tiny', .* of /.*/runs/tiny: .* or set task\.model\.{fields}"):
         check_sizes(config, tokens, vocabulary)
     words = [f"task.model.{word.removeprefix('task.model.')}" for word in fields.split()]
     check_sizes(load_config(TrainPrior, "train_prior", words), tokens, vocabulary)

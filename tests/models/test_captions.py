@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -57,6 +58,8 @@ def test_captions_are_found_without_a_problem(value: Any, texts: list[str]) -> N
         (True, "a caption is no text but of type bool"),
         ("café".encode("latin-1"), "a caption is not UTF-8"),
         ([None], "a caption is null"),
+        (json.loads("[" * 900 + "]" * 900), "a caption is nested too deeply"),
+        (json.loads('{"text": ' * 900 + "7" + "}" * 900), "a caption is nested too deeply"),
     ],
 )
 def test_what_is_no_caption_is_dropped_and_named(value: Any, problem: str) -> None:

@@ -51,12 +51,16 @@ def read_captions(source: SourceConfig) -> list[Caption]:
         "webdataset": _from_webdataset,
     }
     found = list(readers[resolve_format(source)](source))
-    problems = {row_id: captions.problems for row_id, captions in found if captions.problems}
-    if problems:
-        record_captions(None, problems, len(found))
+    problems = {row_id: _problems(captions) for row_id, captions in found}
+    if any(problems.values()):
+        record_captions(None, {row_id: some for row_id, some in problems.items() if some}, len(found))
     captions = [Caption(row_id, captions.texts[0]) for row_id, captions in found if captions.texts][: source.limit]
     _check(source.path, captions)
     return captions
+
+
+def _problems(captions: Captions) -> list[str]:
+    return captions.problems or ([] if captions.texts else ["there is no caption"])
 
 
 def _check(path: str, captions: list[Caption]) -> None:

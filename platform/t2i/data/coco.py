@@ -98,7 +98,7 @@ def _official(document: Any, listed: list[Any], source: SourceConfig) -> list[Li
     if unknown:
         count = sum(len(captions[key]) for key in unknown)
         example = next(iter(unknown))
-        _warn(f"{source.path}: {count} captions left out, of images that it does not list, such as {example}.")
+        _warn(f"{source.path}: captions of images that it does not list are left out: {count}, such as of {example}.")
     return [(_file(image), captions[id_text(image["id"])]) for image in listed]
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from fsspec import AbstractFileSystem
 
 from models.settings import setting
-from t2i.storage import DataError, file_info, list_files
+from t2i.storage import DataError, as_data_error, file_info, list_files
 
 SUFFIXES = {
     "parquet": (".parquet",),
@@ -66,7 +66,7 @@ def _by_content(path: str) -> str:
 
 def file_state(filesystem: AbstractFileSystem, files: list[str]) -> str:
     """Return a hash of the paths, sizes and times of files, which shows whether they have changed."""
-    with ThreadPoolExecutor(16) as pool:
+    with as_data_error(files[0]), ThreadPoolExecutor(16) as pool:
         found = pool.map(partial(file_info, filesystem), files)
         state = [(file, info.size, info.modified) for file, info in zip(files, found, strict=True)]
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]

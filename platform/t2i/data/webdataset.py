@@ -63,16 +63,17 @@ def last_suffix(suffix: str) -> str:
 def cut(name: str, dot: str) -> tuple[str, str]:
     """Return the key and the suffix, in lower case, of a member's name: its folders belong to the key."""
     folder, base = posixpath.split(name)
-    stem, _, suffix = base.partition(".") if dot == FIRST_DOT else base.rpartition(".")
-    return posixpath.join(folder, stem), suffix.lower()
+    stem, found, suffix = base.partition(".") if dot == FIRST_DOT else base.rpartition(".")
+    return posixpath.join(folder, stem), suffix.lower() if found else ""
 
 
 def group(members: Sequence[TarMember], dot: str) -> list[Sample]:
     """Return the samples of a tar, in the order of its members; those of equal keys that are not neighbours apart."""
     samples: list[Sample] = []
+    known = suffixes() | {"txt", "json"}
     for member in members:
         key, suffix = cut(member.name, dot)
-        if last_suffix(suffix) in suffixes() | {"txt", "json"}:
+        if last_suffix(suffix) in known:
             if not samples or samples[-1].key != key:
                 samples.append(Sample(key))
             samples[-1].members.append((suffix, member))
@@ -83,7 +84,8 @@ def group(members: Sequence[TarMember], dot: str) -> list[Sample]:
 class ShardSummary:
     """The samples of a shard as cut at one dot: digests of the keys, S16 [n]; how many are complete; their bytes.
 
-    ``problem`` says why they cannot be read, and is empty if they can.
+    Those whose members are not neighbours count as complete, too. ``problem`` says why the shard cannot be read, and is
+    empty if it can.
     """
 
     keys: np.ndarray
@@ -95,6 +97,7 @@ class ShardSummary:
 def summarize(members: Sequence[TarMember], dot: str) -> ShardSummary:
     """Return the summary of a shard."""
     samples = group(members, dot)
+    sorted_samples = group(sorted(members, key=lambda member: cut(member.name, dot)[0]), dot)
     name, count = Counter(sample.key for sample in samples).most_common(1)[0] if samples else ("", 0)
     several = next((sample for sample in samples if len(sample.images) > 1), None)
     problem = ""
@@ -108,7 +111,7 @@ def summarize(members: Sequence[TarMember], dot: str) -> ShardSummary:
         )
     size = sum(member.size for sample in samples for _, member in sample.members)
     keys = digests(sample.key for sample in samples)
-    return ShardSummary(keys, sum(sample.is_complete for sample in samples), size, problem)
+    return ShardSummary(keys, sum(sample.is_complete for sample in sorted_samples), size, problem)
 
 
 @dataclass(frozen=True)

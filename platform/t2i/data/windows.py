@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
 from t2i.data.pairs import PairBatch
-from t2i.data.parquet_pairs import PairColumns, ParquetPairs, RowGroup, open_parquet
+from t2i.data.parquet_columns import PairColumns
+from t2i.data.parquet_pairs import RowGroup, open_parquet, read_row_group
 from t2i.data.source import SourceConfig
 from t2i.data.token_shards import token_array, verify_shards
 from t2i.storage import arrow_filesystem, filesystem_for, read_path
@@ -98,10 +99,9 @@ class ImageShards:
     def read(self, shards: Sequence[int]) -> dict[str, np.ndarray]:
         """Return columns ``id``, ``captions`` and packed ``image``, including images that cannot be decoded."""
         filesystem, _ = filesystem_for(self.path)
-        pairs = ParquetPairs(filesystem, self.columns, self.groups)
 
         def read_shard(shard: int) -> pa.Table:
-            batches = list(pairs.read(self.groups[shard]))
+            batches = list(read_row_group(filesystem, self.columns, self.groups[shard]))
             _record_once(self.path, shard, batches)
             return pa.concat_tables(batch.table() for batch in batches)
 

@@ -141,7 +141,11 @@ def test_endless_captions_are_kept_for_the_tokenizer_to_cut(tmp_path: Path) -> N
 
 def test_what_is_dropped_is_counted_and_named(tmp_path: Path, data_warnings: list[str]) -> None:
     captions(tmp_path, "a.csv", "id,caption\n7,a red bird\n8,\n9,\n")
-    assert data_warnings == ["captions of 2 of 3 images dropped or mended, such as 8: a caption is blank."]
+    captions(tmp_path, "a.json", '{"7": "a red bird", "8": null}')
+    assert data_warnings == [
+        "captions of 2 of 3 images dropped or mended, such as 8: a caption is blank.",
+        "captions of 1 of 2 images dropped or mended, such as 8: there is no caption.",
+    ]
 
 
 def test_text_in_utf16_is_read(tmp_path: Path) -> None:

@@ -175,5 +175,5 @@ def test_missing_images_are_counted_and_named(tmp_path: Path, data_warnings: lis
 
 def test_what_is_left_out_is_counted(tmp_path: Path, data_warnings: list[str]) -> None:
     parse_coco(source(tmp_path, official(ONE, {"id": 2}, captions=[(1, "one"), (7, "a"), (7, "b")])))
-    assert data_warnings[0].endswith("2 captions left out, of images that it does not list, such as 7.")
+    assert data_warnings[0].endswith("captions of images that it does not list are left out: 2, such as of 7.")
     assert data_warnings[1].endswith("1 of 2 images left out, as they have no file_name.")

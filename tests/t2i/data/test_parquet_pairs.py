@@ -154,6 +154,6 @@ def test_a_store_that_fails_half_way_is_asked_again(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(retry, "RETRY_POLICY", retry.RetryPolicy(60, 0.01, 0.05))
     pairs = open_parquet(SourceConfig(path=str(path)))
     monkeypatch.setattr(parquet_pairs._GroupReader, "_open", fails_twice)
-    ids = [row_id for batch in pairs.read(pairs.groups[0]) for row_id in batch.ids]
+    ids = [row_id for batch in pairs.pieces()[0].read() for row_id in batch.ids]
     assert ids == [*map(str, range(600))]
     assert not failures

@@ -42,7 +42,7 @@ def named(*names: str) -> list[tuple[str, bytes]]:
         (["a.JPG", "a.TXT", "b.Jpeg", "b.txt"], ["a", "b"]),
         (["./x/a.jpg", "./x/a.txt", "y/a.webp", "y/a.txt"], ["x/a", "y/a"]),
         (["v1.2/a.jpg", "v1.2/a.txt", "v1.2/b.jpg", "v1.2/b.txt"], ["v1.2/a", "v1.2/b"]),
-        (["a.jpg", "._a.jpg", "a.txt", ".DS_Store", "a.cls", "readme", "b.avif", "b.txt"], ["a", "b"]),
+        (["a.jpg", "._a.jpg", "a.txt", ".DS_Store", "a.cls", "jpg", "b.avif", "b.txt"], ["a", "b"]),
         (["k" * 150 + ".jpg", "k" * 150 + ".txt", "café.jpg", "café.txt"], ["k" * 150, "café"]),
     ],
     ids=["plain", "dots", "two parts", "a mask", "upper case", "folders", "dots in folders", "others", "long names"],
@@ -104,6 +104,7 @@ def test_the_first_good_caption_wins(tmp_path: Path, files: dict[str, bytes], ca
     ("names", "sentence"),
     [
         (["a.jpg", "b.jpg", "a.txt", "b.txt"], r"00000\.tar': the members of sample a are not neighbours, so sort"),
+        (["i.1.jpg", "i.2.jpg", "i.1.txt", "i.2.txt"], r"the members of sample i\.1 are not neighbours, so sort them"),
         (
             ["a.jpg", "a.jpg"],
             r"sample a has the images a\.jpg and a\.jpg, so keep one \(a key ends at the first",
@@ -111,7 +112,7 @@ def test_the_first_good_caption_wins(tmp_path: Path, files: dict[str, bytes], ca
         (["a.in.jpg", "a.seg.png", "a.txt"], r"sample a has the images a\.in\.jpg and a\.seg\.png, so keep one"),
         (["readme.md", "a.cls"], r"its tars hold no image, \.txt or \.json\.$"),
     ],
-    ids=["out of order", "twice", "two images", "no sample"],
+    ids=["out of order", "dots out of order", "twice", "two images", "no sample"],
 )
 def test_what_has_no_clear_samples_is_refused(tmp_path: Path, names: list[str], sentence: str) -> None:
     with pytest.raises(DataError, match=f"^path is .*{sentence}"):

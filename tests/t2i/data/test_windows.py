@@ -38,6 +38,13 @@ def test_every_shard_holds_the_rows_of_its_group(folder: str, rows: list[dict[st
     assert files == [row["image"] for row in expected]
 
 
+def test_captions_that_are_dropped_are_logged_once(tmp_path: Path, data_warnings: list[str]) -> None:
+    pq.write_table(pa.table({"id": ["a"], "image": [b"1"], "captions": [[" ", "good"]]}), tmp_path / "a.parquet")
+    shards = ImageShards.of(SourceConfig(path=str(tmp_path)))
+    assert [shards.read([0])["captions"][0] for _ in range(2)] == [["good"], ["good"]]
+    assert data_warnings == ["captions of 1 of 1 images dropped or mended, such as a: a caption is blank."]
+
+
 def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match=r"a\.parquet.*truncated or not Parquet"):
