@@ -179,11 +179,6 @@ def test_a_size_that_is_unknown_or_impossible_is_refused(run: Path, size: int | 
         encode_images.main(asked)
 
 
-def test_a_size_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^image_size is -4: use 1 or more"):
-        encode_images.EncodeImagesConfig(image_size=-4)
-
-
 def test_a_missing_dvae_is_refused(tmp_path: Path) -> None:
     asked = encode_images.EncodeImagesConfig(run=str(tmp_path))
     asked.data.train.path = asked.data.val.path = str(EMOJI / "val.parquet")

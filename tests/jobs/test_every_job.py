@@ -21,6 +21,11 @@ from t2i.serve.cli import ServeCommand
 JOBS = sorted(file for file in (ROOT / "jobs").glob("*.py") if "run_job(" in file.read_text())
 NEEDED = {"generate": ["captions=[a]"]}
 """Words without which a job refuses any others."""
+NEEDED_BY = {
+    "task.model.weights": ["task.model.architecture=ViT-B-32"],
+    "training_source.images": ["training_source.path=pairs"],
+}
+"""Words without which a setting is refused."""
 
 
 def config_class(job: Path) -> type:
@@ -65,7 +70,7 @@ def test_every_path_comes_out_absolute(job: str, tmp_path: Path, monkeypatch: py
     for key, _, field in settings(CLASSES[job]):
         if field.metadata["path"] is None or "sets." in key:
             continue
-        needed = ["task.model.architecture=ViT-B-32"] if key == "task.model.weights" else NEEDED.get(job, [])
+        needed = NEEDED_BY.get(key, NEEDED.get(job, []))
         value: Any = load_config(CLASSES[job], job, [*needed, f"{key}=my set #2/[v]"])
         for name in key.split("."):
             value = getattr(value, name)

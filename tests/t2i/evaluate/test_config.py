@@ -10,7 +10,6 @@ from t2i.evaluate.config import CaptionSet, EvaluateConfig, TrainingSource
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"candidates": 0}, "candidates is 0"),
         ({"dtype": "half"}, "dtype is 'half': use float32 or bfloat16"),
         ({"training_images": 3}, "training_images is 3"),
         ({"blur_radii": [1.0]}, r"blur_radii is \[1.0\]"),

@@ -163,6 +163,7 @@ def test_an_mlflow_server_that_is_down_costs_one_line(
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_warnings: list[str]) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_CONSOLE", "off")
     monkeypatch.chdir(tmp_path)
     for steps in ((1, 2), (2, 3)):
         tracker = open_tracker(TrackerConfig("wandb", "project"), "tiny/prior", str(tmp_path))
