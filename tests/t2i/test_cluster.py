@@ -156,5 +156,5 @@ def test_a_local_ray_without_its_token_is_one_sentence(monkeypatch: pytest.Monke
         raise AuthenticationError("RAY_AUTH_TOKEN_PATH is set but the file cannot be opened")
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(UserError, match="^Ray at local asks for a token, and has refused this one or none: put what"):
+    with pytest.raises(UserError, match=r"^Ray at local asks for a token, and has refused this one or none: put what"):
         start_ray(RayConfig())
