@@ -22,6 +22,11 @@ from t2i.config import ROOT
 ANSWER_S = 10.0
 """Seconds in which a cluster has to answer; Ray itself would wait for minutes where something else listens."""
 
+WANTS_TOKEN = (
+    "asks for a token, and has refused this one or none: put what `ray get-auth-token` prints at its head into "
+    "RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
+)
+
 DATA = ["/jobs/datasets", "/models/trained"]
 """What a driver that joins a cluster need not upload: it names data by absolute paths."""
 
@@ -46,10 +51,13 @@ def start_ray(config: RayConfig) -> None:
     if ray.is_initialized():
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local":
-        _init(address, **_local_resources(config))
-    else:
-        _join(address, "ray.address" if config.address else "RAY_ADDRESS")
+    try:
+        if address == "local":
+            _init(address, **_local_resources(config))
+        else:
+            _join(address, "ray.address" if config.address else "RAY_ADDRESS")
+    except AuthenticationError as error:
+        raise UserError(f"Ray at {address} {WANTS_TOKEN}") from error
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
     context.use_datasource_v2 = address != "local"  # on a local Ray it would start 32 actors to read footers
@@ -76,11 +84,8 @@ def _join(address: str, name: str) -> None:
         if address != "auto" and not address.startswith("ray://"):
             _check_address(address, name)
         _init(address)
-    except AuthenticationError as error:
-        raise UserError(
-            f"{name} is {address}, which asks for a token: put what `ray get-auth-token` prints there into "
-            "RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
-        ) from error
+    except AuthenticationError:
+        raise
     except (RayError, ConnectionError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{name} is {address}, and Ray could not join it ({reason}): correct or unset it.") from error
@@ -97,11 +102,10 @@ def _check_address(address: str, name: str) -> None:
         try:
             health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
         except grpc.RpcError as error:
-            if error.code() not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-                reason = error.code().name.lower().replace("_", " ")
-                raise UserError(
-                    f"{name} is {address}, where no Ray answers ({reason}): correct or unset it."
-                ) from error
+            if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+                raise AuthenticationError(str(error.details())) from error
+            reason = error.code().name.lower().replace("_", " ")
+            raise UserError(f"{name} is {address}, where no Ray answers ({reason}): correct or unset it.") from error
 
 
 def runtime_env(joins: bool) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_an_address_without_ray_is_named(
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (AuthenticationError("401"), "which asks for a token: put what `ray get-auth-token` prints there into"),
+        (AuthenticationError("401"), "Ray at auto asks for a token, and has refused this one or none: put what"),
         (RpcError("Timed out while waiting for GCS.\nmore"), "Ray could not join it (Timed out while waiting for GCS)"),
         (ConnectionError("Could not find any running Ray instance."), "Ray could not join it (Could not find any"),
     ],
@@ -149,3 +149,12 @@ def test_only_the_code_and_its_own_data_are_uploaded(tmp_path: Path) -> None:
     found: list[str] = []
     _dir_travel(tmp_path, [], lambda path: found.append(str(path.relative_to(tmp_path))), include_gitignore=True)
     assert sorted(name for name in found if (tmp_path / name).is_file()) == sorted(kept)
+
+
+def test_a_local_ray_without_its_token_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise AuthenticationError("RAY_AUTH_TOKEN_PATH is set but the file cannot be opened")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match=r"^Ray at local asks for a token, and has refused this one or none: put what"):
+        start_ray(RayConfig())
