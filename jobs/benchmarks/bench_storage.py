@@ -51,7 +51,10 @@ def main(config: BenchStorage) -> None:
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as address:
         file = Path(folder) / "large"
         file.write_bytes(os.urandom(1_000_000) * config.megabytes)
-        clients = {f"pyarrow {version('pyarrow')}": Arrow(address), f"ours, s3fs {version('s3fs')}": Ours()}
+        clients: dict[str, Client] = {
+            f"pyarrow {version('pyarrow')}": Arrow(address),
+            f"ours, s3fs {version('s3fs')}": Ours(),
+        }
         print(f"{machine()}\n{'':<32}" + "".join(f"{name:>24}" for name in clients))
         names = [f"{SMALL}/{number:04}" for number in range(config.objects)]
         small = os.urandom(config.object_bytes)

@@ -75,7 +75,9 @@ def _open_parquet(source: SourceConfig) -> Callable[[], Dataset]:
     arrow = arrow_filesystem(filesystem)
 
     def read() -> Dataset:
-        dataset = ray.data.read_parquet(files, filesystem=arrow, partitioning=None).select_columns(columns)
+        dataset = ray.data.read_parquet(
+            files, filesystem=arrow, partitioning=None, file_extensions=None
+        ).select_columns(columns)
         return dataset.map_batches(partial(to_pairs, columns=columns), batch_format="pyarrow")
 
     return read
