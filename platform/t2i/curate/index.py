@@ -148,5 +148,7 @@ def index_files(directory: str) -> tuple[AbstractFileSystem, list[str]]:
 def read_index(directory: str) -> Dataset:
     """Return the rows of an index, without thumbnails, as a lazy dataset."""
     filesystem, files = index_files(directory)
-    dataset = ray.data.read_parquet(files, filesystem=arrow_filesystem(filesystem), partitioning=None)
+    dataset = ray.data.read_parquet(
+        files, filesystem=arrow_filesystem(filesystem), partitioning=None, file_extensions=None
+    )
     return dataset.drop_columns(["thumbnail"])

@@ -71,7 +71,9 @@ def read_token_shards(directory: str) -> tuple[Dataset, dict[str, Any]]:
     """
     manifest = verify_shards(directory)
     filesystem, files = part_files(directory, manifest)
-    dataset = ray.data.read_parquet(files, filesystem=arrow_filesystem(filesystem), partitioning=None)
+    dataset = ray.data.read_parquet(
+        files, filesystem=arrow_filesystem(filesystem), partitioning=None, file_extensions=None
+    )
     return dataset.map_batches(_as_tensors, batch_format="pyarrow"), manifest.metadata
 
 
