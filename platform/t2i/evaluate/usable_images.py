@@ -20,9 +20,9 @@ class TooFewImagesError(UserError):
 def decoded_images(source: SourceConfig, ids: Sequence[str], run: str, unreadable: str | None = None) -> Dataset:
     """Return rows {id, captions, pixels} of some ``ids``, in the size of the run's images.
 
-    Images that cannot be read are dropped, and listed in the folder ``unreadable``.
+    Images that cannot be read are dropped and listed in the folder ``unreadable``, with captions that were mended.
     """
-    pairs = read_pairs(source).filter(expr=col("id").is_in(list(ids)))
+    pairs = read_pairs(source, unreadable).filter(expr=col("id").is_in(list(ids)))
     return decode_pairs(pairs, run_sizes(run).side, unreadable)
 
 
