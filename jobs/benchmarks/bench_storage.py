@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Protocol
 
 import pyarrow.fs as pafs
 
-from harness import machine, timed
+from harness import machine, medians, timed
 from models.settings import setting
 from t2i.config import run_job
 from t2i.storage import filesystem_for, list_files, read_path, with_retries, write_file
@@ -55,17 +56,15 @@ def main(config: BenchStorage) -> None:
             f"pyarrow {version('pyarrow')}": Arrow(address),
             f"ours, s3fs {version('s3fs')}": Ours(),
         }
-        print(f"{machine()}\n{'':<32}" + "".join(f"{name:>24}" for name in clients))
+        print(f"{machine()}\n{'':<32}" + "".join(f"{name:>32}" for name in clients))
         names = [f"{SMALL}/{number:04}" for number in range(config.objects)]
         small = os.urandom(config.object_bytes)
-        for step in ("write", "list", "read"):
-            runs = {
-                name: partial(STEPS[step], client, names, small, config.threads) for name, client in clients.items()
-            }
-            line(f"{step} {len(names)} of {config.object_bytes} bytes", timed(runs, config.repeats))
+        for step, run in STEPS.items():
+            runs = {name: partial(run, client, names, small, config.threads) for name, client in clients.items()}
+            line(f"{step} {len(names)} of {config.object_bytes} bytes", runs, config.repeats)
         for step in ("put", "get", "sha256"):
             copies = {name: partial(getattr(client, step), file) for name, client in clients.items()}
-            line(f"{step} {config.megabytes} MB", timed(copies, config.repeats))
+            line(f"{step} {config.megabytes} MB", copies, config.repeats)
 
 
 @contextmanager
@@ -210,12 +209,20 @@ STEPS: dict[str, Callable[[Client, list[str], bytes, int], None]] = {
 }
 
 
-def line(what: str, seconds: dict[str, float]) -> None:
-    """Print the seconds of each client, and how many times those of the first they are."""
+def line(what: str, runs: Mapping[str, Callable[[], object]], repeats: int) -> None:
+    """Print each client's seconds, how many times those of the first they are, and the CPU seconds it takes itself."""
+    seconds = timed(runs, repeats)
+    cpu = medians({name: partial(cpu_seconds, run) for name, run in runs.items()}, repeats=1)
     first = next(iter(seconds.values()))
-    print(
-        f"{what:<32}" + "".join(f"{value:>13.2f} s {value / first:>6.2f} x" for value in seconds.values()), flush=True
-    )
+    columns = [f"{value:>10.2f} s {value / first:>6.2f} x {cpu[name]:>6.2f} s CPU" for name, value in seconds.items()]
+    print(f"{what:<32}" + "".join(columns), flush=True)
+
+
+def cpu_seconds(run: Callable[[], object]) -> float:
+    """Return the CPU seconds of this process in ``run``; the server's are not among them."""
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class StoreHandler(pafs.FSSpecHandler):  # type: ignore[misc]  # pyarrow is unty
         return [_arrow_info(file_info(self.fs, path)) for path in paths]
 
     def get_file_info_selector(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
-        """Return the entries of a folder, or with ``recursive`` all files below it."""
+        """Return the entries of a folder, or with ``recursive`` all that is below it."""
         folder = selector.base_dir
         if not selector.allow_not_found and not file_info(self.fs, folder).is_folder:
             raise FileNotFoundError(folder)

@@ -179,18 +179,19 @@ def all_files(filesystem: AbstractFileSystem, folder: str) -> list[str]:
     if is_local(filesystem):
         walk = os.walk(folder, onerror=_raise, followlinks=True)
         return [f"{root}/{name}" for root, _, names in walk for name in names]
-    return [entry.path for entry in list_tree(filesystem, folder)]
+    found = list_tree(filesystem, folder)
+    return [entry.path for entry in found if entry.is_file or entry.path.endswith("/")]
 
 
 def list_tree(filesystem: AbstractFileSystem, folder: str) -> list[Entry]:
-    """Return all files in a folder of a store, at any depth."""
+    """Return all files and folders in a folder of a store, at any depth."""
     infos = _unless_missing(lambda: _find(filesystem, folder)) or []
-    return [_entry(filesystem, info) for info in infos]
+    return [_entry(filesystem, info) for info in infos if info["name"] != folder]
 
 
 def _find(filesystem: AbstractFileSystem, folder: str) -> list[dict[str, Any]]:
     filesystem.invalidate_cache()
-    return list(filesystem.find(folder, detail=True).values())
+    return list(filesystem.find(folder, withdirs=True, detail=True).values())
 
 
 def _raise(error: OSError) -> None:

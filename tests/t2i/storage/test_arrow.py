@@ -77,7 +77,8 @@ def test_files_and_folders_are_those_of_the_store(parquet: str, bucket: str) -> 
     arrow = arrow_filesystem(filesystem)
     folder = parquet.removeprefix("s3://").rpartition("/")[0]
     assert [info.path for info in arrow.get_file_info(pafs.FileSelector(root))] == [folder]
-    (file,) = arrow.get_file_info(pafs.FileSelector(root, recursive=True))
+    above, file = sorted(arrow.get_file_info(pafs.FileSelector(root, recursive=True)), key=lambda info: info.path)
+    assert (above.path, above.type) == (folder, pafs.FileType.Directory)
     assert (file.path, file.is_file) == (f"{folder}/a.parquet", True)
     assert file.size == arrow.open_input_file(file.path).size()
     with pytest.raises(FileNotFoundError):
