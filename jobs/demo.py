@@ -57,18 +57,18 @@ STAGES = [
         "Train the prior: text and image tokens as one stream", train_prior.main, train_prior.TrainPrior, "train_prior"
     ),
     Stage(
-        "Train the reranker, a CLIP, on a third of the images",
+        "Train the reranker, a CLIP, on a quarter of the images",
         train_clip.main,
         train_clip.TrainCLIP,
         "train_clip",
-        ("data.train.limit=2400", "train.steps=300", "task.lr_steps=300"),
+        ("data.train.limit=1800", "train.steps=250", "task.lr_steps=250", "task.mirror=false"),
     ),
     Stage(
         "Draw, rank and measure held-out captions",
         coco_eval.main,
         coco_eval.CocoEval,
         "coco_eval",
-        (f"sets={VAL}", "captions=80", "training_images=200", "generate.actors=1", "extract.actors=1"),
+        (f"sets={VAL}", "captions=64", "training_images=100", "generate.actors=1", "extract.actors=1"),
     ),
 ]
 
