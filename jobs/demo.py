@@ -61,7 +61,7 @@ STAGES = [
         train_clip.main,
         train_clip.TrainCLIP,
         "train_clip",
-        ("data.train.limit=1800", "train.steps=250", "task.lr_steps=250", "task.mirror=false"),
+        ("data.train.limit=1800", "train.steps=250", "task.lr_steps=250"),
     ),
     Stage(
         "Draw, rank and measure held-out captions",

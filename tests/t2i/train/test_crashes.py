@@ -133,23 +133,24 @@ def test_a_killed_run_is_bit_for_bit_the_one_that_was_not(
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_store_that_is_busy_and_then_away_stops_nothing(
     store: FaultyStore, bucket: str, start_process: StartProcess, tmp_path: Path
 ) -> None:
-    run = Run(start_process, tmp_path / "run", steps=150, run=f"{bucket}/run")
+    run = Run(start_process, tmp_path / "run", steps=400, run=f"{bucket}/run")
     assert run.wait_for_steps(20)
     store.fail(*["busy"] * 10)
-    assert run.wait_for_steps(80)
+    assert run.wait_for_steps(200)
     with store.away():
-        assert run.wait_for_steps(80)
+        assert run.wait_for_steps(200)
     run.wait()
     taken = Counter(line["step"] for line in run.all_lines())
-    assert taken == dict.fromkeys(range(150), 2), "no worker was lost, so none took a step twice"
+    assert taken == dict.fromkeys(range(400), 2), "no worker was lost, so none took a step twice"
     directory = RunDirectory(f"{bucket}/run")
     newest = directory.newest_checkpoint()
     assert newest
-    assert newest.name == "step_0000150"
-    assert directory.final_metrics(150)
+    assert newest.name == "step_0000400"
+    assert directory.final_metrics(400)
 
 
 @pytest.mark.ray
