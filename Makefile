@@ -27,7 +27,7 @@ $(TESTED): $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,mlflow,wandb,eightbit]'
 	@touch $@
 
-demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 9 minutes)
+demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 8 minutes)
 	$(BIN)/python jobs/demo.py
 
 test: $(TESTED) ## every test that needs no GPU, but the long ones (15 minutes on two cores)
