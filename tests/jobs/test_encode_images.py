@@ -94,6 +94,7 @@ def test_both_sets_are_encoded_once(run: Path, capfd: pytest.CaptureFixture[str]
 
 
 @pytest.mark.ray
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_job_killed_half_way_on_one_cpu_is_continued(run: Path, start_process: StartProcess) -> None:
     asked = config(run, rows=500)

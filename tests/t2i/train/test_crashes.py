@@ -99,16 +99,12 @@ def kill(process: int) -> bool:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("steps", "kinds"),
-    [
-        pytest.param(25, ["driver"], id="once"),
-        pytest.param(300, ALL_KINDS * 4, id="twenty times", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
-    ],
-)
-def test_a_killed_run_is_bit_for_bit_the_one_that_was_not(
-    steps: int, kinds: list[str], start_process: StartProcess, tmp_path: Path
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_run_killed_twenty_times_is_bit_for_bit_the_one_that_was_not(
+    start_process: StartProcess, tmp_path: Path
 ) -> None:
+    steps, kinds = 300, ALL_KINDS * 4
     quiet = Run(start_process, tmp_path / "quiet", steps)
     quiet.wait()
     chance = random.Random(0)

@@ -110,7 +110,7 @@ def test_a_dvae_trains_on_windows_and_takes_every_image_once_an_epoch(images: Pa
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_training_on_windows_takes_every_image_once_an_epoch(tokens: str, tmp_path: Path) -> None:
     tokenizer = CaptionTokenizer.train(["number 0123456789"], 300).save(tmp_path / "tokenizer")
     config = PriorTaskConfig(model=tiny_prior(layers=1), bpe_dropout=0.0)
