@@ -30,14 +30,14 @@ $(TESTED): $(STAMP)
 demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 8 minutes)
 	$(BIN)/python jobs/demo.py
 
-test: $(TESTED) ## every test that needs no GPU, but the long ones (15 minutes on two cores)
+test: $(TESTED) ## every test that needs no GPU, but the long ones (18 minutes on two cores)
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray'
 	$(BIN)/pytest -m 'ray and not gpu and not soak'
 
 test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray and not slow'
 
-soak: $(TESTED) ## long crash tests: twenty kills, a lost node
+soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a thousand random mixes
 	$(BIN)/pytest -m 'soak and not gpu'
 
 test-peers: $(PEERS)/.installed ## figures against other implementations (the extra `peers`, in an environment of its own)
