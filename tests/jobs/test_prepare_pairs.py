@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from t2i.config import run_job
 from t2i.curate import CaptionRules, CLIPSettings, DuplicateRules, EvaluationSet, OverlapRules
 from t2i.data import SourceConfig, read_pairs
 from t2i.storage import DataError
+from tests.images import encode
 
 Row = dict[str, Any]
 
@@ -31,36 +31,30 @@ def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
 
-def encoded(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, file_format, **options)
-    return file.getvalue()
-
-
 def row(row_id: str, image: bytes, *captions: str) -> Row:
     return {"id": row_id, "image": image, "captions": list(captions)}
 
 
 def good(i: int) -> Row:
-    return row(f"good/{i:02}", encoded(picture(i)), f"a quiet harbour with {BOATS[i]} boats at dawn", "harbour")
+    return row(f"good/{i:02}", encode(picture(i)), f"a quiet harbour with {BOATS[i]} boats at dawn", "harbour")
 
 
 PLANTED = {
-    "torn": ("unreadable", row("torn", encoded(picture(100))[:300], "a quiet harbour")),
+    "torn": ("unreadable", row("torn", encode(picture(100))[:300], "a quiet harbour")),
     "empty": ("unreadable", row("empty", b"", "a quiet harbour")),
-    "tiny": ("small", row("tiny", encoded(picture(101, (24, 40))), "a quiet harbour")),
-    "wide": ("aspect", row("wide", encoded(picture(102, (130, 64))), "a quiet harbour")),
-    "mute": ("caption", row("mute", encoded(picture(103)))),
-    "dated": ("caption", row("dated", encoded(picture(104)), "photographed on 12 May 2009", "dog")),
-    "foreign": ("caption", row("foreign", encoded(picture(105)), "ein ruhiger Hafen mit kleinen Fischerbooten")),
-    "same": ("identical", row("same", encoded(picture(0), "WEBP", lossless=True), "another harbour with boats")),
-    "saved": ("alike", row("saved", encoded(picture(1), "JPEG", quality=70), "yet another harbour with boats")),
-    "seen": ("eval_identical", row("seen", encoded(picture(200)), "a harbour that is evaluated on")),
-    "like": ("eval_alike", row("like", encoded(picture(201), "JPEG", quality=70), "one more of these harbours")),
+    "tiny": ("small", row("tiny", encode(picture(101, (24, 40))), "a quiet harbour")),
+    "wide": ("aspect", row("wide", encode(picture(102, (130, 64))), "a quiet harbour")),
+    "mute": ("caption", row("mute", encode(picture(103)))),
+    "dated": ("caption", row("dated", encode(picture(104)), "photographed on 12 May 2009", "dog")),
+    "foreign": ("caption", row("foreign", encode(picture(105)), "ein ruhiger Hafen mit kleinen Fischerbooten")),
+    "same": ("identical", row("same", encode(picture(0), "WEBP", lossless=True), "another harbour with boats")),
+    "saved": ("alike", row("saved", encode(picture(1), "JPEG", quality=70), "yet another harbour with boats")),
+    "seen": ("eval_identical", row("seen", encode(picture(200)), "a harbour that is evaluated on")),
+    "like": ("eval_alike", row("like", encode(picture(201), "JPEG", quality=70), "one more of these harbours")),
 }
 """Rows beside the good ones -> the filter that has to drop them."""
-LARGER = row("larger", encoded(picture(2, (128, 128))), "a larger picture of the same harbour")
-REPEATED = [row(f"repeat/{i}", encoded(picture(300 + i)), f"my holiday album {i}") for i in range(4)]
+LARGER = row("larger", encode(picture(2, (128, 128))), "a larger picture of the same harbour")
+REPEATED = [row(f"repeat/{i}", encode(picture(300 + i)), f"my holiday album {i}") for i in range(4)]
 GOOD = [good(i) for i in range(12)]
 ROWS = [*GOOD[:5], *(planted for _, planted in PLANTED.values()), *REPEATED, LARGER, *GOOD[5:]]
 KEPT = [r["id"] for r in ROWS if r["id"].startswith(("good", "larger")) and r["id"] != "good/02"]
@@ -75,7 +69,7 @@ def write(path: Path, rows: list[Row], row_group_size: int = 1000) -> str:
 
 @pytest.fixture
 def config(tmp_path: Path) -> PreparePairsConfig:
-    evaluated = write(tmp_path / "val.parquet", [row("x/1", encoded(picture(200))), row("x/2", encoded(picture(201)))])
+    evaluated = write(tmp_path / "val.parquet", [row("x/1", encode(picture(200))), row("x/2", encode(picture(201)))])
     sets = [EvaluationSet("val", SourceConfig(path=evaluated))]
     return PreparePairsConfig(
         source=SourceConfig(path=write(tmp_path / "pairs.parquet", ROWS)),
@@ -140,8 +134,8 @@ def test_the_result_does_not_depend_on_order_or_blocks(config: PreparePairsConfi
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_webdataset_is_written_that_reads_the_same(config: PreparePairsConfig) -> None:
     captions = ("One line\nand another", "two words", "half a \x00 pair")
-    rows = [*GOOD, row("a.b/c.d", encoded(picture(50), "JPEG"), *captions)]
-    rows.append(row("odd/format", encoded(picture(51), "AVIF"), "a quiet harbour in another format"))
+    rows = [*GOOD, row("a.b/c.d", encode(picture(50), "JPEG"), *captions)]
+    rows.append(row("odd/format", encode(picture(51), "AVIF"), "a quiet harbour in another format"))
     source = SourceConfig(path=write(Path(config.out).parent / "dots.parquet", rows))
     asked = replace(config, source=source, format="webdataset", rows_per_part=5)
     prepare_pairs.main(asked)
@@ -200,8 +194,8 @@ def test_an_interrupted_run_is_not_complete(config: PreparePairsConfig, monkeypa
 @pytest.mark.slow
 def test_a_clip_finds_what_hashes_cannot(config: PreparePairsConfig, tiny_run: Path) -> None:
     """A mirror image and a brighter one; the bounds are those of an untrained head."""
-    mirrored = encoded(picture(3).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-    evaluated = encoded(picture(4).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    mirrored = encode(picture(3).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    evaluated = encode(picture(4).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     folder = Path(config.out).parent
     write(folder / "val.parquet", [row("x", evaluated)])
     write(Path(config.source.path), [*GOOD, row("mirror", mirrored, "a mirrored picture of a harbour")])

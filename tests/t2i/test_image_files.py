@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from contextlib import suppress
@@ -14,18 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from t2i.image_files import ImageError, decode_rgb, image_suffix, on_white, suffixes
+from tests.images import encode, random_pixels
 
 COLOUR = (200, 100, 50)
-
-
-def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, file_format, **options)
-    return file.getvalue()
-
-
-def random_pixels(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def of_mode(mode: str) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from models.run_layout import RunLayout
 from t2i.config import ROOT, recorded
@@ -40,7 +40,8 @@ def training_source(run: str) -> SourceConfig | None:
 def write_training_source(run: str, source: SourceConfig) -> None:
     """Record the images that a prior was trained on in a run that holds a copy of it."""
     record = {"inputs": {"tokens": {"train": {"source": recorded(source)}}}}
-    write_file(*filesystem_for(RunLayout(run).prior_record), OmegaConf.to_yaml(record).encode())
+    text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+    write_file(*filesystem_for(RunLayout(run).prior_record), text.encode())
 
 
 def _lookup(file: str, *keys: str) -> Any:
@@ -54,12 +55,10 @@ def _lookup(file: str, *keys: str) -> Any:
         if not file_info(filesystem, path).is_file:
             return None
     try:
-        value: Any = OmegaConf.to_container(OmegaConf.create(read_file(file).decode()))
+        value: Any = yaml.safe_load(read_file(file).decode()) or {}
         for key in keys:
             value = value.get(key) or {}
-    except DataError:
-        raise
-    except Exception as error:  # YAML and OmegaConf raise classes without a common base
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:  # the last: a list or a text has no keys
         raise DataError(f"{file} is damaged: it is not what was written.") from error
     return value or None
 

@@ -162,7 +162,8 @@ def _scan(path: str, files: tuple[str, ...], state: str) -> Layout:  # noqa: ARG
     if not sum(map(len, keys)):
         raise DataError(f"path is {path!r}: its tars hold no image, .txt or .json.")
     names = file_names([*files])
-    prefixes = ["" if first_repeated(keys) is None else f"{names[file]}/" for file in files]
+    are_unique = first_repeated(keys) is None
+    prefixes = ["" if are_unique else f"{names[file]}/" for file in files]
     return Layout(dot, prefixes, [*map(len, keys)], [summary.size for summary in chosen])
 
 

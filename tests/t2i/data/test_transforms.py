@@ -1,21 +1,10 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from PIL import Image
 
 from t2i.data.transforms import area_weights, decode_image, resize
-
-
-def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, file_format, **options)
-    return file.getvalue()
-
-
-def random_pixels(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+from tests.images import encode, random_pixels
 
 
 def test_an_image_of_the_right_size_is_untouched() -> None:
