@@ -31,6 +31,7 @@ class Caption:
 
     id: str
     text: str
+    image_id: str = ""
 
 
 def read_captions(source: SourceConfig) -> list[Caption]:
