@@ -14,7 +14,7 @@ from t2i.metrics.features import ExtractorProtocol
 from t2i.metrics.fid import frechet_distance
 from t2i.metrics.inception_score import inception_score
 from t2i.metrics.kid import kernel_distance
-from t2i.metrics.precision_recall import precision_recall
+from t2i.metrics.prdc import prdc
 from t2i.metrics.retrieval import recall_at, retrieval_ranks
 
 SUBJECT_LABELS = {
@@ -106,9 +106,10 @@ def _kernel_figures(
 def _precision_recall_figures(
     subject: str, images: FeatureSet, real: FeatureSet, index: int, radius: float
 ) -> Iterator[Figure]:
-    result = precision_recall(real.features[:, index], images.features[:, index])
+    result = prdc(real.features[:, index], images.features[:, index])
     details = {"neighbours": result.neighbours}
-    for metric, value in {"precision": result.precision, "recall": result.recall}.items():
+    means = result.means()
+    for metric, value in {name: means[name] for name in ("precision", "recall")}.items():
         yield Figure(metric, subject, "real", value, None, len(images), len(real), radius, details)
 
 
