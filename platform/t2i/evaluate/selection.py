@@ -37,5 +37,3 @@ def sample_captions(captions: Sequence[Caption], count: int | None, seed: int) -
         return list(captions)
     chosen = np.random.default_rng(seed).choice(len(captions), count, replace=False)
     return [captions[index] for index in sorted(chosen)]
-
-
