@@ -55,7 +55,9 @@ def read_captions(source: SourceConfig) -> list[Caption]:
     problems = {row_id: _problems(captions) for row_id, captions in found}
     if any(problems.values()):
         record_captions(None, {row_id: some for row_id, some in problems.items() if some}, len(found))
-    captions = [Caption(row_id, captions.texts[0], row_id) for row_id, captions in found if captions.texts][: source.limit]
+    captions = [Caption(row_id, captions.texts[0], row_id) for row_id, captions in found if captions.texts][
+        : source.limit
+    ]
     _check(source.path, captions)
     return captions
 

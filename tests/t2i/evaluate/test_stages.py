@@ -84,9 +84,7 @@ def test_the_best_of_1_2_4_and_all_are_passed_on_each_image_once(scored: dict[st
     assert len({image.tobytes() for _, _, image in passed}) == len(passed)
 
 
-def test_a_stored_shard_gives_the_same_images_again(
-    tiny_run: Path, scored: dict[str, Any], layout: SetLayout
-) -> None:
+def test_a_stored_shard_gives_the_same_images_again(tiny_run: Path, scored: dict[str, Any], layout: SetLayout) -> None:
     nothing = Generate(config(tiny_run))(shard(stored=True))
     assert nothing["image_tokens"].size == 0
     again = Score(config(tiny_run), layout)(nothing)

@@ -45,7 +45,11 @@ def test_caption_hash_names_the_list_and_nothing_else() -> None:
         (EvaluateConfig(pruning=PruningParams(rows=3)), MODELS, r"pruning null instead of \{"),
         (EvaluateConfig(shard=4, keep="all"), MODELS, 'shard 16 instead of 4; keep "best" instead of "all"'),
         (EvaluateConfig(sampling=SamplingParams(temperature=0.5)), MODELS, "sampling .* instead of .*0.5"),
-        (EvaluateConfig(), {"prior": "f" * 12}, 'models {"prior": "0123456789ab"} instead of {"prior": "ffffffffffff"}'),
+        (
+            EvaluateConfig(),
+            {"prior": "f" * 12},
+            'models {"prior": "0123456789ab"} instead of {"prior": "ffffffffffff"}',
+        ),
     ],
 )
 def test_another_evaluation_in_the_same_folder_is_refused_by_what_differs(
