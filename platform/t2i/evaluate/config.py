@@ -113,3 +113,7 @@ class EvaluateConfig:
             raise ValueError(f"blur_radii is {self.blur_radii}: begin with 0, then radii above it.")
         if len({caption_set.name for caption_set in self.sets}) < len(self.sets) or not self.sets:
             raise ValueError("sets: give at least one, and each a name of its own.")
+
+    def for_workers(self) -> EvaluateConfig:
+        """Return these settings without what a job's subclass adds, which workers cannot import."""
+        return EvaluateConfig(**{field.name: getattr(self, field.name) for field in fields(EvaluateConfig)})

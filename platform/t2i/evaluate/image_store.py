@@ -93,7 +93,7 @@ def load_images(row: dict[str, Any]) -> dict[str, Any]:
 
 def _read(ids: Sequence[str], files: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the images with these ids from the files in which they are."""
-    images = {}
+    images: dict[str, np.ndarray] = {}
     for file in dict.fromkeys(files):
         table = pq.read_table(io.BytesIO(read_file(file)), filters=[("id", "in", list(ids))])
         rows = zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True)

@@ -57,9 +57,9 @@ def measure(
         if radius in _radii(images, radii)
     ]
     bar = tqdm(total=len(tasks), desc="figures", unit="task", disable=None)
-    found = []
+    found: list[Figure] = []
     for task in tasks:
-        found += ray.get(task)
+        found.extend(ray.get(task))
         bar.update()
     bar.close()
     return found

@@ -29,16 +29,17 @@ class UnusableReferenceError(UserError):
 
 @dataclass(frozen=True)
 class Reference:
-    """Real ``images``, or None and the statistics in ``file``."""
+    """Real ``images``, the statistics in ``file``, or both; then the statistics are the file's."""
 
     images: ImageSet | None
     file: str | None = None
 
     def statistics(self, radius: float) -> FeatureStatistics:
         """Return the statistics of the real images at a radius of blur."""
-        if self.images is not None:
+        if self.file is None:
+            assert self.images is not None
             return self.images.statistics(radius)
-        arrays = _open(str(self.file))
+        arrays = _open(self.file)
         count = int(arrays["n"])
         return FeatureStatistics(count, arrays[_name("mu", radius)], arrays[_name("sigma", radius)] * (count - 1))
 

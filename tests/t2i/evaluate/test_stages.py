@@ -29,8 +29,10 @@ CANDIDATES = 5
 PRUNING = PruningParams(rows=3, keep=0.5, group=4)
 
 
-def shard(*, stored: bool = False) -> dict[str, Any]:
-    return {"shard": 0, "stored": stored, "items": [asdict(item) for item in ITEMS]}
+def shard(root: Path | str, *, stored: bool = False) -> dict[str, Any]:
+    layout = SetLayout(str(root))
+    folders = {"candidates": layout.candidates, "features": layout.features("p", "drawn")}
+    return {"shard": 0, "stored": stored, "items": [asdict(item) for item in ITEMS]} | folders
 
 
 def config(run: Path, **settings: Any) -> EvaluateConfig:
@@ -43,8 +45,8 @@ def read(layout: SetLayout) -> list[tuple[CaptionCandidates, dict[int, np.ndarra
 
 
 @pytest.fixture(scope="module")
-def sampled(tiny_run: Path) -> dict[str, Any]:
-    return Generate(config(tiny_run))(shard())
+def sampled(tiny_run: Path, layout: SetLayout) -> dict[str, Any]:
+    return Generate(config(tiny_run))(shard(layout.root))
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> SetLayout:
 
 
 @pytest.fixture(scope="module")
-def scored(tiny_run: Path, sampled: dict[str, Any], layout: SetLayout) -> dict[str, Any]:
-    return Score(config(tiny_run), layout)(sampled)
+def scored(tiny_run: Path, sampled: dict[str, Any]) -> dict[str, Any]:
+    return Score(config(tiny_run))(sampled)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +87,9 @@ def test_the_best_of_1_2_4_and_all_are_passed_on_each_image_once(scored: dict[st
 
 
 def test_a_stored_shard_gives_the_same_images_again(tiny_run: Path, scored: dict[str, Any], layout: SetLayout) -> None:
-    nothing = Generate(config(tiny_run))(shard(stored=True))
+    nothing = Generate(config(tiny_run))(shard(layout.root, stored=True))
     assert nothing["image_tokens"].size == 0
-    again = Score(config(tiny_run), layout)(nothing)
+    again = Score(config(tiny_run))(nothing)
     for name in ("sets", "ids", "pixels", "caption_features"):
         assert np.array_equal(again[name], scored[name])
 
@@ -95,11 +97,12 @@ def test_a_stored_shard_gives_the_same_images_again(tiny_run: Path, scored: dict
 def test_a_caption_does_not_depend_on_its_shard(
     tiny_run: Path, sampled: dict[str, Any], scored: dict[str, Any], layout: SetLayout, tmp_path: Path
 ) -> None:
-    alone = shard() | {"items": shard()["items"][1:]}
+    whole = shard(tmp_path)
+    alone = whole | {"items": whole["items"][1:]}
     tokens = Generate(config(tiny_run))(alone)
     assert np.array_equal(tokens["image_tokens"][0], sampled["image_tokens"][1])
     own = SetLayout(str(tmp_path))
-    passed = Score(config(tiny_run), own)(tokens)
+    passed = Score(config(tiny_run))(tokens)
     places = [place for place, caption_id in enumerate(scored["ids"]) if caption_id == "b"]
     assert np.array_equal(passed["pixels"], scored["pixels"][places])
     file = pq.ParquetFile(io.BytesIO(ShardFolder(own.candidates, ".parquet").read(0)))
@@ -108,7 +111,7 @@ def test_a_caption_does_not_depend_on_its_shard(
 
 def test_pruned_candidates_are_stored_under_their_own_numbers(tiny_run: Path, tmp_path: Path) -> None:
     settings = config(tiny_run, pruning=PRUNING)
-    passed = Score(settings, SetLayout(str(tmp_path)))(Generate(settings)(shard()))
+    passed = Score(settings)(Generate(settings)(shard(tmp_path)))
     assert passed["sets"] == ["best", "best"]  # the survivors are no random candidates: none is the first
     captions, seeds = [item.caption for item in ITEMS], [item.seed for item in ITEMS]
     whole = TextToImage.load(tiny_run, slots=4).generate(captions, candidates=CANDIDATES, seeds=seeds)
@@ -125,7 +128,9 @@ def test_the_reranker_is_loaded_only_to_prune(tiny_run: Path) -> None:
 
 def test_controls_are_the_image_its_reconstruction_and_noise(tiny_run: Path, pixels: np.ndarray) -> None:
     dvae = load_model(DVAE, DVAEConfig, tiny_run / "dvae" / "model")
-    made = MakeControls(config(tiny_run))({"shard": 0, "ids": list("xyz"), "pixels": pixels})
+    made = MakeControls(config(tiny_run))(
+        {"shard": 0, "features": "", "name": "real", "ids": list("xyz"), "pixels": pixels}
+    )
     names = np.array(made["sets"])
     images = {name: made["pixels"][names == name] for name in ("real", "reconstruction", "random_tokens")}
     assert np.array_equal(images["real"], pixels)
@@ -134,10 +139,18 @@ def test_controls_are_the_image_its_reconstruction_and_noise(tiny_run: Path, pix
     assert made["ids"] == list("xyz") * 3
 
 
+def test_other_images_have_no_controls(tiny_run: Path, pixels: np.ndarray) -> None:
+    made = MakeControls(config(tiny_run))(
+        {"shard": 0, "features": "", "name": "train", "ids": ["x"], "pixels": pixels[:1]}
+    )
+    assert (made["sets"], made["ids"]) == (["train"], ["x"])
+    assert np.array_equal(made["pixels"], pixels[:1])
+
+
 def test_features_are_the_extractors_on_blurred_pixels(tiny_run: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     settings = config(tiny_run, blur_radii=[0.0, 2.0])
     row = {"shard": 0, "sets": ["best", "first,best_of_2", "best"], "ids": list("xyz"), "pixels": pixels}
-    measured = ExtractFeatures(settings, str(tmp_path))(row)
+    measured = ExtractFeatures(settings)(row | {"features": str(tmp_path)})
     assert measured["images"] == 3
     folder = FeatureFolder(str(tmp_path), 1)
     blurred = load_extractor(ExtractorConfig())(gaussian_blur(pixels, 2.0))
@@ -154,19 +167,19 @@ def test_features_are_the_extractors_on_blurred_pixels(tiny_run: Path, pixels: n
 
 
 def test_features_of_an_image_do_not_depend_on_its_shard(tiny_run: Path, pixels: np.ndarray, tmp_path: Path) -> None:
-    extract = ExtractFeatures(config(tiny_run), str(tmp_path))
-    extract({"shard": 0, "sets": ["real"] * 3, "ids": list("xyz"), "pixels": pixels})
-    extract({"shard": 1, "sets": ["real"], "ids": ["z"], "pixels": pixels[2:]})
+    extract = ExtractFeatures(config(tiny_run))
+    extract({"shard": 0, "features": str(tmp_path), "sets": ["real"] * 3, "ids": list("xyz"), "pixels": pixels})
+    extract({"shard": 1, "features": str(tmp_path), "sets": ["real"], "ids": ["z"], "pixels": pixels[2:]})
     folder = FeatureFolder(str(tmp_path), 2)
     for column in ("features-r0", "logits-r0", "clip", "hashes"):
         values = folder.column(f"real/{column}")
         assert np.array_equal(values[2], values[3]), column
 
 
-def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run: Path, tmp_path: Path) -> None:
+def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run: Path) -> None:
     settings = config(tiny_run, dtype="bfloat16")
-    generate, score = Generate(settings), Score(settings, SetLayout(str(tmp_path)))
-    controls, extract = MakeControls(settings), ExtractFeatures(settings, str(tmp_path))
+    generate, score = Generate(settings), Score(settings)
+    controls, extract = MakeControls(settings), ExtractFeatures(settings)
     scales = [stage.reranker.clip.logit_scale for stage in (score, extract)]
     maps = [dvae.decoder.maps.weight for dvae in (generate.text_to_image.dvae, score.dvae, controls.dvae)]
     assert {tensor.dtype for tensor in scales + maps} == {torch.bfloat16}

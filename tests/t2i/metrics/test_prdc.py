@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from t2i.metrics.precision_recall import precision_recall
 
 from t2i.metrics import precision_recall as module
-from t2i.metrics.precision_recall import precision_recall
 
 LINE = np.arange(10.0)[:, None]
 
