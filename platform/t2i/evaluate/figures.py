@@ -85,7 +85,7 @@ def _inception_figure(
     subject: str, images: FeatureSet, extractor: ExtractorProtocol, index: int, radius: float
 ) -> Figure:
     score = inception_score(images.logits[:, index])
-    details = {"splits": score.splits, "seed": score.seed}
+    details = {"splits": score.splits} | ({} if score.seed is None else {"seed": score.seed})
     return Figure(extractor.metric_name("is"), subject, None, score.mean, score.std, len(images), 0, radius, details)
 
 
