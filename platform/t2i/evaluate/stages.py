@@ -187,9 +187,9 @@ class MakeControls:
 class ExtractFeatures:
     """Store what all metrics are computed from: {shard, features, sets, ids, pixels} -> {images, seconds by stage}.
 
-    ``features`` is the folder of the shard's family. ``sets`` names the image sets of each image, joined by commas; sets
-    and ids come in the order of the work list. The images of ``first``, ``best`` and the controls are measured at all
-    radii of blur, the others without blur.
+    ``features`` is the folder of the shard's family. ``sets`` names the image sets of each image, joined by commas;
+    sets and ids come in the order of the work list. The images of ``first``, ``best`` and the controls are measured at
+    all radii of blur, the others without blur.
     """
 
     def __init__(self, config: EvaluateConfig) -> None:

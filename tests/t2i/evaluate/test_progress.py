@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from t2i.evaluate import progress
 from t2i.evaluate.progress import ShardProgress
 
 ROWS = [{"images": 8, "generate_seconds": 6.0, "score_seconds": 4.0, "extract_seconds": 1.0}] * 3
@@ -21,7 +20,7 @@ def test_a_line_says_rate_time_left_and_bottleneck(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("t2i.evaluate.progress.time.monotonic", lambda: float(next(clock)))
     for _ in ShardProgress("val drawn", total=5, done=2, actors={}).follow(ROWS):
         pass
     lines = capsys.readouterr().err.splitlines()

@@ -128,9 +128,8 @@ def test_the_reranker_is_loaded_only_to_prune(tiny_run: Path) -> None:
 
 def test_controls_are_the_image_its_reconstruction_and_noise(tiny_run: Path, pixels: np.ndarray) -> None:
     dvae = load_model(DVAE, DVAEConfig, tiny_run / "dvae" / "model")
-    made = MakeControls(config(tiny_run))(
-        {"shard": 0, "features": "", "name": "real", "ids": list("xyz"), "pixels": pixels}
-    )
+    row = {"shard": 0, "features": "", "name": "real", "ids": list("xyz"), "pixels": pixels}
+    made = MakeControls(config(tiny_run))(row)
     names = np.array(made["sets"])
     images = {name: made["pixels"][names == name] for name in ("real", "reconstruction", "random_tokens")}
     assert np.array_equal(images["real"], pixels)
@@ -140,16 +139,15 @@ def test_controls_are_the_image_its_reconstruction_and_noise(tiny_run: Path, pix
 
 
 def test_other_images_have_no_controls(tiny_run: Path, pixels: np.ndarray) -> None:
-    made = MakeControls(config(tiny_run))(
-        {"shard": 0, "features": "", "name": "train", "ids": ["x"], "pixels": pixels[:1]}
-    )
+    row = {"shard": 0, "features": "", "name": "train", "ids": ["x"], "pixels": pixels[:1]}
+    made = MakeControls(config(tiny_run))(row)
     assert (made["sets"], made["ids"]) == (["train"], ["x"])
     assert np.array_equal(made["pixels"], pixels[:1])
 
 
 def test_features_are_the_extractors_on_blurred_pixels(tiny_run: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     settings = config(tiny_run, blur_radii=[0.0, 2.0])
-    row = {"shard": 0, "sets": ["best", "first,best_of_2", "best"], "ids": list("xyz"), "pixels": pixels}
+    row: dict[str, Any] = {"shard": 0, "sets": ["best", "first,best_of_2", "best"], "ids": list("xyz"), "pixels": pixels}
     measured = ExtractFeatures(settings)(row | {"features": str(tmp_path)})
     assert measured["images"] == 3
     folder = FeatureFolder(str(tmp_path), 1)
