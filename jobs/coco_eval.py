@@ -28,9 +28,10 @@ from t2i.evaluate.figures import all_figures
 from t2i.evaluate.gallery import choose_galleries, make_cards, sheet_rows
 from t2i.evaluate.pipeline import extract_features, generate_candidates, measure_joint_elb
 from t2i.evaluate.report import protocol
+from t2i.evaluate.selection import choose_captions
 from t2i.evaluate.training_images import TrainingImages, choose_training_images
 from t2i.evaluate.usable_images import require_images
-from t2i.evaluate.work_list import WorkList, choose_captions, make_work_list, run_models, write_work_list
+from t2i.evaluate.work_list import WorkList, make_work_list, run_models, write_work_list
 from t2i.metrics.clip_score import expected_best_of
 from t2i.metrics.features import extractor_protocol
 

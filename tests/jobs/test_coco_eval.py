@@ -20,8 +20,9 @@ from t2i.evaluate import CaptionSet
 from t2i.evaluate.candidates import from_png
 from t2i.evaluate.config import ActorPool
 from t2i.evaluate.pipeline import generate_candidates
+from t2i.evaluate.selection import choose_captions
 from t2i.evaluate.usable_images import TooFewImagesError
-from t2i.evaluate.work_list import choose_captions, make_work_list, run_models
+from t2i.evaluate.work_list import make_work_list, run_models
 from tests.random_run import write_random_run
 
 VAL = "jobs/datasets/emoji64/val.parquet"

@@ -10,8 +10,8 @@ from t2i.config import recorded
 from t2i.data import SourceConfig, read_captions
 from t2i.data.run_record import training_source
 from t2i.evaluate.config import EvaluateConfig
+from t2i.evaluate.selection import sample_captions
 from t2i.evaluate.usable_images import require_images
-from t2i.evaluate.work_list import sample_captions
 
 POOL = 20_000
 """First rows of the training data from which the control is drawn, so that a large set is not read to its end."""

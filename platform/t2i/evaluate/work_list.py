@@ -11,21 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from models.errors import UserError
 from models.manifest import model_hash
 from models.run_layout import RunLayout
-from t2i.data import Caption, read_captions
-from t2i.evaluate.config import MIN_IMAGES, CaptionSet, EvaluateConfig
+from t2i.data import Caption
+from t2i.evaluate.config import EvaluateConfig
 from t2i.storage import filesystem_for, write_file
 
 FILE = "manifest.json"
 """Name of a work list's file; do not change it, as evaluations on disk use it."""
-
-
-class TooFewCaptionsError(UserError):
-    """A caption set is too small for the distances that are asked for."""
 
 
 class IncompleteEvaluationError(UserError):
@@ -119,30 +113,6 @@ def run_models(run: str | Path) -> dict[str, str]:
         CheckpointError: one is missing, incomplete or damaged.
     """
     return {name: model_hash(directory) for name, directory in RunLayout(run).models.items()}
-
-
-def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Caption]:
-    """Return the captions of a set that are evaluated: all, or ``config.captions`` drawn at random.
-
-    Raises:
-        DataError: the source cannot be read.
-        TooFewCaptionsError: they are to be compared with images and there are fewer than :data:`MIN_IMAGES`.
-    """
-    captions = sample_captions(read_captions(caption_set.source), config.captions, config.seed)
-    if caption_set.images and len(captions) < MIN_IMAGES:
-        raise TooFewCaptionsError(
-            f"sets: {caption_set.name} has {len(captions)} captions to compare with images: "
-            f"use at least {MIN_IMAGES}, or images=false."
-        )
-    return captions
-
-
-def sample_captions(captions: Sequence[Caption], count: int | None, seed: int) -> list[Caption]:
-    """Return ``count`` captions drawn at random with ``seed``, in their original order; all if ``count`` is None."""
-    if count is None or count >= len(captions):
-        return list(captions)
-    chosen = np.random.default_rng(seed).choice(len(captions), count, replace=False)
-    return [captions[index] for index in sorted(chosen)]
 
 
 def derived_seed(seed: int, name: str) -> int:

@@ -35,7 +35,7 @@ def rows(caption_id: str, scores: list[float]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def work_list() -> WorkList:
-    return make_work_list([Caption("b", "x"), Caption("a", "y")], EvaluateConfig(candidates=3), {})
+    return make_work_list([Caption("b", "x", "b"), Caption("a", "y", "a")], EvaluateConfig(candidates=3), {})
 
 
 def test_what_is_stored_comes_back_in_the_work_lists_order_best_first(tmp_path: Path, work_list: WorkList) -> None:

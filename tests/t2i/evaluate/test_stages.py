@@ -91,7 +91,7 @@ def test_pruned_candidates_are_stored_under_their_own_numbers(tiny_run: Path, pr
 
 def test_of_pruned_candidates_none_is_shown_as_unselected(pruned: Path) -> None:
     config = EvaluateConfig(candidates=6, pruning=PRUNING)
-    work_list = make_work_list([Caption("a", "a red circle"), Caption("b", "a blue square")], config, {})
+    work_list = make_work_list([Caption("a", "a red circle", "a"), Caption("b", "a blue square", "b")], config, {})
     assert read_candidates(pruned, work_list).scores.shape == (2, PRUNING.count(6)) == (2, 3)
     images = candidate_rows(pq.read_table(pruned), pruned=True)
     assert list(zip(images["set"].to_pylist(), images["id"].to_pylist(), strict=True)) == [("best", "a"), ("best", "b")]

@@ -5,22 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from t2i.data import Caption, SourceConfig
+from t2i.data import Caption
 from t2i.engine import PruningParams
-from t2i.evaluate.config import CaptionSet, EvaluateConfig
+from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.work_list import (
     IncompleteEvaluationError,
-    TooFewCaptionsError,
-    choose_captions,
     derived_seed,
     make_work_list,
     require_complete,
-    sample_captions,
     write_work_list,
 )
 from t2i.sampling import SamplingParams
 
-CAPTIONS = [Caption("a", "a red circle"), Caption("b", "a blue square"), Caption("c", "a red circle")]
+CAPTIONS = [Caption("a", "a red circle", "a"), Caption("b", "a blue square", "b"), Caption("c", "a red circle", "c")]
 MODELS = {"prior": "0123456789ab"}
 
 
@@ -34,7 +31,7 @@ def test_equal_captions_get_different_noise_and_a_repeat_the_same() -> None:
 def test_caption_hash_names_the_list_and_nothing_else() -> None:
     work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
     assert make_work_list(CAPTIONS, EvaluateConfig(candidates=2), MODELS).caption_hash == work_list.caption_hash
-    changed = [*CAPTIONS[:2], Caption("c", "a red circle.")]
+    changed = [*CAPTIONS[:2], Caption("c", "a red circle.", "c")]
     assert make_work_list(changed, EvaluateConfig(), MODELS).caption_hash != work_list.caption_hash
 
 
@@ -83,22 +80,6 @@ def test_what_died_half_way_is_named_and_not_summarised(tmp_path: Path) -> None:
     with pytest.raises(IncompleteEvaluationError, match=r"lacks 2 of 3 captions \(first: b\)"):
         require_complete(work_list, {"a"}, tmp_path)
     require_complete(work_list, {"a", "b", "c", "another"}, tmp_path)
-
-
-def test_samples_are_drawn_by_the_seed_and_keep_their_order() -> None:
-    captions = [Caption(str(i), "x") for i in range(100)]
-    drawn = sample_captions(captions, 10, seed=3)
-    assert drawn == sample_captions(captions, 10, seed=3) != sample_captions(captions, 10, seed=4)
-    assert [int(c.id) for c in drawn] == sorted(int(c.id) for c in drawn)
-    assert sample_captions(captions, None, 0) == sample_captions(captions, 1000, 0) == captions
-
-
-def test_too_few_captions_for_a_distance_are_refused_before_drawing(tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
-    source = SourceConfig(str(tmp_path / "prompts.txt"))
-    with pytest.raises(TooFewCaptionsError, match="x has 2 captions"):
-        choose_captions(CaptionSet("x", source), EvaluateConfig())
-    assert len(choose_captions(CaptionSet("x", source, images=False), EvaluateConfig())) == 2
 
 
 def test_derived_seeds_are_fixed_for_ever() -> None:
