@@ -2,13 +2,14 @@
 
 from models.reranker.accounting import clip_training_flops
 from models.reranker.clip import CLIPConfig, CLIPReranker
-from models.reranker.rank import Ranking, rank, rank_images
+from models.reranker.rank import Ranking, encode_filled, rank, rank_images
 
 __all__ = [
     "CLIPConfig",
     "CLIPReranker",
     "Ranking",
     "clip_training_flops",
+    "encode_filled",
     "rank",
     "rank_images",
 ]

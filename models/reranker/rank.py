@@ -30,8 +30,13 @@ def rank_images(reranker: CLIPReranker, prepared: Tensor, caption_feature: Tenso
     zeros: the arithmetic of one image, and so the last bits of its score, then does not depend on how many others are
     ranked with it.
     """
-    features = [_encode_filled(reranker, part, batch) for part in torch.split(prepared, batch)]
-    return rank(torch.cat(features), caption_feature)
+    return rank(encode_filled(reranker, prepared, batch), caption_feature)
+
+
+@torch.no_grad()
+def encode_filled(reranker: CLIPReranker, prepared: Tensor, batch: int = RANK_BATCH) -> Tensor:
+    """Return unit-norm features [n, F] of prepared images, encoded in batches that are filled up to ``batch``."""
+    return torch.cat([_encode_filled(reranker, part, batch) for part in torch.split(prepared, batch)])
 
 
 def rank(image_features: Tensor, caption_feature: Tensor) -> Ranking:

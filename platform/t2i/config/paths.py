@@ -42,13 +42,27 @@ def resolve_path(leaf: Leaf) -> None:
     """Make the path of a leaf absolute, and check that it can be written if the job writes there.
 
     Raises:
-        ConfigError: it cannot be written, or would be deleted with the job.
+        ConfigError: it is too long for the file system, cannot be written, or would be deleted with the job.
     """
     if not leaf.value:
         return
     leaf.replace(absolute(leaf.value))
-    if leaf.field.metadata["path"] == "written" and "://" not in leaf.value:
+    if "://" in leaf.value:
+        return
+    _check_name(leaf.key, leaf.value)
+    if leaf.field.metadata["path"] == "written":
         _check_writable(leaf.key, leaf.value)
+
+
+def _check_name(key: str, path: str) -> None:
+    """Raise ConfigError for a path that the file system cannot even look up; what is not there is no error here."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{key} is {path!r}, which the file system refuses ({reason}): give another.") from error
 
 
 def _check_writable(key: str, path: str) -> None:

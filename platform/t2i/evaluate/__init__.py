@@ -1,11 +1,12 @@
 """Evaluation of a run: draw whole caption sets, rank and measure the images beside controls, write a report."""
 
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
-from t2i.evaluate.report import Section, write_report
+from t2i.evaluate.report import Section, section, write_report
 
 __all__ = [
     "CaptionSet",
     "EvaluateConfig",
     "Section",
+    "section",
     "write_report",
 ]

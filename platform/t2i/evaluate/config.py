@@ -18,6 +18,7 @@ from t2i.sampling import SamplingParams
 PICKS = ("first", "random", "all")
 REFERENCES = ("same", "all", "train")
 EMOJI = "jobs/datasets/emoji64"
+KEEP = ("all", "best", "none")
 MIN_IMAGES = 20
 """Fewest images on either side of a distance."""
 
@@ -38,12 +39,11 @@ class TrainingSource(SourceConfig):
 
 @dataclass
 class ActorPool:
-    """A pool of Ray actors that run one stage: how many, which share of the machine each has, and the batch size."""
+    """A pool of Ray actors that run one stage: how many, and which share of the machine each has."""
 
     actors: int = setting(1, "actors, each with its own copy of the models", at_least=1)
     cpus: float = setting(0.25, "logical CPUs per actor; below 2 an actor computes on one thread", at_least=0)
     gpus: float = setting(0.0, "GPUs per actor", at_least=0)
-    batch: int = setting(32, "captions or images per call", at_least=1)
 
 
 def emoji_sets() -> list[CaptionSet]:
@@ -66,6 +66,8 @@ class EvaluateConfig:
     sets: list[CaptionSet] = setting(emoji_sets, "caption sets; each gets a section of the report")
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all", at_least=1)
     candidates: int = setting(8, "images drawn per caption; CLIP picks the best", at_least=1)
+    keep: str = setting("best", "whose pixels are stored: all, best or none; tokens and scores always are")
+    shard: int = setting(16, "captions that are drawn, stored and measured together", at_least=1)
     sampling: SamplingParams = setting(SamplingParams, "how tokens are drawn")
     pruning: PruningParams = setting(
         PruningParams, "whether candidates whose first rows fit the caption badly are stopped early"
@@ -77,6 +79,9 @@ class EvaluateConfig:
         lambda: [0.0], "radii in px of the blur of both sides, 0 first; the paper: [0,1,2,4,8]", at_least=0
     )
     extractor: ExtractorConfig = setting(ExtractorConfig, "network whose features the distances compare")
+    reference: str | None = setting(
+        None, "reference.npz of another evaluation, to compare with instead of the sets' own images", path="read"
+    )
     elb: bool = setting(False, "also measure the evidence lower bound on ln p(image, caption), in bits per dimension")
     training_source: TrainingSource | None = setting(
         TrainingSource, "training images, to be compared with each set like generated ones; null: none"
@@ -84,10 +89,10 @@ class EvaluateConfig:
     training_images: int = setting(1000, "how many training images are measured", at_least=1)
     shown: int = setting(12, "captions in each gallery of the report", at_least=0)
     slots: int = setting(64, "candidates that one actor draws at once", at_least=1)
-    generate: ActorPool = setting(lambda: ActorPool(actors=2, batch=16), "prior and dVAE decoder; batch in captions")
-    score: ActorPool = setting(lambda: ActorPool(batch=16), "CLIP ranking; batch in captions")
-    controls: ActorPool = setting(ActorPool, "dVAE reconstructions, random tokens and elb; batch in images")
-    extract: ActorPool = setting(lambda: ActorPool(actors=2), "feature extractor and CLIP; batch in images")
+    generate: ActorPool = setting(lambda: ActorPool(actors=2), "actors that sample tokens: the prior")
+    score: ActorPool = setting(ActorPool, "actors that decode and rank: dVAE decoder and CLIP")
+    controls: ActorPool = setting(ActorPool, "actors for dVAE reconstructions, random tokens and elb")
+    extract: ActorPool = setting(lambda: ActorPool(actors=2), "actors that measure images: feature extractor and CLIP")
     protocol: str | None = setting(
         None, f"conventions of published work, for all that is not given: {', '.join(protocol_names())}; see below"
     )
@@ -114,6 +119,8 @@ class EvaluateConfig:
         _check_choice("reference_images", self.reference_images, REFERENCES)
         _check_choice("crop", self.crop, tuple(CROPS))
         check_dtype(self.dtype, PRIOR_DTYPES)
+        if self.keep not in KEEP:
+            raise ValueError(f"keep is {self.keep!r}: use {', '.join(KEEP)}.")
         if self.training_images < MIN_IMAGES:
             raise ValueError(
                 f"training_images is {self.training_images}: use at least {MIN_IMAGES}, or training_source=null."

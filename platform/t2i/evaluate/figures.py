@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from t2i.evaluate.candidates import Candidates
-from t2i.evaluate.feature_sets import FeatureSet
+from t2i.evaluate.image_sets import ImageSet
+from t2i.evaluate.reference import Reference
 from t2i.metrics.clip_score import clip_score, cosine
+from t2i.metrics.cmmd import cmmd
 from t2i.metrics.features import ExtractorProtocol
 from t2i.metrics.fid import frechet_distance
+from t2i.metrics.fid_infinity import fid_infinity
+from t2i.metrics.fid_interval import fid_interval
 from t2i.metrics.inception_score import inception_score
+from t2i.metrics.intervals import Interval, bootstrap_mean, interval_of_splits, interval_of_subsets
 from t2i.metrics.kid import kernel_distance
-from t2i.metrics.precision_recall import precision_recall
-from t2i.metrics.retrieval import recall_at, retrieval_ranks
+from t2i.metrics.mind import mind
+from t2i.metrics.prdc import PRDC_SAMPLE, prdc
+from t2i.metrics.retrieval import OTHERS, r_precision, retrieval_ranks
 
 SUBJECT_LABELS = {
     "best": "Drawn: best by CLIP",
@@ -28,8 +33,12 @@ SUBJECT_LABELS = {
 }
 """Names of the image sets that are measured -> their titles in the report, in the report's order.
 
-``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption.
+``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption. The sets between
+``first`` and ``best`` (``best_of_2``, ...) stand in the sweep over the number of candidates.
 """
+
+SEED = 2020
+"""Seed of splits, subsets and resampling: torch-fidelity's."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Figure:
     """One measured number: ``metric`` of the images ``subject`` against ``reference``, both blurred by ``blur`` pixels.
 
     ``reference`` is an image set, ``captions``, or None where nothing is compared. ``spread`` is a standard deviation
-    over subsets or splits (``details`` say how many), or the standard error of a mean.
+    over subsets or splits (``details`` say how many), or a standard error; ``interval`` says how it was found.
     """
 
     metric: str
@@ -48,97 +57,149 @@ class Figure:
     n_subject: int
     n_reference: int
     blur: float = 0.0
+    interval: Interval | None = None
     details: Mapping[str, int | float | str] = field(default_factory=dict)
 
 
-def all_figures(
-    sets: Mapping[str, FeatureSet],
-    candidates: Candidates,
-    extractor: ExtractorProtocol,
-    radii: Sequence[float],
-    seed: int,
+def image_figures(
+    images: ImageSet, reference: Reference | None, extractor: ExtractorProtocol, radius: float
 ) -> list[Figure]:
-    """Return all figures of one caption set; without real images, only those that compare images with captions."""
-    figures = list(caption_figures(sets, candidates, seed))
-    for index, radius in enumerate(radii if "real" in sets else ()):
-        figures += image_figures(sets, extractor, index, radius)
+    """Return an image set's inception score and distances from the reference at one radius of blur.
+
+    Distances of the real images from themselves are left out. What takes long is measured without blur alone.
+    """
+    figures = list(_inception_figures(images, extractor, radius))
+    if reference is None or images.name == "real":
+        return figures
+    figures.append(_frechet_figure(images, reference, extractor, radius))
+    real = reference.images
+    if real is None or images.name.startswith("best_of_"):
+        return figures
+    features, real_features = images.features(radius), real.features(radius)
+    figures += _kernel_figures(images.name, features, real_features, extractor, radius)
+    if radius == 0:
+        figures += _neighbour_figures(images.name, features, real_features)
+        figures += _other_distances(images, real, features, real_features)
+    if radius == 0 and images.name == "best":
+        figures.append(_extrapolated_figure(images.name, features, reference, extractor))
     return figures
 
 
-def image_figures(
-    sets: Mapping[str, FeatureSet], extractor: ExtractorProtocol, index: int, radius: float
-) -> Iterator[Figure]:
-    """Yield all image sets' inception scores and distances from the real images, at the ``index``-th radius of blur."""
-    real = sets["real"]
-    real_statistics = real.statistics(index)
-    for subject, images in sets.items():
-        yield _inception_figure(subject, images, extractor, index, radius)
-        if subject == "real":
+def _inception_figures(images: ImageSet, extractor: ExtractorProtocol, radius: float) -> Iterator[Figure]:
+    """Yield the inception score of shuffled splits and, without blur, of splits in the images' own order."""
+    logits = images.logits(radius)
+    for name, seed in {"is": SEED, "is_ordered": None}.items():
+        if seed is None and radius:
             continue
-        distance = frechet_distance(images.statistics(index), real_statistics)
-        yield Figure(extractor.metric_name("fid"), subject, "real", distance, None, len(images), len(real), radius)
-        yield from _kernel_figures(subject, images, real, extractor, index, radius)
-        yield from _precision_recall_figures(subject, images, real, index, radius)
+        score = inception_score(logits, splits=min(10, len(logits)), seed=seed)
+        interval = interval_of_splits(score.mean, score.std, score.splits) if score.splits > 1 else None
+        details = {"splits": score.splits, "order": "shuffled" if seed else "as listed"}
+        sizes, metric = (len(logits), 0), extractor.metric_name(name)
+        yield Figure(metric, images.name, None, score.mean, score.std, *sizes, radius, interval, details)
 
 
-def _inception_figure(
-    subject: str, images: FeatureSet, extractor: ExtractorProtocol, index: int, radius: float
-) -> Figure:
-    score = inception_score(images.logits[:, index])
-    details = {"splits": score.splits, "seed": score.seed}
-    return Figure(extractor.metric_name("is"), subject, None, score.mean, score.std, len(images), 0, radius, details)
+def _frechet_figure(images: ImageSet, reference: Reference, extractor: ExtractorProtocol, radius: float) -> Figure:
+    drawn, real = images.statistics(radius), reference.statistics(radius)
+    with_interval = images.name == "best" and radius == 0
+    interval = fid_interval(images.features(radius), real) if with_interval else None
+    sizes = (drawn.count, real.count)
+    name = extractor.metric_name("fid")
+    return Figure(name, images.name, "real", frechet_distance(drawn, real), None, *sizes, radius, interval)
 
 
 def _kernel_figures(
-    subject: str, images: FeatureSet, real: FeatureSet, extractor: ExtractorProtocol, index: int, radius: float
+    subject: str, features: np.ndarray, real: np.ndarray, extractor: ExtractorProtocol, radius: float
 ) -> Iterator[Figure]:
     """Yield the KID of ``subject``; that of ``best`` a second time for ``shuffled``, which has the same images."""
-    kid = kernel_distance(images.features[:, index], real.features[:, index])
+    kid = kernel_distance(features, real)
     details: dict[str, int | float | str] = {"subsets": kid.subsets, "subset_size": kid.subset_size, "seed": kid.seed}
+    n = min(len(features), len(real))
+    interval = interval_of_subsets(kid.mean, kid.std, subsets=kid.subsets, subset_size=kid.subset_size, n=n)
     name = extractor.metric_name("kid")
-    figure = Figure(name, subject, "real", kid.mean, kid.std, len(images), len(real), radius, details)
+    figure = Figure(name, subject, "real", kid.mean, kid.std, len(features), len(real), radius, interval, details)
     yield figure
     if subject == "best":
         note = {"note": "equal to the drawn images' by construction: KID does not read captions"}
         yield replace(figure, subject="shuffled", details=details | note)
 
 
-def _precision_recall_figures(
-    subject: str, images: FeatureSet, real: FeatureSet, index: int, radius: float
+def _neighbour_figures(subject: str, features: np.ndarray, real: np.ndarray) -> Iterator[Figure]:
+    """Yield precision, recall, density and coverage, of at most :data:`PRDC_SAMPLE` images of each side."""
+    generated, compared = _sampled(features), _sampled(real)
+    result = prdc(compared, generated)
+    details = {"neighbours": result.neighbours, "density_neighbours": result.density_neighbours}
+    sizes = (len(generated), len(compared))
+    for metric, per_image in result.per_image().items():
+        value, interval = float(per_image.mean()), bootstrap_mean(per_image)
+        yield Figure(metric, subject, "real", value, None, *sizes, 0.0, interval, details)
+
+
+def _other_distances(
+    images: ImageSet, real: ImageSet, features: np.ndarray, real_features: np.ndarray
 ) -> Iterator[Figure]:
-    result = precision_recall(real.features[:, index], images.features[:, index])
-    details = {"neighbours": result.neighbours}
-    for metric, value in {"precision": result.precision, "recall": result.recall}.items():
-        yield Figure(metric, subject, "real", value, None, len(images), len(real), radius, details)
+    """Yield CMMD, on CLIP's features, and MIND."""
+    sizes = (len(features), len(real_features))
+    for metric, found in {"cmmd": cmmd(images.clip, real.clip), "mind": mind(features, real_features)}.items():
+        yield Figure(metric, images.name, "real", found.value, found.standard_error, *sizes, 0.0, found.interval())
 
 
-def caption_figures(sets: Mapping[str, FeatureSet], candidates: Candidates, seed: int) -> Iterator[Figure]:
-    """Yield CLIP scores and retrieval of all image sets with their captions, and of ``best`` with shuffled captions.
+def _extrapolated_figure(
+    subject: str, features: np.ndarray, reference: Reference, extractor: ExtractorProtocol
+) -> Figure:
+    """Return the Fréchet distance extrapolated to infinitely many drawn images."""
+    real = reference.statistics(0.0)
+    found = fid_infinity(features, real)
+    name = f"{extractor.metric_name('fid')}_infinity"
+    sizes = (len(features), real.count)
+    return Figure(name, subject, "real", found.value, found.standard_error, *sizes, 0.0, found.interval())
 
-    Training images have none of these captions and are left out.
+
+def _sampled(features: np.ndarray) -> np.ndarray:
+    """Return at most :data:`PRDC_SAMPLE` rows, drawn at random."""
+    if len(features) <= PRDC_SAMPLE:
+        return features
+    rows: np.ndarray = features[np.sort(np.random.RandomState(SEED).choice(len(features), PRDC_SAMPLE, replace=False))]
+    return rows
+
+
+def caption_figures(images: ImageSet, captions: Mapping[str, np.ndarray], seed: int) -> list[Figure]:
+    """Return CLIP scores and retrieval of an image set with its ``captions``, id of an image -> CLIP feature [F].
+
+    Images without a caption are left out. ``best`` is measured a second time beside shuffled captions.
     """
-    captions = dict(zip(candidates.ids, candidates.caption_features, strict=True))
-    for subject, images in sets.items():
-        if subject == "train":
-            continue
-        features = np.stack([captions[caption_id] for caption_id in images.ids])
-        yield from _caption_figures(subject, images.clip, features)
-        if subject == "best" and len(images) > 1:
-            yield from _caption_figures("shuffled", images.clip, features[derangement(len(images), seed)])
+    ids = images.ids
+    rows = [row for row, image_id in enumerate(ids) if image_id in captions]
+    if not rows:
+        return []
+    clip, features = images.clip[rows], np.stack([captions[ids[row]] for row in rows])
+    if images.name.startswith("best_of_"):
+        return list(_score_figures(images.name, clip, features))
+    figures = [*_score_figures(images.name, clip, features), *_retrieval_figures(images.name, clip, features)]
+    if images.name == "best" and len(rows) > 1:
+        shuffled = features[derangement(len(rows), seed)]
+        figures += [*_score_figures("shuffled", clip, shuffled), *_retrieval_figures("shuffled", clip, shuffled)]
+    return figures
 
 
-def _caption_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> Iterator[Figure]:
-    """Yield the figures of images and captions whose unit-norm features, [n, F] each, correspond row by row."""
+def _score_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> Iterator[Figure]:
+    """Yield CLIP scores of images and captions whose unit-norm features, [n, F] each, correspond row by row."""
+    for metric, values in {"clip_score": clip_score(images, captions), "clip_cosine": cosine(images, captions)}.items():
+        n, mean = len(values), float(values.mean(dtype=np.float64))
+        error, interval = float(values.std() / n**0.5), bootstrap_mean(values)
+        yield Figure(metric, subject, "captions", mean, error, n, n, 0.0, interval)
+
+
+def _retrieval_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> Iterator[Figure]:
     n = len(images)
-    scores = clip_score(images, captions)
-    similarity = cosine(images, captions)
-    for metric, values in {"clip_score": scores, "clip_cosine": similarity}.items():
-        error = float(values.std() / n**0.5)
-        yield Figure(metric, subject, "captions", float(values.mean()), error, n, n)
     ranks = retrieval_ranks(images, captions)
-    for k in (1, 10):
-        recall = recall_at(ranks, k)
-        yield Figure(f"clip_r@{k}", subject, "captions", recall, None, n, n, details={"chance": min(1.0, k / n)})
+    found = {f"clip_r@{k}": (ranks <= k, k / n) for k in (1, 10)}
+    if n > 1:
+        others = min(OTHERS, n - 1)
+        found["clip_r_precision"] = (r_precision(images, captions, others=others), 1 / (others + 1))
+    for metric, (hits, chance) in found.items():
+        details = {"chance": min(1.0, chance)}
+        interval = bootstrap_mean(hits)
+        yield Figure(metric, subject, "captions", float(hits.mean()), None, n, n, interval=interval, details=details)
 
 
 def derangement(n: int, seed: int) -> np.ndarray:

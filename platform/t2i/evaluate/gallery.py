@@ -1,17 +1,26 @@
-"""Which captions the report shows, and their pictures as data URIs."""
+"""Which captions the report shows, and their pictures."""
 
 from __future__ import annotations
 
-import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.parquet as pq
+import ray
+import torch
 
-from t2i.contact_sheet import SheetRow
-from t2i.evaluate.candidates import Candidates, to_png
-from t2i.evaluate.feature_sets import FeatureSet
-from t2i.evaluate.work_list import WorkList
+from models.checkpoint import load_model
+from models.dvae import DVAE, DVAEConfig
+from models.images import to_uint8
+from models.precision import companion_dtype
+from models.run_layout import RunLayout
+from t2i.evaluate.candidates import read_caption
+from t2i.evaluate.config import EvaluateConfig
+from t2i.evaluate.layout import SetLayout
+from t2i.evaluate.shards import ShardFolder
+from t2i.storage import fetch_run
 
 SHOWN_CANDIDATES = 8
 """Most candidates that are shown of one caption."""
@@ -19,77 +28,66 @@ SHOWN_CANDIDATES = 8
 
 @dataclass(frozen=True)
 class Galleries:
-    """Ids of the captions in the report's three galleries: a random sample, the best and the worst by CLIP.
+    """Ids of the captions in the report's galleries: a random sample, the best, the median, and the worst by CLIP.
 
     Captions are ordered by the cosine of their best candidate; ``worst`` begins with the lowest.
     """
 
     sample: list[str]
     best: list[str]
+    median: list[str]
     worst: list[str]
 
     @property
     def ids(self) -> list[str]:
         """All ids, each once, sorted."""
-        return sorted({*self.sample, *self.best, *self.worst})
+        return sorted({*self.sample, *self.best, *self.median, *self.worst})
 
 
 @dataclass(frozen=True)
 class CaptionCard:
-    """What the report shows of one caption, pictures as data URIs.
+    """What the report shows of one caption.
 
-    ``candidates`` are (picture, CLIP cosine), the best first. ``others`` are pictures with the same id from other image
-    sets (``real``, ``reconstruction``, ...), by the set's name.
+    ``images`` uint8 [k, H, W, 3] are its best candidates, the best first, and ``scores`` float32 [k] their CLIP cosines.
+    ``real`` uint8 [H, W, 3] is the image that it describes, if that is at hand.
     """
 
     caption: str
-    candidates: list[tuple[str, float]]
-    others: dict[str, str]
+    images: np.ndarray
+    scores: np.ndarray
+    real: np.ndarray | None
 
 
-def choose_galleries(candidates: Candidates, count: int, seed: int) -> Galleries:
+def choose_galleries(ids: Sequence[str], best_scores: Sequence[float], count: int, seed: int) -> Galleries:
     """Choose ``count`` captions for each gallery, or all captions if there are fewer."""
-    ids = np.array(candidates.ids)
-    by_score = ids[np.argsort(-candidates.scores[:, 0], kind="stable")].tolist()
-    sample = np.random.default_rng(seed).choice(len(ids), min(count, len(ids)), replace=False)
-    return Galleries(ids[np.sort(sample)].tolist(), by_score[:count], by_score[: -count - 1 : -1])
+    names = np.array(ids)
+    by_score = names[np.argsort(-np.array(best_scores), kind="stable")].tolist()
+    sample = np.random.default_rng(seed).choice(len(names), min(count, len(names)), replace=False)
+    middle = max(0, (len(names) - count) // 2)
+    return Galleries(
+        sample=names[np.sort(sample)].tolist(),
+        best=by_score[:count],
+        median=by_score[middle : middle + count],
+        worst=by_score[: -count - 1 : -1],
+    )
 
 
-def make_cards(
-    ids: Sequence[str], work_list: WorkList, candidates: Candidates, sets: Mapping[str, FeatureSet]
+@ray.remote(num_cpus=1, max_retries=-1)
+def load_cards(
+    places: Mapping[str, tuple[int, int]], real: Mapping[str, np.ndarray], layout: SetLayout, config: EvaluateConfig
 ) -> dict[str, CaptionCard]:
-    """Return the cards of some captions, by id."""
-    captions = {item.id: item.caption for item in work_list.items}
-    scores = dict(zip(candidates.ids, candidates.scores.tolist(), strict=True))
-    drawn = candidates.images(ids)
-    return {
-        caption_id: CaptionCard(
-            captions[caption_id],
-            _scored_pictures(drawn[caption_id], scores[caption_id]),
-            {name: data_uri(images.shown[caption_id]) for name, images in sets.items() if caption_id in images.shown},
-        )
-        for caption_id in ids
-    }
+    """Return the cards of some captions by id, of which ``places`` says (shard, index in it).
 
-
-def _scored_pictures(images: np.ndarray, scores: Sequence[float]) -> list[tuple[str, float]]:
-    shown = zip(images[:SHOWN_CANDIDATES], scores[:SHOWN_CANDIDATES], strict=True)
-    return [(data_uri(image), score) for image, score in shown]
-
-
-def sheet_rows(ids: Sequence[str], work_list: WorkList, candidates: Candidates) -> list[SheetRow]:
-    """Return rows of a contact sheet, one for each of some captions, with its best candidates."""
-    captions = {item.id: item.caption for item in work_list.items}
-    scores = dict(zip(candidates.ids, candidates.scores, strict=True))
-    drawn = candidates.images(ids)
-    return [
-        SheetRow.ranked(
-            captions[caption_id], drawn[caption_id][:SHOWN_CANDIDATES], scores[caption_id][:SHOWN_CANDIDATES]
-        )
-        for caption_id in ids
-    ]
-
-
-def data_uri(image: np.ndarray) -> str:
-    """Return the data URI of an image uint8 [H, W, 3], encoded as PNG."""
-    return "data:image/png;base64," + base64.b64encode(to_png(image)).decode()
+    The candidates' pixels are made again from their tokens, as most are not stored.
+    """
+    dtype = companion_dtype(config.dtype)
+    dvae = load_model(DVAE, DVAEConfig, RunLayout(fetch_run(config.run)).dvae, dtype=dtype)
+    folder = ShardFolder(layout.candidates, ".parquet")
+    cards = {}
+    for caption_id, (shard, index) in places.items():
+        candidates = read_caption(pq.ParquetFile(io.BytesIO(folder.read(shard))), index)
+        shown = candidates.order[:SHOWN_CANDIDATES]
+        images = to_uint8(dvae.decode(torch.from_numpy(candidates.image_tokens[shown].astype(np.int64))))
+        item = candidates.item
+        cards[caption_id] = CaptionCard(item.caption, images, candidates.scores[shown], real.get(item.image_id))
+    return cards

@@ -1,148 +1,140 @@
-"""The two passes of an evaluation over Ray Data: draw and rank candidates, then extract features of all images."""
+"""The passes of an evaluation over Ray Data; each row of a pipeline is a shard, and finished shards are skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial, reduce
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
-from models.precision import companion_dtype
-from t2i.data import SourceConfig
-from t2i.evaluate.candidates import Candidates, candidate_files, finished_ids, read_candidates
-from t2i.evaluate.config import ActorPool, CaptionSet, EvaluateConfig
-from t2i.evaluate.feature_sets import FeatureSet, gather
-from t2i.evaluate.figures import Figure
-from t2i.evaluate.joint_elb import MeasureJointELB, joint_elb_figures
-from t2i.evaluate.stages import ExtractFeatures, Generate, MakeControls, Score, candidate_rows, real_rows
-from t2i.evaluate.training_images import TrainingImages
-from t2i.evaluate.usable_images import decoded_images
-from t2i.evaluate.work_list import WorkItem, WorkList
-from t2i.logs import get_logger
+from models.errors import UserError
+from t2i.evaluate.config import ActorPool, EvaluateConfig
+from t2i.evaluate.features import SUFFIX, FeatureFolder
+from t2i.evaluate.image_store import ImageStore, load_images
+from t2i.evaluate.joint_elb import MeasureJointELB
+from t2i.evaluate.layout import SetLayout
+from t2i.evaluate.progress import ShardProgress
+from t2i.evaluate.shards import ShardFolder
+from t2i.evaluate.stages import ExtractFeatures, Generate, MakeControls, Score
+from t2i.evaluate.work_list import WorkList
 
-log = get_logger("evaluate")
-
-# The passes of one caption set, each a Ray Data pipeline whose stages run at the same time in actor pools of their own:
+# One pipeline for each family of images; the stages of one run at the same time, in actor pools of their own:
 #
-#   1. work list ──> Generate ──> Score ──> Parquet files (candidates)
+#   drawn   work list ───────────────────> Generate ──> Score ──> ExtractFeatures
+#                                                         └─ candidates/      └─ features/<protocol>/drawn/
+#   real    images/real/ ──> load_images ──> MakeControls ──────> ExtractFeatures ── features/<protocol>/real/
+#   train   images/train/ ──> load_images ──────────────────────> ExtractFeatures ── features/<protocol>/train/
+#   elb     images/real/ ──> load_images ──> MeasureJointELB ── features/<protocol>/elb/
 #
-#   2. candidates ──────────────────────> best, first ─────────────────────────────┐
-#      the set's images ──> MakeControls ──> real, reconstruction, random_tokens ──┼──> ExtractFeatures ──> driver
-#      training images ─────────────────────> train ───────────────────────────────┘
-#
-# Two and not one, because drawing takes by far the longest: everything drawn is on disk before anything is measured, so
-# a run that was killed draws only what is missing, and all metrics see the whole set.
+# Images of drawn candidates go from the decoder to CLIP and to the extractor without being encoded in between. Only a
+# shard whose candidates are stored and whose features are not (a run was killed between the two, or another extractor
+# is asked for) is decoded again, from its tokens.
 
 
-def generate_candidates(work_list: WorkList, directory: Path, config: EvaluateConfig) -> Candidates:
-    """Draw, rank and store the captions that ``directory`` lacks; return the whole work list's candidates.
+class LostShardsError(UserError):
+    """Shards are still missing when their pipeline has ended."""
+
+
+def draw(work_list: WorkList, layout: SetLayout, protocol: str, config: EvaluateConfig) -> FeatureFolder:
+    """Draw, rank, store and measure all captions of the work list that are not finished; return their features."""
+    uri = layout.features(protocol, "drawn")
+    stored = ShardFolder(layout.candidates, ".parquet").done()
+    rows = [
+        {"shard": shard, "stored": shard in stored, "items": [asdict(item) for item in items]}
+        for shard, items in enumerate(work_list.shards)
+    ]
+
+    def stages(shards: Dataset) -> Dataset:
+        drawn = shards.map(Generate, fn_constructor_args=(config,), **_actors(config.generate))
+        scored = drawn.map(Score, fn_constructor_args=(config, layout), **_actors(config.score))
+        return scored.map(ExtractFeatures, fn_constructor_args=(config, uri), **_actors(config.extract))
+
+    return _complete(rows, ShardFolder(uri, SUFFIX), stages, config)
+
+
+def measure_real(store: ImageStore, layout: SetLayout, protocol: str, config: EvaluateConfig) -> FeatureFolder:
+    """Measure the stored images to compare with and their controls, as far as that is not done."""
+    uri = layout.features(protocol, "real")
+
+    def stages(shards: Dataset) -> Dataset:
+        controls = shards.map(load_images).map(MakeControls, fn_constructor_args=(config,), **_actors(config.controls))
+        return controls.map(ExtractFeatures, fn_constructor_args=(config, uri), **_actors(config.extract))
+
+    return _complete(store.shards, ShardFolder(uri, SUFFIX), stages, config)
+
+
+def measure_training(store: ImageStore, layout: SetLayout, protocol: str, config: EvaluateConfig) -> FeatureFolder:
+    """Measure the stored training images, as far as that is not done."""
+    uri = layout.features(protocol, "train")
+
+    def stages(shards: Dataset) -> Dataset:
+        images = shards.map(load_images).map(_name_set)
+        return images.map(ExtractFeatures, fn_constructor_args=(config, uri), **_actors(config.extract))
+
+    return _complete(store.shards, ShardFolder(uri, SUFFIX), stages, config)
+
+
+def measure_elb(
+    store: ImageStore, captions: Mapping[str, str], layout: SetLayout, protocol: str, config: EvaluateConfig
+) -> FeatureFolder:
+    """Measure the evidence lower bound of the stored images that have ``captions`` (image id -> text)."""
+    uri = layout.features(protocol, "elb")
+    rows = [row | {"captions": [captions[image_id] for image_id in row["ids"]]} for row in store.shards]
+
+    def stages(shards: Dataset) -> Dataset:
+        images = shards.map(load_images)
+        return images.map(MeasureJointELB, fn_constructor_args=(config, uri), **_actors(config.controls))
+
+    return _complete(rows, ShardFolder(uri, SUFFIX), stages, config)
+
+
+def _complete(
+    rows: Sequence[dict[str, Any]],
+    folder: ShardFolder,
+    stages: Callable[[Dataset], Dataset],
+    config: EvaluateConfig,
+) -> FeatureFolder:
+    """Run ``stages`` on the rows of the shards that ``folder`` lacks, and show how far they are.
 
     Raises:
-        IncompleteEvaluationError: a caption still has no candidates when the pipeline has ended.
+        LostShardsError: a shard is still missing at the end.
     """
-    finished = finished_ids(directory)
-    pending = [item for item in work_list.items if item.id not in finished]
-    done = len(finished)
-    for batch in _generate(pending, work_list, directory, config):
-        done += len(batch)
-        log.info("%s: %d of %d captions", directory.parent.name, done, len(work_list.items))
-    return read_candidates(directory, work_list)
+    done = folder.done()
+    pending = [row for row in rows if row["shard"] not in done]
+    if pending:
+        # One block a row: Ray gives an actor one block at a time, and gives it out again if the actor dies.
+        shards = ray.data.from_items(pending, override_num_blocks=len(pending))
+        shards.context.enable_progress_bars = False
+        pools = {name: getattr(config, name).actors for name in ("generate", "score", "controls", "extract")}
+        progress = ShardProgress(_title(folder), len(rows), len(rows) - len(pending), pools)
+        for _ in progress.follow(stages(shards).iter_rows()):
+            pass
+        _require_all(len(rows), folder)
+    return FeatureFolder(folder.uri, len(rows))
 
 
-def _generate(
-    pending: Sequence[WorkItem], work_list: WorkList, directory: Path, config: EvaluateConfig
-) -> Iterable[pa.Table]:
-    """Yield a table {id} for every batch of captions once its candidates are stored."""
-    if not pending:
-        return []
-    # One block per batch. Ray gives an actor one block at a time, and gives it out again if the actor dies: so all
-    # actors of the pool get work, and a death costs one batch.
-    rows, size = [asdict(item) for item in pending], config.generate.batch
-    blocks = [pa.Table.from_pylist(rows[start : start + size]) for start in range(0, len(rows), size)]
-    drawing = (config.run, work_list.candidates, config.sampling, config.slots, config.dtype)
-    generate_arguments = (*drawing, config.pruning, config.compile)
-    score_arguments = (config.run, str(directory), companion_dtype(config.dtype))
-    stored = (
-        ray.data.from_arrow(blocks)
-        .map_batches(Generate, fn_constructor_args=generate_arguments, **_actors(config.generate))
-        .map_batches(Score, fn_constructor_args=score_arguments, **_actors(config.score))
-    )
-    return stored.iter_batches(batch_size=None, batch_format="pyarrow")
+def _require_all(shards: int, folder: ShardFolder) -> None:
+    # A pipeline that ended is no proof that every shard is there: figures of a part would look like those of the whole.
+    missing = sorted(set(range(shards)) - folder.done())
+    if missing:
+        raise LostShardsError(
+            f"{folder.uri} lacks {len(missing)} of {shards} shards (first: {missing[0]}): "
+            "start the job again, what is finished is kept."
+        )
 
 
-def extract_features(
-    caption_set: CaptionSet,
-    candidates: Candidates,
-    training: TrainingImages,
-    shown: Sequence[str],
-    config: EvaluateConfig,
-) -> dict[str, FeatureSet]:
-    """Return the features of all image sets, by name (second pass); keep pictures of the ids in ``shown``.
-
-    The sets are ``best`` and ``first`` (not if pruned), if the captions have images ``real``, ``reconstruction`` and
-    ``random_tokens``, and ``train`` if there are ``training`` images.
-    """
-    images = [_drawn_images(candidates, config)]
-    if caption_set.images:
-        images.append(_real_images_and_controls(caption_set, candidates, config))
-    if caption_set.images and training.source is not None:
-        images.append(_training_images(training.source, training.ids, candidates, config))
-    extract_arguments = (
-        config.run,
-        config.extractor,
-        tuple(config.blur_radii),
-        frozenset(shown),
-        companion_dtype(config.dtype),
-    )
-    features = reduce(Dataset.union, images).map_batches(
-        ExtractFeatures, fn_constructor_args=extract_arguments, **_actors(config.extract)
-    )
-    return gather(features.iter_batches(batch_size=None, batch_format="pyarrow"))
+def _title(folder: ShardFolder) -> str:
+    """Return what the progress line calls a family of a caption set: ``val drawn``."""
+    *_, caption_set, _, _, family = folder.uri.split("/")
+    return f"{caption_set} {family}"
 
 
-def _drawn_images(candidates: Candidates, config: EvaluateConfig) -> Dataset:
-    drawn = ray.data.read_parquet(candidate_files(candidates.directory))
-    drawn = drawn.select_columns(["id", "image", "candidate", "rank"])
-    return drawn.map_batches(partial(candidate_rows, pruned=config.pruning.prunes), batch_format="pyarrow")
-
-
-def _real_images_and_controls(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> Dataset:
-    arguments = (config.run, config.seed, companion_dtype(config.dtype))
-    real = _real_images(caption_set, candidates, config)
-    return real.map_batches(MakeControls, fn_constructor_args=arguments, **_actors(config.controls))
-
-
-def _training_images(
-    source: SourceConfig, ids: Sequence[str], candidates: Candidates, config: EvaluateConfig
-) -> Dataset:
-    images = decoded_images(source, ids, config.run, str(candidates.directory / "unreadable_train"))
-    return images.map_batches(partial(real_rows, "train"), batch_format="pyarrow")
-
-
-def measure_joint_elb(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> list[Figure]:
-    """Return figures of the evidence lower bound over the set's own images; none if it is not asked for."""
-    if not (config.elb and caption_set.images):
-        return []
-    real = _real_images(caption_set, candidates, config)
-    bits = real.map_batches(MeasureJointELB, fn_constructor_args=(config.run, config.seed), **_actors(config.controls))
-    return list(joint_elb_figures(bits.iter_batches(batch_size=None, batch_format="pyarrow")))
-
-
-def _real_images(caption_set: CaptionSet, candidates: Candidates, config: EvaluateConfig) -> Dataset:
-    return decoded_images(caption_set.source, candidates.ids, config.run, str(candidates.directory / "unreadable"))
+def _name_set(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"sets": ["train"] * len(row["ids"])}
 
 
 def _actors(pool: ActorPool) -> dict[str, Any]:
-    """Return the arguments of ``map_batches`` that run a stage in ``pool``."""
-    return {
-        "compute": ActorPoolStrategy(size=pool.actors),
-        "num_cpus": pool.cpus,
-        "num_gpus": pool.gpus,
-        "batch_size": pool.batch,
-        "batch_format": "pyarrow",
-    }
+    """Return the arguments of ``map`` that run a stage in ``pool``."""
+    return {"compute": ActorPoolStrategy(size=pool.actors), "num_cpus": pool.cpus, "num_gpus": pool.gpus}

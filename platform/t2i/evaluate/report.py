@@ -12,12 +12,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from t2i.evaluate.config import CaptionSet, EvaluateConfig
+from t2i.evaluate.config import EvaluateConfig
+from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.figures import SUBJECT_LABELS, Figure
 from t2i.evaluate.gallery import CaptionCard, Galleries
-from t2i.evaluate.training_images import TrainingImages
-from t2i.evaluate.work_list import WorkList
-from t2i.metrics.features import extractor_protocol
+from t2i.metrics.clip_score import expected_best_of
 from t2i.storage import filesystem_for, write_file
 
 REPORTED_PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
@@ -42,7 +41,8 @@ class Section:
 
     def figures_of(self, metric: str, radius: float = 0.0) -> list[Figure]:
         """Return the figures of one metric at one radius of blur, in the order of :data:`SUBJECT_LABELS`."""
-        found = [f for f in self.figures if f.metric == metric and f.blur == radius]
+        shown = [figure for figure in self.figures if figure.subject in SUBJECT_LABELS]
+        found = [figure for figure in shown if figure.metric == metric and figure.blur == radius]
         return sorted(found, key=lambda figure: list(SUBJECT_LABELS).index(figure.subject))
 
     def figure(self, metric: str, subject: str) -> Figure | None:
@@ -75,18 +75,28 @@ class Section:
         return sorted(shown, key=lambda metric: next(i for i, name in enumerate(COLUMNS) if metric.startswith(name)))
 
 
-def protocol(
-    config: EvaluateConfig, caption_set: CaptionSet, work_list: WorkList, training: TrainingImages, truncated: int
-) -> dict[str, Any]:
-    """Return what another evaluation must have in common with this one for their figures to be comparable.
+def section(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig) -> Section:
+    """Return one caption set's part of the report."""
+    pruned = config.pruning.prunes
+    best_of_n = [] if pruned else expected_best_of(measured.summary.mean_by_rank[None]).tolist()
+    return Section(
+        name=measured.prepared.caption_set.name,
+        protocol=protocol(measured, measuring, config),
+        figures=measured.figures,
+        best_of_n=best_of_n,
+        galleries=measured.galleries,
+        cards=measured.cards,
+    )
 
-    ``truncated`` counts the captions that were too long for the prior.
-    """
+
+def protocol(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig) -> dict[str, Any]:
+    """Return what another evaluation must have in common with this one for their figures to be comparable."""
+    work_list = measured.prepared.work_list
     return {
-        "source": caption_set.source.path,
+        "source": measured.prepared.caption_set.source.path,
         "captions": len(work_list.items),
         "caption_hash": work_list.caption_hash,
-        "captions_truncated": truncated,
+        "captions_truncated": measured.summary.truncated,
         "candidates": work_list.candidates,
         "pruning": work_list.pruning and work_list.pruning | {"finished": config.pruning.count(work_list.candidates)},
         "selection": "best by CLIP cosine",
@@ -94,23 +104,22 @@ def protocol(
         "seed": work_list.seed,
         "dtype": work_list.dtype + (", compiled" if work_list.compiled else ""),
         "models": work_list.models,
-        "extractor": asdict(extractor_protocol(config.extractor)),
+        "extractor": asdict(measuring.extractor),
         "real_images": "centre crop, area averaging, white behind transparency",
         "blur": "PIL GaussianBlur, both sides",
         "blur_radii": list(config.blur_radii),
-        "training_images": training.note,
+        "training_images": measured.training,
         "versions": {package: version(package) for package in REPORTED_PACKAGES},
     }
 
 
-def write_report(directory: str | Path, run: str, sections: Sequence[Section]) -> Path:
+def write_report(directory: str, run: str, sections: Sequence[Section]) -> str:
     """Write report.json and report.html, which needs no other file, into ``directory``; return the page's path."""
-    directory = Path(directory)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     document = {"run": run, "made": made, "sets": [_as_json(section) for section in sections]}
-    _write(directory / "report.json", json.dumps(document, indent=1, ensure_ascii=False))
-    _write(directory / "report.html", render(run, made, sections))
-    return directory / "report.html"
+    _write(f"{directory}/report.json", json.dumps(document, indent=1, ensure_ascii=False))
+    _write(f"{directory}/report.html", render(run, made, sections))
+    return f"{directory}/report.html"
 
 
 def render(run: str, made: str, sections: Sequence[Section]) -> str:
@@ -154,5 +163,5 @@ def _by_radius(section: Section, metric: str) -> dict[str, list[Figure]]:
     return {subject: [figures[subject] for figures in by_radius] for subject in subjects}
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: str, text: str) -> None:
     write_file(*filesystem_for(path), text.encode())

@@ -126,12 +126,14 @@ def write_captions(uri: str, captions: Sequence[Caption]) -> None:
     write_file(*filesystem_for(uri), text.getvalue().encode())
 
 
-def reference_ids(caption_set: CaptionSet, captions: Sequence[Caption], config: EvaluateConfig) -> list[str]:
-    """Return the ids of the images in ``caption_set.image_source`` that those drawn of ``captions`` are compared with.
+def reference_ids(caption_set: CaptionSet, own: Sequence[str], config: EvaluateConfig) -> list[str]:
+    """Return the ids of the images in ``caption_set.image_source`` that drawn ones are compared with.
+
+    ``own`` are the images that the chosen captions describe; of several captions each counts once.
 
     Raises:
         DataError: the source cannot be read.
     """
     if config.reference_images == "same":
-        return list(dict.fromkeys(caption.image_id for caption in captions))
+        return list(dict.fromkeys(own))
     return read_ids(caption_set.image_source)

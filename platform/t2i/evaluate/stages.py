@@ -1,194 +1,237 @@
-"""Stages of the evaluation's Ray Data pipelines: each actor loads its models once and maps batches of rows."""
+"""Stages of the evaluation's Ray Data pipelines: actors that load their models once and map one shard after the other.
+
+A row is a whole shard. Ray Data may cut and join blocks, but never rows, so what is computed together is always the
+same, however many workers there are and whichever of them die. Every stage adds the seconds that it took.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from models.checkpoint import load_model
 from models.devices import default_device
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
-from models.reranker import CLIPConfig, CLIPReranker, rank_images
+from models.precision import companion_dtype
+from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank_images
 from models.run_layout import RunLayout
-from t2i.data.tensors import column_array, tensor_column
-from t2i.engine import PruningParams, TextToImage
-from t2i.evaluate.candidates import SCHEMA, from_png, store_candidates, to_png
-from t2i.evaluate.work_list import derived_seed
+from t2i.engine import TextToImage
+from t2i.evaluate.candidates import CaptionCandidates, encode_shard, read_caption, shard_record
+from t2i.evaluate.config import EvaluateConfig
+from t2i.evaluate.extractors import fetch_extractor
+from t2i.evaluate.features import SUFFIX, ImageFeatures, encode_features, hash_images
+from t2i.evaluate.layout import SetLayout
+from t2i.evaluate.shards import ShardFolder
+from t2i.evaluate.sweep import is_blurred, set_name, sweep_sizes
+from t2i.evaluate.work_list import WorkItem, derived_seed
 from t2i.metrics.blur import gaussian_blur
-from t2i.metrics.features import ExtractorConfig, load_extractor
-from t2i.sampling import SamplingParams
+from t2i.metrics.features import load_extractor
+from t2i.storage import fetch_run
+
+Row = dict[str, Any]
+"""A shard on its way: column -> number, list, or array."""
 
 
 class Generate:
-    """Sample and decode images: captions {id, caption, seed} -> the same rows with what was generated for each.
+    """Sample image tokens: {shard, stored, items} -> the same with those of all candidates.
 
-    Added columns: ``truncated`` (whether the caption's end was not read), ``candidates`` [n] (their numbers; all that
-    were asked for unless ``pruning`` stopped some), ``image_tokens`` [n, N] and ``images`` uint8 [n, H, W, 3].
+    Added columns, for c captions with n candidates: ``truncated`` bool [c] (whether the caption's end was not read),
+    ``numbers`` int64 [c, n] and ``image_tokens`` int32 [c, n, N]. Of a shard whose candidates are ``stored`` they are
+    empty.
     """
 
-    def __init__(
-        self,
-        run: str,
-        candidates: int,
-        sampling: SamplingParams,
-        slots: int,
-        dtype: str = "float32",
-        pruning: PruningParams | None = None,
-        compiled: bool = False,
-    ) -> None:
-        self.candidates, self.sampling, self.pruning = candidates, sampling, pruning
-        rerank = pruning is not None and pruning.prunes
-        self.text_to_image = TextToImage.load(run, slots, default_device(), rerank, dtype, compiled)
+    def __init__(self, config: EvaluateConfig) -> None:
+        self.config = config
+        run, rerank = fetch_run(config.run), config.pruning.prunes
+        self.text_to_image = TextToImage.load(run, config.slots, default_device(), rerank, config.dtype, config.compile)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Generate for every row of the batch, with its own seed."""
+    def __call__(self, row: Row) -> Row:
+        """Sample for every caption of the shard, each with its own seed."""
+        begun = time.perf_counter()
+        items = [] if row["stored"] else row["items"]
         sampled = self.text_to_image.sample(
-            table["caption"].to_pylist(),
-            candidates=self.candidates,
-            seeds=table["seed"].to_pylist(),
-            sampling=self.sampling,
-            pruning=self.pruning,
+            [item["caption"] for item in items],
+            candidates=self.config.candidates,
+            seeds=[item["seed"] for item in items],
+            sampling=self.config.sampling,
+            pruning=self.config.pruning,
         )
-        image_tokens = np.stack([caption.image_tokens for caption in sampled])  # [B, n, N]
-        candidates = np.stack([caption.candidates for caption in sampled])
-        images = self.text_to_image.decode(np.concatenate(image_tokens))
-        images = images.reshape(*image_tokens.shape[:2], *images.shape[1:])
-        table = table.append_column("truncated", pa.array([caption.truncated for caption in sampled]))
-        table = table.append_column("candidates", tensor_column(candidates))
-        table = table.append_column("image_tokens", tensor_column(image_tokens))
-        return table.append_column("images", tensor_column(images))
+        length = self.text_to_image.engine.layout.image_length
+        return row | {
+            "truncated": np.array([caption.truncated for caption in sampled], bool),
+            "numbers": np.array([caption.candidates for caption in sampled], np.int64).reshape(len(items), -1),
+            "image_tokens": np.array([c.image_tokens for c in sampled], np.int32).reshape(len(items), -1, length),
+            "generate_seconds": time.perf_counter() - begun,
+        }
 
 
 class Score:
-    """Rank the candidates of each caption by CLIP and store them all in ``directory``: -> {id} of what is stored."""
+    """Decode and rank the candidates of a shard, store them, and pass the chosen images on.
 
-    def __init__(self, run: str, directory: str, dtype: str = "float32") -> None:
-        self.directory = directory
-        self.reranker = _load_reranker(run, dtype)
+    Maps the rows of :class:`Generate` to {shard, sets, ids, pixels, caption_features}: the best of 1, 2, 4, ...
+    candidates of every caption (see :class:`ExtractFeatures`), and CLIP's features float32 [c, F] of the captions.
+
+    A caption's candidates are decoded together and ranked by themselves. So the bytes of an image follow from its
+    caption's tokens alone, and can be had again from them.
+    """
+
+    def __init__(self, config: EvaluateConfig, layout: SetLayout) -> None:
+        self.config = config
+        self.folder = ShardFolder(layout.candidates, ".parquet")
+        self.sizes = sweep_sizes(config.candidates, pruned=config.pruning.prunes)
+        run, dtype = fetch_run(config.run), companion_dtype(config.dtype)
+        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(run).dvae, default_device(), dtype)
+        self.reranker = load_model(CLIPReranker, CLIPConfig, RunLayout(run).clip, default_device(), dtype)
 
     @torch.inference_mode()
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Rank the candidates of every row of the batch and store them in one file."""
-        captions = self.reranker.encode_captions(table["caption"].to_pylist())
-        rows = table.select(["id", "caption", "seed", "truncated"]).to_pylist()
-        columns = [column_array(table[name]) for name in ("candidates", "image_tokens", "images")]
-        stored = [
-            candidate
-            for row, caption, *arrays in zip(rows, captions, *columns, strict=True)
-            for candidate in self._rank(row, caption, *arrays)
-        ]
-        store_candidates(pa.Table.from_pylist(stored, SCHEMA), self.directory)
-        return table.select(["id"])
+    def __call__(self, row: Row) -> Row:
+        """Score and store the shard; one that is stored is read instead."""
+        begun = time.perf_counter()
+        captions = [self.reranker.encode_captions([item["caption"]])[0] for item in row["items"]]
+        found = self._read(row["shard"], len(captions)) if row["stored"] else self._score(row, captions)
+        chosen = [image for candidates, images in found for image in self._choose(candidates, images)]
+        return {
+            "shard": row["shard"],
+            "sets": [sets for sets, _, _ in chosen],
+            "ids": [image_id for _, image_id, _ in chosen],
+            "pixels": np.stack([pixels for _, _, pixels in chosen]),
+            "caption_features": torch.stack(captions).float().cpu().numpy(),
+            "generate_seconds": row["generate_seconds"],
+            "score_seconds": time.perf_counter() - begun,
+        }
 
-    def _rank(
-        self, row: dict[str, Any], caption: torch.Tensor, candidates: np.ndarray, tokens: np.ndarray, images: np.ndarray
-    ) -> list[dict[str, Any]]:
-        """Return one row to store for each candidate, best first; ``caption`` is CLIP's feature [F] of the caption."""
-        ranking = rank_images(self.reranker, self.reranker.prepare(to_float(images)), caption)
-        feature = caption.float().cpu().numpy()
-        return [
-            row
-            | {"candidate": int(candidates[index]), "image_tokens": tokens[index], "image": to_png(images[index])}
-            | {"score": float(ranking.scores[index]), "rank": place, "caption_feature": feature}
-            for place, index in enumerate(ranking.order.tolist())
-        ]
+    def _score(self, row: Row, captions: Sequence[torch.Tensor]) -> Iterator[tuple[CaptionCandidates, np.ndarray]]:
+        """Yield each caption's candidates and images uint8 [n, H, W, 3]; store the shard after the last."""
+        # Caption by caption: at 512 candidates of 256 px one caption's images take 100 MB.
+        tables = []
+        for index, (item, caption) in enumerate(zip(row["items"], captions, strict=True)):
+            tokens = row["image_tokens"][index]
+            images = self._decode(tokens)
+            ranking = rank_images(self.reranker, self.reranker.prepare(to_float(images)), caption)
+            candidates = CaptionCandidates(
+                item=WorkItem(**item),
+                truncated=bool(row["truncated"][index]),
+                numbers=row["numbers"][index],
+                image_tokens=tokens,
+                scores=ranking.scores.cpu().numpy(),
+            )
+            tables.append(candidates.table(images, self.config.keep))
+            yield candidates, images
+        self.folder.write(row["shard"], encode_shard(tables), shard_record(tables))
+
+    def _read(self, shard: int, captions: int) -> Iterator[tuple[CaptionCandidates, np.ndarray]]:
+        """Yield the same as :meth:`_score`, of a shard that is stored: the images are decoded again."""
+        stored = pq.ParquetFile(io.BytesIO(self.folder.read(shard)))
+        for index in range(captions):
+            candidates = read_caption(stored, index)
+            yield candidates, self._decode(candidates.image_tokens)
+
+    def _decode(self, image_tokens: np.ndarray) -> np.ndarray:
+        return to_uint8(self.dvae.decode(torch.from_numpy(image_tokens.astype(np.int64)).to(default_device())))
+
+    def _choose(self, candidates: CaptionCandidates, images: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
+        """Return (image sets, id, pixels) of the images that are the best of 1, 2, 4, ... candidates, each once."""
+        sets: dict[int, list[str]] = {}
+        for size in self.sizes:
+            sets.setdefault(candidates.best_of(size), []).append(set_name(size, self.config.candidates))
+        return [(",".join(names), candidates.item.id, images[place].copy()) for place, names in sets.items()]
 
 
 class MakeControls:
-    """Make the controls of an evaluation: real images {id, pixels} -> three image sets {set, id, pixels}.
+    """Make the controls of real images: {shard, ids, pixels} -> {shard, sets, ids, pixels} of three image sets.
 
-    The sets are ``real``, the images themselves; ``reconstruction``, encoded and decoded by the dVAE; and
-    ``random_tokens``, decoded from image tokens that are drawn uniformly from the codebook.
+    They are ``real``, the images themselves; ``reconstruction``, encoded and decoded by the dVAE; and
+    ``random_tokens``, decoded from image tokens that are drawn uniformly from the codebook, by the image's id.
     """
 
-    def __init__(self, run: str, seed: int, dtype: str = "float32") -> None:
-        self.seed = seed
-        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(run).dvae, default_device(), dtype)
+    def __init__(self, config: EvaluateConfig) -> None:
+        self.seed = config.seed
+        dtype = companion_dtype(config.dtype)
+        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(fetch_run(config.run)).dvae, default_device(), dtype)
 
     @torch.inference_mode()
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Make the three controls of every image of the batch."""
-        pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
-        image_tokens = self.dvae.encode(to_float(pixels).to(default_device()))
-        random_tokens = np.stack([self._random_tokens(image_id, image_tokens.shape[1]) for image_id in ids])
-        reconstructions = to_uint8(self.dvae.decode(image_tokens))
-        noise = to_uint8(self.dvae.decode(torch.from_numpy(random_tokens).to(default_device())))
-        sets = {"real": pixels, "reconstruction": reconstructions, "random_tokens": noise}
-        return pa.concat_tables([image_rows(name, ids, images) for name, images in sets.items()])
+    def __call__(self, row: Row) -> Row:
+        """Make the controls of the shard's images."""
+        begun = time.perf_counter()
+        pixels, ids = row["pixels"], list(row["ids"])
+        tokens = self.dvae.encode(to_float(pixels).to(default_device()))
+        noise = np.stack([self._random_tokens(image_id, tokens.shape[1]) for image_id in ids])
+        decoded = [self.dvae.decode(each) for each in (tokens, torch.from_numpy(noise).to(default_device()))]
+        names = ("real", "reconstruction", "random_tokens")
+        return {
+            "shard": row["shard"],
+            "sets": [name for name in names for _ in ids],
+            "ids": ids * len(names),
+            "pixels": np.concatenate([pixels, *map(to_uint8, decoded)]),
+            "controls_seconds": time.perf_counter() - begun,
+        }
 
     def _random_tokens(self, image_id: str, length: int) -> np.ndarray:
-        """Return random image tokens int64 [N], which depend on the image's id but not on the batch."""
+        """Return random image tokens int64 [N], which depend on the image's id but not on the shard."""
         random = np.random.default_rng(derived_seed(self.seed, image_id))
         return random.integers(0, self.dvae.config.codebook_size, length)
 
 
 class ExtractFeatures:
-    """Compute what metrics compare: images {set, id, pixels} -> {set, id, clip, features, logits, png}.
+    """Store what all metrics are computed from: {shard, sets, ids, pixels} -> {shard, images, seconds by stage}.
 
-    ``clip`` [F] is CLIP's feature of the image. ``features`` [radii, F] and ``logits`` [radii, classes] are those of
-    the ``extractor``, of the image blurred with each of ``radii``. ``png`` is the image itself if its id is in
-    ``shown``, else empty.
+    ``sets`` names the image sets of each image, joined by commas; sets and ids come in the order of the work list. The
+    images of ``first``, ``best`` and the controls are measured at all radii of blur, the others without blur.
     """
 
-    def __init__(
-        self,
-        run: str,
-        extractor: ExtractorConfig,
-        radii: Sequence[float],
-        shown: frozenset[str],
-        dtype: str = "float32",
-    ) -> None:
-        self.radii, self.shown = radii, shown
-        self.extractor = load_extractor(extractor, default_device())
-        self.reranker = _load_reranker(run, dtype)
+    def __init__(self, config: EvaluateConfig, uri: str) -> None:
+        self.radii = tuple(config.blur_radii)
+        self.folder = ShardFolder(uri, SUFFIX)
+        self.extractor = load_extractor(fetch_extractor(config.extractor), default_device())
+        clip, dtype = RunLayout(fetch_run(config.run)).clip, companion_dtype(config.dtype)
+        self.reranker = load_model(CLIPReranker, CLIPConfig, clip, default_device(), dtype)
+
+    def __call__(self, row: Row) -> Row:
+        """Measure and store the images of the shard."""
+        begun = time.perf_counter()
+        sets = [names.split(",") for names in row["sets"]]
+        names = list(dict.fromkeys(name for each in sets for name in each))
+        ids = np.array(row["ids"])
+        clip = self._clip(row["pixels"])
+        extracted = {radius: self._extract(row["pixels"], sets, radius) for radius in self.radii}
+        images = {}
+        for name in names:
+            rows = np.array([name in each for each in sets])
+            radii = [radius for radius in self.radii if radius == 0 or is_blurred(name)]
+            images[name] = ImageFeatures(
+                ids[rows].tolist(),
+                hash_images(row["pixels"][rows]),
+                clip[rows],
+                {radius: extracted[radius][0][rows] for radius in radii},
+                {radius: extracted[radius][1][rows] for radius in radii},
+            )
+        extra = {"captions": row["caption_features"]} if "caption_features" in row else {}
+        data = encode_features(images, extra)
+        self.folder.write(row["shard"], data, {"images": {name: len(each.ids) for name, each in images.items()}})
+        seconds = {name: value for name, value in row.items() if name.endswith("_seconds")}
+        return {"shard": row["shard"], "images": len(ids), **seconds, "extract_seconds": time.perf_counter() - begun}
 
     @torch.inference_mode()
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Compute the features of every image of the batch."""
-        pixels, ids = column_array(table["pixels"]), table["id"].to_pylist()
-        extracted = [self.extractor(gaussian_blur(pixels, radius)) for radius in self.radii]
-        tensors = {
-            "clip": self.reranker.encode_images(to_float(pixels).to(default_device())).float().cpu().numpy(),
-            "features": np.stack([part.features for part in extracted], axis=1),
-            "logits": np.stack([part.logits for part in extracted], axis=1),
-        }
-        columns = {name: tensor_column(array) for name, array in tensors.items()}
-        pngs = [to_png(image) if name in self.shown else b"" for name, image in zip(ids, pixels, strict=True)]
-        return pa.table({"set": table["set"], "id": ids, "png": pngs} | columns)
+    def _clip(self, pixels: np.ndarray) -> np.ndarray:
+        prepared = [self.reranker.prepare(to_float(part)) for part in np.array_split(pixels, -(-len(pixels) // 64))]
+        features: np.ndarray = encode_filled(self.reranker, torch.cat(prepared)).float().cpu().numpy()
+        return features
 
-
-def candidate_rows(table: pa.Table, *, pruned: bool = False) -> pa.Table:
-    """Return two image sets of stored candidates, {set, id, pixels}: ``best`` by CLIP, and ``first``, candidate 0.
-
-    ``first`` shows what the prior samples when nothing is selected. Of ``pruned`` candidates there is no such set, as
-    CLIP has selected all that are left.
-    """
-    shape = from_png(table["image"][0].as_py()).shape
-    table = table.filter((pc.field("rank") == 0) | (pc.field("candidate") == 0))
-    pixels = np.array([from_png(png) for png in table["image"].to_pylist()], np.uint8).reshape(-1, *shape)
-    chosen = {"best": np.array(table["rank"]) == 0}
-    if not pruned:
-        chosen["first"] = np.array(table["candidate"]) == 0
-    ids = np.array(table["id"].to_pylist(), object)
-    return pa.concat_tables(image_rows(name, ids[kept].tolist(), pixels[kept]) for name, kept in chosen.items())
-
-
-def real_rows(name: str, table: pa.Table) -> pa.Table:
-    """Return the images of decoded pairs {id, pixels, ...} as the image set ``name``: {set, id, pixels}."""
-    return pa.table({"set": [name] * len(table), "id": table["id"], "pixels": table["pixels"]})
-
-
-def image_rows(name: str, ids: Sequence[str], pixels: np.ndarray) -> pa.Table:
-    """Return pixels uint8 [B, H, W, 3] as the image set ``name``: {set, id, pixels}."""
-    names, ids = pa.array([name] * len(ids), pa.string()), pa.array(ids, pa.string())
-    return pa.table({"set": names, "id": ids, "pixels": tensor_column(pixels)})
-
-
-def _load_reranker(run: str, dtype: str) -> CLIPReranker:
-    return load_model(CLIPReranker, CLIPConfig, RunLayout(run).clip, default_device(), dtype)
+    def _extract(
+        self, pixels: np.ndarray, sets: Sequence[Sequence[str]], radius: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return features [m, D] and logits [m, classes] at one radius; zeros for images that are not measured there."""
+        rows = np.array([radius == 0 or any(map(is_blurred, names)) for names in sets])
+        measured = self.extractor(gaussian_blur(pixels[rows], radius))
+        whole = []
+        for array in (measured.features, measured.logits):
+            whole.append(np.zeros((len(rows), array.shape[1]), np.float32))
+            whole[-1][rows] = array
+        return whole[0], whole[1]

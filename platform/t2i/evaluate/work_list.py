@@ -1,6 +1,6 @@
-"""The work list of an evaluation: every caption to draw, written to disk before the first is drawn.
+"""The work list of an evaluation: every caption to draw, written before the first is drawn.
 
-What is missing at the end is found by comparing with it.
+It is cut into shards of consecutive captions, which are drawn, stored and measured whole.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from models.errors import UserError
 from models.manifest import model_hash
 from models.run_layout import RunLayout
 from t2i.data import Caption
 from t2i.evaluate.config import EvaluateConfig
-from t2i.storage import filesystem_for, write_file
-
-FILE = "manifest.json"
-"""Name of a work list's file; do not change it, as evaluations on disk use it."""
+from t2i.evaluate.layout import SetLayout
+from t2i.storage import as_data_error, fetch_run, file_info, filesystem_for, read_file, write_file
 
 
-class IncompleteEvaluationError(UserError):
-    """Captions of the work list have no candidates."""
+class OtherEvaluationError(UserError):
+    """A directory holds an evaluation of another configuration."""
 
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One caption to draw, and the seed from which its candidates' noise is made."""
+    """One caption to draw, the image that it describes ("" for none), and the seed of its candidates' noise."""
 
     id: str
     caption: str
+    image_id: str
     seed: int
 
 
@@ -39,7 +39,8 @@ class WorkItem:
 class WorkList:
     """All captions of a set, and everything else that decides what their candidates look like.
 
-    ``models`` maps the names of the run's models to hashes of their weights; ``pruning`` is None if nothing is pruned.
+    ``models`` maps the names of the run's models to hashes of their weights; ``pruning`` is None if nothing is pruned;
+    ``shard`` is the number of captions of a shard, and ``keep`` says whose pixels are stored.
     """
 
     items: tuple[WorkItem, ...]
@@ -50,6 +51,8 @@ class WorkList:
     dtype: str
     compiled: bool
     models: dict[str, str]
+    shard: int
+    keep: str
 
     @property
     def caption_hash(self) -> str:
@@ -57,15 +60,15 @@ class WorkList:
         return _hash([[item.id, item.caption] for item in self.items])
 
     @property
-    def hash(self) -> str:
-        """Eight hex digits of the SHA-256 of the whole work list; they name its directory."""
-        return _hash(asdict(self))[:8]
+    def shards(self) -> list[tuple[WorkItem, ...]]:
+        """The captions of each shard, in the list's order."""
+        return [self.items[start : start + self.shard] for start in range(0, len(self.items), self.shard)]
 
 
 def make_work_list(captions: Sequence[Caption], config: EvaluateConfig, models: dict[str, str]) -> WorkList:
     """Return a work list of ``captions``, each with a seed of its own, so that no two captions share their noise."""
     return WorkList(
-        items=tuple(WorkItem(c.id, c.text, derived_seed(config.seed, c.id)) for c in captions),
+        items=tuple(WorkItem(c.id, c.text, c.image_id, derived_seed(config.seed, c.id)) for c in captions),
         candidates=config.candidates,
         sampling=asdict(config.sampling),
         pruning=asdict(config.pruning) if config.pruning.prunes else None,
@@ -73,37 +76,46 @@ def make_work_list(captions: Sequence[Caption], config: EvaluateConfig, models: 
         dtype=config.dtype,
         compiled=config.compile,
         models=models,
+        shard=config.shard,
+        keep=config.keep,
     )
 
 
-def write_work_list(work_list: WorkList, parent: str | Path) -> Path:
-    """Write the work list into ``<parent>/<its hash>`` and return that directory.
-
-    The same evaluation, started again, comes to the same directory and finds the captions that it had finished; an
-    evaluation that differs in anything never does.
-    """
-    directory = Path(parent) / work_list.hash
-    document = {"caption_hash": work_list.caption_hash} | asdict(work_list)
-    write_file(*filesystem_for(directory / FILE), json.dumps(document, indent=1, ensure_ascii=False).encode())
-    return directory
-
-
-def require_complete(work_list: WorkList, finished: set[str], directory: Path) -> None:
-    """Raise IncompleteEvaluationError if any caption of the work list has no candidates.
+def check_work_list(work_list: WorkList, layout: SetLayout) -> None:
+    """Check that nothing else has been drawn into the folder.
 
     Raises:
-        IncompleteEvaluationError: an item of the work list is not in ``finished``.
+        OtherEvaluationError: it holds another work list; the message names what differs.
     """
-    # A pipeline that ended is no proof that every caption was drawn: an earlier run may have been killed, files may be
-    # lost, and metrics of a part of the set would look like those of the whole. ``finished`` was read from the stored
-    # files themselves. It may hold more than the work list; that is no error.
-    missing = [item.id for item in work_list.items if item.id not in finished]
-    if missing:
-        total = len(work_list.items)
-        raise IncompleteEvaluationError(
-            f"{directory} lacks {len(missing)} of {total} captions (first: {missing[0]}): "
-            "start the job again, what is finished is kept."
+    filesystem, path = filesystem_for(layout.work_list)
+    with as_data_error(layout.work_list):
+        if not file_info(filesystem, path).is_file:
+            return
+    saved, wanted = json.loads(read_file(layout.work_list)), _document(work_list)
+    different = [name for name in wanted if saved.get(name) != wanted[name]]
+    if different:
+        differences = "; ".join(dict.fromkeys(_difference(name, saved.get(name), wanted[name]) for name in different))
+        raise OtherEvaluationError(
+            f"out: {layout.root} holds an evaluation with {differences}: name another out=, or ask for the same."
         )
+
+
+def write_work_list(work_list: WorkList, layout: SetLayout) -> None:
+    """Write the work list, by which the same evaluation finds what it had finished when it is started again."""
+    text = json.dumps(_document(work_list), indent=1, ensure_ascii=False)
+    write_file(*filesystem_for(layout.work_list), text.encode())
+
+
+def _document(work_list: WorkList) -> dict[str, Any]:
+    document = {"caption_hash": work_list.caption_hash} | asdict(work_list)
+    return document | {"items": [asdict(item) for item in work_list.items]}
+
+
+def _difference(name: str, saved: Any, wanted: Any) -> str:
+    """Return in words how one field of two work lists differs; of captions only that they do."""
+    if name in ("items", "caption_hash"):
+        return "other captions"
+    return f"{name} {json.dumps(saved)} instead of {json.dumps(wanted)}"
 
 
 def run_models(run: str | Path) -> dict[str, str]:
@@ -112,7 +124,7 @@ def run_models(run: str | Path) -> dict[str, str]:
     Raises:
         CheckpointError: one is missing, incomplete or damaged.
     """
-    return {name: model_hash(directory) for name, directory in RunLayout(run).models.items()}
+    return {name: model_hash(directory) for name, directory in RunLayout(fetch_run(run)).models.items()}
 
 
 def derived_seed(seed: int, name: str) -> int:

@@ -20,6 +20,7 @@ from t2i.storage.files import (
 from t2i.storage.listing import list_files
 from t2i.storage.paths import filesystem_for, is_local
 from t2i.storage.retry import is_transient, with_retries
+from t2i.storage.runs import fetch_file, fetch_run
 
 __all__ = [
     "BackgroundWriter",
@@ -30,6 +31,8 @@ __all__ = [
     "delete_file",
     "delete_folder",
     "fetch_directory",
+    "fetch_file",
+    "fetch_run",
     "file_info",
     "filesystem_for",
     "is_local",

@@ -56,6 +56,13 @@ def test_every_path_field_is_absolute_and_uris_stay(elsewhere: Path, typed: str,
     assert job.source.split is None
 
 
+@pytest.mark.parametrize("key", ["run", "source.path"])
+@pytest.mark.parametrize("name", ["a" * 300, "/".join(["a" * 200] * 30)])
+def test_a_path_that_no_file_system_takes_is_refused(key: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key} is '.*, which the file system refuses \(File name too long\)"):
+        load_config(Job, "job", [f"{key}={name}"])
+
+
 def test_a_path_made_of_another_field_follows_it(elsewhere: Path) -> None:
     assert load_config(Job, "job", ["run=a b"]).out == f"{elsewhere}/a b/eval"
     assert load_config(Job, "job", ["run=s3://bucket/run"]).out == "s3://bucket/run/eval"

@@ -1,0 +1,86 @@
+"""Image sets on disk as the metrics take them: columns of features, and statistics that are kept as files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from t2i.evaluate.features import FeatureFolder, column_at
+from t2i.evaluate.layout import SetLayout
+from t2i.metrics.statistics import FeatureStatistics, merge_statistics
+from t2i.storage import as_data_error, file_info, filesystem_for, read_file, write_file
+
+CHUNK = 1024
+"""Images that are summarised at once: of fixed number and order, so that sums never depend on workers."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The measured images of one set, such as ``best``; arrays are read when they are asked for.
+
+    ``layout`` and ``protocol`` say where its statistics are kept.
+    """
+
+    name: str
+    folder: FeatureFolder
+    layout: SetLayout
+    protocol: str
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the images, in their order."""
+        ids: list[str] = self.folder.column(f"{self.name}/ids").tolist()
+        return ids
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """SHA-256 of the images' bytes, uint8 [n, 32]."""
+        return self.folder.column(f"{self.name}/hashes")
+
+    @property
+    def clip(self) -> np.ndarray:
+        """Unit-norm CLIP features of the images without blur, float32 [n, F]."""
+        return self.folder.column(f"{self.name}/clip")
+
+    def features(self, radius: float) -> np.ndarray:
+        """Return the extractor's features at a radius of blur, float32 [n, D]."""
+        return self.folder.column(f"{self.name}/{column_at('features', radius)}")
+
+    def logits(self, radius: float) -> np.ndarray:
+        """Return the extractor's class logits at a radius of blur, float32 [n, classes]."""
+        return self.folder.column(f"{self.name}/{column_at('logits', radius)}")
+
+    def statistics(self, radius: float) -> FeatureStatistics:
+        """Return the statistics of the features at a radius of blur: from their file, which is written if missing."""
+        file = self.layout.statistics(self.protocol, self.name, radius)
+        filesystem, path = filesystem_for(file)
+        with as_data_error(file):
+            if not file_info(filesystem, path).is_file:
+                made = merge_statistics(map(FeatureStatistics.of, _chunks(self.features(radius))))
+                write_file(filesystem, path, statistics_bytes(made))
+        return read_statistics(file)  # also what was just written: the same bits as in a run that finds the file
+
+
+def statistics_bytes(statistics: FeatureStatistics) -> bytes:
+    """Return statistics as the content of an .npz file with ``mu`` and ``sigma``, as pytorch-fid reads it, and ``n``."""
+    buffer = io.BytesIO()
+    np.savez(buffer, n=statistics.count, mu=statistics.mean, sigma=statistics.covariance)
+    return buffer.getvalue()
+
+
+def read_statistics(uri: str) -> FeatureStatistics:
+    """Return the statistics in a file that :func:`statistics_bytes` made.
+
+    Raises:
+        DataError: it is missing or cannot be read.
+    """
+    with np.load(io.BytesIO(read_file(uri)), allow_pickle=False) as arrays:
+        count = int(arrays["n"])
+        return FeatureStatistics(count, arrays["mu"], arrays["sigma"] * (count - 1))
+
+
+def _chunks(features: np.ndarray) -> Iterator[np.ndarray]:
+    return (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))

@@ -1,0 +1,88 @@
+"""Compute figures in Ray tasks, so that the driver holds numbers and never features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+from tqdm import tqdm
+
+from t2i.evaluate.features import FeatureFolder
+from t2i.evaluate.figures import Figure, caption_figures, image_figures
+from t2i.evaluate.image_sets import ImageSet
+from t2i.evaluate.reference import Reference
+from t2i.evaluate.sweep import is_blurred
+from t2i.metrics.features import ExtractorProtocol
+
+
+@dataclass(frozen=True)
+class ImageCaptions:
+    """The CLIP features of the drawn captions, in ``folder`` in the order of the captions' ``ids``.
+
+    ``image_ids`` are the images that they describe; of several captions of an image the first counts.
+    """
+
+    folder: FeatureFolder
+    ids: Sequence[str]
+    image_ids: Sequence[str]
+
+    def of(self, images: ImageSet) -> dict[str, np.ndarray]:
+        """Return id of an image -> feature float32 [F] of its caption; drawn images have their caption's id."""
+        features = self.folder.column("captions")
+        names = self.ids if images.folder == self.folder else self.image_ids
+        return dict(zip(reversed(names), features[::-1], strict=True))
+
+
+def measure(
+    sets: Sequence[ImageSet],
+    reference: Reference | None,
+    captions: ImageCaptions,
+    extractor: ExtractorProtocol,
+    radii: Sequence[float],
+    seed: int,
+) -> list[Figure]:
+    """Return all figures of one caption set; without a reference, those that compare images with captions.
+
+    The order of the figures, and every bit of them, is the same however many tasks run at once.
+    """
+    # Statistics are files, which tasks of several figures read: they are written first, each by one task.
+    ray.get([_statistics.remote(images, radius) for images in sets for radius in _radii(images, radii)])
+    tasks = [_captions.remote(images, captions, seed) for images in sets if images.name != "train"]
+    tasks += [
+        _images.remote(images, reference, extractor, radius)
+        for radius in (radii if reference is not None else ())
+        for images in sets
+        if radius in _radii(images, radii)
+    ]
+    bar = tqdm(total=len(tasks), desc="figures", unit="task", disable=None)
+    found = []
+    for task in tasks:
+        found += ray.get(task)
+        bar.update()
+    bar.close()
+    return found
+
+
+def _radii(images: ImageSet, radii: Sequence[float]) -> list[float]:
+    """Return the radii of blur at which a set was measured."""
+    return [radius for radius in radii if radius == 0 or is_blurred(images.name)]
+
+
+# One CPU is one thread: sums would come out otherwise, in the last bits, on another number of threads.
+@ray.remote(num_cpus=1, max_retries=-1)
+def _statistics(images: ImageSet, radius: float) -> None:
+    images.statistics(radius)
+
+
+@ray.remote(num_cpus=1, max_retries=-1)
+def _captions(images: ImageSet, captions: ImageCaptions, seed: int) -> list[Figure]:
+    return caption_figures(images, captions.of(images), seed)
+
+
+@ray.remote(num_cpus=1, max_retries=-1)
+def _images(
+    images: ImageSet, reference: Reference | None, extractor: ExtractorProtocol, radius: float
+) -> list[Figure]:
+    return image_figures(images, reference, extractor, radius)

@@ -1,0 +1,28 @@
+"""The image sets that are drawn: each caption's best of 1, 2, 4, ... candidates, all from the same candidates."""
+
+from __future__ import annotations
+
+
+def sweep_sizes(candidates: int, *, pruned: bool) -> list[int]:
+    """Return of how many candidates the best is measured (the paper's Figure 6): 1, 2, 4, ... and all of them.
+
+    If they were ``pruned`` only the last: the survivors are no random candidates.
+    """
+    powers = [2**power for power in range(candidates.bit_length()) if 2**power < candidates]
+    return [candidates] if pruned else [*powers, candidates]
+
+
+def set_name(size: int, candidates: int) -> str:
+    """Return the name of the image set with each caption's best of ``size`` of its ``candidates``."""
+    return "best" if size == candidates else "first" if size == 1 else f"best_of_{size}"
+
+
+def sweep_size(name: str, candidates: int) -> int | None:
+    """Return the ``size`` of which :func:`set_name` made ``name``; None for other image sets."""
+    sizes = sweep_sizes(candidates, pruned=False)
+    return next((size for size in sizes if set_name(size, candidates) == name), None)
+
+
+def is_blurred(name: str) -> bool:
+    """Return whether an image set is also measured with blur: all but those between the first and the best."""
+    return not name.startswith("best_of_")
