@@ -22,9 +22,11 @@ from t2i.evaluate.protocols import (
 
 COCO = "sets=[{name: coco2014-val, source: {path: captions_val2014.json}, reference: {path: train2014}}]"
 
+WEIGHTS = "extractor.weights=inception.pth"
+
 
 def load(*words: str) -> CocoEval:
-    return load_config(CocoEval, "coco_eval", [COCO, *words])
+    return load_config(CocoEval, "coco_eval", [COCO, WEIGHTS, *words])
 
 
 @pytest.mark.parametrize("name", protocol_names())
@@ -52,6 +54,13 @@ def test_what_the_user_says_wins_and_is_named() -> None:
     ]
 
 
+def test_a_protocol_asks_for_the_weights_that_it_is_measured_by() -> None:
+    with pytest.raises(ConfigError, match=r"extractor\.weights is empty"):
+        load_config(CocoEval, "coco_eval", ["protocol=glide"])
+    config = load_config(CocoEval, "coco_eval", ["protocol=glide", "extractor.name=efficientnet_lite0"])
+    assert departures(config) == ["extractor.name is efficientnet_lite0 instead of inception"]
+
+
 def test_without_a_protocol_there_is_nothing_to_depart_from() -> None:
     assert departures(EvaluateConfig(candidates=3)) == []
 
@@ -76,7 +85,7 @@ def test_other_choices_are_refused(word: str, sentence: str) -> None:
 
 def test_training_images_are_compared_with_only_where_they_are_given() -> None:
     with pytest.raises(ConfigError, match="reference_images is 'train': give val of sets a reference, the training im"):
-        load_config(CocoEval, "coco_eval", ["protocol=lafite"])
+        load_config(CocoEval, "coco_eval", ["protocol=lafite", WEIGHTS])
 
 
 def test_a_reference_without_images_is_refused() -> None:
