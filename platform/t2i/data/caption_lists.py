@@ -28,6 +28,8 @@ from t2i.data.source import SourceConfig, resolve_format
 from t2i.data.tables import parse_table
 from t2i.storage import DataError, read_file
 
+COCO_LISTS = ("images", "annotations")
+
 
 def read_captions(source: SourceConfig) -> list[Caption]:
     """Return the first caption of every image of ``source``.
@@ -97,7 +99,7 @@ def _from_table(source: SourceConfig) -> Iterator[Row]:
 
 
 def _from_json(source: SourceConfig) -> Iterable[Row]:
-    document = read_json(source.path)
+    document = _unwrapped(read_json(source.path))
     if isinstance(document, list):
         return _records(document)
     if isinstance(document, Mapping) and not _is_coco(document):
@@ -105,9 +107,22 @@ def _from_json(source: SourceConfig) -> Iterable[Row]:
     return (Row(image.id, None, image.found) for image in parse_coco(source))
 
 
+def _unwrapped(document: Any) -> Any:
+    """Return the list in a JSON object that holds nothing else, as ``{"prompts": [...]}``; else the document itself.
+
+    A list of texts under another name is that image's captions.
+    """
+    values = list(document.items()) if isinstance(document, Mapping) else []
+    if len(values) != 1 or not isinstance(values[0][1], list):
+        return document
+    name, found = values[0]
+    of_objects = any(isinstance(item, Mapping) for item in found) and name not in COCO_LISTS
+    return found if of_objects or name.lower() in TEXT_FIELDS else document
+
+
 def _is_coco(document: Mapping[str, Any]) -> bool:
     """Return whether a JSON object is COCO's or Karpathy's, and no map of ids to captions."""
-    lists = [document.get(name) for name in ("images", "annotations")]
+    lists = map(document.get, COCO_LISTS)
     return any(isinstance(value, list) and any(isinstance(item, Mapping) for item in value) for value in lists)
 
 

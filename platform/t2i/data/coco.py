@@ -99,11 +99,12 @@ def _karpathy(listed: list[Any], source: SourceConfig) -> list[Listed]:
     if source.split not in splits:
         raise DataError(f"split is {source.split!r}: {source.path} has {', '.join(splits)}, so set it to one of them.")
     wanted = {"train", "restval"} if source.split == "train" else {source.split}
-    return [
+    entries = [
         (_file(image), [sentence["raw"] for sentence in image.get("sentences") or []])
         for image in listed
         if image.get("split") in wanted
     ]
+    return list({json.dumps(entry): entry for entry in entries}.values())
 
 
 def _file(image: Any) -> str | None:

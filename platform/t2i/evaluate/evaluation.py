@@ -24,7 +24,7 @@ from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.measure import ImageCaptions, measure
 from t2i.evaluate.pipeline import draw, measure_elb, measure_real, measure_training
 from t2i.evaluate.reference import Reference, check_reference
-from t2i.evaluate.selection import choose_captions, reference_ids
+from t2i.evaluate.selection import choose_captions, reference_ids, write_captions
 from t2i.evaluate.summary import CandidateSummary, summarise
 from t2i.evaluate.sweep import set_name, sweep_sizes
 from t2i.evaluate.training_images import TrainingImages, choose_training_images
@@ -97,11 +97,13 @@ def prepare_set(caption_set: CaptionSet, config: EvaluateConfig, models: dict[st
         OtherEvaluationError: ``out`` holds an evaluation of another configuration.
         TooFewImagesError: too few of the images can be used.
     """
-    work_list = make_work_list(choose_captions(caption_set, config), config, models)
+    captions = choose_captions(caption_set, config)
+    work_list = make_work_list(captions, config, models)
     layout = SetLayout(f"{config.out}/{caption_set.name}")
     check_work_list(work_list, layout)
     real = _real_images(caption_set, work_list, layout, config) if caption_set.images else None
     write_work_list(work_list, layout)
+    write_captions(layout.captions, captions)
     return PreparedSet(caption_set, work_list, layout, real)
 
 

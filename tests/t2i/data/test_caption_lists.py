@@ -99,10 +99,12 @@ def test_the_limit_keeps_the_first(tmp_path: Path) -> None:
         ("a.tsv", "prompt\na red bird\ntwo, cats\n"),
         ("a.csv", 'prompts\na red bird\n"two, cats"\n'),
         ("a.json", '["a red bird", "two, cats"]'),
+        ("a.json", '{"prompts": ["a red bird", "two, cats"]}'),
+        ("a.json", '{"data": [{"prompt": "a red bird"}, {"prompt": "two, cats"}]}'),
         ("a.jsonl", '"a red bird"\n{"prompt": "two, cats"}'),
         ("a.txt", "a red bird\ntwo, cats"),
     ],
-    ids=["PartiPrompts", "tsv of one column", "csv of one column", "json", "json lines", "text"],
+    ids=["PartiPrompts", "tsv of one column", "csv of one column", "json", "prompts", "data", "json lines", "text"],
 )
 def test_prompts_without_ids_are_numbered(tmp_path: Path, name: str, text: str) -> None:
     assert captions(tmp_path, name, text) == [only("1", "a red bird"), only("2", "two, cats")]
