@@ -21,7 +21,13 @@ from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.evaluate import EvaluateConfig, section, write_report
-from t2i.evaluate.evaluation import evaluate_set, how_to_measure, measure_training_control, prepare_set, prepare_training
+from t2i.evaluate.evaluation import (
+    evaluate_set,
+    how_to_measure,
+    measure_training_control,
+    prepare_set,
+    prepare_training,
+)
 from t2i.evaluate.work_list import run_models
 from t2i.storage import fetch_run
 

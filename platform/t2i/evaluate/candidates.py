@@ -1,4 +1,4 @@
-"""The drawn candidates on disk: a Parquet file for each shard, in it a row group for each caption, a row a candidate."""
+"""The drawn candidates on disk: a Parquet file for each shard, with a row group a caption and a row a candidate."""
 
 from __future__ import annotations
 
@@ -102,18 +102,23 @@ def shard_record(captions: Sequence[pa.Table]) -> dict[str, Any]:
     }
 
 
-def read_caption(shard: pq.ParquetFile, index: int) -> tuple[CaptionCandidates, dict[int, bytes]]:
-    """Return the candidates of the ``index``-th caption of a shard, and the kept PNGs by place."""
-    table = shard.read_row_group(index).sort_by("candidate")
+def read_caption(shard: pq.ParquetFile, index: int) -> CaptionCandidates:
+    """Return the candidates of the ``index``-th caption of a shard."""
+    table = shard.read_row_group(index, [name for name in SCHEMA.names if name != "image"]).sort_by("candidate")
     first = table.slice(0, 1).to_pylist()[0]
-    candidates = CaptionCandidates(
+    return CaptionCandidates(
         item=WorkItem(first["id"], first["caption"], first["image_id"], first["seed"]),
         truncated=first["truncated"],
         numbers=table["candidate"].to_numpy(),
         image_tokens=np.stack(table["image_tokens"].to_numpy()),
         scores=table["score"].to_numpy(),
     )
-    return candidates, {place: png for place, png in enumerate(table["image"].to_pylist()) if png is not None}
+
+
+def read_images(shard: pq.ParquetFile, index: int) -> dict[int, np.ndarray]:
+    """Return those images uint8 [H, W, 3] of the ``index``-th caption that were kept, by the candidates' numbers."""
+    rows = shard.read_row_group(index, ["candidate", "image"]).to_pylist()
+    return {row["candidate"]: from_png(row["image"]) for row in rows if row["image"] is not None}
 
 
 def to_png(image: np.ndarray) -> bytes:

@@ -107,9 +107,7 @@ def prepare_set(caption_set: CaptionSet, config: EvaluateConfig, models: dict[st
     return PreparedSet(caption_set, work_list, layout, real)
 
 
-def _real_images(
-    caption_set: CaptionSet, work_list: WorkList, layout: SetLayout, config: EvaluateConfig
-) -> ImageStore:
+def _real_images(caption_set: CaptionSet, work_list: WorkList, layout: SetLayout, config: EvaluateConfig) -> ImageStore:
     ids = reference_ids(caption_set, [item.image_id for item in work_list.items], config)
     field = f"sets: {caption_set.name}"
     side = run_sizes(fetch_run(config.run)).side
@@ -167,7 +165,7 @@ def evaluate_set(
     layout, protocol = prepared.layout, measuring.protocol
     drawn = draw(prepared.work_list, layout, protocol, config)
     sets = _image_sets(prepared, drawn, training, measuring, config)
-    reference = _reference(sets, measuring, config)
+    reference = _reference(sets, config)
     items = prepared.work_list.items
     captions = ImageCaptions(drawn, [item.id for item in items], [item.image_id for item in items])
     figures = measure(list(sets.values()), reference, captions, measuring.extractor, config.blur_radii, config.seed)
@@ -198,7 +196,7 @@ def _image_sets(
     return sets | ({"train": training.images} if training.images and "real" in sets else {})
 
 
-def _reference(sets: dict[str, ImageSet], measuring: Measuring, config: EvaluateConfig) -> Reference | None:
+def _reference(sets: dict[str, ImageSet], config: EvaluateConfig) -> Reference | None:
     """Return what the set's images are compared with: the given file, else its own images."""
     if config.reference:
         return Reference(sets.get("real"), config.reference)

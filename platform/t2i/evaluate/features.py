@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -52,9 +53,11 @@ def column_at(name: str, radius: float) -> str:
 
 def encode_features(sets: Mapping[str, ImageFeatures], extra: Mapping[str, np.ndarray]) -> bytes:
     """Return a shard's image sets, and ``extra`` arrays by name, as the content of an .npz file."""
-    arrays = {f"{name}/{column}": array for name, images in sets.items() for column, array in images.arrays().items()}
+    arrays: dict[str, Any] = dict(extra)
+    for name, images in sets.items():
+        arrays |= {f"{name}/{column}": array for column, array in images.arrays().items()}
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays, **extra)
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

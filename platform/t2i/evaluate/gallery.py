@@ -48,7 +48,7 @@ class Galleries:
 class CaptionCard:
     """What the report shows of one caption.
 
-    ``images`` uint8 [k, H, W, 3] are its best candidates, the best first, and ``scores`` float32 [k] their CLIP cosines.
+    ``images`` uint8 [k, H, W, 3] are its best candidates, the best first, ``scores`` float32 [k] their CLIP cosines;
     ``real`` uint8 [H, W, 3] is the image that it describes, if that is at hand.
     """
 

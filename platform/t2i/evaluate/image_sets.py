@@ -65,7 +65,7 @@ class ImageSet:
 
 
 def statistics_bytes(statistics: FeatureStatistics) -> bytes:
-    """Return statistics as the content of an .npz file with ``mu`` and ``sigma``, as pytorch-fid reads it, and ``n``."""
+    """Return statistics as an .npz file's content: ``mu`` and ``sigma``, which pytorch-fid reads, and ``n``."""
     buffer = io.BytesIO()
     np.savez(buffer, n=statistics.count, mu=statistics.mean, sigma=statistics.covariance)
     return buffer.getvalue()

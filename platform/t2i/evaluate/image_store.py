@@ -1,4 +1,4 @@
-"""The images to compare with, decoded once and kept as PNG in the run's size: evidence, and the same shards every time."""
+"""The images to compare with, decoded once and kept as PNG in the run's size."""
 
 from __future__ import annotations
 

@@ -82,7 +82,5 @@ def _captions(images: ImageSet, captions: ImageCaptions, seed: int) -> list[Figu
 
 
 @ray.remote(num_cpus=1, max_retries=-1)
-def _images(
-    images: ImageSet, reference: Reference | None, extractor: ExtractorProtocol, radius: float
-) -> list[Figure]:
+def _images(images: ImageSet, reference: Reference | None, extractor: ExtractorProtocol, radius: float) -> list[Figure]:
     return image_figures(images, reference, extractor, radius)

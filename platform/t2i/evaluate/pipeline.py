@@ -47,9 +47,9 @@ def draw(work_list: WorkList, layout: SetLayout, protocol: str, config: Evaluate
     ]
 
     def stages(shards: Dataset) -> Dataset:
-        drawn = shards.map(Generate, fn_constructor_args=(config,), **_actors(config.generate))
-        scored = drawn.map(Score, fn_constructor_args=(config, layout), **_actors(config.score))
-        return scored.map(ExtractFeatures, fn_constructor_args=(config, uri), **_actors(config.extract))
+        drawn = _map(shards, Generate, (config,), config.generate)
+        scored = _map(drawn, Score, (config, layout), config.score)
+        return _map(scored, ExtractFeatures, (config, uri), config.extract)
 
     return _complete(rows, ShardFolder(uri, SUFFIX), stages, config)
 
@@ -59,8 +59,8 @@ def measure_real(store: ImageStore, layout: SetLayout, protocol: str, config: Ev
     uri = layout.features(protocol, "real")
 
     def stages(shards: Dataset) -> Dataset:
-        controls = shards.map(load_images).map(MakeControls, fn_constructor_args=(config,), **_actors(config.controls))
-        return controls.map(ExtractFeatures, fn_constructor_args=(config, uri), **_actors(config.extract))
+        controls = _map(shards.map(load_images), MakeControls, (config,), config.controls)
+        return _map(controls, ExtractFeatures, (config, uri), config.extract)
 
     return _complete(store.shards, ShardFolder(uri, SUFFIX), stages, config)
 
@@ -71,7 +71,7 @@ def measure_training(store: ImageStore, layout: SetLayout, protocol: str, config
 
     def stages(shards: Dataset) -> Dataset:
         images = shards.map(load_images).map(_name_set)
-        return images.map(ExtractFeatures, fn_constructor_args=(config, uri), **_actors(config.extract))
+        return _map(images, ExtractFeatures, (config, uri), config.extract)
 
     return _complete(store.shards, ShardFolder(uri, SUFFIX), stages, config)
 
@@ -84,8 +84,7 @@ def measure_elb(
     rows = [row | {"captions": [captions[image_id] for image_id in row["ids"]]} for row in store.shards]
 
     def stages(shards: Dataset) -> Dataset:
-        images = shards.map(load_images)
-        return images.map(MeasureJointELB, fn_constructor_args=(config, uri), **_actors(config.controls))
+        return _map(shards.map(load_images), MeasureJointELB, (config, uri), config.controls)
 
     return _complete(rows, ShardFolder(uri, SUFFIX), stages, config)
 
@@ -135,6 +134,12 @@ def _name_set(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"sets": ["train"] * len(row["ids"])}
 
 
-def _actors(pool: ActorPool) -> dict[str, Any]:
-    """Return the arguments of ``map`` that run a stage in ``pool``."""
-    return {"compute": ActorPoolStrategy(size=pool.actors), "num_cpus": pool.cpus, "num_gpus": pool.gpus}
+def _map(shards: Dataset, stage: Any, arguments: Sequence[Any], pool: ActorPool) -> Dataset:
+    """Return the dataset with each row mapped by an actor of ``pool``, made by ``stage(*arguments)``."""
+    return shards.map(
+        stage,
+        fn_constructor_args=arguments,
+        compute=ActorPoolStrategy(size=pool.actors),
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+    )

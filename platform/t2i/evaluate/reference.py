@@ -23,7 +23,7 @@ from t2i.storage import filesystem_for, read_file, write_file
 #   protocol                      JSON: the extractor, and how the images were chosen (hash, size, crop)
 
 
-class ReferenceError(UserError):
+class UnusableReferenceError(UserError):
     """A reference file cannot be used: it is damaged, or was made under another protocol."""
 
 
@@ -62,19 +62,25 @@ def check_reference(uri: str, extractor: ExtractorProtocol, radii: Sequence[floa
 
     Raises:
         DataError: the file cannot be read.
-        ReferenceError: it is no reference, was made by another extractor, or lacks a radius of blur.
+        UnusableReferenceError: it is no reference, was made by another extractor, or lacks a radius of blur.
     """
     arrays = _open(uri)
     if "protocol" not in arrays:
-        raise ReferenceError(f"reference is {uri}, which does not say what it was made of: use a coco_eval reference.npz.")
+        raise UnusableReferenceError(
+            f"reference is {uri}, which does not say what it was made of: use a coco_eval reference.npz."
+        )
     protocol: dict[str, Any] = json.loads(str(arrays["protocol"]))
     wanted = asdict(extractor)
     different = [name for name in wanted if protocol["extractor"].get(name) != wanted[name]]
     if different:
-        raise ReferenceError(f"reference is {uri}, made with another extractor.{different[0]}: use one file for both sides.")
+        raise UnusableReferenceError(
+            f"reference is {uri}, made with another extractor.{different[0]}: use one file for both sides."
+        )
     missing = [radius for radius in radii if _name("mu", radius) not in arrays]
     if missing:
-        raise ReferenceError(f"reference is {uri}, which has no blur of {missing[0]:g} px: leave it out of blur_radii.")
+        raise UnusableReferenceError(
+            f"reference is {uri}, which has no blur of {missing[0]:g} px: leave it out of blur_radii."
+        )
     images: dict[str, Any] = protocol["images"]
     return images
 
@@ -88,4 +94,6 @@ def _open(uri: str) -> dict[str, Any]:
         with np.load(io.BytesIO(read_file(uri)), allow_pickle=False) as arrays:
             return dict(arrays)
     except (ValueError, EOFError, KeyError) as error:
-        raise ReferenceError(f"reference is {uri}, which is no .npz of statistics: give one that coco_eval wrote.") from error
+        raise UnusableReferenceError(
+            f"reference is {uri}, which is no .npz of statistics: give one that coco_eval wrote."
+        ) from error

@@ -1,7 +1,7 @@
 """Shards: numbered files of a folder, each written whole, with a done-record that is written after it.
 
-What one shard holds never depends on workers, on retries or on other shards. So a stage that was killed anywhere goes on
-with the shards that have no record, and ends with the files that it would have written anyway.
+What one shard holds never depends on workers, on retries or on other shards. So a stage that was killed anywhere goes
+on with the shards that have no record, and ends with the files that it would have written anyway.
 """
 
 from __future__ import annotations

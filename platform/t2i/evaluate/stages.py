@@ -227,7 +227,7 @@ class ExtractFeatures:
     def _extract(
         self, pixels: np.ndarray, sets: Sequence[Sequence[str]], radius: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return features [m, D] and logits [m, classes] at one radius; zeros for images that are not measured there."""
+        """Return features [m, D] and logits [m, classes] at one radius, zeros for images that are not measured."""
         rows = np.array([radius == 0 or any(map(is_blurred, names)) for names in sets])
         measured = self.extractor(gaussian_blur(pixels[rows], radius))
         whole = []

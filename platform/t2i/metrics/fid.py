@@ -16,9 +16,26 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
     Few images bias it upwards, so report it with the number of images on both sides.
     """
-    shift = a.mean - b.mean
-    cov_a, cov_b = a.covariance, b.covariance
-    return float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * trace_of_root_product(cov_a, cov_b))
+    return FrechetReference(a).distance(b)
+
+
+class FrechetReference:
+    """One side of many Fréchet distances, with the work that they share done once.
+
+    ``root`` [F, F] is R with R R^T = the covariance.
+    """
+
+    def __init__(self, statistics: FeatureStatistics) -> None:
+        self.mean = statistics.mean
+        covariance = statistics.covariance
+        self.variance = float(np.trace(covariance))
+        self.root = root_of(covariance)
+
+    def distance(self, other: FeatureStatistics) -> float:
+        """Return the Fréchet distance to ``other``: one symmetric eigenproblem."""
+        shift, covariance = other.mean - self.mean, other.covariance
+        shared = trace_by_root(self.root, covariance)
+        return float(shift @ shift + np.trace(covariance) + self.variance - 2 * shared)
 
 
 def trace_of_root_product(cov_a: np.ndarray, cov_b: np.ndarray) -> float:
@@ -28,6 +45,21 @@ def trace_of_root_product(cov_a: np.ndarray, cov_b: np.ndarray) -> float:
     # Two symmetric eigenproblems avoid it. The trace is the sum of the roots of A B's eigenvalues, and with A = R R^T
     #     A B = R (R^T B)   has the same nonzero eigenvalues as   (R^T B) R,
     # which is symmetric and positive semi-definite. So the first eigh finds R, a root of A; the second the eigenvalues.
-    eigenvalues, vectors = np.linalg.eigh(cov_a)
-    root = vectors * np.sqrt(eigenvalues.clip(min=0))  # clip: rounding makes some zero eigenvalues negative
-    return float(np.sqrt(np.linalg.eigvalsh(root.T @ cov_b @ root).clip(min=0)).sum())
+    return trace_by_root(root_of(cov_a), cov_b)
+
+
+def root_of(covariance: np.ndarray) -> np.ndarray:
+    """Return R [F, F] with R R^T = a symmetric positive semi-definite matrix [F, F]."""
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    root: np.ndarray = vectors * np.sqrt(eigenvalues.clip(min=0))  # clip: rounding makes some zeros negative
+    return root
+
+
+def trace_by_root(root: np.ndarray, covariance: np.ndarray) -> float:
+    """Return the trace of (R R^T B)^(1/2) for a root R [F, F] and a covariance B [F, F]."""
+    return sum_of_roots(root.T @ covariance @ root)
+
+
+def sum_of_roots(matrix: np.ndarray) -> float:
+    """Return the sum of the square roots of a symmetric positive semi-definite matrix's eigenvalues."""
+    return float(np.sqrt(np.linalg.eigvalsh(matrix).clip(min=0)).sum())

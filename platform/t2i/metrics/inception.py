@@ -1,14 +1,15 @@
-"""The Inception-v3 that FID is defined by, assembled from torchvision's blocks.
+"""The Inception-v3 that FID is defined by, assembled from torchvision's blocks; and torchvision's own.
 
-Its file (``pt_inception-2015-12-05``, converted from TensorFlow) names tensors as torchvision does, but the network
-pools otherwise: the averages leave the padding out, and the last block takes a maximum. What the network takes is in
-:mod:`t2i.metrics.inception_input`, since importing torchvision costs seconds.
+The former's file (``pt_inception-2015-12-05``, converted from TensorFlow) names tensors as torchvision does, but its
+network pools otherwise: the averages leave the padding out, and the last block takes a maximum. What the networks take
+is in :mod:`t2i.metrics.inception_input`, since importing torchvision costs seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors.torch
 import torch
@@ -16,10 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import inception
 
-from t2i.metrics.inception_input import InceptionFileError, weights_file
+from t2i.metrics.inception_input import WeightsFileError, prepare_dmgan, prepare_tf, weights_file
 
 CLASSES = 1008
-"""Outputs of the classifier: TensorFlow's network has 1008, not ImageNet's 1000."""
+"""Outputs of the FID Inception's classifier: TensorFlow's network has 1008, not ImageNet's 1000."""
+
+IMAGENET_CLASSES = 1000
+"""Outputs of torchvision's classifier."""
 
 
 class BlockA(inception.InceptionA):  # type: ignore[misc] # torchvision is untyped
@@ -81,20 +85,54 @@ class FIDInception(inception.Inception3):  # type: ignore[misc] # torchvision is
         return features, features @ self.class_weights.T
 
 
-def load_inception(path: str | Path) -> FIDInception:
-    """Build the network with the weights of a ``.pth`` state dict (read weights-only) or a ``.safetensors`` file.
+class ImageNetInception(inception.Inception3):  # type: ignore[misc] # torchvision is untyped
+    """Maps prepared images [B, 3, 299, 299] to pooled features [B, 2048] and ImageNet logits [B, 1000]."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__(IMAGENET_CLASSES, aux_logits=False, transform_input=False, init_weights=False)
+        self.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("AuxLogits.")})
+        self.classifier, self.fc = self.fc, nn.Identity()
+        self.eval()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and logits."""
+        features = self._forward(x)[0]
+        return features, self.classifier(features)
+
+
+class TwoInceptions(nn.Module):
+    """Maps images uint8 [B, 3, H, W] to one network's features and another's logits, each after its own preparation.
+
+    DM-GAN's figures are of this kind: FID by torchvision's Inception, the inception score by TensorFlow's.
+    """
+
+    def __init__(self, features: nn.Module, logits: nn.Module) -> None:
+        super().__init__()
+        self.features, self.logits = features, logits
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and logits."""
+        return self.features(prepare_dmgan(images))[0], self.logits(prepare_tf(images))[1]
+
+
+InceptionT = TypeVar("InceptionT", FIDInception, ImageNetInception)
+
+
+def load_inception(path: str | Path, kind: type[InceptionT] = FIDInception) -> InceptionT:
+    """Build a network with the weights of a ``.pth`` state dict (read weights-only) or a ``.safetensors`` file.
 
     Raises:
-        InceptionFileError: the file is missing or does not hold this network's tensors.
+        WeightsFileError: the file is missing or does not hold this network's tensors.
     """
     path = weights_file(path)
     try:
-        return FIDInception(_read_state(path))
+        return kind(_read_state(path))
     except Exception as error:  # torch and safetensors raise unrelated classes for foreign files
-        raise InceptionFileError(f"extractor.weights: {path} does not hold the FID Inception's tensors.") from error
+        raise WeightsFileError(f"extractor.weights: {path} does not hold the tensors of {kind.__name__}.") from error
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name."""
     if path.suffix == ".safetensors":
         return safetensors.torch.load_file(path)
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 (others' file)

@@ -1,14 +1,18 @@
-"""What the FID Inception takes: its weights file, and images resized and scaled as other tools do it.
+"""What an Inception takes: its weights file, and images resized and scaled as other tools do it.
 
 The metrics depend on how images are resized and scaled, so each tool's way is a preset of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from models.errors import UserError
@@ -17,18 +21,22 @@ SIDE = 299
 """Height and width in pixels of the network's input."""
 
 
-class InceptionFileError(UserError):
-    """The weights file is missing or does not hold the FID Inception's tensors."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation per channel of torchvision's ImageNet networks."""
+
+
+class WeightsFileError(UserError):
+    """A weights file is missing or does not hold its network's tensors."""
 
 
 def weights_file(path: str | Path) -> Path:
     """Return ``path`` as a Path after a check that it is a file.
 
     Raises:
-        InceptionFileError: there is no such file.
+        WeightsFileError: there is no such file.
     """
     if not Path(path).is_file():
-        raise InceptionFileError(f"extractor.weights names no file ({path}): give the FID Inception's state dict.")
+        raise WeightsFileError(f"extractor.weights names no file ({path}): give a local state dict.")
     return Path(path)
 
 
@@ -47,6 +55,30 @@ def prepare_pytorch_fid(images: Tensor) -> Tensor:
     return 2 * x - 1
 
 
+def prepare_clean(images: Tensor) -> Tensor:
+    """Prepare images uint8 [B, 3, H, W] as clean-fid does: float32 [B, 3, 299, 299], (x - 128) / 128.
+
+    The resize is PIL's bicubic one, which widens its kernel to shrink without aliasing, on floats that are not rounded.
+    """
+    channels = images.flatten(0, 1).cpu().numpy().astype(np.float32)  # [3B, H, W]
+    resized = [Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for each in channels]
+    x = torch.from_numpy(np.stack([np.asarray(each) for each in resized])).clamp(0, 255)
+    return (x.unflatten(0, (-1, 3)).to(images.device) - 128) / 128
+
+
+def prepare_dmgan(images: Tensor) -> Tensor:
+    """Prepare images uint8 [B, 3, H, W] as DM-GAN's FID code does: float32 [B, 3, 299, 299].
+
+    PIL shrinks them bilinearly to 8-bit pixels. Then a step that would undo ImageNet's normalisation is applied to x in
+    [0, 1], which never was normalised.
+    """
+    pixels = images.permute(0, 2, 3, 1).cpu().numpy()
+    resized = [Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for each in pixels]
+    x = torch.from_numpy(np.stack([np.asarray(each) for each in resized])).permute(0, 3, 1, 2).to(images.device) / 255
+    mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return x * (std / 0.5) + (mean - 0.5) / 0.5
+
+
 def _interpolate_tf1(x: Tensor, dim: int) -> Tensor:
     """Resize dimension ``dim`` to 299 as TensorFlow 1 did: linearly, without antialiasing."""
     # Where output pixels lie among the input's, drawn for 4 -> 8:
@@ -63,3 +95,31 @@ def _interpolate_tf1(x: Tensor, dim: int) -> Tensor:
     high = (low + 1).clamp(max=size - 1)
     weight = (positions - low).view(-1, *[1] * (x.ndim - 1 - dim))  # broadcasts along dim
     return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), weight.to(x.dtype))
+
+
+@dataclass(frozen=True)
+class InceptionPreset:
+    """One tool's way to compute FID: how images are prepared, and in which network.
+
+    Attributes:
+        prepare: maps images uint8 [B, 3, H, W] to the network's input.
+        resize: what that is, in words.
+        imagenet: torchvision's ImageNet Inception instead of the FID Inception.
+        multiple_of: a set is cut to a multiple of this many images, as a loader that drops its last batch does.
+    """
+
+    prepare: Callable[[Tensor], Tensor]
+    resize: str
+    imagenet: bool = False
+    multiple_of: int = 1
+
+
+INCEPTION_PRESETS = {
+    "tf": InceptionPreset(prepare_tf, "TensorFlow 1 bilinear to 299 px, (x - 128) / 128"),
+    "pytorch-fid": InceptionPreset(prepare_pytorch_fid, "half-pixel bilinear to 299 px, 2x / 255 - 1"),
+    "clean": InceptionPreset(prepare_clean, "PIL bicubic of floats to 299 px, (x - 128) / 128"),
+    "dmgan": InceptionPreset(
+        prepare_dmgan, "PIL bilinear to 299 px, x / 255 * 2 std + 2 mean - 1 by ImageNet's std and mean", True, 64
+    ),
+}
+"""Presets by name: torch-fidelity's (and the first FID code's), pytorch-fid's, clean-fid's, DM-GAN's."""

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t2i.metrics.blocks import row_blocks
+
+STATISTICS_BLOCK = 8192
+"""Rows whose float64 copy is in memory at once: 134 MB at 2048 features."""
+
 
 @dataclass(frozen=True)
 class FeatureStatistics:
@@ -21,7 +26,12 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: np.ndarray) -> FeatureStatistics:
-        """Return the statistics of one batch of features [B, F], B >= 1."""
+        """Return the statistics of features [n, F], n >= 1, which may be mapped from a file: read block by block."""
+        return merge_statistics(cls._of_block(features[rows]) for rows in row_blocks(len(features), STATISTICS_BLOCK))
+
+    @classmethod
+    def _of_block(cls, features: np.ndarray) -> FeatureStatistics:
+        """Return the statistics of features [B, F], B >= 1, by two passes in float64."""
         features = features.astype(np.float64)
         mean = features.mean(axis=0)
         deviations = features - mean

@@ -11,7 +11,7 @@ from torchvision.models import inception
 
 from t2i.metrics.features import ExtractorConfig, extractor_protocol, load_extractor
 from t2i.metrics.inception import BlockA, BlockC, BlockE, load_inception
-from t2i.metrics.inception_input import InceptionFileError, prepare_pytorch_fid, prepare_tf
+from t2i.metrics.inception_input import WeightsFileError, prepare_pytorch_fid, prepare_tf
 
 PAIRS = [
     (BlockA, inception.InceptionA, (8, 16)),
@@ -86,10 +86,10 @@ def test_weights_that_are_not_the_fid_files_never_give_a_fid(weights: Path) -> N
 
 
 def test_foreign_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InceptionFileError, match=r"extractor\.weights names no file"):
+    with pytest.raises(WeightsFileError, match=r"extractor\.weights names no file"):
         load_inception(tmp_path / "absent.pth")
-    with pytest.raises(InceptionFileError, match=r"extractor\.weights names no file"):
+    with pytest.raises(WeightsFileError, match=r"extractor\.weights names no file"):
         extractor_protocol(ExtractorConfig(weights=str(tmp_path / "absent.pth")))
     (tmp_path / "text.pth").write_text("not weights")
-    with pytest.raises(InceptionFileError, match="does not hold"):
+    with pytest.raises(WeightsFileError, match="does not hold"):
         load_inception(tmp_path / "text.pth")
