@@ -23,6 +23,9 @@ SUFFIXES = {
 }
 """Format -> the file suffixes by which it is recognised, in small letters."""
 
+CAPTIONS_ALONE = ("text", "table", "jsonl")
+"""Formats that never hold images."""
+
 
 @dataclass
 class SourceConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -49,9 +50,17 @@ def read_protocol(name: str) -> dict[str, Any]:
 
 
 def list_protocols() -> list[str]:
-    """Return a line for each protocol: its name and whose conventions it holds."""
+    """Return a paragraph for each protocol: its name and whose conventions it holds."""
     width = max(map(len, protocol_names()))
-    return [f"  {name:<{width}}  {read_protocol(name)['conventions']}" for name in protocol_names()]
+    return [
+        fill(
+            read_protocol(name)["conventions"],
+            100,
+            initial_indent=f"  {name:<{width}}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        for name in protocol_names()
+    ]
 
 
 def protocol_sentences(config: EvaluateConfig) -> list[str]:

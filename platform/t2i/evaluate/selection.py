@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from models.errors import UserError
 from t2i.data import Caption, CaptionedImage, SourceConfig, match_images, read_captioned_images, read_ids
+from t2i.data.source import CAPTIONS_ALONE, resolve_format
 from t2i.evaluate.caption_sets import CaptionSet
 from t2i.evaluate.config import MIN_IMAGES, EvaluateConfig
 from t2i.logs import get_logger
@@ -34,7 +35,7 @@ class TooFewCaptionsError(UserError):
 
 
 class NoReferenceError(UserError):
-    """None of the images that the captions describe is among those to compare with."""
+    """There are no images to compare with, or none that the captions describe."""
 
 
 def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Caption]:
@@ -56,6 +57,11 @@ def choose_captions(caption_set: CaptionSet, config: EvaluateConfig) -> list[Cap
         raise TooFewCaptionsError(
             f"sets: {caption_set.name} has {len(captions)} captions to compare with images: "
             f"use at least {MIN_IMAGES}, or images=false."
+        )
+    if caption_set.images and resolve_format(caption_set.image_source) in CAPTIONS_ALONE:
+        raise NoReferenceError(
+            f"sets: {caption_set.name} has captions but no images to compare with: name their folder or list in "
+            "sets.reference, or set images=false."
         )
     return _with_reference(caption_set.name, caption_set.reference, captions) if caption_set.reference else captions
 

@@ -163,3 +163,11 @@ def test_a_reference_with_none_of_the_images_is_refused(tmp_path: Path, id_list:
         NoReferenceError, match=r"it has none of the 30 images that the captions describe, such as 8, 9"
     ):
         choose_captions(CaptionSet("x", id_list, reference=reference), EvaluateConfig())
+
+
+def test_a_list_alone_has_nothing_to_compare_with(id_list: SourceConfig) -> None:
+    with pytest.raises(
+        NoReferenceError, match="x has captions but no images to compare with: name their folder or list"
+    ):
+        choose_captions(CaptionSet("x", id_list), EvaluateConfig())
+    assert len(choose_captions(CaptionSet("x", id_list, images=False), EvaluateConfig())) == 30
