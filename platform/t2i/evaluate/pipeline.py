@@ -46,10 +46,10 @@ def draw(work_list: WorkList, layout: SetLayout, protocol: str, config: Evaluate
         for shard, items in enumerate(work_list.shards)
     ]
 
-    def stages(shards: Dataset) -> Dataset:
-        drawn = _map(shards, Generate, (config,), config.generate)
-        scored = _map(drawn, Score, (config, layout), config.score)
-        return _map(scored, ExtractFeatures, (config, uri), config.extract)
+    def stages(shards: Dataset, count: int) -> Dataset:
+        drawn = _map(shards, Generate, (config,), config.generate, count)
+        scored = _map(drawn, Score, (config, layout), config.score, count)
+        return _map(scored, ExtractFeatures, (config, uri), config.extract, count)
 
     return _complete(rows, ShardFolder(uri, SUFFIX), stages, config)
 
@@ -58,9 +58,9 @@ def measure_real(store: ImageStore, layout: SetLayout, protocol: str, config: Ev
     """Measure the stored images to compare with and their controls, as far as that is not done."""
     uri = layout.features(protocol, "real")
 
-    def stages(shards: Dataset) -> Dataset:
-        controls = _map(shards.map(load_images), MakeControls, (config,), config.controls)
-        return _map(controls, ExtractFeatures, (config, uri), config.extract)
+    def stages(shards: Dataset, count: int) -> Dataset:
+        controls = _map(shards.map(load_images), MakeControls, (config,), config.controls, count)
+        return _map(controls, ExtractFeatures, (config, uri), config.extract, count)
 
     return _complete(store.shards, ShardFolder(uri, SUFFIX), stages, config)
 
@@ -69,9 +69,9 @@ def measure_training(store: ImageStore, layout: SetLayout, protocol: str, config
     """Measure the stored training images, as far as that is not done."""
     uri = layout.features(protocol, "train")
 
-    def stages(shards: Dataset) -> Dataset:
+    def stages(shards: Dataset, count: int) -> Dataset:
         images = shards.map(load_images).map(_name_set)
-        return _map(images, ExtractFeatures, (config, uri), config.extract)
+        return _map(images, ExtractFeatures, (config, uri), config.extract, count)
 
     return _complete(store.shards, ShardFolder(uri, SUFFIX), stages, config)
 
@@ -83,8 +83,8 @@ def measure_elb(
     uri = layout.features(protocol, "elb")
     rows = [row | {"captions": [captions[image_id] for image_id in row["ids"]]} for row in store.shards]
 
-    def stages(shards: Dataset) -> Dataset:
-        return _map(shards.map(load_images), MeasureJointELB, (config, uri), config.controls)
+    def stages(shards: Dataset, count: int) -> Dataset:
+        return _map(shards.map(load_images), MeasureJointELB, (config, uri), config.controls, count)
 
     return _complete(rows, ShardFolder(uri, SUFFIX), stages, config)
 
@@ -92,7 +92,7 @@ def measure_elb(
 def _complete(
     rows: Sequence[dict[str, Any]],
     folder: ShardFolder,
-    stages: Callable[[Dataset], Dataset],
+    stages: Callable[[Dataset, int], Dataset],
     config: EvaluateConfig,
 ) -> FeatureFolder:
     """Run ``stages`` on the rows of the shards that ``folder`` lacks, and show how far they are.
@@ -108,7 +108,7 @@ def _complete(
         shards.context.enable_progress_bars = False
         pools = {name: getattr(config, name).actors for name in ("generate", "score", "controls", "extract")}
         progress = ShardProgress(_title(folder), len(rows), len(rows) - len(pending), pools)
-        for _ in progress.follow(stages(shards).iter_rows()):
+        for _ in progress.follow(stages(shards, len(pending)).iter_rows()):
             pass
         _require_all(len(rows), folder)
     return FeatureFolder(folder.uri, len(rows))
@@ -134,12 +134,12 @@ def _name_set(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"sets": ["train"] * len(row["ids"])}
 
 
-def _map(shards: Dataset, stage: Any, arguments: Sequence[Any], pool: ActorPool) -> Dataset:
-    """Return the dataset with each row mapped by an actor of ``pool``, made by ``stage(*arguments)``."""
+def _map(shards: Dataset, stage: Any, arguments: Sequence[Any], pool: ActorPool, count: int) -> Dataset:
+    """Return the dataset of ``count`` shards, each mapped by an actor of ``pool`` made by ``stage(*arguments)``."""
     return shards.map(
         stage,
         fn_constructor_args=arguments,
-        compute=ActorPoolStrategy(size=pool.actors),
+        compute=ActorPoolStrategy(size=min(pool.actors, count)),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
     )

@@ -74,7 +74,7 @@ def check_reference(uri: str, extractor: ExtractorProtocol, radii: Sequence[floa
     different = [name for name in wanted if protocol["extractor"].get(name) != wanted[name]]
     if different:
         raise UnusableReferenceError(
-            f"reference is {uri}, made with another extractor.{different[0]}: use one file for both sides."
+            f"reference is {uri}, made by an extractor with another {different[0]}: use the same for both sides."
         )
     missing = [radius for radius in radii if _name("mu", radius) not in arrays]
     if missing:

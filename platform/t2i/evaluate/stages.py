@@ -63,11 +63,12 @@ class Generate:
             sampling=self.config.sampling,
             pruning=self.config.pruning,
         )
-        length = self.text_to_image.engine.layout.image_length
+        count = self.config.pruning.count(self.config.candidates)
+        shape = (len(items), count, self.text_to_image.engine.layout.image_length)
         return row | {
             "truncated": np.array([caption.truncated for caption in sampled], bool),
-            "numbers": np.array([caption.candidates for caption in sampled], np.int64).reshape(len(items), -1),
-            "image_tokens": np.array([c.image_tokens for c in sampled], np.int32).reshape(len(items), -1, length),
+            "numbers": np.array([caption.candidates for caption in sampled], np.int64).reshape(shape[:2]),
+            "image_tokens": np.array([caption.image_tokens for caption in sampled], np.int32).reshape(shape),
             "generate_seconds": time.perf_counter() - begun,
         }
 
