@@ -16,6 +16,7 @@ from t2i.evaluate.features import FeatureFolder
 from t2i.evaluate.figures import Figure
 from t2i.evaluate.gallery import CaptionCard, Galleries, choose_galleries, load_cards
 from t2i.evaluate.image_sets import ImageSet
+from t2i.evaluate.image_store import ImageStore
 from t2i.evaluate.joint_elb import joint_elb_figures
 from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.measure import ImageCaptions, measure
@@ -73,8 +74,14 @@ def draw_and_measure(
     measure_images(images, measuring.protocol, config)
     draw([(each.work_list, each.layout) for each in sets], measuring.protocol, config)
     if config.elb:
-        real = [(each.real, _captions(each), each.layout) for each in sets if each.real is not None]
+        real = [(_captioned(each), _captions(each), each.layout) for each in sets if each.real is not None]
         measure_elb(real, measuring.protocol, config)
+
+
+def _captioned(prepared: PreparedSet) -> ImageStore:
+    """Return the images to compare with that a drawn caption describes."""
+    assert prepared.real is not None
+    return prepared.real.among(_captions(prepared))
 
 
 def _captions(prepared: PreparedSet) -> dict[str, str]:
@@ -93,7 +100,7 @@ def evaluate_set(
         list(sets.values()), _reference(sets, config), captions, measuring.extractor, config.blur_radii, config.seed
     )
     if config.elb and prepared.real is not None:
-        figures += joint_elb_figures(_folder(prepared.layout, "elb", len(prepared.real.shards), measuring))
+        figures += joint_elb_figures(_folder(prepared.layout, "elb", len(_captioned(prepared).shards), measuring))
     summary = summarise(layout, len(prepared.work_list.shards))
     galleries = choose_galleries(summary.ids, summary.best, config.shown, config.seed)
     cards = _cards(galleries.ids, prepared, config)

@@ -59,7 +59,8 @@ def measure(
     bar = tqdm(total=len(tasks), desc="figures", unit="task", disable=None)
     found: list[Figure] = []
     for task in tasks:
-        found.extend(ray.get(task))
+        figures: list[Figure] = ray.get(task)
+        found += figures
         bar.update()
     bar.close()
     return found

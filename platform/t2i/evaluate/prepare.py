@@ -10,7 +10,7 @@ from t2i.data import check_pairs
 from t2i.evaluate.config import MIN_IMAGES, CaptionSet, EvaluateConfig
 from t2i.evaluate.image_store import ImageStore, store_images
 from t2i.evaluate.layout import SetLayout
-from t2i.evaluate.selection import choose_captions
+from t2i.evaluate.selection import choose_captions, reference_ids, write_captions
 from t2i.evaluate.training_images import choose_training_images
 from t2i.evaluate.work_list import WorkList, check_work_list, make_work_list, write_work_list
 from t2i.storage import DataError, fetch_run
@@ -46,7 +46,7 @@ def check_sources(config: EvaluateConfig) -> None:
         UserError: a setting does not fit the run, or a source cannot be read.
     """
     config.pruning.check(run_sizes(fetch_run(config.run)).grid)
-    sources = [caption_set.source for caption_set in config.sets if caption_set.images]
+    sources = [caption_set.image_source for caption_set in config.sets if caption_set.images]
     if config.training_source and config.training_source.path:
         sources.append(config.training_source)
     for source in sources:
@@ -60,20 +60,22 @@ def prepare_set(caption_set: CaptionSet, config: EvaluateConfig, models: dict[st
         OtherEvaluationError: ``out`` holds an evaluation of another configuration.
         TooFewImagesError: too few of the images can be used.
     """
-    work_list = make_work_list(choose_captions(caption_set, config), config, models)
+    captions = choose_captions(caption_set, config)
+    work_list = make_work_list(captions, config, models)
     layout = SetLayout(f"{config.out}/{caption_set.name}")
     check_work_list(work_list, layout)
     real = _real_images(caption_set, work_list, layout, config) if caption_set.images else None
     write_work_list(work_list, layout)
+    write_captions(layout.captions, captions)
     return PreparedSet(caption_set, work_list, layout, real)
 
 
 def _real_images(caption_set: CaptionSet, work_list: WorkList, layout: SetLayout, config: EvaluateConfig) -> ImageStore:
-    ids = list(dict.fromkeys(item.image_id for item in work_list.items))
+    ids = reference_ids(caption_set, [item.image_id for item in work_list.items], config)
     field = f"sets: {caption_set.name}"
     side = run_sizes(fetch_run(config.run)).side
-    store = store_images(caption_set.source, ids, side, layout.images("real"))
-    return _enough(store, len(ids), f"{field}: {caption_set.source.path}", "images=false")
+    store = store_images(caption_set.image_source, ids, side, layout.images("real"), config.crop)
+    return _enough(store, len(ids), f"{field}: {caption_set.image_source.path}", "images=false")
 
 
 def _enough(store: ImageStore, wanted: int, source: str, remedy: str) -> ImageStore:

@@ -147,7 +147,12 @@ def test_other_images_have_no_controls(tiny_run: Path, pixels: np.ndarray) -> No
 
 def test_features_are_the_extractors_on_blurred_pixels(tiny_run: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     settings = config(tiny_run, blur_radii=[0.0, 2.0])
-    row: dict[str, Any] = {"shard": 0, "sets": ["best", "first,best_of_2", "best"], "ids": list("xyz"), "pixels": pixels}
+    row: dict[str, Any] = {
+        "shard": 0,
+        "sets": ["best", "first,best_of_2", "best"],
+        "ids": list("xyz"),
+        "pixels": pixels,
+    }
     measured = ExtractFeatures(settings)(row | {"features": str(tmp_path)})
     assert measured["images"] == 3
     folder = FeatureFolder(str(tmp_path), 1)

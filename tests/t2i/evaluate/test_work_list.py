@@ -18,7 +18,7 @@ from t2i.evaluate.work_list import (
 )
 from t2i.sampling import SamplingParams
 
-CAPTIONS = [Caption("a", "a red circle"), Caption("b", "a blue square"), Caption("c", "a red circle")]
+CAPTIONS = [Caption("a", "a red circle", "a"), Caption("b", "a blue square", "b"), Caption("c", "a red circle", "c")]
 MODELS = {"prior": "0123456789ab"}
 
 
@@ -32,7 +32,7 @@ def test_equal_captions_get_different_noise_and_a_repeat_the_same() -> None:
 def test_caption_hash_names_the_list_and_nothing_else() -> None:
     work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
     assert make_work_list(CAPTIONS, EvaluateConfig(candidates=2), MODELS).caption_hash == work_list.caption_hash
-    changed = [*CAPTIONS[:2], Caption("c", "a red circle.")]
+    changed = [*CAPTIONS[:2], Caption("c", "a red circle.", "c")]
     assert make_work_list(changed, EvaluateConfig(), MODELS).caption_hash != work_list.caption_hash
 
 
