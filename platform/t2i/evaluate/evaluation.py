@@ -61,7 +61,7 @@ def how_to_measure(config: EvaluateConfig, models: dict[str, str]) -> Measuring:
     extractor = extractor_protocol(fetch_extractor(config.extractor))
     if config.reference:
         check_reference(config.reference, extractor, config.blur_radii)
-    return Measuring(extractor, protocol_hash(extractor, config.blur_radii, models["clip"]))
+    return Measuring(extractor, protocol_hash(extractor, config, models["clip"]))
 
 
 def draw_and_measure(
