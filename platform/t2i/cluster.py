@@ -29,6 +29,9 @@ WANTS_TOKEN = (
     "RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
 )
 
+STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "FSSPEC_S3_ANON")
+"""Variables that say where stores are, which workers get from the driver; credentials they have of their own."""
+
 DATA = ["/jobs/datasets", "/models/trained"]
 """What a driver that joins a cluster need not upload: it names data by absolute paths."""
 
@@ -131,5 +134,6 @@ def runtime_env(joins: bool) -> dict[str, Any]:
     copied = uploaded or ROOT.parent.name == "working_dir_files"
     roots = ["platform", "."] if copied else [str(ROOT / "platform"), str(ROOT)]
     given = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path and path not in roots]
-    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": ":".join(roots + given)}}
+    stores = {name: os.environ[name] for name in STORES if name in os.environ}
+    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": ":".join(roots + given)} | stores}
     return environment | ({"working_dir": str(ROOT), "excludes": DATA} if uploaded else {})
