@@ -1,0 +1,89 @@
+"""The protocol of an evaluation in sentences that need no knowledge of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from t2i.metrics.features import FID_FILE_HASH
+
+Protocol = Mapping[str, Any]
+"""What :func:`t2i.evaluate.report.protocol` returns."""
+
+HASH_DIGITS = 8
+"""Digits of a hash that the sentences show; the list of the protocol has all."""
+
+
+def in_words(protocol: Protocol) -> list[str]:
+    """Return paragraphs: what was drawn, what was left out, with what it was compared, and how it was measured."""
+    paragraphs = (_drawn(protocol), _left_out(protocol), _compared(protocol), _measured(protocol))
+    return [" ".join(sentences) for sentences in paragraphs]
+
+
+def is_fid(protocol: Protocol) -> bool:
+    """Return whether features come from the Inception of FID, so that distances may be called FID."""
+    return str(protocol["extractor"]["weight_hash"]).startswith(FID_FILE_HASH)
+
+
+def _drawn(protocol: Protocol) -> Iterator[str]:
+    n, candidates = protocol["captions"], protocol["candidates"]
+    asked = protocol["captions_asked_for"]
+    chosen = f", chosen at random with seed {protocol['seed']}," if asked is not None and asked <= n else ""
+    begun = "begun" if protocol["pruning"] else "drawn"
+    yield f"{counted(n, 'caption')} of {protocol['source']}{chosen} had {counted(candidates, 'image')} {begun} for each"
+    sampling = protocol["sampling"]
+    guidance = f" and guidance {sampling['guidance']:g}" if sampling["guidance"] != 1 else ""
+    yield f"at temperature {sampling['temperature']:g}{guidance}."
+    if pruning := protocol["pruning"]:
+        yield f"After {pruning['rows']} rows of image tokens CLIP stopped all but {pruning['finished']} of them."
+    clip = protocol["models"]["clip"][:HASH_DIGITS]
+    if candidates > 1:
+        yield f"A CLIP (weights {clip}) picked the best image of each caption, and that one is measured."
+
+
+def _left_out(protocol: Protocol) -> Iterator[str]:
+    truncated, missing = protocol["captions_truncated"], protocol["real_images_left_out"]
+    yield "No caption was left out;"
+    if truncated:
+        yield f"{truncated} {'was' if truncated == 1 else 'were'} too long for the prior and cut."
+    else:
+        yield "none was too long for the prior."
+    if missing and missing["count"]:
+        names = ", ".join(missing["first"]) + (" and others" if missing["count"] > len(missing["first"]) else "")
+        yield (
+            f"{counted(missing['count'], 'real image')} could not be used ({names}): those that were found and could not"
+            f" be read are listed, with the reason, in {missing['unreadable']}."
+        )
+
+
+def _compared(protocol: Protocol) -> Iterator[str]:
+    if protocol["reference"]:
+        yield f"The drawn images are compared with the statistics in {protocol['reference']}."
+    elif protocol["real_images"] is None:
+        yield "The set has no images to compare with: drawn images are compared with their captions alone."
+    else:
+        n, side = protocol["real_images"], protocol["image_size"]
+        yield (
+            f"The drawn images, {side} × {side} px, are compared with the {n} real ones that the captions describe, in"
+            f" the same size: {protocol['real_image_preparation']}."
+        )
+    if len(protocol["blur_radii"]) > 1:
+        radii = ", ".join(f"{radius:g}" for radius in protocol["blur_radii"])
+        yield f"Both sides are also blurred alike (Gaussian, radii {radii} px)."
+
+
+def _measured(protocol: Protocol) -> Iterator[str]:
+    extractor = protocol["extractor"]
+    yield (
+        f"Distances compare features of {extractor['name']} (weights {extractor['weight_hash'][:HASH_DIGITS]}), whose"
+        f" input is made by preset {extractor['preset']}: {extractor['resize']}."
+    )
+    if is_fid(protocol):
+        yield "These are the weights that FID is defined by. A FID compares only with one of the same protocol."
+    else:
+        yield "That is not the network of FID: the distances are called FD, and none compares with a published FID."
+
+
+def counted(n: int, noun: str) -> str:
+    """Return ``1 caption`` or ``2 captions``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
