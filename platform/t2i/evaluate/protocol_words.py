@@ -51,8 +51,8 @@ def _left_out(protocol: Protocol) -> Iterator[str]:
     if missing and missing["count"]:
         names = ", ".join(missing["first"]) + (" and others" if missing["count"] > len(missing["first"]) else "")
         yield (
-            f"{counted(missing['count'], 'real image')} could not be used ({names}): those that were found and could not"
-            f" be read are listed, with the reason, in {missing['unreadable']}."
+            f"{counted(missing['count'], 'real image')} could not be used ({names}): those that cannot be read are listed"
+            f" with the reason in {missing['unreadable']}."
         )
 
 
