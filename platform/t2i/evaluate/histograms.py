@@ -12,7 +12,7 @@ from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.measure import ImageCaptions
 from t2i.metrics.clip_score import cosine
 
-BINS = 30
+BINS = 20
 
 
 @dataclass(frozen=True)

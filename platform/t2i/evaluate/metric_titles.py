@@ -29,7 +29,7 @@ class MetricTitle:
     @property
     def heading(self) -> str:
         """The title with an arrow that points to the better side."""
-        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
+        return f"{self.title}\N{NO-BREAK SPACE}{'↑' if self.higher_is_better else '↓'}"
 
 
 _FRECHET = "Fréchet distance of two Gaussians fitted to the features"

@@ -77,7 +77,7 @@ def histogram_plot(histogram: CosineHistogram) -> str:
         axes.stairs(shares, histogram.edges, color=COLOURS[subject], label=LABELS[subject], linewidth=1.6)
     axes.set_xlabel("CLIP cosine")
     axes.set_ylabel("share of the images")
-    axes.legend()
+    plot.legend(loc="outside lower center", ncols=3)
     return _svg(plot)
 
 

@@ -84,7 +84,7 @@ def _left_out(prepared: PreparedSet) -> dict[str, Any] | None:
 
 def _cautions(measured: MeasuredSet, measuring: Measuring) -> list[str]:
     """Return what to beware of in the figures of the drawn images."""
-    drawn = {figure.metric: figure for figure in reversed(measured.figures) if figure.subject == "best"}
+    drawn = {figure.metric: figure for figure in measured.figures if (figure.subject, figure.blur) == ("best", 0)}
     fid, kid, score = (drawn.get(measuring.extractor.metric_name(name)) for name in ("fid", "kid", "is"))
     if fid is None:
         return []
