@@ -42,6 +42,7 @@ def open_chromium() -> Iterator[Browser]:
 def open_page(browser: Browser, file: Path, width: int, colours: Any = "light") -> Iterator[tuple[Page, Findings]]:
     """Open a local file in a window ``width`` px wide, and note what goes wrong in it."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=colours)
+    page.set_default_timeout(0)  # pytest's own limit is enough: a machine that is busy is no failure
     findings = Findings()
     page.on("pageerror", lambda error: findings.errors.append(str(error)))
     page.on("console", lambda message: findings.errors.append(message.text) if message.type == "error" else None)

@@ -27,7 +27,7 @@ def render(run: str, made: str, sections: Sequence[Section]) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"uri": image_uri, "number": number}
+    environment.filters |= {"uri": image_uri, "number": number, "cosine": "{:.3f}".format}
     environment.globals |= {"plots": section_plots, "subjects": SUBJECT_LABELS, "published": PUBLISHED}
     return environment.get_template("report.html.j2").render(run=run, made=made, sections=sections)
 

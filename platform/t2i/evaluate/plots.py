@@ -112,6 +112,7 @@ def blur_plot(curves: Mapping[str, Sequence[Figure]], published: Mapping[str, Ma
     for subject, figures in curves.items():
         radii, values = zip(*((figure.blur, figure.value) for figure in figures), strict=True)
         axes.plot(radii, values, color=COLOURS[subject], marker="o", label=LABELS[subject])
+    axes.set_xticks(sorted({figure.blur for figures in curves.values() for figure in figures}))
     axes.set_xlabel("radius of blur, px")
     axes.grid()
     plot.legend(loc="outside lower center", ncols=2)
