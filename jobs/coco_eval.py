@@ -16,20 +16,13 @@ import _source  # noqa: F401  isort: skip
 
 from dataclasses import dataclass
 
-from models.run_sizes import run_sizes
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.evaluate import EvaluateConfig, section, write_report
-from t2i.evaluate.evaluation import (
-    evaluate_set,
-    how_to_measure,
-    measure_training_control,
-    prepare_set,
-    prepare_training,
-)
+from t2i.evaluate.evaluation import draw_and_measure, evaluate_set, how_to_measure
+from t2i.evaluate.prepare import check_sources, prepare_set, prepare_training
 from t2i.evaluate.work_list import run_models
-from t2i.storage import fetch_run
 
 
 @dataclass
@@ -41,13 +34,14 @@ class CocoEval(EvaluateConfig):
 
 def main(config: CocoEval) -> None:
     """Evaluate every caption set and print the path of the report."""
-    config.pruning.check(run_sizes(fetch_run(config.run)).grid)
+    check_sources(config)
     models = run_models(config.run)
     measuring = how_to_measure(config, models)
     start_ray(config.ray)
-    prepared = [prepare_set(caption_set, config, models) for caption_set in config.sets]
-    training = measure_training_control(*prepare_training(config), measuring, config)
-    measured = [evaluate_set(each, training, measuring, config) for each in prepared]
+    sets = [prepare_set(caption_set, config, models) for caption_set in config.sets]
+    training = prepare_training(config)
+    draw_and_measure(sets, training, measuring, config)
+    measured = [evaluate_set(each, training, measuring, config) for each in sets]
     print(write_report(config.out, config.run, [section(each, measuring, config) for each in measured]))
 
 

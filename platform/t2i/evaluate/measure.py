@@ -57,9 +57,10 @@ def measure(
         if radius in _radii(images, radii)
     ]
     bar = tqdm(total=len(tasks), desc="figures", unit="task", disable=None)
-    found = []
+    found: list[Figure] = []
     for task in tasks:
-        found += ray.get(task)
+        figures: list[Figure] = ray.get(task)
+        found += figures
         bar.update()
     bar.close()
     return found

@@ -56,8 +56,9 @@ class Encoder(nn.Module):
 def preparation(name: str, side: int | None) -> Preparation:
     """Return how images are prepared for ``timm/NAME`` or ``openclip/NAME[:TAG]``, at another ``side`` if it is given.
 
-    Of open_clip, NAME is an architecture, and TAG the published weights that the file holds: those of OpenAI and most
-    others are normalised alike, so that it is needed only for the rest.
+    Of open_clip, NAME is an architecture, and TAG the published weights that the file holds, whose normalisation and
+    activation differ. Without one they are OpenAI's normalisation and the architecture's own activation (OpenAI's
+    weights need the tag ``openai``, since they were trained with another).
 
     Raises:
         UserError: the library has no such model.

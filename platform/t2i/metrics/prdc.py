@@ -41,6 +41,10 @@ class PRDC:
         named = {"precision": self.realistic, "recall": self.recalled, "density": self.density}
         return {**named, "coverage": self.covered}
 
+    def means(self) -> dict[str, float]:
+        """Return ``precision``, ``recall``, ``density`` and ``coverage``."""
+        return {name: float(values.mean()) for name, values in self.per_image().items()}
+
 
 def prdc(real: np.ndarray, generated: np.ndarray, *, neighbours: int = 3, density_neighbours: int = 5) -> PRDC:
     """Return precision, recall, density and coverage of generated features [m, F] against real ones [n, F].

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from t2i.metrics.cautions import cautions
 
 
 def test_nothing_is_said_of_many_images_of_one_kind() -> None:
-    sources = {"generated_jpeg": False, "reference_jpeg": False, "reference_name": "coco2014-val30k"}
+    sources: dict[str, Any] = {"generated_jpeg": False, "reference_jpeg": False, "reference_name": "coco2014-val30k"}
     assert cautions(30_000, 30_000, 2048, kid_subset=1000, splits=10, **sources) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -45,7 +46,7 @@ def test_features_are_the_librarys_own_without_a_network(
 @torch.no_grad()
 def library_features(name: str, file: Path, x: torch.Tensor) -> np.ndarray:
     if name == VIT:
-        network = timm.create_model("vit_tiny_patch16_224", checkpoint_path=str(file)).eval()
+        network: Any = timm.create_model("vit_tiny_patch16_224", checkpoint_path=str(file)).eval()
         return network.forward_head(network.forward_features(x), pre_logits=True).numpy()
     return open_clip.create_model("ViT-S-32-alt", pretrained=str(file)).eval().encode_image(x).numpy()
 

@@ -41,9 +41,9 @@ def test_a_block_is_the_stock_one_without_padding_in_its_averages(
 
 
 def test_the_last_block_pools_by_maximum(weights: Path) -> None:
-    block = load_inception(weights).Mixed_7c
+    block = load_inception(weights).get_submodule("Mixed_7c")
     x = torch.randn(1, 2048, 4, 4)
-    pooled = block.branch_pool(torch.nn.functional.max_pool2d(x, 3, stride=1, padding=1))
+    pooled = block.get_submodule("branch_pool")(torch.nn.functional.max_pool2d(x, 3, stride=1, padding=1))
     torch.testing.assert_close(block(x)[:, -192:], pooled)
 
 
@@ -104,9 +104,9 @@ def test_clean_resizes_floats_by_pils_antialiased_bicubic() -> None:
 def test_dmgans_features_are_torchvisions_and_its_logits_the_fid_inceptions(weights: Path, tmp_path: Path) -> None:
     stock = inception.Inception3(num_classes=1000, aux_logits=True, transform_input=True, init_weights=False).eval()
     torch.save(stock.state_dict(), tmp_path / "imagenet.pth")
-    paths = {"weights": str(tmp_path / "imagenet.pth"), "score_weights": str(weights)}
+    imagenet = str(tmp_path / "imagenet.pth")
     image = np.random.default_rng(0).integers(0, 256, (1, 299, 299, 3), np.uint8)
-    extractor = load_extractor(ExtractorConfig(preset="dmgan", batch=1, **paths))
+    extractor = load_extractor(ExtractorConfig(weights=imagenet, score_weights=str(weights), preset="dmgan", batch=1))
     result = extractor(image)
     stock.fc = nn.Identity()
     with torch.inference_mode():
@@ -115,6 +115,6 @@ def test_dmgans_features_are_torchvisions_and_its_logits_the_fid_inceptions(weig
     np.testing.assert_allclose(result.features, expected.numpy(), rtol=1e-3, atol=1e-5)
     assert np.array_equal(result.logits, load_extractor(ExtractorConfig(weights=str(weights), batch=1))(image).logits)
     assert (extractor.protocol.multiple_of, extractor.protocol.name) == (64, "inception_v3_imagenet")
-    alone = load_extractor(ExtractorConfig(preset="dmgan", batch=1, weights=paths["weights"]))(image)
+    alone = load_extractor(ExtractorConfig(weights=imagenet, preset="dmgan", batch=1))(image)
     assert np.array_equal(alone.features, result.features)
     assert alone.logits.shape == (1, 1000)
