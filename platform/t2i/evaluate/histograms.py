@@ -24,14 +24,18 @@ class CosineHistogram:
 
 
 def cosine_histogram(sets: Sequence[ImageSet], captions: ImageCaptions) -> CosineHistogram:
-    """Return the histogram of image sets, each image beside its own caption; images without one are left out."""
+    """Return the histogram of image sets, each image beside its own caption.
+
+    Images without a caption are left out, and so are sets that have only such images.
+    """
     found: CosineHistogram = ray.get(_count.remote(sets, captions))
     return found
 
 
 @ray.remote(num_cpus=1, max_retries=-1)
 def _count(sets: Sequence[ImageSet], captions: ImageCaptions) -> CosineHistogram:
-    return count({images.name: _cosines(images, captions) for images in sets})
+    cosines = {images.name: own_cosines(images, captions) for images in sets}
+    return count({name: values for name, values in cosines.items() if len(values)})
 
 
 def count(cosines: dict[str, np.ndarray]) -> CosineHistogram:
@@ -41,7 +45,9 @@ def count(cosines: dict[str, np.ndarray]) -> CosineHistogram:
     return CosineHistogram(edges.tolist(), counts)
 
 
-def _cosines(images: ImageSet, captions: ImageCaptions) -> np.ndarray:
-    of, ids = captions.of(images), images.ids
-    rows = [row for row, image_id in enumerate(ids) if image_id in of]
-    return cosine(images.clip[rows], np.stack([of[ids[row]] for row in rows]))
+def own_cosines(images: ImageSet, captions: ImageCaptions) -> np.ndarray:
+    """Return the CLIP cosine of each image that has a caption, float32 [n]."""
+    of, clip = captions.of(images), images.clip
+    rows = [row for row, image_id in enumerate(images.ids) if image_id in of]
+    own = np.array([of[image_id] for image_id in images.ids if image_id in of], np.float32)
+    return cosine(clip[rows], own.reshape(len(rows), clip.shape[1]))

@@ -5,24 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from t2i.evaluate.protocols import SENTENCES
 from t2i.metrics.features import FID_FILE_HASH
 
 Protocol = Mapping[str, Any]
-"""What :func:`t2i.evaluate.report.protocol` returns."""
+"""What :func:`t2i.evaluate.protocol_record.protocol` returns."""
 
 HASH_DIGITS = 8
 """Digits of a hash that the sentences show; the list of the protocol has all."""
 
 
 def in_words(protocol: Protocol) -> list[str]:
-    """Return paragraphs: what was drawn, what was left out, with what it was compared, and how it was measured."""
-    paragraphs = (_drawn(protocol), _left_out(protocol), _compared(protocol), _measured(protocol))
-    return [" ".join(sentences) for sentences in paragraphs]
+    """Return paragraphs: conventions, what was drawn and left out, with what it was compared, how it was measured."""
+    parts = (_conventions, _drawn, _left_out, _compared, _measured)
+    paragraphs = [" ".join(part(protocol)) for part in parts]
+    return [paragraph for paragraph in paragraphs if paragraph]
 
 
 def is_fid(protocol: Protocol) -> bool:
     """Return whether features come from the Inception of FID, so that distances may be called FID."""
     return str(protocol["extractor"]["weight_hash"]).startswith(FID_FILE_HASH)
+
+
+def _conventions(protocol: Protocol) -> Iterator[str]:
+    if protocol["conventions"]:
+        yield f"Conventions: {protocol['conventions'].rstrip('.')}."
+    if protocol["departures"]:
+        yield f"Here {'; '.join(protocol['departures'])}."
 
 
 def _drawn(protocol: Protocol) -> Iterator[str]:
@@ -37,6 +46,7 @@ def _drawn(protocol: Protocol) -> Iterator[str]:
     if pruning := protocol["pruning"]:
         yield f"After {pruning['rows']} rows of image tokens CLIP stopped all but {pruning['finished']} of them."
     clip = protocol["models"]["clip"][:HASH_DIGITS]
+    yield SENTENCES["pick"][protocol["pick"]]
     if candidates > 1:
         yield f"A CLIP (weights {clip}) picked the best image of each caption, and that one is measured."
 
@@ -51,25 +61,35 @@ def _left_out(protocol: Protocol) -> Iterator[str]:
     if missing and missing["count"]:
         names = ", ".join(missing["first"]) + (" and others" if missing["count"] > len(missing["first"]) else "")
         yield (
-            f"{counted(missing['count'], 'real image')} could not be used ({names}): those that cannot be read are listed"
-            f" with the reason in {missing['unreadable']}."
+            f"{counted(missing['count'], 'real image')} of these captions could not be used ({names}): those that"
+            f" cannot be read are listed with the reason in {missing['unreadable']}."
         )
 
 
 def _compared(protocol: Protocol) -> Iterator[str]:
+    side = protocol["drawn_image_size"]
     if protocol["reference"]:
-        yield f"The drawn images are compared with the statistics in {protocol['reference']}."
+        yield f"The drawn images, {side} × {side} px, are compared with the statistics in {protocol['reference']}."
     elif protocol["real_images"] is None:
         yield "The set has no images to compare with: drawn images are compared with their captions alone."
     else:
-        n, side = protocol["real_images"], protocol["image_size"]
-        yield (
-            f"The drawn images, {side} × {side} px, are compared with the {n} real ones that the captions describe, in"
-            f" the same size: {protocol['real_image_preparation']}."
-        )
+        yield f"The drawn images, {side} × {side} px, are compared with {_which_real(protocol)}, in the same size."
+        yield SENTENCES["crop"][protocol["crop"]]
+    if protocol["image_size"] != side:
+        yield f"Both sides are brought to {protocol['image_size']} px before features are taken."
     if len(protocol["blur_radii"]) > 1:
         radii = ", ".join(f"{radius:g}" for radius in protocol["blur_radii"])
         yield f"Both sides are also blurred alike (Gaussian, radii {radii} px)."
+
+
+def _which_real(protocol: Protocol) -> str:
+    """Return in words which images the drawn ones are compared with."""
+    images = counted(protocol["real_images"], "real image")
+    return {
+        "same": f"{images} that the captions describe",
+        "all": f"{images} of {protocol['real_images_source']}, whichever captions were drawn",
+        "train": f"{images} of {protocol['real_images_source']}, which holds training images",
+    }[protocol["reference_images"]]
 
 
 def _measured(protocol: Protocol) -> Iterator[str]:

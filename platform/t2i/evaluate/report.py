@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
-from typing import Any
 
-from models.run_sizes import run_sizes
 from t2i.evaluate.config import EvaluateConfig
-from t2i.evaluate.evaluation import MeasuredSet, Measuring, PreparedSet
+from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.histograms import CosineHistogram, cosine_histogram
 from t2i.evaluate.measure import ImageCaptions
 from t2i.evaluate.page import render
+from t2i.evaluate.protocol_record import protocol
 from t2i.evaluate.sections import Section
 from t2i.metrics.cautions import cautions
 from t2i.metrics.clip_score import expected_best_of
-from t2i.storage import fetch_run, filesystem_for, write_file
-
-REPORTED_PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
-
-NAMED = 3
-"""Real images that could not be used which the protocol names."""
+from t2i.storage import filesystem_for, write_file
 
 
 def section(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig) -> Section:
@@ -42,46 +34,6 @@ def section(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig)
     )
 
 
-def protocol(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig) -> dict[str, Any]:
-    """Return what another evaluation must have in common with this one for their figures to be comparable."""
-    prepared = measured.prepared
-    work_list = prepared.work_list
-    return {
-        "source": prepared.caption_set.source.path,
-        "captions": len(work_list.items),
-        "captions_asked_for": config.captions,
-        "caption_hash": work_list.caption_hash,
-        "captions_truncated": measured.summary.truncated,
-        "candidates": work_list.candidates,
-        "pruning": work_list.pruning and work_list.pruning | {"finished": config.pruning.count(work_list.candidates)},
-        "selection": "best by CLIP cosine",
-        "sampling": work_list.sampling,
-        "seed": work_list.seed,
-        "dtype": work_list.dtype + (", compiled" if work_list.compiled else ""),
-        "models": work_list.models,
-        "image_size": run_sizes(fetch_run(config.run)).image_size[0],
-        "reference": config.reference,
-        "real_images": len(prepared.real.ids) if prepared.real else None,
-        "real_images_left_out": _left_out(prepared),
-        "real_image_preparation": "centre crop, area averaging, white behind transparency",
-        "extractor": asdict(measuring.extractor),
-        "blur": "PIL GaussianBlur, both sides",
-        "blur_radii": list(config.blur_radii),
-        "training_images": measured.training,
-        "versions": {package: version(package) for package in REPORTED_PACKAGES},
-    }
-
-
-def _left_out(prepared: PreparedSet) -> dict[str, Any] | None:
-    """Return how many of the real images could not be used, the first of them, and where the unreadable are listed."""
-    if prepared.real is None:
-        return None
-    wanted, stored = [item.image_id for item in prepared.work_list.items], set(prepared.real.ids)
-    missing = [image_id for image_id in dict.fromkeys(wanted) if image_id not in stored]
-    unreadable = f"{prepared.layout.images('real')}/unreadable"
-    return {"count": len(missing), "first": missing[:NAMED], "unreadable": unreadable}
-
-
 def _cautions(measured: MeasuredSet, measuring: Measuring) -> list[str]:
     """Return what to beware of in the figures of the drawn images."""
     drawn = {figure.metric: figure for figure in measured.figures if (figure.subject, figure.blur) == ("best", 0)}
@@ -92,7 +44,7 @@ def _cautions(measured: MeasuredSet, measuring: Measuring) -> list[str]:
         fid.n_subject,
         fid.n_reference,
         measured.sets["best"].statistics(0.0).mean.size,
-        reference_name=measured.prepared.caption_set.source.path,
+        reference_name=measured.prepared.caption_set.image_source.path,
         kid_subset=int(kid.details["subset_size"]) if kid else None,
         splits=int(score.details["splits"]) if score else None,
     )

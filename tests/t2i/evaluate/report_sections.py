@@ -24,6 +24,10 @@ IDS = [f"caption-{n}" for n in range(6)]
 def protocol(extractor: ExtractorProtocol = EFFICIENTNET, **changes: Any) -> dict[str, Any]:
     """Return the protocol of 30 captions, best of 8, without pruning."""
     return {
+        "full_name": "fid-val30-64cc-tf-01234567",
+        "conventions": "",
+        "departures": [],
+        "pick": "first",
         "source": "/data/a-long-folder-name-without-spaces/" * 2 + "captions.json",
         "captions": 30,
         "captions_asked_for": 30,
@@ -34,11 +38,14 @@ def protocol(extractor: ExtractorProtocol = EFFICIENTNET, **changes: Any) -> dic
         "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0},
         "seed": 7,
         "models": {"clip": "0123456789ab"},
+        "drawn_image_size": 64,
         "image_size": 64,
         "reference": None,
+        "reference_images": "same",
+        "real_images_source": "/data/val2014",
         "real_images": 30,
         "real_images_left_out": {"count": 0, "first": [], "unreadable": "out/val/images/real/unreadable"},
-        "real_image_preparation": "centre crop",
+        "crop": "centre",
         "extractor": asdict(extractor),
         "blur_radii": RADII,
         "training_images": "none: not recorded",

@@ -100,8 +100,9 @@ def _outside(findings: Findings, file: Path) -> list[str]:
 def _colours(browser: Browser, file: Path, colours: str) -> dict[str, str]:
     with open_page(browser, file, 375, colours) as (page, _):
         found: dict[str, str] = page.evaluate(
-            "() => ({paper: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color,"
-            " plot: getComputedStyle(document.querySelector('.plots svg text')).fill})"
+            "() => { const body = getComputedStyle(document.body);"
+            " const text = getComputedStyle(document.querySelector('.plots svg text'));"
+            " return {paper: body.backgroundColor, ink: body.color, plot: text.fill}; }"
         )
         return found
 

@@ -23,7 +23,14 @@ def text(**changes: Any) -> str:
         ({}, "chosen at random with seed 7"),
         ({}, "A CLIP (weights 01234567) picked the best image"),
         ({}, "No caption was left out; none was too long for the prior."),
-        ({}, "64 × 64 px, are compared with the 30 real ones"),
+        ({}, "Of the captions of an image the first is drawn."),
+        ({}, "64 × 64 px, are compared with 30 real images that the captions describe"),
+        ({}, "Real images are cut to their centre square."),
+        ({"reference_images": "all"}, "30 real images of /data/val2014, whichever captions were drawn"),
+        ({"reference_images": "train"}, "30 real images of /data/val2014, which holds training images"),
+        ({"image_size": 256}, "Both sides are brought to 256 px before features are taken."),
+        ({"conventions": "Those of X."}, "Conventions: Those of X. 30 captions"),
+        ({"departures": ["captions is 30 instead of 30000"]}, "Here captions is 30 instead of 30000."),
         ({}, "blurred alike (Gaussian, radii 0, 1, 2, 4, 8 px)"),
         ({"pruning": PRUNING}, "8 images begun for each"),
         ({"pruning": PRUNING}, "After 3 rows of image tokens CLIP stopped all but 2 of them."),
@@ -44,6 +51,8 @@ def test_the_sentences_say_what_was_done(changes: dict[str, Any], said: str) -> 
         ({"captions_asked_for": 1000}, "at random"),
         ({"candidates": 1}, "picked the best"),
         ({}, "guidance"),
+        ({}, "Conventions"),
+        ({}, "brought to"),
         ({}, "could not be used"),
         ({"blur_radii": [0.0]}, "blurred"),
     ],
@@ -52,7 +61,9 @@ def test_what_was_not_done_is_not_said(changes: dict[str, Any], unsaid: str) -> 
     assert unsaid not in text(**changes)
 
 
-@pytest.mark.parametrize(("ids", "named"), [(["a"], "1 real image could not be used (a)"), (["a", "b"], "(a, b)")])
+@pytest.mark.parametrize(
+    ("ids", "named"), [(["a"], "1 real image of these captions could not be used (a)"), (["a", "b"], "(a, b)")]
+)
 def test_images_that_are_missing_are_counted_and_named(ids: list[str], named: str) -> None:
     left_out = {"count": len(ids), "first": ids, "unreadable": "out/val/images/real/unreadable"}
     said = text(real_images_left_out=left_out)

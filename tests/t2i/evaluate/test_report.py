@@ -13,11 +13,14 @@ import pytest
 from t2i.data import Caption
 from t2i.engine import PruningParams
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
-from t2i.evaluate.evaluation import MeasuredSet, Measuring, PreparedSet
+from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.gallery import Galleries
 from t2i.evaluate.image_store import ImageStore
 from t2i.evaluate.layout import SetLayout
-from t2i.evaluate.report import _cautions, protocol, write_report
+from t2i.evaluate.prepare import PreparedSet
+from t2i.evaluate.protocol_record import protocol
+from t2i.evaluate.receipts.merkle import merkle_root
+from t2i.evaluate.report import _cautions, write_report
 from t2i.evaluate.summary import CandidateSummary
 from t2i.evaluate.work_list import make_work_list
 from t2i.storage import read_file
@@ -81,13 +84,22 @@ def test_the_protocol_counts_what_was_cut_and_names_the_images_that_are_missing(
         "first": ["a", "b", "c"],
         "unreadable": "out/val/images/real/unreadable",
     }
-    assert found["image_size"] == 32
+    assert found["image_size"] == found["drawn_image_size"] == 32
 
 
 def test_without_images_none_are_missing(tiny_run: Path) -> None:
     config = EvaluateConfig(run=str(tiny_run))
     found = protocol(measured(config, None), MEASURING, config)
-    assert (found["real_images"], found["real_images_left_out"]) == (None, None)
+    assert (found["real_images"], found["real_images_left_out"], found["full_name"]) == (None, None, None)
+
+
+def test_the_full_name_ends_with_the_hash_of_the_real_images(tiny_run: Path) -> None:
+    hashes = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    sets = cast(Any, {"real": SimpleNamespace(hashes=hashes)})
+    config = EvaluateConfig(run=str(tiny_run), image_size=256, crop="squash")
+    found = protocol(measured(config, None, sets=sets), MEASURING, config)["full_name"]
+    root = merkle_root([row.tobytes() for row in hashes])
+    assert found == f"fd_efficientnet_lite0-val5-256sq-efficientnet-{root[:8]}"
 
 
 def test_the_protocol_has_the_settings_of_pruning_and_how_many_are_left(tiny_run: Path) -> None:
