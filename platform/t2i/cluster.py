@@ -18,6 +18,7 @@ from ray.exceptions import AuthenticationError, RayError
 from models.errors import UserError
 from models.settings import setting
 from t2i.config import ROOT
+from t2i.native_stderr import hide_known_lines
 
 ANSWER_S = 10.0
 """Seconds in which a cluster has to answer; Ray itself would wait for minutes where something else listens."""
@@ -51,6 +52,8 @@ def start_ray(config: RayConfig) -> None:
     if ray.is_initialized():
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    hide_known_lines()
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # says at every start that tokens are on
     try:
         if address == "local":
             _init(address, **_local_resources(config))

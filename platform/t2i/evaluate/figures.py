@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from models.errors import UserError
 from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.reference import Reference
 from t2i.evaluate.sweep import is_blurred
@@ -22,9 +23,11 @@ from t2i.metrics.kid import kernel_distance
 from t2i.metrics.mind import mind
 from t2i.metrics.prdc import PRDC_SAMPLE, prdc
 from t2i.metrics.retrieval import OTHERS, r_precision, retrieval_ranks
+from t2i.metrics.torch_fidelity_check import compare_with_torch_fidelity
 
 SUBJECT_LABELS = {
     "best": "Drawn: best by CLIP",
+    "best_distinct": "Drawn: best by CLIP, without near-copies of training images",
     "first": "Drawn: first, not selected",
     "reconstruction": "dVAE reconstructions of the real images",
     "train": "Training images",
@@ -34,8 +37,9 @@ SUBJECT_LABELS = {
 }
 """Names of the image sets that are measured -> their titles in the report, in the report's order.
 
-``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption. The sets between
-``first`` and ``best`` (``best_of_2``, ...) stand in the sweep over the number of candidates.
+``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption; ``best_distinct`` are
+those of it that :mod:`t2i.evaluate.overlap` keeps. The sets between ``first`` and ``best`` (``best_of_2``, ...) stand
+in the sweep over the number of candidates.
 """
 
 EXTRAPOLATED_FROM = 100
@@ -78,6 +82,8 @@ def image_figures(
     figures.append(_frechet_figure(images, reference, extractor, radius))
     if radius == 0 and images.name == "best" and len(images.features(radius)) >= EXTRAPOLATED_FROM:
         figures.append(_extrapolated_figure(images, reference, extractor))
+    if radius == 0 and images.name == "best" and reference.images is not None and extractor.is_fid:
+        figures += _peer_figures(images, reference.images)
     if reference.images is not None and is_blurred(images.name):
         figures += _paired_figures(images, reference.images, extractor, radius)
     return figures
@@ -141,6 +147,19 @@ def _neighbour_figures(subject: str, features: np.ndarray, real: np.ndarray) -> 
         yield Figure(metric, subject, "real", value, None, *sizes, 0.0, interval, details)
 
 
+def _peer_figures(images: ImageSet, real: ImageSet) -> Iterator[Figure]:
+    """Yield FID and KID of the same features as torch-fidelity computes them; nothing if it is not installed."""
+    features, real_features = images.features(0.0), real.features(0.0)
+    try:
+        compared = compare_with_torch_fidelity(features, real_features)
+    except UserError:
+        return
+    for each in compared:
+        details = {"ours": each.ours, "relative_difference": each.relative_difference}
+        sizes = (len(features), len(real_features))
+        yield Figure(f"{each.metric}_torch_fidelity", images.name, "real", each.theirs, None, *sizes, details=details)
+
+
 def _other_distances(
     images: ImageSet, real: ImageSet, features: np.ndarray, real_features: np.ndarray
 ) -> Iterator[Figure]:
@@ -154,7 +173,7 @@ def _extrapolated_figure(images: ImageSet, reference: Reference, extractor: Extr
     """Return the Fréchet distance extrapolated to infinitely many drawn images."""
     features, real = images.features(0.0), reference.statistics(0.0)
     found = fid_infinity(features, real)
-    name = f"{extractor.metric_name('fid')}_infinity"
+    name = extractor.metric_name("fid_infinity")
     sizes = (len(features), real.count)
     return Figure(name, images.name, "real", found.value, found.standard_error, *sizes, 0.0, found.interval())
 

@@ -73,9 +73,17 @@ def prepare_set(caption_set: CaptionSet, config: EvaluateConfig, models: dict[st
 def _real_images(caption_set: CaptionSet, work_list: WorkList, layout: SetLayout, config: EvaluateConfig) -> ImageStore:
     ids = reference_ids(caption_set, [item.image_id for item in work_list.items], config)
     field = f"sets: {caption_set.name}"
-    side = run_sizes(fetch_run(config.run)).side
-    store = store_images(caption_set.image_source, ids, side, layout.images("real"), config.crop)
+    store = store_images(caption_set.image_source, ids, measured_side(config), layout.images("real"), config.crop)
     return _enough(store, len(ids), f"{field}: {caption_set.image_source.path}", "images=false")
+
+
+def measured_side(config: EvaluateConfig) -> int:
+    """Return the height and width in pixels of all images when their features are taken.
+
+    Raises:
+        UserError: the run draws images that are not square.
+    """
+    return config.image_size or run_sizes(fetch_run(config.run)).side
 
 
 def _enough(store: ImageStore, wanted: int, source: str, remedy: str) -> ImageStore:
@@ -97,9 +105,8 @@ def prepare_training(config: EvaluateConfig) -> PreparedTraining:
     layout = SetLayout(f"{config.out}/training")
     if chosen.source is None:
         return PreparedTraining(chosen.note, layout)
-    side = run_sizes(fetch_run(config.run)).side
     try:
-        store = store_images(chosen.source, chosen.ids, side, layout.images("train"))
+        store = store_images(chosen.source, chosen.ids, measured_side(config), layout.images("train"), config.crop)
         enough = _enough(store, len(chosen.ids), "training_source", "training_source=null")
         return PreparedTraining(chosen.note, layout, enough)
     except (DataError, TooFewImagesError) as error:

@@ -22,6 +22,8 @@ from models.images import to_float, to_uint8
 from models.precision import companion_dtype
 from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank_images
 from models.run_layout import RunLayout
+from models.run_sizes import run_sizes
+from t2i.data.transforms import resize
 from t2i.engine import TextToImage
 from t2i.evaluate.candidates import CaptionCandidates, encode_shard, read_caption, shard_record
 from t2i.evaluate.config import EvaluateConfig
@@ -154,8 +156,9 @@ class MakeControls:
 
     def __init__(self, config: EvaluateConfig) -> None:
         self.seed = config.seed
-        dtype = companion_dtype(config.dtype)
-        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(fetch_run(config.run)).dvae, default_device(), dtype)
+        run, dtype = fetch_run(config.run), companion_dtype(config.dtype)
+        self.side = run_sizes(run).side
+        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(run).dvae, default_device(), dtype)
 
     @torch.inference_mode()
     def __call__(self, row: Row) -> Row:
@@ -167,12 +170,12 @@ class MakeControls:
             "features": row["features"],
             "sets": [name for name in sets for _ in row["ids"]],
             "ids": list(row["ids"]) * len(sets),
-            "pixels": np.concatenate(list(sets.values())),
+            "pixels": np.concatenate([sized(pixels, row["pixels"].shape[1]) for pixels in sets.values()]),
             "controls_seconds": time.perf_counter() - begun,
         }
 
     def _controls(self, ids: Sequence[str], pixels: np.ndarray) -> dict[str, np.ndarray]:
-        tokens = self.dvae.encode(to_float(pixels).to(default_device()))
+        tokens = self.dvae.encode(to_float(sized(pixels, self.side)).to(default_device()))
         noise = np.stack([self._random_tokens(image_id, tokens.shape[1]) for image_id in ids])
         random_tokens = self.dvae.decode(torch.from_numpy(noise).to(default_device()))
         reconstruction = to_uint8(self.dvae.decode(tokens))
@@ -193,7 +196,7 @@ class ExtractFeatures:
     """
 
     def __init__(self, config: EvaluateConfig) -> None:
-        self.radii = tuple(config.blur_radii)
+        self.radii, self.side = tuple(config.blur_radii), config.image_size
         self.extractor = load_extractor(fetch_extractor(config.extractor), default_device())
         clip, dtype = RunLayout(fetch_run(config.run)).clip, companion_dtype(config.dtype)
         self.reranker = load_model(CLIPReranker, CLIPConfig, clip, default_device(), dtype)
@@ -205,7 +208,8 @@ class ExtractFeatures:
         names = list(dict.fromkeys(name for each in sets for name in each))
         ids = np.array(row["ids"])
         clip = self._clip(row["pixels"])
-        extracted = {radius: self._extract(row["pixels"], sets, radius) for radius in self.radii}
+        pixels = sized(row["pixels"], self.side) if self.side else row["pixels"]
+        extracted = {radius: self._extract(pixels, sets, radius) for radius in self.radii}
         images = {}
         for name in names:
             rows = np.array([name in each for each in sets])
@@ -242,6 +246,11 @@ class ExtractFeatures:
             whole.append(np.zeros((len(rows), array.shape[1]), np.float32))
             whole[-1][rows] = array
         return whole[0], whole[1]
+
+
+def sized(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Return square images uint8 [n, H, W, 3] resized to [n, side, side, 3], as real images are."""
+    return pixels if pixels.shape[1] == side else np.stack([resize(image, side) for image in pixels])
 
 
 def _candidates(row: Row) -> ShardFolder:

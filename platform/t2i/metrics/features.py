@@ -97,6 +97,11 @@ class ExtractorProtocol:
     logits_hash: str | None = None
     multiple_of: int = 1
 
+    @property
+    def is_fid(self) -> bool:
+        """Whether the features are the FID Inception's."""
+        return self.metric_name("fid") == "fid"
+
     def metric_name(self, metric: str) -> str:
         """Return the name under which ``metric`` (``fid``, ``kid``, ``is``, ...) is reported.
 
@@ -104,7 +109,7 @@ class ExtractorProtocol:
         quantities, so the extractor's name is added: ``fd_efficientnet_lite0``, ``kid_efficientnet_lite0``,
         ``is_efficientnet_lite0``.
         """
-        weights = self.logits_hash if metric == "is" and self.logits_hash else self.weight_hash
+        weights = self.logits_hash if metric.startswith("is") and self.logits_hash else self.weight_hash
         if weights.startswith(FID_FILE_HASH):
             return metric
         return f"{re.sub('^fid', 'fd', metric)}_{self.name}"
