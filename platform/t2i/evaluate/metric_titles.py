@@ -13,8 +13,8 @@ DISTANCES, VARIETY, CAPTIONS, OTHERS = (
 )
 """The tables, in the report's order."""
 
-UNLISTED = ("clip_cosine", "elb_")
-"""Prefixes of what no table shows: the CLIP score says what the cosine says; the ELB has a table of its own."""
+PEER = "_torch_fidelity"
+"""Ends the names of figures that torch-fidelity computed of the same features."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def title_of(metric: str, extractor: str) -> MetricTitle:
 def tables(metrics: Iterable[str], extractor: str) -> dict[str, list[str]]:
     """Return the metrics of each table, in the order of :data:`TITLES`; unknown ones come last, in one of their own."""
     order = list(TITLES)
-    listed = [metric for metric in dict.fromkeys(metrics) if not metric.startswith(UNLISTED)]
+    listed = [metric for metric in dict.fromkeys(metrics) if not _is_elsewhere(metric)]
 
     def place(metric: str) -> int:
         plain = metric.replace(f"_{extractor}", "")
@@ -77,3 +77,8 @@ def tables(metrics: Iterable[str], extractor: str) -> dict[str, list[str]]:
     for metric in sorted(listed, key=place):
         by_table[title_of(metric, extractor).table].append(metric)
     return {table: found for table, found in by_table.items() if found}
+
+
+def _is_elsewhere(metric: str) -> bool:
+    """Return whether a metric stands in none of the tables: the cosine says what the CLIP score says."""
+    return metric == "clip_cosine" or metric.startswith("elb_") or metric.endswith(PEER)

@@ -22,6 +22,7 @@ WIDTH = 4.4
 
 LABELS = {
     "best": "best by CLIP",
+    "best_distinct": "without near-copies",
     "first": "first drawn",
     "reconstruction": "dVAE reconstructions",
     "train": "training images",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from t2i.evaluate.figures import SUBJECT_LABELS, Figure
 from t2i.evaluate.gallery import CaptionCard, Galleries
 from t2i.evaluate.histograms import CosineHistogram
-from t2i.evaluate.metric_titles import MetricTitle, tables, title_of
+from t2i.evaluate.metric_titles import PEER, MetricTitle, tables, title_of
+from t2i.evaluate.overlap import SUBJECT
 from t2i.evaluate.protocol_words import in_words
 from t2i.evaluate.sweep import set_name, sweep_sizes
 
@@ -85,6 +86,18 @@ class Section:
         """Names and figures of the evidence lower bound and its terms; empty if it was not measured."""
         figures = [figure for figure in self.figures if figure.metric.startswith("elb_")]
         return [(figure.metric.removeprefix("elb_").replace("_", " "), figure) for figure in figures]
+
+    @property
+    def peers(self) -> list[tuple[str, Figure]]:
+        """Titles and figures of what torch-fidelity computed of the same features; empty without it."""
+        found = [figure for figure in self.figures if figure.metric.endswith(PEER)]
+        return [(self.title(figure.metric.removesuffix(PEER)).title, figure) for figure in found]
+
+    @property
+    def overlap(self) -> Mapping[str, int | float | str] | None:
+        """How many real images are too near to training images, and how that was found; None if it was not asked."""
+        found = (figure for figure in self.figures if figure.subject == SUBJECT)
+        return next((figure.details for figure in found), None)
 
     def named(self, plain: Iterable[str]) -> list[str]:
         """Return the names, with the extractor's where it belongs, of those metrics that were measured."""

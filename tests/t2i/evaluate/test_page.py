@@ -87,6 +87,18 @@ def test_parts_without_figures_are_left_out(changes: dict[str, Any], absent: str
     assert absent not in render("runs/x", "now", [section(protocol=protocol(**changes))])
 
 
+def test_near_copies_and_torch_fidelity_are_told_of_where_they_were_measured() -> None:
+    without = [figure for figure in section().figures if figure.subject != "best_distinct"]
+    with_both = " ".join(render("runs/x", "now", [section(INCEPTION)]).split())
+    with_neither = " ".join(render("runs/x", "now", [section(figures=without)]).split())
+    told = "4 real images whose CLIP cosine with one of 1000 training images is at least 0.9"
+    row = '<th scope="row">FID</th><td>20.125</td><td>20.126</td><td>3e−05</td>'
+    assert told in with_both
+    assert row in with_both
+    assert told not in with_neither
+    assert "torch-fidelity" not in with_neither
+
+
 def test_every_figure_of_a_table_has_its_interval_and_both_numbers(browser: Browser, page_file: Path) -> None:
     with open_page(browser, page_file, 1280) as (page, _):
         cell = page.locator("tr.main td").first.inner_text().split("\n")
