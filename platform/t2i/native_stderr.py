@@ -1,4 +1,4 @@
-"""Leave known lines out of what native code prints to this process's standard error, where no logger can be asked to."""
+"""Leave known lines out of what native code prints to this process's standard error, where there is no logger."""
 
 from __future__ import annotations
 
