@@ -11,7 +11,7 @@ from models.run_sizes import run_sizes
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.image_sets import ImageSet
-from t2i.evaluate.prepare import PreparedSet, measured_side
+from t2i.evaluate.prepare import PreparedSet
 from t2i.evaluate.protocols import departures, full_name
 from t2i.evaluate.receipts.merkle import merkle_root
 from t2i.storage import fetch_file, fetch_run
@@ -43,8 +43,8 @@ def protocol(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig
         "seed": work_list.seed,
         "dtype": work_list.dtype + (", compiled" if work_list.compiled else ""),
         "models": work_list.models,
-        "drawn_image_size": run_sizes(fetch_run(config.run)).image_size[0],
-        "image_size": measured_side(config),
+        "drawn_image_size": list(run_sizes(fetch_run(config.run)).image_size),
+        "image_size": _height(config),
         "reference": config.reference,
         "reference_images": config.reference_images,
         "real_images_source": caption_set.image_source.path if caption_set.images else None,
@@ -61,6 +61,11 @@ def protocol(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig
     }
 
 
+def _height(config: EvaluateConfig) -> int:
+    """Return the height of images in pixels when their features are taken; all but plain prompts' are squares."""
+    return config.image_size or run_sizes(fetch_run(config.run)).image_size[0]
+
+
 def _full_name(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig) -> str | None:
     """Return the name that two evaluations share if their distances may be compared; None if there are none."""
     real = measured.sets.get("real")
@@ -70,7 +75,7 @@ def _full_name(measured: MeasuredSet, measuring: Measuring, config: EvaluateConf
         metric=measuring.extractor.metric_name("fid"),
         set_name=measured.prepared.caption_set.name,
         count=len(measured.prepared.work_list.items),
-        side=measured_side(config),
+        side=_height(config),
         crop=config.crop,
         preset=measuring.extractor.preset,
         reference_hash=_reference_hash(real, config.reference),

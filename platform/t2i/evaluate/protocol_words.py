@@ -67,16 +67,16 @@ def _left_out(protocol: Protocol) -> Iterator[str]:
 
 
 def _compared(protocol: Protocol) -> Iterator[str]:
-    side = protocol["drawn_image_size"]
+    height, width = protocol["drawn_image_size"]
+    drawn = f"The drawn images, {height} × {width} px, are compared with"
     if protocol["reference"]:
-        yield f"The drawn images, {side} × {side} px, are compared with the statistics in {protocol['reference']}."
+        yield f"{drawn} the statistics in {protocol['reference']}."
     elif protocol["real_images"] is None:
-        yield "The set has no images to compare with: drawn images are compared with their captions alone."
+        yield f"{drawn} their captions alone: the set has no images."
     else:
-        yield f"The drawn images, {side} × {side} px, are compared with {_which_real(protocol)}, in the same size."
+        yield f"{drawn} {_which_real(protocol)}."
         yield SENTENCES["crop"][protocol["crop"]]
-    if protocol["image_size"] != side:
-        yield f"Both sides are brought to {protocol['image_size']} px before features are taken."
+        yield f"Features are taken of both sides at {protocol['image_size']} × {protocol['image_size']} px."
     if len(protocol["blur_radii"]) > 1:
         radii = ", ".join(f"{radius:g}" for radius in protocol["blur_radii"])
         yield f"Both sides are also blurred alike (Gaussian, radii {radii} px)."

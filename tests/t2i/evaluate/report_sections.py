@@ -38,7 +38,7 @@ def protocol(extractor: ExtractorProtocol = EFFICIENTNET, **changes: Any) -> dic
         "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0},
         "seed": 7,
         "models": {"clip": "0123456789ab"},
-        "drawn_image_size": 64,
+        "drawn_image_size": [64, 64],
         "image_size": 64,
         "reference": None,
         "reference_images": "same",

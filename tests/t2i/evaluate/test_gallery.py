@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from t2i.evaluate.gallery import SHOWN_CANDIDATES, choose_galleries, load_cards
 from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.shards import ShardFolder
 from t2i.evaluate.work_list import WorkItem
+
+decode_cards: Any = cast(Any, load_cards)._function
+"""What the Ray task runs, here in the test's own process."""
 
 IDS = [f"c{n}" for n in range(10)]
 SCORES = [0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6, 0.0]
@@ -60,7 +64,7 @@ def test_cards_decode_the_best_candidates_tokens(
 ) -> None:
     layout, tokens, scores = drawn
     real, config = np.full((32, 32, 3), 7, np.uint8), EvaluateConfig(run=str(tiny_run))
-    card = load_cards._function({"a": (0, 0)}, {"i": real}, layout, config)["a"]
+    card = decode_cards({"a": (0, 0)}, {"i": real}, layout, config)["a"]
     best = np.argsort(-scores)[:SHOWN_CANDIDATES]
     dvae = load_model(DVAE, DVAEConfig, RunLayout(tiny_run).dvae)
     assert card.caption == "a red circle"
@@ -72,5 +76,5 @@ def test_cards_decode_the_best_candidates_tokens(
 def test_a_caption_without_an_image_has_a_card_without_one(
     tiny_run: Path, drawn: tuple[SetLayout, np.ndarray, np.ndarray]
 ) -> None:
-    card = load_cards._function({"a": (0, 0)}, {}, drawn[0], EvaluateConfig(run=str(tiny_run)))["a"]
+    card = decode_cards({"a": (0, 0)}, {}, drawn[0], EvaluateConfig(run=str(tiny_run)))["a"]
     assert card.real is None

@@ -28,7 +28,7 @@ def text(**changes: Any) -> str:
         ({}, "Real images are cut to their centre square."),
         ({"reference_images": "all"}, "30 real images of /data/val2014, whichever captions were drawn"),
         ({"reference_images": "train"}, "30 real images of /data/val2014, which holds training images"),
-        ({"image_size": 256}, "Both sides are brought to 256 px before features are taken."),
+        ({"image_size": 256}, "Features are taken of both sides at 256 × 256 px."),
         ({"conventions": "Those of X."}, "Conventions: Those of X. 30 captions"),
         ({"departures": ["captions is 30 instead of 30000"]}, "Here captions is 30 instead of 30000."),
         ({}, "blurred alike (Gaussian, radii 0, 1, 2, 4, 8 px)"),
@@ -37,7 +37,7 @@ def text(**changes: Any) -> str:
         ({"captions_truncated": 2}, "2 were too long for the prior and cut."),
         ({"sampling": {"temperature": 0.9, "guidance": 3.0}}, "at temperature 0.9 and guidance 3."),
         ({"reference": "s3://b/reference.npz"}, "compared with the statistics in s3://b/reference.npz."),
-        ({"real_images": None, "real_images_left_out": None}, "compared with their captions alone"),
+        ({"real_images": None, "real_images_left_out": None}, "compared with their captions alone: the set has no images."),
     ],
 )
 def test_the_sentences_say_what_was_done(changes: dict[str, Any], said: str) -> None:
@@ -52,7 +52,7 @@ def test_the_sentences_say_what_was_done(changes: dict[str, Any], said: str) -> 
         ({"candidates": 1}, "picked the best"),
         ({}, "guidance"),
         ({}, "Conventions"),
-        ({}, "brought to"),
+        ({"real_images": None}, "Features are taken of both sides"),
         ({}, "could not be used"),
         ({"blur_radii": [0.0]}, "blurred"),
     ],

@@ -84,7 +84,7 @@ def test_the_protocol_counts_what_was_cut_and_names_the_images_that_are_missing(
         "first": ["a", "b", "c"],
         "unreadable": "out/val/images/real/unreadable",
     }
-    assert found["image_size"] == found["drawn_image_size"] == 32
+    assert (found["drawn_image_size"], found["image_size"]) == ([32, 32], 32)
 
 
 def test_without_images_none_are_missing(tiny_run: Path) -> None:
