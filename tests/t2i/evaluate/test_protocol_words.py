@@ -37,7 +37,10 @@ def text(**changes: Any) -> str:
         ({"captions_truncated": 2}, "2 were too long for the prior and cut."),
         ({"sampling": {"temperature": 0.9, "guidance": 3.0}}, "at temperature 0.9 and guidance 3."),
         ({"reference": "s3://b/reference.npz"}, "compared with the statistics in s3://b/reference.npz."),
-        ({"real_images": None, "real_images_left_out": None}, "compared with their captions alone: the set has no images."),
+        (
+            {"real_images": None, "real_images_left_out": None},
+            "compared with their captions alone: the set has no images.",
+        ),
     ],
 )
 def test_the_sentences_say_what_was_done(changes: dict[str, Any], said: str) -> None:
