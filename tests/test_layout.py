@@ -86,7 +86,9 @@ def test_the_wheel_holds_all_that_code_reads_and_no_weights(tmp_path: Path) -> N
         "models/py.typed",
         "models/prior/decoding/kernels.c",
         "t2i/py.typed",
+        "t2i/evaluate/report.css",
         "t2i/evaluate/report.html.j2",
+        "t2i/evaluate/report_macros.html.j2",
         "t2i/curate/report.html.j2",
         "t2i/protos/v1/generation.proto",
     } <= names

@@ -101,7 +101,7 @@ def test_the_page_needs_nothing_else_and_prints_captions_as_text(evaluated: Coco
     assert "<b>a blue" not in page
     assert 'src="http' not in page
     assert "<link" not in page
-    assert page.count("data:image/png;base64,") > 20
+    assert page.count("data:image/webp;base64,") > 20
 
 
 @pytest.mark.ray

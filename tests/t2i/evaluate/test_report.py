@@ -1,49 +1,117 @@
-"""The report says how its candidates came about."""
+"""The report's files, and what its protocol and cautions are made from."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
 import pytest
 
 from t2i.data import Caption
 from t2i.engine import PruningParams
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
-from t2i.evaluate.figures import Figure
-from t2i.evaluate.gallery import CaptionCard, Galleries
-from t2i.evaluate.report import Section, protocol, render
-from t2i.evaluate.training_images import TrainingImages
+from t2i.evaluate.evaluation import MeasuredSet, Measuring
+from t2i.evaluate.gallery import Galleries
+from t2i.evaluate.image_store import ImageStore
+from t2i.evaluate.layout import SetLayout
+from t2i.evaluate.prepare import PreparedSet
+from t2i.evaluate.protocol_record import protocol
+from t2i.evaluate.receipts.merkle import merkle_root
+from t2i.evaluate.report import _cautions, write_report
+from t2i.evaluate.summary import CandidateSummary
 from t2i.evaluate.work_list import make_work_list
+from t2i.storage import read_file
+from tests.t2i.evaluate.report_sections import EFFICIENTNET, section
+
+MEASURING = Measuring(EFFICIENTNET, "0" * 8)
 
 
-def section(config: EvaluateConfig, subjects: list[str]) -> Section:
-    work_list = make_work_list([Caption("a", "a red circle", "a")], config, {"prior": "0123456789ab"})
-    figures = [Figure("clip_score", subject, "captions", 0.5, 0.1, 1, 1) for subject in subjects]
-    card = CaptionCard("a red circle", [("data:image/png;base64,", 0.2)], {})
-    stated = protocol(config, CaptionSet(images=False), work_list, TrainingImages("none: not recorded"), truncated=0)
-    return Section("val", stated, figures, [], Galleries(["a"], ["a"], ["a"]), {"a": card})
+def measured(config: EvaluateConfig, real: ImageStore | None, **changes: Any) -> MeasuredSet:
+    captions = [Caption(name, f"a {name}", image_id=name) for name in "abcde"]
+    work_list = make_work_list(captions, config, {"clip": "0123"})
+    prepared = PreparedSet(CaptionSet("val"), work_list, SetLayout("out/val"), real)
+    fields: dict[str, Any] = {
+        "prepared": prepared,
+        "summary": CandidateSummary(list("abcde"), [0.1] * 5, np.zeros(8), truncated=2),
+        "sets": {},
+        "figures": [],
+        "galleries": Galleries([], [], [], []),
+        "cards": {},
+        "training": "none: not recorded",
+    }
+    return MeasuredSet(**fields | changes)
 
 
-@pytest.mark.parametrize(
-    ("pruning", "subjects", "sentences"),
-    [
-        (PruningParams(), ["best", "first"], ["8 images drawn for each", "is the first candidate of every caption"]),
-        (
-            PruningParams(rows=3, keep=0.25),
-            ["best"],
-            ["8 images begun for each", "after 3 rows of image tokens CLIP stopped all but 2"],
-        ),
-    ],
-)
-def test_the_page_says_what_pruning_left(pruning: PruningParams, subjects: list[str], sentences: list[str]) -> None:
-    page = " ".join(render("runs/x", "now", [section(EvaluateConfig(pruning=pruning), subjects)]).split())
-    assert all(sentence in page for sentence in sentences)
-    assert ("first candidate of every caption" in page) == (pruning.rows is None)
+@pytest.mark.parametrize("root", ["local", "memory://reports"])
+def test_both_files_are_written_whole_here_or_in_a_store(tmp_path: Path, root: str) -> None:
+    out = str(tmp_path / "out") if root == "local" else root
+    assert write_report(out, "runs/x", [section()]) == f"{out}/report.html"
+    assert read_file(f"{out}/report.html").decode().rstrip().endswith("</html>")
+    document = json.loads(read_file(f"{out}/report.json"))
+    assert document["run"] == "runs/x"
+    assert [each["name"] for each in document["sets"]] == ["val"]
 
 
-def test_the_protocol_has_the_settings_and_how_many_are_left() -> None:
-    pruned = section(EvaluateConfig(candidates=20, pruning=PruningParams(rows=3)), ["best"]).protocol
-    assert pruned["pruning"] == {"rows": 3, "keep": 0.5, "group": 16, "finished": 10}
-    assert section(EvaluateConfig(), ["best"]).protocol["pruning"] is None
+def test_the_json_has_every_figure_with_interval_and_sizes_and_the_words_of_the_page(tmp_path: Path) -> None:
+    made = section()
+    write_report(str(tmp_path), "runs/x", [made])
+    (found,) = json.loads((tmp_path / "report.json").read_text())["sets"]
+    assert found["protocol"] == made.protocol
+    assert found["protocol_in_words"] == made.words
+    assert found["cautions"] == made.cautions
+    assert len(found["figures"]) == len(made.figures)
+    first = found["figures"][0]
+    assert {"metric", "subject", "reference", "value", "blur", "n_subject", "n_reference"} <= first.keys()
+    assert first["interval"] == {
+        "low": 0.775,
+        "high": 1.15,
+        "level": 0.95,
+        "method": "bootstrap",
+        "replicas": 1000,
+    }
 
 
-def test_the_page_says_why_there_are_no_training_images() -> None:
-    assert "<dd>none: not recorded</dd>" in render("runs/x", "now", [section(EvaluateConfig(), ["best"])])
+def test_the_protocol_counts_what_was_cut_and_names_the_images_that_are_missing(tiny_run: Path) -> None:
+    config = EvaluateConfig(run=str(tiny_run), captions=5)
+    found = protocol(measured(config, ImageStore(["e"], ["part"])), MEASURING, config)
+    assert found["captions_truncated"] == 2
+    assert found["real_images"] == 1
+    assert found["real_images_left_out"] == {
+        "count": 4,
+        "first": ["a", "b", "c"],
+        "unreadable": "out/val/images/real/unreadable",
+    }
+    assert (found["drawn_image_size"], found["image_size"]) == ([32, 32], 32)
+
+
+def test_without_images_none_are_missing(tiny_run: Path) -> None:
+    config = EvaluateConfig(run=str(tiny_run))
+    found = protocol(measured(config, None), MEASURING, config)
+    assert (found["real_images"], found["real_images_left_out"], found["full_name"]) == (None, None, None)
+
+
+def test_the_full_name_ends_with_the_hash_of_the_real_images(tiny_run: Path) -> None:
+    hashes = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    sets = cast(Any, {"real": SimpleNamespace(hashes=hashes)})
+    config = EvaluateConfig(run=str(tiny_run), image_size=256, crop="squash")
+    found = protocol(measured(config, None, sets=sets), MEASURING, config)["full_name"]
+    root = merkle_root([row.tobytes() for row in hashes])
+    assert found == f"fd_efficientnet_lite0-val5-256sq-efficientnet-{root[:8]}"
+
+
+def test_the_protocol_has_the_settings_of_pruning_and_how_many_are_left(tiny_run: Path) -> None:
+    config = EvaluateConfig(run=str(tiny_run), candidates=20, pruning=PruningParams(rows=3))
+    pruned = protocol(measured(config, None), MEASURING, config)["pruning"]
+    assert pruned == {"rows": 3, "keep": 0.5, "group": 16, "finished": 10}
+
+
+def test_fewer_images_than_features_are_warned_of() -> None:
+    best = SimpleNamespace(statistics=lambda _: SimpleNamespace(mean=np.zeros(1280)))
+    figures = [figure for figure in section().figures if figure.metric.startswith("fd")]
+    config = EvaluateConfig()
+    warned = _cautions(measured(config, None, figures=figures, sets=cast(Any, {"best": best})), MEASURING)
+    assert any("29 images for 1280 features" in sentence for sentence in warned)
+    assert _cautions(measured(config, None), MEASURING) == []
