@@ -52,12 +52,13 @@ def load_mapping(config_cls: type[ConfigT], values: Mapping[str, Any]) -> Config
     return _finished(config_cls, _merged(_defaults(config_cls, None), _literal(given)))
 
 
-def describe(config_cls: type, job: str) -> str:
-    """Return the ``--help`` text: every field of ``config_cls`` with its default and meaning."""
+def describe(config_cls: type, job: str, command: str = "") -> str:
+    """Return the ``--help`` text of a job or its ``command``: each field of ``config_cls``, its default and meaning."""
     rows = list(_rows(_defaults(config_cls, None), config_cls))
     width = max(len(f"{key}={value}") for key, value, _ in rows)
     lines = [f"  {f'{key}={value}':<{width}}  {meaning}" for key, value, meaning in rows]
-    return "\n".join([f"usage: python jobs/{job}.py [key=value ...]", "", *lines])
+    words = " ".join(filter(None, [f"jobs/{job}.py", command, "[key=value ...]"]))
+    return "\n".join([f"usage: python {words}", "", *lines])
 
 
 def _defaults(config_cls: type, preset: str | None) -> DictConfig:
