@@ -28,6 +28,8 @@ def print_findings(findings: Iterable[Finding]) -> bool:
     for finding in findings:
         print(finding, flush=True)
         found.append(finding)
+    if not found:
+        return True
     problems = [finding for finding in found if finding.problem]
     verdict = f"{len(problems)} of {len(found)} checks failed" if problems else f"all {len(found)} checks passed"
     print("\n".join(["", *map(str, problems), verdict]))

@@ -99,7 +99,7 @@ def evaluate(out: Path, run: Path) -> Path:
     captions = ImageCaptions(drawn, [caption.id for caption in CAPTIONS], [caption.image_id for caption in CAPTIONS])
     figures = measure(list(sets.values()), Reference(sets["real"]), captions, EXTRACTOR, [0.0], config.seed)
     prepared = PreparedSet(CaptionSet("val"), work_list, layout, real)
-    galleries = Galleries([], [], [])
+    galleries = Galleries([], [], [], [])
     measured = MeasuredSet(prepared, summarise(layout, 2), sets, figures, galleries, {}, "none")
     return Path(write_receipt([measured], Measuring(EXTRACTOR, PROTOCOL), {"clip": "500d3d42a4af"}, config))
 

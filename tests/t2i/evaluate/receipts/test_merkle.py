@@ -19,7 +19,7 @@ ROOTS = [
 ]
 
 
-@pytest.mark.parametrize(("count", "root"), enumerate(ROOTS))
+@pytest.mark.parametrize(("count", "root"), list(enumerate(ROOTS)))
 def test_roots_are_those_of_certificate_transparency(count: int, root: str) -> None:
     assert merkle_root([bytes.fromhex(leaf) for leaf in LEAVES[:count]]) == root
 

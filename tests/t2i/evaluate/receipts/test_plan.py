@@ -26,7 +26,8 @@ def test_hours_divide_by_devices_and_speedups_and_cost_by_speedups_alone() -> No
     images = {"generate": 1000.0, "score": 1000.0, "controls": 0.0, "extract": 0.0}
     core = estimate(images, SECONDS, Fleet("core", 1, dict.fromkeys(STAGES, 1.0), 2.0))
     assert core.hours == pytest.approx({"generate": 1.0, "score": 0.1, "controls": 0.0, "extract": 0.0})
-    assert (core.total, core.cost, core.bottleneck) == (pytest.approx(1.1), pytest.approx(2.2), "generate")
+    assert (core.total, core.cost) == pytest.approx((1.1, 2.2))
+    assert core.bottleneck == "generate"
     fast = estimate(images, SECONDS, Fleet("GPUs", 4, dict.fromkeys(STAGES, 1.0) | {"generate": 20.0}, 2.0))
     assert fast.hours["generate"] == pytest.approx(1 / 80)
     assert fast.bottleneck == "score"
@@ -53,17 +54,10 @@ def test_a_receipt_without_seconds_is_refused_by_the_stage() -> None:
 
 
 def test_seconds_count_where_the_stage_ran() -> None:
+    both = {"best": 4, "first": 4}
     records: list[dict[str, Any]] = [
-        {
-            "images": {"best": 4, "first": 4},
-            "measured": 6,
-            "seconds": {"generate_seconds": 8.0, "extract_seconds": 3.0},
-        },
-        {
-            "images": {"best": 4, "first": 4},
-            "measured": 6,
-            "seconds": {"extract_seconds": 3.0},
-        },  # candidates were stored
+        {"images": both, "measured": 6, "seconds": {"generate_seconds": 8.0, "extract_seconds": 3.0}},
+        {"images": both, "measured": 6, "seconds": {"extract_seconds": 3.0}},  # its candidates were stored
         {"images": {"real": 5, "random_tokens": 5}, "measured": 10, "seconds": {"controls_seconds": 1.0}},
         {"images": {"train": 5}},  # of an evaluation that recorded no seconds
     ]

@@ -42,10 +42,12 @@ def accept(receipt: Path, file: str) -> None:
     edit(receipt, lambda document: document["files"].update({file: sha256}))
 
 
-def edit_arrays(file: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+def double(file: Path, array: str) -> None:
+    """Multiply one array of an .npz file by two."""
     arrays = dict(np.load(file))
-    change(arrays)
-    np.savez(file, **arrays)
+    arrays[array] = arrays[array] * 2
+    with file.open("wb") as target:
+        np.savez(target, allow_pickle=False, **arrays)
 
 
 def test_all_is_equal_in_a_folder_that_was_moved(receipt: Path) -> None:
@@ -82,7 +84,7 @@ def test_a_changed_interval_and_a_figure_left_out_are_named(receipt: Path) -> No
 
 
 def test_a_changed_statistic_is_named_even_if_its_hash_is_changed_too(receipt: Path) -> None:
-    edit_arrays(receipt.parent / STATISTICS, lambda arrays: arrays["mu"].__iadd__(0.01))
+    double(receipt.parent / STATISTICS, "mu")
     found = problems(receipt)
     assert found[STATISTICS] == "has other bytes than it had"
     assert found["val: figures"].startswith("not recomputed")
@@ -92,7 +94,7 @@ def test_a_changed_statistic_is_named_even_if_its_hash_is_changed_too(receipt: P
 
 
 def test_a_changed_feature_is_named_even_if_its_hash_is_changed_too(receipt: Path) -> None:
-    edit_arrays(receipt.parent / FEATURES, lambda arrays: arrays["best/features-r0"].__imul__(2))
+    double(receipt.parent / FEATURES, "best/features-r0")
     assert problems(receipt)[FEATURES] == "has other bytes than it had"
     accept(receipt, FEATURES)
     assert "val: statistics of best from features" in problems(receipt)
