@@ -40,7 +40,7 @@ test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a thousand random mixes
 	$(BIN)/pytest -m 'soak and not gpu'
 
-test-peers: $(PEERS)/.installed ## figures against other implementations (the extra `peers`, in an environment of its own)
+test-peers: $(PEERS)/.installed ## models and figures against other implementations (the extra `peers`, an environment of its own)
 	$(PEERS)/bin/pytest tests/peers
 
 $(PEERS)/.installed: pyproject.toml constraints.txt
@@ -67,6 +67,7 @@ bench: $(STAMP) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_stages.py
 	$(BIN)/python jobs/benchmarks/bench_train.py
 	$(BIN)/python jobs/benchmarks/bench_storage.py
+	$(BIN)/python jobs/benchmarks/bench_fid.py
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/benchmarks/bench_engine.py peers=true

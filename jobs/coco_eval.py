@@ -24,18 +24,12 @@ import _source  # noqa: F401  isort: skip
 import sys
 from dataclasses import dataclass
 
-from models.run_sizes import run_sizes
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import Command, run_job
 from t2i.evaluate import EvaluateConfig, section, write_report
-from t2i.evaluate.evaluation import (
-    evaluate_set,
-    how_to_measure,
-    measure_training_control,
-    prepare_set,
-    prepare_training,
-)
+from t2i.evaluate.evaluation import draw_and_measure, evaluate_set, how_to_measure
+from t2i.evaluate.prepare import check_sources, prepare_set, prepare_training
 from t2i.evaluate.receipts.compare import compare, comparison_text, other_settings
 from t2i.evaluate.receipts.deep import verify_deeply
 from t2i.evaluate.receipts.findings import print_findings
@@ -45,7 +39,6 @@ from t2i.evaluate.receipts.settings import CompareConfig, VerifyConfig
 from t2i.evaluate.receipts.stored import read_receipt
 from t2i.evaluate.receipts.verify import verify
 from t2i.evaluate.work_list import run_models
-from t2i.storage import fetch_run
 
 
 @dataclass
@@ -64,13 +57,14 @@ class Verification(VerifyConfig):
 
 def main(config: CocoEval) -> None:
     """Evaluate every caption set and print the paths of receipt and report."""
-    config.pruning.check(run_sizes(fetch_run(config.run)).grid)
+    check_sources(config)
     models = run_models(config.run)
     measuring = how_to_measure(config, models)
     start_ray(config.ray)
-    prepared = [prepare_set(caption_set, config, models) for caption_set in config.sets]
-    training = measure_training_control(*prepare_training(config), measuring, config)
-    measured = [evaluate_set(each, training, measuring, config) for each in prepared]
+    sets = [prepare_set(caption_set, config, models) for caption_set in config.sets]
+    training = prepare_training(config)
+    draw_and_measure(sets, training, measuring, config)
+    measured = [evaluate_set(each, training, measuring, config) for each in sets]
     print(write_receipt(measured, measuring, models, config))
     print(write_report(config.out, config.run, [section(each, measuring, config) for each in measured]))
 

@@ -86,6 +86,12 @@ def train_warnings() -> Iterator[list[str]]:
 
 
 @pytest.fixture
+def evaluate_warnings() -> Iterator[list[str]]:
+    """The warnings of the logger ``evaluate`` in this process, in order."""
+    yield from _warnings("evaluate")
+
+
+@pytest.fixture
 def data_warnings() -> Iterator[list[str]]:
     """The warnings of the logger ``data`` in this process, in order."""
     yield from _warnings("data")

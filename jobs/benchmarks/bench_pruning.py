@@ -24,7 +24,8 @@ from models.settings import setting
 from t2i.config import run_job
 from t2i.data import SourceConfig, read_captions
 from t2i.engine import PruningParams, SampledCaption, TextToImage
-from t2i.evaluate.work_list import derived_seed, sample_captions
+from t2i.evaluate.selection import sample_captions
+from t2i.evaluate.work_list import derived_seed
 from t2i.metrics.clip_score import expected_best_of
 
 HELD_OUT = Path(__file__).parents[1] / "datasets" / "emoji64" / "val.parquet"

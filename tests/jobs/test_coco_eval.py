@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from coco_eval import CocoEval, check, main
+from coco_eval import CocoEval, main
 from models.errors import UserError
 from models.reranker import CLIPConfig
 from t2i.config import ConfigError, load_config
@@ -17,11 +18,10 @@ from t2i.data import SourceConfig
 from t2i.data.run_record import write_training_source
 from t2i.engine import PruningParams
 from t2i.evaluate import CaptionSet
-from t2i.evaluate.candidates import from_png
-from t2i.evaluate.config import ActorPool
-from t2i.evaluate.pipeline import generate_candidates
-from t2i.evaluate.usable_images import TooFewImagesError
-from t2i.evaluate.work_list import choose_captions, make_work_list, run_models
+from t2i.evaluate.config import ActorPool, TrainingSource
+from t2i.evaluate.prepare import TooFewImagesError
+from t2i.evaluate.work_list import OtherEvaluationError
+from t2i.metrics.features import ExtractorConfig
 from tests.random_run import write_random_run
 
 VAL = "jobs/datasets/emoji64/val.parquet"
@@ -39,7 +39,8 @@ def config(run: Path, prompts: Path) -> CocoEval:
         elb=True,
         shown=3,
         slots=16,
-        generate=ActorPool(batch=8),  # one actor of each kind: a test waits for imports more than for work
+        shard=8,
+        generate=ActorPool(),  # one actor of each kind: a test waits for imports more than for work
         extract=ActorPool(),
     )
 
@@ -85,7 +86,8 @@ def test_every_figure_stands_beside_its_protocol(report: dict[str, Any]) -> None
         "train": (20, 24),
     }
     assert {f["blur"] for f in val["figures"]} == {0.0, 2.0}
-    assert {f["metric"] for f in prompts["figures"]} == {"clip_score", "clip_cosine", "clip_r@1", "clip_r@10"}
+    expected = {"clip_score", "clip_cosine", "clip_r@1", "clip_r@10", "clip_r_precision"}
+    assert {f["metric"] for f in prompts["figures"]} == expected
     assert len(val["expected_best_cosine_of_n"]) == 2
     bound = {f["metric"]: f["value"] for f in val["figures"] if f["metric"].startswith("elb_")}
     assert bound.pop("elb_total") == pytest.approx(sum(bound.values()), rel=1e-4)
@@ -102,27 +104,33 @@ def test_the_page_needs_nothing_else_and_prints_captions_as_text(evaluated: Coco
     assert page.count("data:image/png;base64,") > 20
 
 
-def stored(directory: Path) -> pa.Table:
-    files = [str(file) for file in directory.glob("*.parquet")]
-    return pq.ParquetDataset(files).read().sort_by([("id", "ascending"), ("rank", "ascending")])
+@pytest.mark.ray
+def test_a_run_cut_short_anywhere_ends_with_the_same_bytes(evaluated: CocoEval) -> None:
+    """Shards that a killed run had not recorded are made again: candidates, features alone, statistics."""
+    out = Path(evaluated.out)
+    figures = json.loads((out / "report.json").read_text())["sets"]
+    before = {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
+    candidates, features = sorted((out / "val" / "candidates").glob("*.json")), sorted(out.rglob("drawn/*.json"))
+    assert len(candidates) == 3
+    for record in (candidates[0], features[0], features[1], *sorted(out.rglob("real/0*.json"))):
+        record.unlink()
+    features[0].with_suffix(".npz").write_bytes(b"half a file")
+    candidates[0].with_suffix(".parquet").unlink()
+    for file in out.rglob("statistics/*/*.npz"):
+        file.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in (out / "val" / "candidates").glob("*1.parquet")}
+    main(evaluated)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    after = {path: path.read_bytes() for path in before}
+    changed = {path.relative_to(out).as_posix() for path in before if after[path] != before[path]}
+    assert changed <= {"report.json", "report.html"}  # they say when they were made
+    assert json.loads((out / "report.json").read_text())["sets"] == figures
 
 
 @pytest.mark.ray
-def test_all_candidates_are_kept_and_a_run_cut_short_draws_only_what_is_missing(evaluated: CocoEval) -> None:
-    (directory,) = (Path(evaluated.run) / "eval" / "val").glob("*/")
-    before = stored(directory)
-    assert len(before) == 48
-    assert from_png(before["image"][0].as_py()).shape == (20, 20, 3)
-    files = sorted(directory.glob("*.parquet"))
-    files[0].unlink()
-    kept = {file: file.stat().st_mtime_ns for file in files[1:]}
-    captions = choose_captions(evaluated.sets[0], evaluated)
-    generate_candidates(make_work_list(captions, evaluated, run_models(evaluated.run)), directory, evaluated)
-    assert {file: file.stat().st_mtime_ns for file in files[1:]} == kept
-    after = stored(directory)
-    assert after.select(["id", "seed", "image_tokens", "image"]).equals(
-        before.select(["id", "seed", "image_tokens", "image"])
-    )
+def test_another_configuration_does_not_touch_what_is_there(evaluated: CocoEval) -> None:
+    with pytest.raises(OtherEvaluationError, match=r"/eval/val holds an evaluation with candidates 2 instead of 3"):
+        main(replace(evaluated, candidates=3))
 
 
 @pytest.mark.ray
@@ -139,26 +147,30 @@ def test_few_images_are_refused_before_any_set_is_drawn(tiny_run: Path, tmp_path
     few.loc[few.index[5:], "image"] = b""
     pq.write_table(pa.Table.from_pandas(few), tmp_path / "few.parquet")
     sets = [CaptionSet("val", SourceConfig(VAL)), CaptionSet("few", SourceConfig(str(tmp_path / "few.parquet")))]
-    with pytest.raises(TooFewImagesError, match=r"sets: few: .* has 5 usable images for 24 captions"):
+    with pytest.raises(TooFewImagesError, match=r"sets: few: .* has 5 usable images of 24"):
         main(CocoEval(run=str(tiny_run), out=f"{tmp_path}/eval", sets=sets))
-    assert not (tmp_path / "eval").exists()
+    assert not list((tmp_path / "eval").rglob("candidates"))
 
 
 def test_the_default_sets_are_the_emoji_that_were_held_out() -> None:
     assert [s.name for s in load_config(CocoEval, "coco_eval", ["run=runs/x", "captions=5"]).sets] == ["val", "test"]
 
 
-def test_training_images_that_are_given_are_looked_for_before_any_work(tiny_run: Path) -> None:
-    given = load_config(CocoEval, "coco_eval", [f"run={tiny_run}", "training_source.path=nowhere.parquet"])
-    with pytest.raises(UserError, match=r"path is '/.*/nowhere\.parquet'"):
-        check(given)
-    check(load_config(CocoEval, "coco_eval", [f"run={tiny_run}", "training_source=null"]))
-
-
-def test_pruning_that_does_not_fit_the_prior_is_refused_before_any_work(tiny_run: Path) -> None:
-    check(CocoEval(run=str(tiny_run), pruning=PruningParams(rows=7)))
-    with pytest.raises(UserError, match=r"pruning\.rows is 8 of 8: use 1 to 7"):
-        check(CocoEval(run=str(tiny_run), pruning=PruningParams(rows=8)))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"training_source": TrainingSource("/nowhere.parquet")}, r"path is '/nowhere\.parquet'"),
+        ({"pruning": PruningParams(rows=8)}, r"pruning\.rows is 8 of 8: use 1 to 7"),
+        ({"reference": "/nowhere.npz"}, r"path is '/nowhere\.npz'"),
+        ({"extractor": ExtractorConfig(weights="/nowhere.pth")}, r"extractor\.weights names no file"),
+    ],
+)
+def test_what_is_missing_is_found_before_any_work(
+    tiny_run: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        main(CocoEval(run=str(tiny_run), out=f"{tmp_path}/eval", **settings))
+    assert not (tmp_path / "eval").exists()
 
 
 def test_a_bad_value_is_refused_before_any_work() -> None:

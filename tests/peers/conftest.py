@@ -1,4 +1,4 @@
-"""Fixtures: an Inception network of random weights that every implementation loads, and two sets of images."""
+"""Fixtures: the random Inception and the two sets of images that all implementations measure."""
 
 from __future__ import annotations
 
@@ -6,38 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
-from torchvision.models.inception import Inception3
+
+from tests.random_inception import two_image_sets, write_random_inception
 
 
 @pytest.fixture(scope="session")
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights from He-scaled normals, batch-norm statistics of one fixed batch, a classifier with large logits."""
-    random = np.random.RandomState(0)
-    network = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_in = module.weight[0].numel()
-            module.weight.data = torch.from_numpy(random.randn(*module.weight.shape) * (2 / fan_in) ** 0.5).float()
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None
-    network.fc.weight.data = torch.from_numpy(random.randn(1008, 2048) * 10 / 2048**0.5).float()
-    batch = nn.functional.interpolate(_smooth_noise(2, 16), size=(299, 299), mode="bilinear")
-    with torch.no_grad():
-        network.train()(2 * batch - 1)
-    path = tmp_path_factory.mktemp("peers") / "inception.pth"
-    torch.save(network.state_dict(), path)
-    return path
+    return write_random_inception(tmp_path_factory.mktemp("peers") / "inception.pth")
 
 
 @pytest.fixture(scope="session")
 def two_sets() -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [50, 64, 64, 3] and [40, 64, 64, 3]; the second set has less contrast."""
-    images = _smooth_noise(1, 90).permute(0, 2, 3, 1).mul(255)
-    return images[:50].byte().numpy(), (images[50:] * 0.8).byte().numpy()
-
-
-def _smooth_noise(seed: int, n: int) -> torch.Tensor:
-    coarse = torch.from_numpy(np.random.RandomState(seed).rand(n, 3, 8, 8)).float()
-    return nn.functional.interpolate(coarse, size=(64, 64), mode="bilinear")
+    return two_image_sets()

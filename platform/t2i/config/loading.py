@@ -20,6 +20,10 @@ from t2i.config.paths import ROOT, resolve_path
 from t2i.config.words import read_words, read_yaml
 
 CONFIGS = ROOT / "jobs" / "configs"
+WIDEST = 60
+"""Characters of a field with its default that the help text makes room for; a longer one moves its meaning alone."""
+PRESET_FIELDS = ("preset", "protocol")
+"""Fields that name a YAML file of settings."""
 
 ConfigT = TypeVar("ConfigT")
 
@@ -27,8 +31,9 @@ ConfigT = TypeVar("ConfigT")
 def load_config(config_cls: type[ConfigT], job: str, arguments: Sequence[str] = ()) -> ConfigT:
     """Return a ``config_cls`` made of its defaults, ``jobs/configs/<job>/<preset>.yaml`` and ``arguments``.
 
-    Defaults may depend on the preset (see :func:`_defaults`); the YAML file may be missing. Both may refer to other
-    fields (``${preset}``); what was typed is never replaced. Paths come out absolute.
+    A field ``protocol`` names the file where there is no field ``preset``. Defaults may depend on the preset (see
+    :func:`_defaults`); the YAML file may be missing. Both may refer to other fields (``${preset}``); what was typed is
+    never replaced. Paths come out absolute.
 
     Raises:
         ConfigError: a word is not ``key=value``, a key is unknown or comes twice, a value has the wrong type or is out
@@ -36,7 +41,8 @@ def load_config(config_cls: type[ConfigT], job: str, arguments: Sequence[str] = 
     """
     words = read_words(config_cls, arguments)
     config = _defaults(config_cls, words.get("preset"))
-    preset_file = CONFIGS / job / f"{words.get('preset', config.get('preset'))}.yaml"
+    field = _preset_field(config_cls)
+    preset_file = CONFIGS / job / f"{words.get(field, config.get(field))}.yaml"
     if preset_file.is_file():
         config = _merged(config, read_yaml(config_cls, preset_file.read_text(), str(preset_file)))
     return _finished(config_cls, _merged(config, _literal(words)))
@@ -53,12 +59,16 @@ def load_mapping(config_cls: type[ConfigT], values: Mapping[str, Any]) -> Config
 
 
 def describe(config_cls: type, job: str, command: str = "") -> str:
-    """Return the ``--help`` text of a job or its ``command``: each field of ``config_cls``, its default and meaning."""
-    rows = list(_rows(_defaults(config_cls, None), config_cls))
-    width = max(len(f"{key}={value}") for key, value, _ in rows)
-    lines = [f"  {f'{key}={value}':<{width}}  {meaning}" for key, value, meaning in rows]
+    """Return the ``--help`` text of a job or its ``command``.
+
+    It has every field of ``config_cls`` with default and meaning, and its ``help_notes()``.
+    """
+    rows = [(f"{key}={value}", meaning) for key, value, meaning in _rows(_defaults(config_cls, None), config_cls)]
+    width = max(len(word) for word, _ in rows if len(word) <= WIDEST)
+    lines = [f"  {word:<{width}}  {meaning}" for word, meaning in rows]
+    notes = config_cls.help_notes() if hasattr(config_cls, "help_notes") else []
     words = " ".join(filter(None, [f"jobs/{job}.py", command, "[key=value ...]"]))
-    return "\n".join([f"usage: python {words}", "", *lines])
+    return "\n".join([f"usage: python {words}", "", *lines, *notes])
 
 
 def _defaults(config_cls: type, preset: str | None) -> DictConfig:
@@ -73,6 +83,11 @@ def _defaults(config_cls: type, preset: str | None) -> DictConfig:
         return typing.cast(DictConfig, OmegaConf.structured(config_cls.for_preset(preset or default)))
     except UserError as error:
         raise ConfigError(str(error)) from error
+
+
+def _preset_field(config_cls: type) -> str:
+    """Return the field that names the YAML file of ``config_cls``; ``preset`` if it has none."""
+    return next((field.name for field in fields(config_cls) if field.name in PRESET_FIELDS), "preset")
 
 
 def _merged(config: DictConfig, change: dict[str, Any]) -> DictConfig:

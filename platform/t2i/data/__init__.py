@@ -4,12 +4,14 @@ This package does not import torch, so that workers that only read or decode sta
 it, :mod:`t2i.data.image_tokens`, has to be imported by its own name.
 """
 
-from t2i.data.caption_lists import Caption, read_captions
+from t2i.data.caption_lists import read_captioned_images, read_captions
+from t2i.data.captioned import Caption, CaptionedImage
 from t2i.data.columns import load_columns
 from t2i.data.decode import decode_pairs, decode_random_crops, drop_unreadable
+from t2i.data.matching import match_images
 from t2i.data.pair_sources import PairSources
 from t2i.data.part_files import find_finished_rows
-from t2i.data.readers import check_pairs, read_pairs
+from t2i.data.readers import check_pairs, read_ids, read_pairs
 from t2i.data.resume import skip_finished
 from t2i.data.source import SourceConfig
 from t2i.data.token_shards import ROWS_PER_PART, is_complete, read_token_shards, write_token_shards
@@ -18,6 +20,7 @@ from t2i.data.windows import ImageShards, Shards, TokenShards
 __all__ = [
     "ROWS_PER_PART",
     "Caption",
+    "CaptionedImage",
     "ImageShards",
     "PairSources",
     "Shards",
@@ -30,7 +33,10 @@ __all__ = [
     "find_finished_rows",
     "is_complete",
     "load_columns",
+    "match_images",
+    "read_captioned_images",
     "read_captions",
+    "read_ids",
     "read_pairs",
     "read_token_shards",
     "skip_finished",

@@ -2,77 +2,71 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
-from models.captions import CAPTION_FIELDS, Captions, decode_text, find_captions, first_good
+from models.captions import Captions, decode_text, find_captions
+from t2i.data.captioned import (
+    CAPTION_ID_FIELDS,
+    IMAGE_FIELDS,
+    TEXT_FIELDS,
+    Caption,
+    CaptionedImage,
+    Row,
+    check_ids,
+    group_by_image,
+    read_row,
+    read_value,
+)
 from t2i.data.coco import parse_coco, read_json
-from t2i.data.ids import id_text
-from t2i.data.parquet_pairs import open_parquet
+from t2i.data.parquet_pairs import holds_images, open_parquet, read_columns
 from t2i.data.readers import read_pairs
 from t2i.data.skipped import record_captions
 from t2i.data.source import SourceConfig, resolve_format
+from t2i.data.tables import parse_table
 from t2i.storage import DataError, read_file
 
-ID_COLUMNS = ("id", "uid", "image_id", "filename", "file_name")
-TEXT_COLUMNS = (*CAPTION_FIELDS, "prompt")
-
-Found = Iterable[tuple[str, Captions]]
-"""Ids with what is found under them, in order."""
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One caption to draw. ``id`` is that of the image it describes, or the line number in a text file."""
-
-    id: str
-    text: str
-    image_id: str = ""
+COCO_LISTS = ("images", "annotations")
 
 
 def read_captions(source: SourceConfig) -> list[Caption]:
-    """Return one caption for every image of ``source``: the first, where there are several.
-
-    The source is captioned images (of a COCO JSON, the images need not be there) or a plain list: text (one caption a
-    line), CSV or TSV with a header (``uid,caption``, ``filename,text``), or a JSON object id -> caption. Only
-    ``webdataset`` needs Ray. Images without a usable caption are left out; what was dropped or mended is logged.
+    """Return the first caption of every image of ``source``.
 
     Raises:
-        DataError: the source cannot be read or has no captions, or an id is repeated.
+        DataError: see :func:`read_captioned_images`.
     """
-    readers = {
-        "text": _from_text,
-        "table": _from_table,
-        "coco": _from_json,
-        "parquet": _from_parquet,
-        "webdataset": _from_webdataset,
-    }
-    found = list(readers[resolve_format(source)](source))
-    problems = {row_id: _problems(captions) for row_id, captions in found}
-    if any(problems.values()):
-        record_captions(None, {row_id: some for row_id, some in problems.items() if some}, len(found))
-    captions = [Caption(row_id, captions.texts[0], row_id) for row_id, captions in found if captions.texts][: source.limit]
-    _check(source.path, captions)
-    return captions
+    return [image.one(0) for image in read_captioned_images(source)]
 
 
-def _problems(captions: Captions) -> list[str]:
-    return captions.problems or ([] if captions.texts else ["there is no caption"])
+def read_captioned_images(source: SourceConfig) -> list[CaptionedImage]:
+    """Return the images of ``source`` that have a caption, with all their captions.
+
+    The source is captioned images (of a COCO JSON, the images need not be there) or a plain list: text (one caption a
+    line), CSV, TSV or Parquet with a header (``uid,caption``, ``filename,text``), JSON or JSON lines with captions or
+    objects, or a JSON object id -> captions. Rows about the same image are one image. Only ``webdataset`` needs Ray.
+    Images without a usable caption are left out; what was dropped or mended is logged.
+
+    Raises:
+        DataError: the source cannot be read or has no captions, or two captions have the same id.
+    """
+    images = group_by_image(_READERS[_format(source)](source))
+    problems = {image.image_id: image.problems for image in images if image.problems}
+    if problems:
+        record_captions(None, problems, len(images))
+    captioned = [image for image in images if image.texts][: source.limit]
+    if not captioned:
+        raise DataError(f"path is {source.path!r}: it holds no caption.")
+    check_ids(source.path, captioned)
+    return captioned
 
 
-def _check(path: str, captions: list[Caption]) -> None:
-    """Raise DataError for an empty list or a repeated id."""
-    if not captions:
-        raise DataError(f"path is {path!r}: it holds no caption.")
-    seen: set[str] = set()
-    for caption in captions:
-        if caption.id in seen:
-            raise DataError(f"path is {path!r}: id {caption.id} comes twice, so make ids unique.")
-        seen.add(caption.id)
+def _format(source: SourceConfig) -> str:
+    name = resolve_format(source)
+    if name not in _READERS:
+        raise DataError(f"format is {name!r}: it has images but no captions, so use {', '.join(_READERS)}.")
+    return name
 
 
 def _read_text(path: str) -> str:
@@ -87,73 +81,85 @@ def _read_text(path: str) -> str:
     return text or ""
 
 
-def _from_text(source: SourceConfig) -> Found:
+def _from_text(source: SourceConfig) -> Iterator[Row]:
     """Yield every line that is not blank, under its number; only a line feed ends a line."""
     for number, line in enumerate(_read_text(source.path).split("\n"), start=1):
         if line.strip():
-            yield str(number), find_captions(line)
+            yield Row(str(number), None, find_captions(line))
 
 
-def _from_table(source: SourceConfig) -> Found:
-    """Yield the captions of a CSV or TSV; a row without an id has its number.
-
-    Raises:
-        DataError: the header has no id or caption, or a row is not well-formed.
-    """
-    delimiter = "\t" if source.path.endswith(".tsv") else ","
-    rows = csv.DictReader(io.StringIO(_read_text(source.path), newline=""), delimiter=delimiter, strict=True)
-    number = 0
-    try:
-        names = list(rows.fieldnames or [])
-        id_name, text_names = _columns(source.path, names)
-        for number, row in enumerate(rows, start=1):
-            if None in row:
-                raise DataError(
-                    f"path is {source.path!r}: row {number} has more fields than the header, "
-                    "so put captions with commas in quotation marks."
-                )
-            yield _without_suffix(row[id_name] or str(number)), first_good(row[name] for name in text_names)
-    except csv.Error as error:
+def _from_table(source: SourceConfig) -> Iterator[Row]:
+    """Yield the rows of a CSV or TSV; a row without an id has its number."""
+    rows = parse_table(source.path, _read_text(source.path))
+    if rows and not rows[0].keys() & {*TEXT_FIELDS}:
         raise DataError(
-            f"path is {source.path!r}: after row {number} it is no table ({error}), so check its quotation marks."
-        ) from error
+            f"path is {source.path!r}: its header needs one of {', '.join(TEXT_FIELDS)}, and has {', '.join(rows[0])}."
+        )
+    yield from _records(rows)
 
 
-def _columns(path: str, names: list[str]) -> tuple[str, list[str]]:
-    """Return the column of ids and those of captions; the case of their names does not matter."""
-    known = {name.strip().lower(): name for name in reversed(names)}
-    ids = [known[name] for name in ID_COLUMNS if name in known]
-    texts = [known[name] for name in TEXT_COLUMNS if name in known]
-    if not ids or not texts:
-        raise DataError(f"path is {path!r}: its header needs an id and a caption, and has {', '.join(names)}.")
-    return ids[0], texts
+def _from_json(source: SourceConfig) -> Iterable[Row]:
+    document = _unwrapped(read_json(source.path))
+    if isinstance(document, list):
+        return _records(document)
+    if isinstance(document, Mapping) and not _is_coco(document):
+        return (read_value(value, str(name)) for name, value in document.items())
+    return (Row(image.id, None, image.found) for image in parse_coco(source))
 
 
-def _without_suffix(name: str) -> str:
-    """Return a file name without its image suffix, which is the id that the readers of pairs give the image."""
-    is_image = PurePosixPath(name).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
-    return name.rpartition(".")[0] if is_image else name
+def _unwrapped(document: Any) -> Any:
+    """Return the list in a JSON object that holds nothing else, as ``{"prompts": [...]}``; else the document itself.
+
+    A list of texts under another name is that image's captions.
+    """
+    values = list(document.items()) if isinstance(document, Mapping) else []
+    if len(values) != 1 or not isinstance(values[0][1], list):
+        return document
+    name, found = values[0]
+    of_objects = any(isinstance(item, Mapping) for item in found) and name not in COCO_LISTS
+    return found if of_objects or name.lower() in TEXT_FIELDS else document
 
 
-def _from_json(source: SourceConfig) -> Found:
-    document = read_json(source.path)
-    if isinstance(document, dict) and not any(_holds_objects(value) for value in document.values()):
-        yield from ((id_text(name) or "", find_captions(value)) for name, value in document.items())
-    else:
-        yield from ((image.id, image.found) for image in parse_coco(source))
+def _is_coco(document: Mapping[str, Any]) -> bool:
+    """Return whether a JSON object is COCO's or Karpathy's, and no map of ids to captions."""
+    lists = map(document.get, COCO_LISTS)
+    return any(isinstance(value, list) and any(isinstance(item, Mapping) for item in value) for value in lists)
 
 
-def _holds_objects(value: Any) -> bool:
-    """Return whether a JSON value is an object or a list of them, and so no caption."""
-    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
+def _from_json_lines(source: SourceConfig) -> Iterator[Row]:
+    for number, line in enumerate(_read_text(source.path).split("\n"), start=1):
+        if line.strip():
+            try:
+                yield read_value(json.loads(line), str(number))
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"path is {source.path!r}: line {number} is not JSON ({error}).") from error
 
 
-def _from_parquet(source: SourceConfig) -> Found:
-    for piece in open_parquet(source, with_images=False).pieces():
-        for batch in piece.read():
-            yield from zip(batch.ids, batch.captions, strict=True)
+def _records(records: Iterable[Any]) -> Iterator[Row]:
+    """Yield rows, captions or objects with fields; one without an id has its number, from 1 on."""
+    return (read_value(record, str(number)) for number, record in enumerate(records, start=1))
 
 
-def _from_webdataset(source: SourceConfig) -> Found:
+def _from_parquet(source: SourceConfig) -> Iterator[Row]:
+    """Yield the rows of a Parquet source; beside images their ids are those that the reader of pairs gives."""
+    if holds_images(source.path):
+        batches = (batch for piece in open_parquet(source, with_images=False).pieces() for batch in piece.read())
+        return (Row(*row) for batch in batches for row in zip(batch.ids, repeat(None), batch.captions, strict=False))
+    names = {*TEXT_FIELDS, *IMAGE_FIELDS, *CAPTION_ID_FIELDS}
+    found = read_columns(source.path, names, needed=TEXT_FIELDS)
+    return (read_row(record, position) for position, record in found)
+
+
+def _from_webdataset(source: SourceConfig) -> Iterator[Row]:
     for row in read_pairs(source).select_columns(["id", "captions"]).iter_rows():
-        yield row["id"], Captions(list(row["captions"]))
+        yield Row(row["id"], None, Captions(list(row["captions"])))
+
+
+_READERS: dict[str, Callable[[SourceConfig], Iterable[Row]]] = {
+    "text": _from_text,
+    "table": _from_table,
+    "jsonl": _from_json_lines,
+    "coco": _from_json,
+    "parquet": _from_parquet,
+    "webdataset": _from_webdataset,
+}

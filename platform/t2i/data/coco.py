@@ -5,48 +5,32 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from fsspec import AbstractFileSystem
 
-from models.captions import Captions, find_captions
+from models.captions import find_captions
 from t2i.data.ids import id_text
-from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Piece
+from t2i.data.image_pieces import ImageFile, image_pieces
+from t2i.data.pairs import Piece
 from t2i.data.source import SourceConfig
 from t2i.logs import get_logger
-from t2i.storage import DataError, Entry, as_data_error, filesystem_for, is_transient, list_folder, read_file, read_path
+from t2i.storage import DataError, Entry, as_data_error, filesystem_for, list_folder, read_file
 
-IMAGE_BYTES = 150_000
-"""About the size of an image of COCO, by which Ray plans the reading."""
 NAMED = 3
 """Missing files that the log names."""
 
 
-@dataclass(frozen=True)
-class CocoImage:
-    """One image of the JSON: its file (a path in the image folder), id (``file`` without suffix) and captions."""
-
-    id: str
-    file: str
-    found: Captions
-
-    @property
-    def captions(self) -> list[str]:
-        """The captions that can be used."""
-        return self.found.texts
-
-
-def parse_coco(source: SourceConfig) -> list[CocoImage]:
+def parse_coco(source: SourceConfig) -> list[ImageFile]:
     """Return the images that a JSON lists, in its order, with their captions.
 
-    An image that is listed twice comes once, with the captions of both. Images without a file name and captions of
-    images that are not listed are left out, with a warning.
+    An image whose entry is there twice comes once, and a file that two ids have once with the captions of both. Images
+    without a file name and captions of images that are not listed are left out, with a warning.
 
     Raises:
         DataError: the file is not JSON, has neither layout or no captions, or does not have the split; or two files
@@ -93,13 +77,20 @@ def _official(document: Any, listed: list[Any], source: SourceConfig) -> list[Li
     captions: dict[str | None, list[Any]] = defaultdict(list)
     for annotation in document["annotations"]:
         if annotation is not None and "caption" in annotation:
-            captions[id_text(annotation.get("image_id"))].append(annotation["caption"])
-    unknown = {*captions} - {id_text(image["id"]) for image in listed}
+            captions[_key(annotation.get("image_id"))].append(annotation["caption"])
+    unknown = {*captions} - {_key(image["id"]) for image in listed}
     if unknown:
         count = sum(len(captions[key]) for key in unknown)
         example = next(iter(unknown))
         _warn(f"{source.path}: captions of images that it does not list are left out: {count}, such as of {example}.")
-    return [(_file(image), captions[id_text(image["id"])]) for image in listed]
+    entries = dict.fromkeys((_key(image["id"]), _file(image)) for image in listed)
+    return [(file, captions[key]) for key, file in entries]
+
+
+def _key(value: Any) -> str | None:
+    """Return an image's id in the JSON as text; ``"000000391895"`` is 391895."""
+    text = id_text(value)
+    return text.lstrip("0") or "0" if text and text.isdecimal() else text
 
 
 def _karpathy(listed: list[Any], source: SourceConfig) -> list[Listed]:
@@ -108,11 +99,12 @@ def _karpathy(listed: list[Any], source: SourceConfig) -> list[Listed]:
     if source.split not in splits:
         raise DataError(f"split is {source.split!r}: {source.path} has {', '.join(splits)}, so set it to one of them.")
     wanted = {"train", "restval"} if source.split == "train" else {source.split}
-    return [
+    entries = [
         (_file(image), [sentence["raw"] for sentence in image.get("sentences") or []])
         for image in listed
         if image.get("split") in wanted
     ]
+    return list({json.dumps(entry): entry for entry in entries}.values())
 
 
 def _file(image: Any) -> str | None:
@@ -126,7 +118,7 @@ def _file(image: Any) -> str | None:
     return id_text(posixpath.basename(urlsplit(name).path) if is_elsewhere else posixpath.normpath(name))
 
 
-def _merge(listed: list[Listed], path: str) -> list[CocoImage]:
+def _merge(listed: list[Listed], path: str) -> list[ImageFile]:
     """Return the images that have a file name, each once.
 
     Raises:
@@ -138,7 +130,7 @@ def _merge(listed: list[Listed], path: str) -> list[CocoImage]:
             captions.setdefault(file, []).extend(values)
     if nameless := sum(file is None for file, _ in listed):
         _warn(f"{path}: {nameless} of {len(listed)} images left out, as they have no file_name.")
-    images = [CocoImage(_id(file), file, find_captions(values)) for file, values in captions.items()]
+    images = [ImageFile(_id(file), file, find_captions(values)) for file, values in captions.items()]
     row_id, count = Counter(image.id for image in images).most_common(1)[0] if images else ("", 0)
     if count > 1:
         raise DataError(f"path is {path!r}: {count} of its files have the id {row_id}, so give them other names.")
@@ -163,28 +155,10 @@ def open_coco(source: SourceConfig) -> list[Piece]:
     """
     images = parse_coco(source)
     filesystem, folder = find_images(source, images)
-    batches = [images[start : start + ROWS_PER_BATCH] for start in range(0, len(images), ROWS_PER_BATCH)]
-    return [Piece(partial(_read, filesystem, folder, batch), len(batch), len(batch) * IMAGE_BYTES) for batch in batches]
+    return image_pieces(filesystem, folder, images)
 
 
-def _read(filesystem: AbstractFileSystem, folder: str, images: Sequence[CocoImage]) -> Iterator[PairBatch]:
-    files = [f"{folder}/{image.file}" for image in images]
-    with ThreadPoolExecutor(8) as pool:
-        contents = list(pool.map(partial(_bytes_or_none, filesystem), files))
-    yield PairBatch([image.id for image in images], contents, [image.found for image in images])
-
-
-def _bytes_or_none(filesystem: AbstractFileSystem, file: str) -> bytes | None:
-    """Return the content of a file, or None if it is missing or unreadable; raise if the store does not answer."""
-    try:
-        return read_path(filesystem, file)
-    except OSError as error:
-        if is_transient(error):
-            raise
-        return None
-
-
-def find_images(source: SourceConfig, images: Sequence[CocoImage]) -> tuple[AbstractFileSystem, str]:
+def find_images(source: SourceConfig, images: Sequence[ImageFile]) -> tuple[AbstractFileSystem, str]:
     """Return the file system and folder of the images: ``source.images``, or one of the usual folders beside the JSON.
 
     How many are missing is logged, with a few names.

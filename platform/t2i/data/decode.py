@@ -14,20 +14,29 @@ from t2i.data.augment import prior_view
 from t2i.data.resume import view_ids
 from t2i.data.skipped import clear_folder, record_skipped
 from t2i.data.tensors import tensor_column
-from t2i.data.transforms import centre_square
+from t2i.data.transforms import CROPS
 from t2i.image_files import ImageError, decode_rgb
 
 ROWS_PER_BATCH = 128
 
 
-def decode_pairs(dataset: Dataset, image_size: int, report_dir: str | None = None) -> Dataset:
-    """Replace ``image`` by ``pixels``, uint8 [image_size, image_size, 3]: its centre square, resized.
+def decode_pairs(
+    dataset: Dataset,
+    image_size: int,
+    report_dir: str | None = None,
+    *,
+    crop: str = "centre",
+    need_captions: bool = True,
+) -> Dataset:
+    """Replace ``image`` by ``pixels``, uint8 [image_size, image_size, 3], made square by one of :data:`CROPS`.
 
-    Rows without a caption or a usable image are dropped. As the dataset is consumed, their number is logged as a
-    warning, batch by batch, and JSON files in ``report_dir`` list each with the reason; an earlier report there is
-    deleted. Errors are caught row by row, because Ray's ``max_errored_blocks`` would drop whole blocks.
+    Rows without a usable image, or without a caption where one is needed, are dropped. As the dataset is consumed,
+    their number is logged as a warning, batch by batch, and JSON files in ``report_dir`` list each with the reason; an
+    earlier report there is deleted. Errors are caught row by row, because Ray's ``max_errored_blocks`` would drop whole
+    blocks.
     """
-    convert = partial(_to_pixels, image_size, partial(_centre, image_size), clear_folder(report_dir))
+    make_square = partial(_square, image_size, crop)
+    convert = partial(_to_pixels, image_size, make_square, clear_folder(report_dir), need_captions=need_captions)
     return dataset.map_batches(convert, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
 
 
@@ -54,10 +63,16 @@ Views = list[tuple[str, np.ndarray]]
 
 
 def _to_pixels(
-    image_size: int, make_views: Callable[[str, np.ndarray], Views], report_dir: str | None, table: pa.Table
+    image_size: int,
+    make_views: Callable[[str, np.ndarray], Views],
+    report_dir: str | None,
+    table: pa.Table,
+    *,
+    need_captions: bool = True,
 ) -> pa.Table:
     """Return rows id, captions, pixels: the views that ``make_views(id, image)`` makes of each usable row's image."""
-    usable = [(row["captions"], make_views(row["id"], image)) for row, image in _usable(table, report_dir)]
+    found = _usable(table, report_dir, need_captions)
+    usable = [(row["captions"], make_views(row["id"], image)) for row, image in found]
     ids = pa.array([view_id for _, views in usable for view_id, _ in views], pa.string())
     captions = pa.array([captions for captions, views in usable for _ in views], pa.list_(pa.string()))
     pixels = np.array([view for _, views in usable for _, view in views], np.uint8)
@@ -66,15 +81,15 @@ def _to_pixels(
 
 
 def _to_readable(report_dir: str | None, table: pa.Table) -> pa.Table:
-    return pa.Table.from_pylist([row for row, _ in _usable(table, report_dir)], table.schema)
+    return pa.Table.from_pylist([row for row, _ in _usable(table, report_dir, need_captions=True)], table.schema)
 
 
-def _usable(table: pa.Table, report_dir: str | None) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """Return the rows with a caption and a usable image, and that image uint8 [H, W, 3]; report the others."""
+def _usable(table: pa.Table, report_dir: str | None, need_captions: bool) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Return the rows that can be used, each with its image uint8 [H, W, 3]; report the others."""
     usable, reasons = [], {}
     for row in table.to_pylist():
         try:
-            usable.append((row, _decode_row(row)))
+            usable.append((row, _decode_row(row, need_captions)))
         except ImageError as error:
             reasons[row["id"]] = str(error)
     if reasons:
@@ -82,14 +97,14 @@ def _usable(table: pa.Table, report_dir: str | None) -> list[tuple[dict[str, Any
     return usable
 
 
-def _decode_row(row: dict[str, Any]) -> np.ndarray:
-    if not row["captions"]:
+def _decode_row(row: dict[str, Any], need_captions: bool) -> np.ndarray:
+    if need_captions and not row["captions"]:
         raise ImageError("it has no caption")
     return decode_rgb(row["image"])
 
 
-def _centre(image_size: int, image_id: str, image: np.ndarray) -> Views:
-    return [(image_id, centre_square(image, image_size))]
+def _square(image_size: int, crop: str, image_id: str, image: np.ndarray) -> Views:
+    return [(image_id, CROPS[crop](image, image_size))]
 
 
 def _random_crops(image_size: int, views: int, seed: int, image_id: str, image: np.ndarray) -> Views:

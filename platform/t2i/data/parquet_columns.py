@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -43,6 +43,22 @@ def choose_columns(file: str, schema: pa.Schema, with_images: bool) -> PairColum
     images = _usable(file, fields, IMAGE_COLUMNS, is_image, "the bytes of image files") if with_images else []
     captions = _usable(file, fields, CAPTION_FIELDS, is_text, "text or lists of text")
     return PairColumns(row_id, images[0] if images else None, tuple(captions))
+
+
+def choose_named(file: str, schema: pa.Schema, names: Collection[str], needed: Collection[str]) -> list[str]:
+    """Return the columns of a file that have one of ``names``, in whatever case.
+
+    Raises:
+        DataError: none of them is in ``needed``, or none of those holds text.
+    """
+    fields = {field.name.lower(): field for field in reversed(list(schema))}
+    _usable(file, fields, tuple(needed), is_text, "text or lists of text")
+    return [field.name for name, field in fields.items() if name in names]
+
+
+def has_images(schema: pa.Schema) -> bool:
+    """Return whether a file holds images."""
+    return any(field.name.lower() in IMAGE_COLUMNS and is_image(field.type) for field in schema)
 
 
 def _usable(

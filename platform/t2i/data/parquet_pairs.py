@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,7 +16,7 @@ from fsspec import AbstractFileSystem
 from models.captions import first_good
 from t2i.data.ids import PARALLEL_READS, check_unique, file_names, id_text
 from t2i.data.pairs import ROWS_PER_BATCH, PairBatch, Piece
-from t2i.data.parquet_columns import PairColumns, check_alike, choose_columns
+from t2i.data.parquet_columns import PairColumns, check_alike, choose_columns, choose_named, has_images
 from t2i.data.source import SourceConfig, file_state
 from t2i.storage import (
     DataError,
@@ -104,8 +104,7 @@ def _scan(
 ) -> tuple[PairColumns, list[RowGroup]]:
     """Return the columns and the row groups of files; kept, as a job checks its sources and then reads them."""
     filesystem, _ = filesystem_for(path)
-    with ThreadPoolExecutor(PARALLEL_READS) as pool:
-        footers = dict(zip(files, pool.map(partial(_footer, filesystem), files), strict=True))
+    footers = _footers(filesystem, files)
     columns = [choose_columns(file, footer.schema.to_arrow_schema(), with_images) for file, footer in footers.items()]
     check_alike(files, columns)
     names = file_names([*files])
@@ -116,6 +115,38 @@ def _scan(
         with as_data_error(path):
             check_unique(path, {file: partial(_read_ids, filesystem, columns[0].id, groups[file]) for file in files})
     return columns[0], [group for of_file in groups.values() for group in of_file]
+
+
+def read_columns(path: str, names: Collection[str], needed: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every row of a Parquet source, as its position ``<file>/<row>`` and its values by column.
+
+    Only columns with one of ``names``, in whatever case, are read.
+
+    Raises:
+        DataError: a file is missing, truncated or not Parquet, or has none of the columns in ``needed``.
+    """
+    filesystem, files = list_files(path, ".parquet")
+    prefixes = file_names(files)
+    for file, footer in _footers(filesystem, files).items():
+        columns = choose_named(file, footer.schema.to_arrow_schema(), names, needed)
+        for group in _row_groups(file, prefixes[file], footer):
+            rows = (row for batch in read_batches(filesystem, group, columns) for row in batch.to_pylist())
+            yield from ((f"{group.name}/{number}", row) for number, row in enumerate(rows, group.first_row))
+
+
+def holds_images(path: str) -> bool:
+    """Return whether a Parquet source holds images, by its first file.
+
+    Raises:
+        DataError: it is missing, truncated or not Parquet.
+    """
+    filesystem, files = list_files(path, ".parquet")
+    return has_images(_footer(filesystem, files[0]).schema.to_arrow_schema())
+
+
+def _footers(filesystem: AbstractFileSystem, files: Sequence[str]) -> dict[str, pq.FileMetaData]:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        return dict(zip(files, pool.map(partial(_footer, filesystem), files), strict=True))
 
 
 def _footer(filesystem: AbstractFileSystem, file: str) -> pq.FileMetaData:

@@ -18,16 +18,21 @@ SUFFIXES = {
     "webdataset": (".tar",),
     "text": (".txt",),
     "table": (".csv", ".tsv"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "images": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
 }
-"""Format -> the file suffixes by which it is recognised."""
+"""Format -> the file suffixes by which it is recognised, in small letters."""
+
+CAPTIONS_ALONE = ("text", "table", "jsonl")
+"""Formats that never hold images."""
 
 
 @dataclass
 class SourceConfig:
-    """A set of captioned images (parquet, coco or webdataset), or of captions alone (also text or table)."""
+    """Captioned images (parquet, coco, webdataset), captions alone (text, table, jsonl, too), or images alone."""
 
     path: str = setting("jobs/datasets/emoji64/train.parquet", "file, folder or glob; local or s3://", path="read")
-    format: str = setting("auto", "parquet, coco, webdataset, text or table; auto: recognised by the files' suffixes")
+    format: str = setting("auto", f"{', '.join(SUFFIXES)}; auto: recognised by the files' suffixes")
     images: str | None = setting(
         None, "for coco only: the image folder; empty: searched for near the JSON", path="read"
     )
@@ -52,13 +57,16 @@ def resolve_format(source: SourceConfig) -> str:
 
 def _by_suffix(path: str) -> str | None:
     """Return the format whose suffix ``path`` has, None if there is none."""
-    return next((name for name, suffixes in SUFFIXES.items() if path.endswith(suffixes)), None)
+    return next((name for name, suffixes in SUFFIXES.items() if path.lower().endswith(suffixes)), None)
 
 
 def _by_content(path: str) -> str:
-    """Return a folder's format by its files: WebDataset if any is a tar, as img2dataset adds a Parquet file to each."""
+    """Return a folder's format by its files: WebDataset if any is a tar, as img2dataset adds a Parquet file to each.
+
+    A Parquet file beside images holds them, or what is known of them; so images count last.
+    """
     _, files = list_files(path, "")
-    for name in ("webdataset", "parquet"):
+    for name in ("webdataset", "parquet", "images"):
         if any(_by_suffix(file) == name for file in files):
             return name
     raise DataError(f"format cannot be told from path {path!r}: set it to {', '.join(SUFFIXES)}.")

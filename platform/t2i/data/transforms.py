@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -26,20 +27,24 @@ def centre_square(image: np.ndarray, size: int) -> np.ndarray:
     return resize(image[top : top + side, left : left + side], size)
 
 
-def resize(square: np.ndarray, side: int) -> np.ndarray:
-    """Resize a square image, uint8 [old, old, 3] -> uint8 [side, side, 3].
+def resize(image: np.ndarray, side: int) -> np.ndarray:
+    """Resize an image to a square, uint8 [H, W, 3] -> uint8 [side, side, 3], whatever its aspect ratio.
 
     It shrinks by the mean over each new pixel's area (TensorFlow's AREA, as in the paper's listings). It grows
     bicubically, which the paper has no case of: by area, a new pixel would only repeat an old one.
     """
-    if side > len(square):
-        return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
-    if side == len(square):
-        return square
-    weights = area_weights(len(square), side)
-    rows = (weights @ square.reshape(len(square), -1)).reshape(side, -1, 3)  # vertically: [side, old, 3]
-    resized: np.ndarray = np.einsum("ij,kjc->kic", weights, rows, optimize=True)  # horizontally: [side, side, 3]
+    height, width = image.shape[:2]
+    if side > min(height, width):
+        return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+    if height == width == side:
+        return image
+    rows = (area_weights(height, side) @ image.reshape(height, -1)).reshape(side, width, 3)  # vertically
+    resized: np.ndarray = np.einsum("ij,kjc->kic", area_weights(width, side), rows, optimize=True)  # [side, side, 3]
     return resized.clip(0, 255).round().astype(np.uint8)
+
+
+CROPS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"centre": centre_square, "squash": resize}
+"""How an image becomes a square: its centre (shorter side to size, centre crop), or all of it, out of proportion."""
 
 
 @lru_cache(maxsize=256)

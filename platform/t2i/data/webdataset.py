@@ -143,6 +143,18 @@ def open_webdataset(source: SourceConfig) -> list[Piece]:
     ]
 
 
+def webdataset_ids(source: SourceConfig) -> Iterator[str]:
+    """Yield the ids of all samples of a source, in its order, by the headers of its tars.
+
+    Raises:
+        DataError: see :func:`open_webdataset`.
+    """
+    filesystem, files = list_files(source.path, ".tar")
+    layout = _scan(source.path, tuple(files), file_state(filesystem, files))
+    for file, prefix in zip(files, layout.prefixes, strict=True):
+        yield from (prefix + sample.key for sample in group(list_members(filesystem, file), layout.dot))
+
+
 @lru_cache(maxsize=16)
 def _scan(path: str, files: tuple[str, ...], state: str) -> Layout:  # noqa: ARG001  changed files are scanned again
     """Return the layout of a set; kept, as a job checks its sources and then reads them.

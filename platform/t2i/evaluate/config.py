@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 from t2i.data import SourceConfig
+from t2i.data.transforms import CROPS
 from t2i.engine import PruningParams
+from t2i.evaluate.caption_sets import CaptionSet as CaptionSet
+from t2i.evaluate.protocols import list_protocols, protocol_names
 from t2i.metrics.features import ExtractorConfig
 from t2i.sampling import SamplingParams
 
+PICKS = ("first", "random", "all")
+REFERENCES = ("same", "all", "train")
 EMOJI = "jobs/datasets/emoji64"
 KEEP = ("all", "best", "none")
 MIN_IMAGES = 20
 """Fewest images on either side of a distance."""
-
-
-@dataclass
-class CaptionSet:
-    """A named list of captions, and usually the images they describe."""
-
-    name: str = setting("val", "name of the set in the report")
-    source: SourceConfig = setting(SourceConfig, "captions, and images unless images=false")
-    images: bool = setting(True, "compare with the set's own images; false for plain prompts")
-
-    def __post_init__(self) -> None:
-        if not self.name or "/" in self.name:
-            raise ValueError(f"sets.name is {self.name!r}: use a word that can name a folder.")
 
 
 @dataclass
@@ -100,8 +93,31 @@ class EvaluateConfig:
     score: ActorPool = setting(ActorPool, "actors that decode and rank: dVAE decoder and CLIP")
     controls: ActorPool = setting(ActorPool, "actors for dVAE reconstructions, random tokens and elb")
     extract: ActorPool = setting(lambda: ActorPool(actors=2), "actors that measure images: feature extractor and CLIP")
+    protocol: str | None = setting(
+        None, f"conventions of published work, for all that is not given: {', '.join(protocol_names())}; see below"
+    )
+    conventions: str = setting("", "whose conventions these are, for the report; protocol= sets it")
+    pick: str = setting("first", f"which captions of an image may be drawn: {', '.join(PICKS)} (pooled)")
+    reference_images: str = setting(
+        "same",
+        "images to compare with: same, those that the drawn captions describe; all of the set; "
+        "train: all of sets.reference, which holds training images",
+    )
+    image_size: int | None = setting(
+        None, "height and width in px of both sides before features are taken; empty: as drawn", at_least=1
+    )
+    crop: str = setting("centre", f"how real images become square: {', '.join(CROPS)} (out of proportion)")
+
+    @staticmethod
+    def help_notes() -> list[str]:
+        """Return lines that end the help text: what ``protocol`` may be."""
+        return ["", "protocol=", *list_protocols()]
 
     def __post_init__(self) -> None:
+        _check_choice("protocol", self.protocol, (None, *protocol_names()))
+        _check_choice("pick", self.pick, PICKS)
+        _check_choice("reference_images", self.reference_images, REFERENCES)
+        _check_choice("crop", self.crop, tuple(CROPS))
         check_dtype(self.dtype, PRIOR_DTYPES)
         if self.keep not in KEEP:
             raise ValueError(f"keep is {self.keep!r}: use {', '.join(KEEP)}.")
@@ -113,3 +129,16 @@ class EvaluateConfig:
             raise ValueError(f"blur_radii is {self.blur_radii}: begin with 0, then radii above it.")
         if len({caption_set.name for caption_set in self.sets}) < len(self.sets) or not self.sets:
             raise ValueError("sets: give at least one, and each a name of its own.")
+        lacks = [each.name for each in self.sets if each.images and each.reference is None]
+        if self.reference_images == "train" and lacks:
+            raise ValueError(f"reference_images is 'train': give {lacks[0]} of sets a reference, the training images.")
+
+    def for_workers(self) -> EvaluateConfig:
+        """Return these settings without what a job's subclass adds, which workers cannot import."""
+        return EvaluateConfig(**{field.name: getattr(self, field.name) for field in fields(EvaluateConfig)})
+
+
+def _check_choice(field: str, value: str | None, choices: Sequence[str | None]) -> None:
+    """Raise ValueError if a field has none of the values it may have."""
+    if value not in choices:
+        raise ValueError(f"{field} is {value!r}: use {', '.join(filter(None, choices))}.")

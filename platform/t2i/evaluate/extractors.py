@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from t2i.evaluate.config import EvaluateConfig
 from t2i.metrics.features import ExtractorConfig, ExtractorProtocol
 from t2i.storage import fetch_file
 
@@ -20,7 +20,8 @@ def fetch_extractor(config: ExtractorConfig) -> ExtractorConfig:
     return replace(config, weights=str(fetch_file(config.weights))) if config.weights else config
 
 
-def protocol_hash(protocol: ExtractorProtocol, radii: Sequence[float], clip: str) -> str:
-    """Return eight hex digits that tell features apart: extractor, radii of blur, and the CLIP of this hash."""
-    document = json.dumps([asdict(protocol), list(radii), clip], sort_keys=True)
+def protocol_hash(protocol: ExtractorProtocol, config: EvaluateConfig, clip: str) -> str:
+    """Return eight hex digits that tell features apart: extractor, blur, size and crop, and the CLIP of this hash."""
+    how = [asdict(protocol), list(config.blur_radii), config.image_size, config.crop, clip]
+    document = json.dumps(how, sort_keys=True)
     return hashlib.sha256(document.encode()).hexdigest()[:8]

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from models.errors import UserError
 from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.reference import Reference
+from t2i.evaluate.sweep import is_blurred
 from t2i.metrics.clip_score import clip_score, cosine
 from t2i.metrics.cmmd import cmmd
 from t2i.metrics.features import ExtractorProtocol
@@ -21,6 +23,7 @@ from t2i.metrics.kid import kernel_distance
 from t2i.metrics.mind import mind
 from t2i.metrics.prdc import PRDC_SAMPLE, prdc
 from t2i.metrics.retrieval import OTHERS, r_precision, retrieval_ranks
+from t2i.metrics.torch_fidelity_check import compare_with_torch_fidelity
 
 SUBJECT_LABELS = {
     "best": "Drawn: best by CLIP",
@@ -36,6 +39,9 @@ SUBJECT_LABELS = {
 ``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption. The sets between
 ``first`` and ``best`` (``best_of_2``, ...) stand in the sweep over the number of candidates.
 """
+
+EXTRAPOLATED_FROM = 100
+"""Fewest drawn images whose distance is extrapolated to infinitely many."""
 
 SEED = 2020
 """Seed of splits, subsets and resampling: torch-fidelity's."""
@@ -66,23 +72,28 @@ def image_figures(
 ) -> list[Figure]:
     """Return an image set's inception score and distances from the reference at one radius of blur.
 
-    Distances of the real images from themselves are left out. What takes long is measured without blur alone.
+    Distances of the real images from themselves are left out.
     """
     figures = list(_inception_figures(images, extractor, radius))
     if reference is None or images.name == "real":
         return figures
     figures.append(_frechet_figure(images, reference, extractor, radius))
-    real = reference.images
-    if real is None or images.name.startswith("best_of_"):
-        return figures
-    features, real_features = images.features(radius), real.features(radius)
-    figures += _kernel_figures(images.name, features, real_features, extractor, radius)
-    if radius == 0:
-        figures += _neighbour_figures(images.name, features, real_features)
-        figures += _other_distances(images, real, features, real_features)
-    if radius == 0 and images.name == "best":
-        figures.append(_extrapolated_figure(images.name, features, reference, extractor))
+    if radius == 0 and images.name == "best" and len(images.features(radius)) >= EXTRAPOLATED_FROM:
+        figures.append(_extrapolated_figure(images, reference, extractor))
+    if radius == 0 and images.name == "best" and reference.images is not None and extractor.is_fid:
+        figures += _peer_figures(images, reference.images)
+    if reference.images is not None and is_blurred(images.name):
+        figures += _paired_figures(images, reference.images, extractor, radius)
     return figures
+
+
+def _paired_figures(images: ImageSet, real: ImageSet, extractor: ExtractorProtocol, radius: float) -> Iterator[Figure]:
+    """Yield the figures that need the features of both sides; what takes long, without blur alone."""
+    features, real_features = images.features(radius), real.features(radius)
+    yield from _kernel_figures(images.name, features, real_features, extractor, radius)
+    if radius == 0:
+        yield from _neighbour_figures(images.name, features, real_features)
+        yield from _other_distances(images, real, features, real_features)
 
 
 def _inception_figures(images: ImageSet, extractor: ExtractorProtocol, radius: float) -> Iterator[Figure]:
@@ -134,6 +145,19 @@ def _neighbour_figures(subject: str, features: np.ndarray, real: np.ndarray) -> 
         yield Figure(metric, subject, "real", value, None, *sizes, 0.0, interval, details)
 
 
+def _peer_figures(images: ImageSet, real: ImageSet) -> Iterator[Figure]:
+    """Yield FID and KID of the same features as torch-fidelity computes them; nothing if it is not installed."""
+    features, real_features = images.features(0.0), real.features(0.0)
+    try:
+        compared = compare_with_torch_fidelity(features, real_features)
+    except UserError:
+        return
+    for each in compared:
+        details = {"ours": each.ours, "relative_difference": each.relative_difference}
+        sizes = (len(features), len(real_features))
+        yield Figure(f"{each.metric}_torch_fidelity", images.name, "real", each.theirs, None, *sizes, details=details)
+
+
 def _other_distances(
     images: ImageSet, real: ImageSet, features: np.ndarray, real_features: np.ndarray
 ) -> Iterator[Figure]:
@@ -143,15 +167,13 @@ def _other_distances(
         yield Figure(metric, images.name, "real", found.value, found.standard_error, *sizes, 0.0, found.interval())
 
 
-def _extrapolated_figure(
-    subject: str, features: np.ndarray, reference: Reference, extractor: ExtractorProtocol
-) -> Figure:
+def _extrapolated_figure(images: ImageSet, reference: Reference, extractor: ExtractorProtocol) -> Figure:
     """Return the Fréchet distance extrapolated to infinitely many drawn images."""
-    real = reference.statistics(0.0)
+    features, real = images.features(0.0), reference.statistics(0.0)
     found = fid_infinity(features, real)
-    name = f"{extractor.metric_name('fid')}_infinity"
+    name = extractor.metric_name("fid_infinity")
     sizes = (len(features), real.count)
-    return Figure(name, subject, "real", found.value, found.standard_error, *sizes, 0.0, found.interval())
+    return Figure(name, images.name, "real", found.value, found.standard_error, *sizes, 0.0, found.interval())
 
 
 def _sampled(features: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,11 @@ class ImageStore:
         cuts = [slice(start, start + IMAGES_PER_SHARD) for start in starts]
         return [{"shard": n, "ids": self.ids[cut], "files": self.files[cut]} for n, cut in enumerate(cuts)]
 
+    def among(self, ids: Container[str]) -> ImageStore:
+        """Return those of the images that are among ``ids``."""
+        places = [place for place, image_id in enumerate(self.ids) if image_id in ids]
+        return ImageStore([self.ids[place] for place in places], [self.files[place] for place in places])
+
     def pixels(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the images uint8 [H, W, 3] among ``ids`` that are stored, by id."""
         files = dict(zip(self.ids, self.files, strict=True))
@@ -49,8 +54,10 @@ class ImageStore:
         return _read(found, [files[image_id] for image_id in found])
 
 
-def store_images(source: SourceConfig, ids: Sequence[str], side: int, uri: str) -> ImageStore:
+def store_images(source: SourceConfig, ids: Sequence[str], side: int, uri: str, crop: str = "centre") -> ImageStore:
     """Decode the images of ``source`` with these ids to ``side`` pixels, and store them in the folder ``uri``.
+
+    They need no captions, and become square by ``crop`` (:data:`t2i.data.transforms.CROPS`).
 
     Images that cannot be used are left out and listed in ``uri``/unreadable. What an earlier, killed run has stored is
     kept. The order and the pixels are the same in any case.
@@ -58,11 +65,13 @@ def store_images(source: SourceConfig, ids: Sequence[str], side: int, uri: str) 
     Raises:
         DataError: the source cannot be read, or none of the images can be used.
     """
-    metadata = {"source": recorded(source), "side": side, "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
+    ids_hash = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    metadata = {"source": recorded(source), "side": side, "crop": crop, "ids": ids_hash}
     if not is_whole(uri, IMAGES, metadata):
         finished = find_finished_rows(uri, metadata)
-        pairs = read_pairs(source, f"{uri}/unreadable").filter(expr=col("id").is_in(list(ids)))
-        decoded = decode_pairs(skip_finished(pairs, finished), side, f"{uri}/unreadable")
+        pairs = read_pairs(source, f"{uri}/unreadable", need_captions=False).filter(expr=col("id").is_in(list(ids)))
+        missing, report = skip_finished(pairs, finished), f"{uri}/unreadable"
+        decoded = decode_pairs(missing, side, report, crop=crop, need_captions=False)
         images = decoded.map_batches(_as_png, batch_format="pyarrow")
         write_parts(
             images, uri, parquet_bytes, ".parquet", rows_per_part=ROWS_PER_PART, metadata=metadata, finished=finished
@@ -93,7 +102,7 @@ def load_images(row: dict[str, Any]) -> dict[str, Any]:
 
 def _read(ids: Sequence[str], files: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the images with these ids from the files in which they are."""
-    images = {}
+    images: dict[str, np.ndarray] = {}
     for file in dict.fromkeys(files):
         table = pq.read_table(io.BytesIO(read_file(file)), filters=[("id", "in", list(ids))])
         rows = zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True)

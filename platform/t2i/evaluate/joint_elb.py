@@ -30,14 +30,13 @@ TERMS = ("total", "reconstruction", "image_tokens", "text_tokens", "entropy")
 
 
 class MeasureJointELB:
-    """Store each term for a shard {shard, ids, captions, pixels} of real images, in bits per dimension.
+    """Store each term for a shard {shard, features, ids, captions, pixels} of real images, in bits per dimension.
 
     The sign is that of a cost: bits of -ELB, lower is better.
     """
 
-    def __init__(self, config: EvaluateConfig, uri: str) -> None:
+    def __init__(self, config: EvaluateConfig) -> None:
         self.seed = config.seed
-        self.folder = ShardFolder(uri, SUFFIX)
         layout = RunLayout(fetch_run(config.run))
         self.tokenizer = CaptionTokenizer.load(layout.tokenizer)
         self.dvae = load_model(DVAE, DVAEConfig, layout.dvae, default_device())
@@ -52,11 +51,13 @@ class MeasureJointELB:
         text = text_tensor([caption.ids for caption in encoded], layout).to(default_device())
         noise = torch.Generator(default_device()).manual_seed(derived_seed(self.seed, "\n".join(ids)))
         elb = joint_elb(self.dvae, self.prior, to_float(pixels).to(default_device()), text, noise)
-        bits = {term: bits_per_dimension(getattr(elb, term), pixels[0].size).cpu().numpy() for term in TERMS}
+        bits: dict[str, Any] = {
+            term: bits_per_dimension(getattr(elb, term), pixels[0].size).cpu().numpy() for term in TERMS
+        }
         buffer = io.BytesIO()
         np.savez(buffer, ids=np.array(ids, np.str_), **bits)
-        self.folder.write(row["shard"], buffer.getvalue(), {"images": len(ids)})
-        return {"shard": row["shard"], "images": len(ids), "controls_seconds": time.perf_counter() - begun}
+        ShardFolder(row["features"], SUFFIX).write(row["shard"], buffer.getvalue(), {"images": len(ids)})
+        return {"images": len(ids), "controls_seconds": time.perf_counter() - begun}
 
 
 def joint_elb_figures(measured: FeatureFolder) -> Iterator[Figure]:

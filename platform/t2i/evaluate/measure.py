@@ -57,9 +57,10 @@ def measure(
         if radius in measured_radii(images.name, radii)
     ]
     bar = tqdm(total=len(tasks), desc="figures", unit="task", disable=None)
-    found = []
+    found: list[Figure] = []
     for task in tasks:
-        found += ray.get(task)
+        figures: list[Figure] = ray.get(task)
+        found += figures
         bar.update()
     bar.close()
     return found

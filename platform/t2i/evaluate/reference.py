@@ -29,16 +29,17 @@ class UnusableReferenceError(UserError):
 
 @dataclass(frozen=True)
 class Reference:
-    """Real ``images``, or None and the statistics in ``file``."""
+    """Real ``images``, the statistics in ``file``, or both; then the statistics are the file's."""
 
     images: ImageSet | None
     file: str | None = None
 
     def statistics(self, radius: float) -> FeatureStatistics:
         """Return the statistics of the real images at a radius of blur."""
-        if self.images is not None:
+        if self.file is None:
+            assert self.images is not None
             return self.images.statistics(radius)
-        arrays = _open(str(self.file))
+        arrays = _open(self.file)
         count = int(arrays["n"])
         return FeatureStatistics(count, arrays[_name("mu", radius)], arrays[_name("sigma", radius)] * (count - 1))
 
@@ -74,7 +75,7 @@ def check_reference(uri: str, extractor: ExtractorProtocol, radii: Sequence[floa
     different = [name for name in wanted if protocol["extractor"].get(name) != wanted[name]]
     if different:
         raise UnusableReferenceError(
-            f"reference is {uri}, made with another extractor.{different[0]}: use one file for both sides."
+            f"reference is {uri}, made by an extractor with another {different[0]}: use the same for both sides."
         )
     missing = [radius for radius in radii if _name("mu", radius) not in arrays]
     if missing:

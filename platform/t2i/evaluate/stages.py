@@ -22,12 +22,13 @@ from models.images import to_float, to_uint8
 from models.precision import companion_dtype
 from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank_images
 from models.run_layout import RunLayout
+from models.run_sizes import run_sizes
+from t2i.data.transforms import resize
 from t2i.engine import TextToImage
 from t2i.evaluate.candidates import CaptionCandidates, encode_shard, read_caption, shard_record
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.extractors import fetch_extractor
 from t2i.evaluate.features import SUFFIX, ImageFeatures, encode_features, hash_images
-from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.shards import ShardFolder
 from t2i.evaluate.sweep import is_blurred, set_name, sweep_sizes
 from t2i.evaluate.work_list import WorkItem, derived_seed
@@ -63,28 +64,28 @@ class Generate:
             sampling=self.config.sampling,
             pruning=self.config.pruning,
         )
-        length = self.text_to_image.engine.layout.image_length
+        count = self.config.pruning.count(self.config.candidates)
+        shape = (len(items), count, self.text_to_image.engine.layout.image_length)
         return row | {
             "truncated": np.array([caption.truncated for caption in sampled], bool),
-            "numbers": np.array([caption.candidates for caption in sampled], np.int64).reshape(len(items), -1),
-            "image_tokens": np.array([c.image_tokens for c in sampled], np.int32).reshape(len(items), -1, length),
+            "numbers": np.array([caption.candidates for caption in sampled], np.int64).reshape(shape[:2]),
+            "image_tokens": np.array([caption.image_tokens for caption in sampled], np.int32).reshape(shape),
             "generate_seconds": time.perf_counter() - begun,
         }
 
 
 class Score:
-    """Decode and rank the candidates of a shard, store them, and pass the chosen images on.
+    """Decode and rank the candidates of a shard, store them in the folder ``candidates``, and pass the chosen ones on.
 
-    Maps the rows of :class:`Generate` to {shard, sets, ids, pixels, caption_features}: the best of 1, 2, 4, ...
-    candidates of every caption (see :class:`ExtractFeatures`), and CLIP's features float32 [c, F] of the captions.
+    Maps the rows of :class:`Generate` to {shard, features, sets, ids, pixels, caption_features}: the best of 1, 2, 4,
+    ... candidates of every caption (see :class:`ExtractFeatures`), and CLIP's features float32 [c, F] of the captions.
 
     A caption's candidates are decoded together and ranked by themselves. So the bytes of an image follow from its
     caption's tokens alone, and can be had again from them.
     """
 
-    def __init__(self, config: EvaluateConfig, layout: SetLayout) -> None:
+    def __init__(self, config: EvaluateConfig) -> None:
         self.config = config
-        self.folder = ShardFolder(layout.candidates, ".parquet")
         self.sizes = sweep_sizes(config.candidates, pruned=config.pruning.prunes)
         run, dtype = fetch_run(config.run), companion_dtype(config.dtype)
         self.dvae = load_model(DVAE, DVAEConfig, RunLayout(run).dvae, default_device(), dtype)
@@ -95,10 +96,11 @@ class Score:
         """Score and store the shard; one that is stored is read instead."""
         begun = time.perf_counter()
         captions = [self.reranker.encode_captions([item["caption"]])[0] for item in row["items"]]
-        found = self._read(row["shard"], len(captions)) if row["stored"] else self._score(row, captions)
+        found = self._read(row) if row["stored"] else self._score(row, captions)
         chosen = [image for candidates, images in found for image in self._choose(candidates, images)]
         return {
             "shard": row["shard"],
+            "features": row["features"],
             "sets": [sets for sets, _, _ in chosen],
             "ids": [image_id for _, image_id, _ in chosen],
             "pixels": np.stack([pixels for _, _, pixels in chosen]),
@@ -125,12 +127,12 @@ class Score:
             )
             tables.append(candidates.table(images, self.config.keep))
             yield candidates, images
-        self.folder.write(row["shard"], encode_shard(tables), shard_record(tables))
+        _candidates(row).write(row["shard"], encode_shard(tables), shard_record(tables))
 
-    def _read(self, shard: int, captions: int) -> Iterator[tuple[CaptionCandidates, np.ndarray]]:
+    def _read(self, row: Row) -> Iterator[tuple[CaptionCandidates, np.ndarray]]:
         """Yield the same as :meth:`_score`, of a shard that is stored: the images are decoded again."""
-        stored = pq.ParquetFile(io.BytesIO(self.folder.read(shard)))
-        for index in range(captions):
+        stored = pq.ParquetFile(io.BytesIO(_candidates(row).read(row["shard"])))
+        for index in range(stored.num_row_groups):
             candidates = read_caption(stored, index)
             yield candidates, self._decode(candidates.image_tokens)
 
@@ -146,33 +148,39 @@ class Score:
 
 
 class MakeControls:
-    """Make the controls of real images: {shard, ids, pixels} -> {shard, sets, ids, pixels} of three image sets.
+    """Name the images of a shard, and make the controls of real ones: {name, ids, pixels} -> {sets, ids, pixels}.
 
-    They are ``real``, the images themselves; ``reconstruction``, encoded and decoded by the dVAE; and
-    ``random_tokens``, decoded from image tokens that are drawn uniformly from the codebook, by the image's id.
+    Images named ``real`` become three image sets: ``real``, the images themselves; ``reconstruction``, encoded and
+    decoded by the dVAE; and ``random_tokens``, decoded from image tokens that are drawn uniformly from the codebook, by
+    the image's id. Others are passed on as they are.
     """
 
     def __init__(self, config: EvaluateConfig) -> None:
         self.seed = config.seed
-        dtype = companion_dtype(config.dtype)
-        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(fetch_run(config.run)).dvae, default_device(), dtype)
+        run, dtype = fetch_run(config.run), companion_dtype(config.dtype)
+        self.side = run_sizes(run).side
+        self.dvae = load_model(DVAE, DVAEConfig, RunLayout(run).dvae, default_device(), dtype)
 
     @torch.inference_mode()
     def __call__(self, row: Row) -> Row:
-        """Make the controls of the shard's images."""
+        """Name the shard's images and make their controls."""
         begun = time.perf_counter()
-        pixels, ids = row["pixels"], list(row["ids"])
-        tokens = self.dvae.encode(to_float(pixels).to(default_device()))
-        noise = np.stack([self._random_tokens(image_id, tokens.shape[1]) for image_id in ids])
-        decoded = [self.dvae.decode(each) for each in (tokens, torch.from_numpy(noise).to(default_device()))]
-        names = ("real", "reconstruction", "random_tokens")
+        sets = self._controls(row["ids"], row["pixels"]) if row["name"] == "real" else {row["name"]: row["pixels"]}
         return {
             "shard": row["shard"],
-            "sets": [name for name in names for _ in ids],
-            "ids": ids * len(names),
-            "pixels": np.concatenate([pixels, *map(to_uint8, decoded)]),
+            "features": row["features"],
+            "sets": [name for name in sets for _ in row["ids"]],
+            "ids": list(row["ids"]) * len(sets),
+            "pixels": np.concatenate([sized(pixels, row["pixels"].shape[1]) for pixels in sets.values()]),
             "controls_seconds": time.perf_counter() - begun,
         }
+
+    def _controls(self, ids: Sequence[str], pixels: np.ndarray) -> dict[str, np.ndarray]:
+        tokens = self.dvae.encode(to_float(sized(pixels, self.side)).to(default_device()))
+        noise = np.stack([self._random_tokens(image_id, tokens.shape[1]) for image_id in ids])
+        random_tokens = self.dvae.decode(torch.from_numpy(noise).to(default_device()))
+        reconstruction = to_uint8(self.dvae.decode(tokens))
+        return {"real": pixels, "reconstruction": reconstruction, "random_tokens": to_uint8(random_tokens)}
 
     def _random_tokens(self, image_id: str, length: int) -> np.ndarray:
         """Return random image tokens int64 [N], which depend on the image's id but not on the shard."""
@@ -181,15 +189,15 @@ class MakeControls:
 
 
 class ExtractFeatures:
-    """Store what all metrics are computed from: {shard, sets, ids, pixels} -> {shard, images, seconds by stage}.
+    """Store what all metrics are computed from: {shard, features, sets, ids, pixels} -> {images, seconds by stage}.
 
-    ``sets`` names the image sets of each image, joined by commas; sets and ids come in the order of the work list. The
-    images of ``first``, ``best`` and the controls are measured at all radii of blur, the others without blur.
+    ``features`` is the folder of the shard's family. ``sets`` names the image sets of each image, joined by commas;
+    sets and ids come in the order of the work list. The images of ``first``, ``best`` and the controls are measured at
+    all radii of blur, the others without blur.
     """
 
-    def __init__(self, config: EvaluateConfig, uri: str) -> None:
-        self.radii = tuple(config.blur_radii)
-        self.folder = ShardFolder(uri, SUFFIX)
+    def __init__(self, config: EvaluateConfig) -> None:
+        self.radii, self.side = tuple(config.blur_radii), config.image_size
         self.extractor = load_extractor(fetch_extractor(config.extractor), default_device())
         clip, dtype = RunLayout(fetch_run(config.run)).clip, companion_dtype(config.dtype)
         self.reranker = load_model(CLIPReranker, CLIPConfig, clip, default_device(), dtype)
@@ -201,7 +209,8 @@ class ExtractFeatures:
         names = list(dict.fromkeys(name for each in sets for name in each))
         ids = np.array(row["ids"])
         clip = self._clip(row["pixels"])
-        extracted = {radius: self._extract(row["pixels"], sets, radius) for radius in self.radii}
+        pixels = sized(row["pixels"], self.side) if self.side else row["pixels"]
+        extracted = {radius: self._extract(pixels, sets, radius) for radius in self.radii}
         images = {}
         for name in names:
             rows = np.array([name in each for each in sets])
@@ -218,8 +227,9 @@ class ExtractFeatures:
         seconds = {name: value for name, value in row.items() if name.endswith("_seconds")}
         seconds["extract_seconds"] = time.perf_counter() - begun
         sizes = {name: len(each.ids) for name, each in images.items()}
-        self.folder.write(row["shard"], data, {"images": sizes, "measured": len(ids), "seconds": seconds})
-        return {"shard": row["shard"], "images": len(ids), **seconds}
+        record = {"images": sizes, "measured": len(ids), "seconds": seconds}
+        ShardFolder(row["features"], SUFFIX).write(row["shard"], data, record)
+        return {"images": len(ids), **seconds}
 
     @torch.inference_mode()
     def _clip(self, pixels: np.ndarray) -> np.ndarray:
@@ -238,3 +248,12 @@ class ExtractFeatures:
             whole.append(np.zeros((len(rows), array.shape[1]), np.float32))
             whole[-1][rows] = array
         return whole[0], whole[1]
+
+
+def sized(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Return square images uint8 [n, H, W, 3] resized to [n, side, side, 3], as real images are."""
+    return pixels if pixels.shape[1] == side else np.stack([resize(image, side) for image in pixels])
+
+
+def _candidates(row: Row) -> ShardFolder:
+    return ShardFolder(row["candidates"], ".parquet")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from models.errors import UserError
 from t2i.config import recorded
-from t2i.data import SourceConfig, check_pairs, read_captions
+from t2i.data import SourceConfig, read_captions
 from t2i.data.run_record import training_source
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.selection import sample_captions
@@ -52,7 +52,6 @@ def choose_training_images(config: EvaluateConfig) -> TrainingImages:
 
 def _choose(source: SourceConfig, config: EvaluateConfig) -> TrainingImages:
     pool = replace(source, limit=min(source.limit or POOL, POOL))
-    check_pairs(pool)
     captions = read_captions(pool)
     ids = [caption.id for caption in sample_captions(captions, config.training_images, config.seed)]
     return TrainingImages(f"{len(ids)} of the first {len(captions)} of {recorded(source)['path']}", pool, ids)

@@ -48,7 +48,8 @@ def rounding(a: Points, b: Points) -> float:
 def neighbour_radii(points: Points, neighbours: Sequence[int]) -> np.ndarray:
     """Return each point's squared distances to its k-th nearest other point, for every k of ``neighbours``: [k, n].
 
-    They are summed from differences, as scipy's cdist does: copies of a point are at 0, equal distances are equal.
+    They are summed from differences, as :func:`within` does at ties: copies of a point are at 0, equal pairs at equal
+    distances.
     """
     # A point's distances to all begin with 0, to itself; so the k-th neighbour is at index k, not k - 1.
     # partition puts the right ones in front without sorting the rest.

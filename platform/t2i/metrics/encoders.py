@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -40,11 +39,13 @@ class Preparation:
 
 
 class Encoder(nn.Module):
-    """Maps prepared images to features [B, F] and, having no classifier, logits [B, 0]."""
+    """Maps prepared images of ``side`` pixels to features [B, ``width``] and, having no classifier, logits [B, 0]."""
 
-    def __init__(self, network: nn.Module, width: int) -> None:
+    def __init__(self, network: nn.Module, side: int) -> None:
         super().__init__()
-        self.network, self.width = network.eval(), width
+        self.network = network.eval()
+        with torch.inference_mode():
+            self.width = self.network(torch.zeros(1, 3, side, side)).shape[1]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features and empty logits."""
@@ -55,8 +56,9 @@ class Encoder(nn.Module):
 def preparation(name: str, side: int | None) -> Preparation:
     """Return how images are prepared for ``timm/NAME`` or ``openclip/NAME[:TAG]``, at another ``side`` if it is given.
 
-    Of open_clip, NAME is an architecture, and TAG the published weights that the file holds: those of OpenAI and most
-    others are normalised alike, so that it is needed only for the rest.
+    Of open_clip, NAME is an architecture, and TAG the published weights that the file holds, whose normalisation and
+    activation differ. Without one they are OpenAI's normalisation and the architecture's own activation (OpenAI's
+    weights need the tag ``openai``, since they were trained with another).
 
     Raises:
         UserError: the library has no such model.
@@ -74,10 +76,10 @@ def load_encoder(name: str, weights: str, side: int | None) -> Encoder:
         WeightsFileError: the file is missing or does not fit the model.
     """
     file = str(weights_file(weights))
-    load = partial(_load_timm if name.startswith(TIMM) else _load_openclip, name.partition("/")[2], file, side)
-    preparation(name, side)
+    size = preparation(name, side).side
+    load = _load_timm if name.startswith(TIMM) else _load_openclip
     try:
-        return load()
+        return Encoder(load(name.partition("/")[2], file, side), size)
     except Exception as error:  # both libraries raise unrelated classes for foreign files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsFileError(f"extractor.weights {file} does not hold the weights of {name}: {reason}") from error
@@ -86,18 +88,17 @@ def load_encoder(name: str, weights: str, side: int | None) -> Encoder:
 def _timm_preparation(name: str) -> Preparation:
     import timm
 
-    if not timm.is_model(name):
+    known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if known is None:
         raise UserError(f"extractor.name is timm/{name}: use a name of timm.list_models(pretrained=True).")
-    known = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
-    return Preparation(known["input_size"][-1], known["interpolation"], known["mean"], known["std"])
+    return Preparation(known.input_size[-1], known.interpolation, known.mean, known.std)
 
 
-def _load_timm(name: str, file: str, side: int | None) -> Encoder:
+def _load_timm(name: str, file: str, side: int | None) -> nn.Module:
     import timm
 
-    sized = {} if side is None else {"img_size": side}
-    network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": file}, num_classes=0, **sized)
-    return Encoder(network, network.num_features)
+    sized: dict[str, Any] = {} if side is None else {"img_size": side}
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": file}, num_classes=0, **sized)
 
 
 def _openclip_preparation(name: str) -> Preparation:
@@ -116,22 +117,17 @@ def _openclip_preparation(name: str) -> Preparation:
     return Preparation(sizes["vision_cfg"]["image_size"], known["interpolation"], known["mean"], known["std"])
 
 
-def _load_openclip(name: str, file: str, side: int | None) -> Encoder:
+def _load_openclip(name: str, file: str, side: int | None) -> nn.Module:
     import open_clip
 
     architecture, _, tag = name.partition(":")
     recorded = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
-    clip = open_clip.create_model(
+    clip: Any = open_clip.create_model(
         architecture,
         pretrained=file,
         force_image_size=side,
         force_quick_gelu=recorded.get("quick_gelu", False),
         pretrained_text=False,
     )
-    with torch.inference_mode():
-        width = clip.encode_image(torch.zeros(1, 3, *_square(clip.visual.image_size))).shape[1]
-    return Encoder(clip.visual, width)
-
-
-def _square(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
+    image_tower: nn.Module = clip.visual
+    return image_tower

@@ -29,6 +29,9 @@ INCEPTION, EFFICIENTNET = "inception", "efficientnet_lite0"
 EFFICIENTNET_SIDE = 224
 """Height and width in pixels of EfficientNet-Lite0's input."""
 
+EFFICIENTNET_WIDTH = 1280
+"""Features of an image by EfficientNet-Lite0."""
+
 
 @dataclass
 class ExtractorConfig:
@@ -94,6 +97,11 @@ class ExtractorProtocol:
     logits_hash: str | None = None
     multiple_of: int = 1
 
+    @property
+    def is_fid(self) -> bool:
+        """Whether the features are the FID Inception's."""
+        return self.metric_name("fid") == "fid"
+
     def metric_name(self, metric: str) -> str:
         """Return the name under which ``metric`` (``fid``, ``kid``, ``is``, ...) is reported.
 
@@ -101,7 +109,7 @@ class ExtractorProtocol:
         quantities, so the extractor's name is added: ``fd_efficientnet_lite0``, ``kid_efficientnet_lite0``,
         ``is_efficientnet_lite0``.
         """
-        weights = self.logits_hash if metric == "is" and self.logits_hash else self.weight_hash
+        weights = self.logits_hash if metric.startswith("is") and self.logits_hash else self.weight_hash
         if weights.startswith(FID_FILE_HASH):
             return metric
         return f"{re.sub('^fid', 'fd', metric)}_{self.name}"
@@ -118,6 +126,15 @@ class ImageFeatures:
     logits: np.ndarray
 
 
+@dataclass(frozen=True)
+class Network:
+    """A module that maps prepared images to features [B, ``width``] and logits, and the function that prepares them."""
+
+    module: nn.Module
+    prepare: Callable[[Tensor], Tensor]
+    width: int
+
+
 class FeatureExtractor:
     """A network that computes features of images, and the protocol that identifies these features.
 
@@ -125,13 +142,15 @@ class FeatureExtractor:
     image, and so the last bits of its features, then do not depend on how many others are computed with it.
     """
 
-    def __init__(
-        self, protocol: ExtractorProtocol, network: nn.Module, prepare: Callable[[Tensor], Tensor], batch: int = 32
-    ) -> None:
+    def __init__(self, protocol: ExtractorProtocol, network: Network, batch: int = 32) -> None:
         self.protocol = protocol
         self.batch = batch
         self._network = network
-        self._prepare = prepare
+
+    @property
+    def dimension(self) -> int:
+        """Number of features of an image."""
+        return self._network.width
 
     def __call__(self, images: np.ndarray) -> ImageFeatures:
         """Return the features and class logits of images uint8 [n, H, W, 3], n >= 1."""
@@ -144,8 +163,8 @@ class FeatureExtractor:
         """Return the features and logits of at most ``batch`` images, computed as a whole batch."""
         whole = np.zeros((self.batch, *images.shape[1:]), np.uint8)
         whole[: len(images)] = images
-        pixels = torch.from_numpy(whole).to(device_of(self._network)).permute(0, 3, 1, 2)
-        features, logits = self._network(self._prepare(pixels))
+        pixels = torch.from_numpy(whole).to(device_of(self._network.module)).permute(0, 3, 1, 2)
+        features, logits = self._network.module(self._network.prepare(pixels))
         return _rows(features, len(images)), _rows(logits, len(images))
 
 
@@ -182,30 +201,29 @@ def load_extractor(config: ExtractorConfig, device: str = "cpu") -> FeatureExtra
         WeightsFileError: a file is missing or does not hold the network's weights.
         UserError: timm or open_clip has no such network.
     """
-    network, prepare = _load(config)
-    return FeatureExtractor(extractor_protocol(config), network.to(device), prepare, config.batch)
+    network = _load(config)
+    network.module.to(device)
+    return FeatureExtractor(extractor_protocol(config), network, config.batch)
 
 
-def _load(config: ExtractorConfig) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """Return the network that ``config`` names, and the function that prepares images for it."""
+def _load(config: ExtractorConfig) -> Network:
     if config.weights is None:
-        return _EfficientNet(), _prepare_efficientnet
-    if config.network != INCEPTION:
-        return load_encoder(config.network, config.weights, config.side), preparation(config.network, config.side)
-    return _load_inception(config.weights, config.score_weights, config.preset)
+        return Network(_EfficientNet(), _prepare_efficientnet, EFFICIENTNET_WIDTH)
+    if config.network == INCEPTION:
+        return _load_inception(config.weights, config.score_weights, config.preset)
+    encoder = load_encoder(config.network, config.weights, config.side)
+    return Network(encoder, preparation(config.network, config.side), encoder.width)
 
 
-def _load_inception(
-    weights: str, score_weights: str | None, preset: str
-) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+def _load_inception(weights: str, score_weights: str | None, preset: str) -> Network:
     # Imported here because torchvision takes seconds.
-    from t2i.metrics.inception import FIDInception, ImageNetInception, TwoInceptions, load_inception
+    from t2i.metrics.inception import WIDTH, TwoInceptions, load_inception
 
     chosen = INCEPTION_PRESETS[preset]
-    network = load_inception(weights, ImageNetInception if chosen.imagenet else FIDInception)
+    module = load_inception(weights, imagenet=chosen.imagenet)
     if score_weights is None:
-        return network, chosen.prepare
-    return TwoInceptions(network, load_inception(score_weights)), lambda images: images
+        return Network(module, chosen.prepare, WIDTH)
+    return Network(TwoInceptions(module, load_inception(score_weights)), lambda images: images, WIDTH)
 
 
 class _EfficientNet(nn.Module):

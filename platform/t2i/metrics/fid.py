@@ -42,17 +42,20 @@ def trace_of_root_product(cov_a: np.ndarray, cov_b: np.ndarray) -> float:
     """Return the trace of the matrix square root of A B, for symmetric positive semi-definite A and B [F, F]."""
     # A B itself is not symmetric. Its root needs a general solver (scipy's sqrtm), which is slow, returns complex
     # numbers and is unreliable where A or B lacks rank, as they do with fewer images than features.
-    # Two symmetric eigenproblems avoid it. The trace is the sum of the roots of A B's eigenvalues, and with A = R R^T
+    # The trace is also the sum of the roots of A B's eigenvalues, and with A = R R^T
     #     A B = R (R^T B)   has the same nonzero eigenvalues as   (R^T B) R,
-    # which is symmetric and positive semi-definite. So the first eigh finds R, a root of A; the second the eigenvalues.
+    # which is symmetric and positive semi-definite: a root of A and a symmetric eigenproblem are enough.
     return trace_by_root(root_of(cov_a), cov_b)
 
 
 def root_of(covariance: np.ndarray) -> np.ndarray:
     """Return R [F, F] with R R^T = a symmetric positive semi-definite matrix [F, F]."""
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    root: np.ndarray = vectors * np.sqrt(eigenvalues.clip(min=0))  # clip: rounding makes some zeros negative
-    return root
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:  # not of full rank, as with fewer images than features
+        eigenvalues, vectors = np.linalg.eigh(covariance)
+        root: np.ndarray = vectors * np.sqrt(eigenvalues.clip(min=0))  # clip: rounding makes some zeros negative
+        return root
 
 
 def trace_by_root(root: np.ndarray, covariance: np.ndarray) -> float:

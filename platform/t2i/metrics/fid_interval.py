@@ -7,14 +7,14 @@ from scipy.stats import norm
 
 from t2i.metrics.blocks import row_blocks
 from t2i.metrics.fid import FrechetReference, sum_of_roots
-from t2i.metrics.intervals import LEVEL, Interval, around, resampled_rows
+from t2i.metrics.intervals import LEVEL, Interval, around
 from t2i.metrics.statistics import FeatureStatistics
 
 FID_REPLICAS = 200
-"""Bootstrap replicas of a Fréchet distance."""
+"""Half samples from which the interval of a Fréchet distance is taken."""
 
 DELTA_FROM = 2
-"""Images per feature from which the delta method is used, which needs a covariance of full rank."""
+"""Images per feature from which the delta method takes their place."""
 
 
 def fid_interval(
@@ -27,62 +27,56 @@ def fid_interval(
 ) -> Interval:
     """Return the interval of the Fréchet distance of generated features [n, F] from ``reference``.
 
-    With fewer than :data:`DELTA_FROM` images per feature it is the bootstrap's: each replica is an eigenproblem of its
-    0.63 n distinct images. With more it is the delta method's: one pass over the features, as dear as a covariance.
-    Either is the spread around the distance *of n images*, whose bias it keeps.
+    With fewer than :data:`DELTA_FROM` images per feature it is the spread of half samples, each an eigenproblem of n/2
+    rows. With more it is the delta method's: one pass over the features and one eigenproblem, together about as dear
+    as the distance itself. Either keeps the bias that n images have, which is larger than the interval for small n.
     """
     fixed = FrechetReference(reference)
     value = fixed.distance(FeatureStatistics.of(features))
     if len(features) >= DELTA_FROM * features.shape[1]:
         half = norm.ppf((1 + level) / 2) * _standard_error(features, fixed)
         return around(value, half, level, "delta method")
+    # Half of n images without replacement vary around the distance of all as the distance of n images varies around
+    # its mean: V (1/(n/2) - 1/n) = V/n. The usual bootstrap, with replacement, repeats images, which at n < F looks
+    # like a smaller sample: its spread was measured to be twice the true one. Halves have a larger bias too; it is
+    # the same for all of them, so their mean is taken off.
     drawn = fid_replicas(features, fixed, replicas=replicas, seed=seed)
-    # A replica repeats images, so that it looks like a smaller and more biased sample: all may lie above the value.
-    # Their spread is right, their place is not.
     low, high = value + np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean()
-    return Interval(float(low), float(high), level, "bootstrap, centred", replicas)
+    return Interval(float(low), float(high), level, "half samples", replicas)
+
+
+def half_sample(n: int, seed: int, replica: int) -> np.ndarray:
+    """Return n // 2 of n row numbers without replacement, sorted: a function of ``seed`` and ``replica`` alone."""
+    return np.sort(np.random.default_rng([seed, replica]).choice(n, n // 2, replace=False))
 
 
 def fid_replicas(features: np.ndarray, reference: FrechetReference, *, replicas: int, seed: int) -> np.ndarray:
-    """Return the Fréchet distances of resampled features [n, F] from ``reference``: float64 [replicas].
+    """Return the Fréchet distances of half samples of features [n, F] from ``reference``: float64 [replicas].
 
-    Replica r consists of the rows that :func:`resampled_rows` draws. Memory is three matrices [n, n].
+    Replica r consists of the rows that :func:`half_sample` draws. Memory is four matrices [n, n].
     """
-    # Covariances appear in the distance only through inner products of images, which resampling does not change.
-    # With the rows of Y = X - m_ref, R R^T = C_ref, and a replica's weights w (how often each image is drawn), p = w/n,
-    #     mean shift      |Y^T p|^2          = p^T K p                              K = Y Y^T
-    #     tr C            sum of w (K_ii)/(n-1) - n/(n-1) p^T K p
-    #     (C_ref C)^(1/2) has the eigenvalues of the root of D (I - 1 p^T) G (I - p 1^T) D / (n-1),
-    #                     G = (Y R)(Y R)^T,  D = diag(sqrt(w))
-    # So K and G are computed once. Images with w = 0 drop out, which leaves 0.63 n rows and a quarter of the work.
+    # Covariances enter the distance only through inner products of images, which drawing rows does not change.
+    # With the rows of Y = X - m_ref, R R^T = C_ref, s rows drawn, and J = I - 1 1^T / s, which takes their mean off,
+    #     mean shift       the mean of all entries of K = Y Y^T
+    #     tr C             tr(J K J) / (s - 1)
+    #     tr (C_ref C)^(1/2) is the sum of the roots of the eigenvalues of J G J / (s - 1),  G = (Y R)(Y R)^T.
+    # So K and G are computed once, and a replica takes its rows and columns of them: s of them instead of F.
     centred = features.astype(np.float64) - reference.mean
     inner = centred @ centred.T
     projected = centred @ reference.root
     crossed = projected @ projected.T
-    n = len(features)
-    counts = (np.bincount(resampled_rows(n, seed, replica), minlength=n) for replica in range(replicas))
-    return np.array([_replica(inner, crossed, weights, reference.variance) for weights in counts])
+    rows = (half_sample(len(features), seed, replica) for replica in range(replicas))
+    return np.array([_distance(inner[np.ix_(r, r)], crossed[np.ix_(r, r)], reference.variance) for r in rows])
 
 
-def _replica(inner: np.ndarray, crossed: np.ndarray, weights: np.ndarray, reference_variance: float) -> float:
-    """Return one replica's distance, from K and G [n, n] and the ``weights`` int64 [n], which sum to n."""
-    n = len(weights)
-    drawn = np.flatnonzero(weights)
-    w = weights[drawn]
-    p = w / n
-    shift = p @ inner[np.ix_(drawn, drawn)] @ p
-    variance = (w @ inner.diagonal()[drawn] - n * shift) / (n - 1)
-    return float(shift + variance + reference_variance - 2 * sum_of_roots(_centred(crossed, drawn, w)))
-
-
-def _centred(crossed: np.ndarray, drawn: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return D (I - 1 p^T) G (I - p 1^T) D / (n - 1) of the ``drawn`` images: float64 [drawn, drawn]."""
-    n, p, root = w.sum(), w / w.sum(), np.sqrt(w)
-    matrix = crossed[np.ix_(drawn, drawn)]
-    mean = matrix @ p
-    matrix -= mean[:, None] + mean - p @ mean
-    matrix *= root[:, None] * root / (n - 1)
-    return matrix
+def _distance(inner: np.ndarray, crossed: np.ndarray, reference_variance: float) -> float:
+    """Return the distance of s images from their K and G, both [s, s]."""
+    s = len(inner)
+    shift = inner.mean()
+    variance = (np.trace(inner) - s * shift) / (s - 1)
+    mean = crossed.mean(axis=0)
+    crossed = (crossed - mean - mean[:, None] + mean.mean()) / (s - 1)
+    return float(shift + variance + reference_variance - 2 * sum_of_roots(crossed))
 
 
 def _standard_error(features: np.ndarray, reference: FrechetReference) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import safetensors.torch
 import torch
@@ -24,6 +23,10 @@ CLASSES = 1008
 
 IMAGENET_CLASSES = 1000
 """Outputs of torchvision's classifier."""
+
+
+WIDTH = 2048
+"""Pooled features of either network."""
 
 
 class BlockA(inception.InceptionA):  # type: ignore[misc] # torchvision is untyped
@@ -91,7 +94,8 @@ class ImageNetInception(inception.Inception3):  # type: ignore[misc] # torchvisi
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__(IMAGENET_CLASSES, aux_logits=False, transform_input=False, init_weights=False)
         self.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("AuxLogits.")})
-        self.classifier, self.fc = self.fc, nn.Identity()
+        self.classifier = self.get_submodule("fc")
+        self.fc = nn.Identity()
         self.eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,16 +119,16 @@ class TwoInceptions(nn.Module):
         return self.features(prepare_dmgan(images))[0], self.logits(prepare_tf(images))[1]
 
 
-InceptionT = TypeVar("InceptionT", FIDInception, ImageNetInception)
+def load_inception(path: str | Path, *, imagenet: bool = False) -> nn.Module:
+    """Build the FID Inception, or torchvision's ``imagenet`` one, with the weights of a file.
 
-
-def load_inception(path: str | Path, kind: type[InceptionT] = FIDInception) -> InceptionT:
-    """Build a network with the weights of a ``.pth`` state dict (read weights-only) or a ``.safetensors`` file.
+    The file is a ``.pth`` state dict, which is read weights-only, or a ``.safetensors`` file.
 
     Raises:
         WeightsFileError: the file is missing or does not hold this network's tensors.
     """
     path = weights_file(path)
+    kind: type[nn.Module] = ImageNetInception if imagenet else FIDInception
     try:
         return kind(_read_state(path))
     except Exception as error:  # torch and safetensors raise unrelated classes for foreign files

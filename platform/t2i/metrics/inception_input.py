@@ -61,9 +61,8 @@ def prepare_clean(images: Tensor) -> Tensor:
     The resize is PIL's bicubic one, which widens its kernel to shrink without aliasing, on floats that are not rounded.
     """
     channels = images.flatten(0, 1).cpu().numpy().astype(np.float32)  # [3B, H, W]
-    resized = [Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for each in channels]
-    x = torch.from_numpy(np.stack([np.asarray(each) for each in resized])).clamp(0, 255)
-    return (x.unflatten(0, (-1, 3)).to(images.device) - 128) / 128
+    x = _resize_by_pil(channels, Image.Resampling.BICUBIC).clamp(0, 255)
+    return (x.view(-1, 3, SIDE, SIDE).to(images.device) - 128) / 128
 
 
 def prepare_dmgan(images: Tensor) -> Tensor:
@@ -72,11 +71,16 @@ def prepare_dmgan(images: Tensor) -> Tensor:
     PIL shrinks them bilinearly to 8-bit pixels. Then a step that would undo ImageNet's normalisation is applied to x in
     [0, 1], which never was normalised.
     """
-    pixels = images.permute(0, 2, 3, 1).cpu().numpy()
-    resized = [Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for each in pixels]
-    x = torch.from_numpy(np.stack([np.asarray(each) for each in resized])).permute(0, 3, 1, 2).to(images.device) / 255
+    pixels = _resize_by_pil(images.permute(0, 2, 3, 1).cpu().numpy(), Image.Resampling.BILINEAR)
+    x = pixels.to(images.device).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return x * (std / 0.5) + (mean - 0.5) / 0.5
+
+
+def _resize_by_pil(pictures: np.ndarray, kernel: Image.Resampling) -> Tensor:
+    """Return pictures [B, H, W] or [B, H, W, 3] resized to 299 px one by one, in their own dtype."""
+    resized = [Image.fromarray(picture).resize((SIDE, SIDE), kernel) for picture in pictures]
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in resized]))
 
 
 def _interpolate_tf1(x: Tensor, dim: int) -> Tensor:

@@ -57,7 +57,7 @@ def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    values = (a @ b.T).astype(np.float64)  # of a with itself numpy computes one triangle only
+    values: np.ndarray = (a @ b.T).astype(np.float64)  # of a with itself numpy computes one triangle only
     values /= a.shape[1]
     values += 1
     values *= values * values  # a power by a float takes ten times as long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from t2i.metrics.blocks import row_blocks
 from t2i.metrics.intervals import Estimate
@@ -24,9 +25,11 @@ def mind(a: np.ndarray, b: np.ndarray, *, directions: int = 1000, seed: int = 20
     n = min(len(a), len(b))
     a, b = _part(a, n, random), _part(b, n, random)
     units = _unit_directions(directions, a.shape[1], random)
-    blocks = [_transport(units[rows], a, b) for rows in row_blocks(directions, DIRECTIONS_BLOCK)]
-    cost, a_influence, b_influence = (sum(part) / directions for part in zip(*blocks, strict=True))
-    scale = 3 * a.shape[1]
+    cost, a_influence, b_influence = 0.0, np.zeros(n), np.zeros(n)
+    for rows in row_blocks(directions, DIRECTIONS_BLOCK):
+        for x, y in zip(units[rows] @ a.T, units[rows] @ b.T, strict=True):  # [n] each
+            cost += _transport(x.astype(np.float64), y.astype(np.float64), a_influence, b_influence)
+    scale = 3 * a.shape[1] / directions
     return Estimate(float(scale * cost), float(scale * ((a_influence.var() + b_influence.var()) / n) ** 0.5))
 
 
@@ -34,26 +37,23 @@ def _part(features: np.ndarray, n: int, random: torch.Generator) -> np.ndarray:
     """Return ``features`` if there are n of them, else n at random."""
     if len(features) == n:
         return features
-    return features[torch.randperm(len(features), generator=random)[:n].numpy()]
+    part: np.ndarray = features[torch.randperm(len(features), generator=random)[:n].numpy()]
+    return part
 
 
 def _unit_directions(count: int, width: int, random: torch.Generator) -> np.ndarray:
     """Return random directions of length 1: float32 [count, width]."""
-    normal = torch.randn(count, width, generator=random)
-    directions: np.ndarray = (normal / normal.norm(dim=1, keepdim=True)).numpy()
+    directions: np.ndarray = F.normalize(torch.randn(count, width, generator=random)).numpy()
     return directions
 
 
-def _transport(units: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return, summed over directions, the mean squared transport [1] and each image's influence on it, [n] and [n]."""
-    cost, a_influence, b_influence = 0.0, np.zeros(len(a)), np.zeros(len(b))
-    for x, y in zip(units @ a.T, units @ b.T, strict=True):  # [n] each
-        x_order, y_order = x.argsort(), y.argsort()
-        x, y = x[x_order].astype(np.float64), y[y_order].astype(np.float64)
-        cost += float(((x - y) ** 2).mean())
-        a_influence[x_order] += _potential(x, y)
-        b_influence[y_order] += _potential(y, x)
-    return cost, a_influence, b_influence
+def _transport(x: np.ndarray, y: np.ndarray, x_influence: np.ndarray, y_influence: np.ndarray) -> float:
+    """Return the squared 2-Wasserstein distance of numbers [n] and [n], and add each number's influence on it."""
+    x_order, y_order = x.argsort(), y.argsort()
+    x, y = x[x_order], y[y_order]
+    x_influence[x_order] += _potential(x, y)
+    y_influence[y_order] += _potential(y, x)
+    return float(((x - y) ** 2).mean())
 
 
 def _potential(x: np.ndarray, y: np.ndarray) -> np.ndarray:

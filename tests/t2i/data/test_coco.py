@@ -121,6 +121,13 @@ ONE, TWO = {"id": 1, "file_name": "1.jpg"}, {"id": 2, "file_name": "2.jpg"}
             [("1.jpg", ["one"])],
         ),
         (
+            {"images": [{"filename": "1.jpg", "split": "val", "sentences": [{"raw": "one"}, {"raw": "uno"}]}] * 2},
+            [("1.jpg", ["one", "uno"])],
+        ),
+        (official(ONE, ONE, captions=[(1, "one"), (1, "uno")]), [("1.jpg", ["one", "uno"])]),
+        (official(ONE | {"id": "a"}, captions=[("a", "one")]), [("1.jpg", ["one"])]),
+        (official(ONE, captions=[("000000000001", "one")]), [("1.jpg", ["one"])]),
+        (
             {"images": [{"filename": "1.jpg", "split": "val", "sentences": [{"raw": "one"}]}, {"filename": "2.jpg"}]},
             [("1.jpg", ["one"])],
         ),
@@ -139,6 +146,10 @@ ONE, TWO = {"id": 1, "file_name": "1.jpg"}, {"id": 2, "file_name": "2.jpg"}
         "a URL as name",
         "listed twice",
         "Karpathy's nulls",
+        "Karpathy's entry twice",
+        "an entry twice",
+        "ids that are words",
+        "ids with zeros",
         "Karpathy without a split",
     ],
 )

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from t2i.data import SourceConfig, check_pairs, read_pairs
+from t2i.data import SourceConfig, check_pairs, decode_pairs, read_ids, read_pairs
 from t2i.storage import DataError, put_directory
+from tests.t2i.data.conftest import write_images
 
 Row = dict[str, Any]
 Writers = dict[str, Callable[[list[Row], Path], Path]]
@@ -31,6 +32,8 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, rows: list[Row], write
     split = "test" if layout == "karpathy" else None
     assert taken(SourceConfig(path=str(path), split=split)) == rows
     assert taken(SourceConfig(path=str(path), split=split, limit=4)) == rows[:4]
+    assert read_ids(SourceConfig(path=str(path), split=split)) == [row["id"] for row in rows]
+    assert read_ids(SourceConfig(path=str(path), split=split, limit=4)) == [row["id"] for row in rows[:4]]
 
 
 @pytest.mark.ray
@@ -76,6 +79,39 @@ def test_a_missing_image_file_leaves_an_empty_image(tmp_path: Path, rows: list[R
     assert [row["image"] for row in taken(SourceConfig(path=str(path)))] == [
         b"" if i == 2 else row["image"] for i, row in enumerate(rows)
     ]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_folder_of_images_is_read_where_no_captions_are_needed(tmp_path: Path, rows: list[Row]) -> None:
+    write_images(rows, tmp_path)
+    (tmp_path / "notes.txt").touch()
+    source = SourceConfig(path=str(tmp_path))
+    expected = [row | {"id": row["id"].removeprefix("animals/"), "captions": []} for row in rows]
+    pairs = read_pairs(source, need_captions=False)
+    assert [row | {"captions": list(row["captions"])} for row in pairs.take_all()] == expected
+    assert read_ids(source) == [row["id"] for row in expected]
+    assert decode_pairs(pairs, 16, need_captions=False).count() == len(rows)
+    assert decode_pairs(pairs, 16).count() == 0
+
+
+def test_images_without_captions_are_refused_where_they_are_needed(tmp_path: Path, rows: list[Row]) -> None:
+    write_images(rows, tmp_path)
+    with pytest.raises(DataError, match="format is 'images': it has images but no captions, so use parquet, coco"):
+        check_pairs(SourceConfig(path=str(tmp_path)))
+    check_pairs(SourceConfig(path=str(tmp_path)), need_captions=False)
+
+
+def test_image_files_that_differ_in_the_suffix_alone_are_refused(tmp_path: Path) -> None:
+    for name in ("7.jpg", "7.PNG", "8.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="2 of its files have the id 7, so give them other names"):
+        check_pairs(SourceConfig(path=str(tmp_path)), need_captions=False)
+
+
+def test_captions_alone_have_no_images_to_list(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="format is 'jsonl': it has captions but no images, so use parquet, coco"):
+        read_ids(SourceConfig(path=str(tmp_path / "prompts.jsonl")))
 
 
 def test_a_missing_path_is_refused() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from t2i.data.transforms import area_weights, decode_image, resize
+from t2i.data.transforms import CROPS, area_weights, decode_image, resize
 from tests.images import encode, random_pixels
 
 
@@ -30,6 +30,14 @@ def test_areas_count_by_their_share() -> None:
     step = np.zeros((3, 3, 3), np.uint8)
     step[:, 1] = 90
     assert (resize(step, 2) == 30).all()
+
+
+def test_a_squashed_image_keeps_its_borders() -> None:
+    pixels = random_pixels(16, 48)
+    means = pixels.reshape(16, 16, 3, 3).mean(axis=2)
+    assert np.abs(CROPS["squash"](pixels, 16) - means).max() <= 1
+    assert np.array_equal(CROPS["centre"](pixels, 16), pixels[:, 16:32])
+    assert CROPS["squash"](pixels, 40).shape == (40, 40, 3)
 
 
 def test_smaller_images_grow_smoothly() -> None:

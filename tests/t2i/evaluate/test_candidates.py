@@ -1,72 +1,70 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import io
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from t2i.data import Caption
-from t2i.evaluate.candidates import SCHEMA, finished_ids, from_png, read_candidates, store_candidates, to_png
-from t2i.evaluate.config import EvaluateConfig
-from t2i.evaluate.work_list import IncompleteEvaluationError, WorkList, make_work_list
+from t2i.evaluate.candidates import (
+    CaptionCandidates,
+    encode_shard,
+    from_png,
+    read_caption,
+    read_images,
+    shard_record,
+    to_png,
+)
+from t2i.evaluate.work_list import WorkItem
+
+SCORES = np.array([0.1, 0.4, 0.4, 0.3], np.float32)
+IMAGES = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
 
 
-def rows(caption_id: str, scores: list[float]) -> list[dict[str, Any]]:
-    """Candidates of one caption; candidate i is an image of grey value i."""
-    order = np.argsort(-np.array(scores)).tolist()
-    return [
-        {
-            "id": caption_id,
-            "caption": f"caption of {caption_id}",
-            "candidate": candidate,
-            "seed": 1,
-            "truncated": caption_id == "b",
-            "image_tokens": [0, 1, 2, 3],
-            "image": to_png(np.full((4, 4, 3), candidate, np.uint8)),
-            "score": scores[candidate],
-            "rank": place,
-            "caption_feature": [1.0, float(len(caption_id))],
-        }
-        for place, candidate in enumerate(order)
-    ]
+def candidates(name: str, *, truncated: bool = False) -> CaptionCandidates:
+    item = WorkItem(name, f"caption of {name}", f"image of {name}", 7)
+    return CaptionCandidates(item, truncated, np.array([0, 2, 3, 5]), np.arange(8).reshape(4, 2), SCORES)
 
 
-@pytest.fixture
-def work_list() -> WorkList:
-    return make_work_list([Caption("b", "x"), Caption("a", "y")], EvaluateConfig(candidates=3), {})
+def shard(keep: str) -> pq.ParquetFile:
+    tables = [candidates("a").table(IMAGES, keep), candidates("b", truncated=True).table(IMAGES, keep)]
+    return pq.ParquetFile(io.BytesIO(encode_shard(tables)))
 
 
-def test_what_is_stored_comes_back_in_the_work_lists_order_best_first(tmp_path: Path, work_list: WorkList) -> None:
-    for caption_id, scores in (("a", [0.1, 0.3, 0.2]), ("b", [0.5, 0.4, 0.6])):
-        store_candidates(pa.Table.from_pylist(rows(caption_id, scores), SCHEMA), tmp_path)
-    candidates = read_candidates(tmp_path, work_list)
-    assert candidates.ids == ["b", "a"]
-    np.testing.assert_allclose(candidates.scores, [[0.6, 0.5, 0.4], [0.3, 0.2, 0.1]])
-    assert candidates.truncated == 1
-    assert candidates.images(["a"])["a"][:, 0, 0, 0].tolist() == [1, 2, 0]
+def test_the_best_comes_first_and_ties_keep_their_order() -> None:
+    assert candidates("a").order.tolist() == [1, 2, 3, 0]
+    assert [candidates("a").best_of(count) for count in (1, 2, 4)] == [0, 1, 1]
 
 
-def test_a_caption_without_results_is_never_summarised(tmp_path: Path, work_list: WorkList) -> None:
-    store_candidates(pa.Table.from_pylist(rows("a", [0.1, 0.2, 0.3]), SCHEMA), tmp_path)
-    with pytest.raises(IncompleteEvaluationError, match="first: b"):
-        read_candidates(tmp_path, work_list)
+def test_a_caption_is_a_row_group_and_comes_back_as_it_was() -> None:
+    stored = shard("best")
+    assert stored.num_row_groups == 2
+    for index, expected in enumerate([candidates("a"), candidates("b", truncated=True)]):
+        found = read_caption(stored, index)
+        assert (found.item, found.truncated) == (expected.item, expected.truncated)
+        for name in ("numbers", "image_tokens", "scores"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-def test_a_retried_batch_is_not_counted_twice_and_a_partial_file_not_at_all(tmp_path: Path) -> None:
-    table = pa.Table.from_pylist(rows("a", [0.1, 0.2, 0.3]), SCHEMA)
-    store_candidates(table, tmp_path)
-    store_candidates(table, tmp_path)
-    (tmp_path / "0123.parquet.abcd.part").write_bytes(b"PAR1 and then the machine went away")
-    assert len(list(tmp_path.glob("*.parquet"))) == 1
-    assert finished_ids(tmp_path) == {"a"}
+@pytest.mark.parametrize(("keep", "kept"), [("all", {0: 0, 2: 1, 3: 2, 5: 3}), ("best", {2: 1}), ("none", {})])
+def test_only_the_kept_images_are_stored(keep: str, kept: dict[int, int]) -> None:
+    images = read_images(shard(keep), 1)
+    assert {number: int(image[0, 0, 0]) for number, image in images.items()} == kept
 
 
-def test_nothing_is_finished_at_first(tmp_path: Path) -> None:
-    assert finished_ids(tmp_path) == set()
+def test_the_record_adds_scores_up_by_rank() -> None:
+    tables = [candidates("a").table(IMAGES, "none"), candidates("b", truncated=True).table(IMAGES, "none")]
+    record = shard_record(tables)
+    assert (record["ids"], record["truncated"]) == (["a", "b"], 1)
+    np.testing.assert_allclose(record["best"], [0.4, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(record["score_sums"], [0.8, 0.8, 0.6, 0.2], rtol=1e-6)
 
 
-def test_png_keeps_every_value() -> None:
+def test_the_same_candidates_are_the_same_bytes() -> None:
+    tables = [candidates("a").table(IMAGES, "all")]
+    assert encode_shard(tables) == encode_shard(tables)
+
+
+def test_png_keeps_every_pixel() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     assert np.array_equal(from_png(to_png(image)), image)

@@ -15,7 +15,7 @@ from t2i.evaluate.work_list import make_work_list
 
 
 def section(config: EvaluateConfig, subjects: list[str]) -> Section:
-    work_list = make_work_list([Caption("a", "a red circle")], config, {"prior": "0123456789ab"})
+    work_list = make_work_list([Caption("a", "a red circle", "a")], config, {"prior": "0123456789ab"})
     figures = [Figure("clip_score", subject, "captions", 0.5, 0.1, 1, 1) for subject in subjects]
     card = CaptionCard("a red circle", [("data:image/png;base64,", 0.2)], {})
     stated = protocol(config, CaptionSet(images=False), work_list, TrainingImages("none: not recorded"), truncated=0)

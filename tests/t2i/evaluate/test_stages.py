@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import io
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -11,37 +13,50 @@ import torch
 from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
-from t2i.data import Caption
-from t2i.data.tensors import column_array
 from t2i.engine import PruningParams, TextToImage
-from t2i.evaluate.candidates import from_png, read_candidates
+from t2i.evaluate.candidates import CaptionCandidates, read_caption, read_images
 from t2i.evaluate.config import EvaluateConfig
-from t2i.evaluate.stages import (
-    ExtractFeatures,
-    Generate,
-    MakeControls,
-    Score,
-    candidate_rows,
-    image_rows,
-)
-from t2i.evaluate.work_list import make_work_list
+from t2i.evaluate.features import SUFFIX, FeatureFolder, hash_images
+from t2i.evaluate.layout import SetLayout
+from t2i.evaluate.shards import ShardFolder
+from t2i.evaluate.stages import ExtractFeatures, Generate, MakeControls, Score
+from t2i.evaluate.work_list import WorkItem
 from t2i.metrics.blur import gaussian_blur
 from t2i.metrics.features import ExtractorConfig, load_extractor
-from t2i.sampling import SamplingParams
 
-WORK = pa.table({"id": ["a", "b"], "caption": ["a red circle", "a blue square"], "seed": [7, 8]})
+ITEMS = [WorkItem("a", "a red circle", "1", 7), WorkItem("b", "a blue square", "2", 8)]
+CANDIDATES = 5
+PRUNING = PruningParams(rows=3, keep=0.5, group=4)
+
+
+def shard(root: Path | str, *, stored: bool = False) -> dict[str, Any]:
+    layout = SetLayout(str(root))
+    folders = {"candidates": layout.candidates, "features": layout.features("p", "drawn")}
+    return {"shard": 0, "stored": stored, "items": [asdict(item) for item in ITEMS]} | folders
+
+
+def config(run: Path, **settings: Any) -> EvaluateConfig:
+    return EvaluateConfig(run=str(run), candidates=CANDIDATES, slots=4, keep="all", **settings)
+
+
+def read(layout: SetLayout) -> list[tuple[CaptionCandidates, dict[int, np.ndarray]]]:
+    file = pq.ParquetFile(io.BytesIO(ShardFolder(layout.candidates, ".parquet").read(0)))
+    return [(read_caption(file, index), read_images(file, index)) for index in range(len(ITEMS))]
 
 
 @pytest.fixture(scope="module")
-def drawn(tiny_run: Path) -> pa.Table:
-    return Generate(str(tiny_run), 3, SamplingParams(), slots=4)(WORK)
+def sampled(tiny_run: Path, layout: SetLayout) -> dict[str, Any]:
+    return Generate(config(tiny_run))(shard(layout.root))
 
 
 @pytest.fixture(scope="module")
-def stored(tiny_run: Path, drawn: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    directory = tmp_path_factory.mktemp("stored")
-    assert Score(str(tiny_run), str(directory))(drawn)["id"].to_pylist() == ["a", "b"]
-    return pq.read_table(directory)
+def layout(tmp_path_factory: pytest.TempPathFactory) -> SetLayout:
+    return SetLayout(str(tmp_path_factory.mktemp("set")))
+
+
+@pytest.fixture(scope="module")
+def scored(tiny_run: Path, sampled: dict[str, Any]) -> dict[str, Any]:
+    return Score(config(tiny_run))(sampled)
 
 
 @pytest.fixture(scope="module")
@@ -49,106 +64,125 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
 
-def test_the_job_draws_what_the_server_would(tiny_run: Path, stored: pa.Table) -> None:
-    expected = TextToImage.load(tiny_run, slots=4).generate(WORK["caption"].to_pylist(), candidates=3, seeds=[7, 8])
-    for name, generation in zip("ab", expected, strict=True):
-        rows = sorted((row for row in stored.to_pylist() if row["id"] == name), key=lambda row: row["rank"])
-        assert [row["candidate"] for row in rows] == generation.order.tolist()
-        for row in rows:
-            candidate = row["candidate"]
-            assert row["image_tokens"] == generation.image_tokens[candidate].tolist()
-            assert row["score"] == pytest.approx(generation.scores[candidate], abs=1e-5)
-            assert np.array_equal(from_png(row["image"]), generation.images[candidate])
+@pytest.mark.usefixtures("scored")
+def test_the_job_draws_what_the_server_would(tiny_run: Path, layout: SetLayout) -> None:
+    captions, seeds = [item.caption for item in ITEMS], [item.seed for item in ITEMS]
+    expected = TextToImage.load(tiny_run, slots=4).generate(captions, candidates=CANDIDATES, seeds=seeds)
+    for (found, images), generation in zip(read(layout), expected, strict=True):
+        assert np.array_equal(found.image_tokens, generation.image_tokens)
+        assert np.array_equal(found.scores, generation.scores)
+        assert np.array_equal(found.order, generation.order)
+        assert np.array_equal(np.stack([images[n] for n in range(CANDIDATES)]), generation.images)
 
 
-def test_tokens_do_not_depend_on_the_batch(tiny_run: Path, drawn: pa.Table) -> None:
-    alone = Generate(str(tiny_run), 3, SamplingParams(), slots=4)(WORK.slice(1))
-    assert np.array_equal(column_array(alone["image_tokens"])[0], column_array(drawn["image_tokens"])[1])
+def test_the_best_of_1_2_4_and_all_are_passed_on_each_image_once(scored: dict[str, Any], layout: SetLayout) -> None:
+    passed = list(zip(scored["ids"], scored["sets"], scored["pixels"], strict=True))
+    for item, (found, images) in zip(ITEMS, read(layout), strict=True):
+        of_caption = [(sets.split(","), image) for caption_id, sets, image in passed if caption_id == item.id]
+        by_set = {name: image for sets, image in of_caption for name in sets}
+        assert list(by_set) == [name for sets, _ in of_caption for name in sets]  # none comes twice
+        for name, size in {"first": 1, "best_of_2": 2, "best_of_4": 4, "best": 5}.items():
+            assert np.array_equal(by_set[name], images[int(found.scores[:size].argmax())])
+    assert len({image.tobytes() for _, _, image in passed}) == len(passed)
 
 
-PRUNING = PruningParams(rows=3, keep=0.5, group=4)
+def test_a_stored_shard_gives_the_same_images_again(tiny_run: Path, scored: dict[str, Any], layout: SetLayout) -> None:
+    nothing = Generate(config(tiny_run))(shard(layout.root, stored=True))
+    assert nothing["image_tokens"].size == 0
+    again = Score(config(tiny_run))(nothing)
+    for name in ("sets", "ids", "pixels", "caption_features"):
+        assert np.array_equal(again[name], scored[name])
 
 
-@pytest.fixture(scope="module")
-def pruned(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("pruned")
-    Score(str(tiny_run), str(directory))(Generate(str(tiny_run), 6, SamplingParams(), slots=8, pruning=PRUNING)(WORK))
-    return directory
+def test_a_caption_does_not_depend_on_its_shard(
+    tiny_run: Path, sampled: dict[str, Any], scored: dict[str, Any], layout: SetLayout, tmp_path: Path
+) -> None:
+    whole = shard(tmp_path)
+    alone = whole | {"items": whole["items"][1:]}
+    tokens = Generate(config(tiny_run))(alone)
+    assert np.array_equal(tokens["image_tokens"][0], sampled["image_tokens"][1])
+    own = SetLayout(str(tmp_path))
+    passed = Score(config(tiny_run))(tokens)
+    places = [place for place, caption_id in enumerate(scored["ids"]) if caption_id == "b"]
+    assert np.array_equal(passed["pixels"], scored["pixels"][places])
+    file = pq.ParquetFile(io.BytesIO(ShardFolder(own.candidates, ".parquet").read(0)))
+    assert np.array_equal(read_caption(file, 0).scores, read(layout)[1][0].scores)
 
 
-def test_pruned_candidates_are_stored_under_their_own_numbers(tiny_run: Path, pruned: Path) -> None:
-    full = TextToImage.load(tiny_run, slots=4).generate(WORK["caption"].to_pylist(), candidates=6, seeds=[7, 8])
-    left = TextToImage.load(tiny_run, slots=4).generate(
-        WORK["caption"].to_pylist(), candidates=6, seeds=[7, 8], pruning=PRUNING
-    )
-    for name, whole, survivors in zip("ab", full, left, strict=True):
-        rows = sorted((row for row in pq.read_table(pruned).to_pylist() if row["id"] == name), key=lambda r: r["rank"])
-        assert [row["candidate"] for row in rows] == survivors.candidates[survivors.order].tolist()
-        for row in rows:
-            assert row["image_tokens"] == whole.image_tokens[row["candidate"]].tolist()
-            assert np.array_equal(from_png(row["image"]), whole.images[row["candidate"]])
-
-
-def test_of_pruned_candidates_none_is_shown_as_unselected(pruned: Path) -> None:
-    config = EvaluateConfig(candidates=6, pruning=PRUNING)
-    work_list = make_work_list([Caption("a", "a red circle"), Caption("b", "a blue square")], config, {})
-    assert read_candidates(pruned, work_list).scores.shape == (2, PRUNING.count(6)) == (2, 3)
-    images = candidate_rows(pq.read_table(pruned), pruned=True)
-    assert list(zip(images["set"].to_pylist(), images["id"].to_pylist(), strict=True)) == [("best", "a"), ("best", "b")]
+def test_pruned_candidates_are_stored_under_their_own_numbers(tiny_run: Path, tmp_path: Path) -> None:
+    settings = config(tiny_run, pruning=PRUNING)
+    passed = Score(settings)(Generate(settings)(shard(tmp_path)))
+    assert passed["sets"] == ["best", "best"]  # the survivors are no random candidates: none is the first
+    captions, seeds = [item.caption for item in ITEMS], [item.seed for item in ITEMS]
+    whole = TextToImage.load(tiny_run, slots=4).generate(captions, candidates=CANDIDATES, seeds=seeds)
+    for (found, images), full in zip(read(SetLayout(str(tmp_path))), whole, strict=True):
+        assert len(found.numbers) == PRUNING.count(CANDIDATES) < CANDIDATES
+        assert np.array_equal(found.image_tokens, full.image_tokens[found.numbers])
+        assert sorted(images) == found.numbers.tolist()
 
 
 def test_the_reranker_is_loaded_only_to_prune(tiny_run: Path) -> None:
-    kept = [Generate(str(tiny_run), 1, SamplingParams(), 4, pruning=pruning) for pruning in (PruningParams(), PRUNING)]
-    assert [stage.text_to_image.reranker is None for stage in kept] == [True, False]
-
-
-def test_best_is_ranks_first_and_first_is_candidate_zero(stored: pa.Table) -> None:
-    images = candidate_rows(stored).to_pylist()
-    assert [(row["set"], row["id"]) for row in images] == [("best", "a"), ("best", "b"), ("first", "a"), ("first", "b")]
-    pixels = column_array(candidate_rows(stored)["pixels"])
-    zero = next(row for row in stored.to_pylist() if row["id"] == "b" and row["candidate"] == 0)
-    assert np.array_equal(pixels[3], from_png(zero["image"]))
+    stages = [Generate(config(tiny_run, pruning=pruning)) for pruning in (PruningParams(), PRUNING)]
+    assert [stage.text_to_image.reranker is None for stage in stages] == [True, False]
 
 
 def test_controls_are_the_image_its_reconstruction_and_noise(tiny_run: Path, pixels: np.ndarray) -> None:
     dvae = load_model(DVAE, DVAEConfig, tiny_run / "dvae" / "model")
-    controls = MakeControls(str(tiny_run), seed=0)(
-        pa.table({"id": list("xyz"), "pixels": image_rows("", "xyz", pixels)["pixels"]})
-    )
-    images = {
-        name: column_array(controls.filter(pa.compute.equal(controls["set"], name))["pixels"])
-        for name in ("real", "reconstruction", "random_tokens")
-    }
+    row = {"shard": 0, "features": "", "name": "real", "ids": list("xyz"), "pixels": pixels}
+    made = MakeControls(config(tiny_run))(row)
+    names = np.array(made["sets"])
+    images = {name: made["pixels"][names == name] for name in ("real", "reconstruction", "random_tokens")}
     assert np.array_equal(images["real"], pixels)
-    expected = to_uint8(dvae.decode(dvae.encode(to_float(pixels))))
-    assert np.array_equal(images["reconstruction"], expected)
+    assert np.array_equal(images["reconstruction"], to_uint8(dvae.decode(dvae.encode(to_float(pixels)))))
     assert len({image.tobytes() for image in images["random_tokens"]}) == 3
+    assert made["ids"] == list("xyz") * 3
 
 
-def test_random_tokens_of_an_id_do_not_depend_on_its_batch(tiny_run: Path, pixels: np.ndarray) -> None:
-    controls = MakeControls(str(tiny_run), seed=0)
-    rows = pa.table({"id": list("xyz"), "pixels": image_rows("", "xyz", pixels)["pixels"]})
-    together, alone = (column_array(controls(part)["pixels"])[-1] for part in (rows, rows.slice(2)))
-    assert np.abs(together.astype(int) - alone.astype(int)).max() <= 1
+def test_other_images_have_no_controls(tiny_run: Path, pixels: np.ndarray) -> None:
+    row = {"shard": 0, "features": "", "name": "train", "ids": ["x"], "pixels": pixels[:1]}
+    made = MakeControls(config(tiny_run))(row)
+    assert (made["sets"], made["ids"]) == (["train"], ["x"])
+    assert np.array_equal(made["pixels"], pixels[:1])
 
 
-def test_features_are_the_extractors_on_blurred_pixels(tiny_run: Path, pixels: np.ndarray) -> None:
-    radii = (0.0, 2.0)
-    extract = ExtractFeatures(str(tiny_run), ExtractorConfig(), radii, frozenset("y"))
-    table = extract(image_rows("real", list("xyz"), pixels))
-    expected = load_extractor(ExtractorConfig())(gaussian_blur(pixels, 2.0))
-    np.testing.assert_allclose(column_array(table["features"])[:, 1], expected.features, atol=1e-4)
-    np.testing.assert_allclose(column_array(table["logits"])[:, 1], expected.logits, atol=1e-4)
-    np.testing.assert_allclose(np.linalg.norm(column_array(table["clip"]), axis=1), 1, atol=1e-5)
-    assert [bool(png) for png in table["png"].to_pylist()] == [False, True, False]
+def test_features_are_the_extractors_on_blurred_pixels(tiny_run: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    settings = config(tiny_run, blur_radii=[0.0, 2.0])
+    row: dict[str, Any] = {
+        "shard": 0,
+        "sets": ["best", "first,best_of_2", "best"],
+        "ids": list("xyz"),
+        "pixels": pixels,
+    }
+    measured = ExtractFeatures(settings)(row | {"features": str(tmp_path)})
+    assert measured["images"] == 3
+    folder = FeatureFolder(str(tmp_path), 1)
+    blurred = load_extractor(ExtractorConfig())(gaussian_blur(pixels, 2.0))
+    sharp = load_extractor(ExtractorConfig())(pixels)
+    for name, rows in {"best": [0, 2], "first": [1]}.items():
+        np.testing.assert_array_equal(folder.column(f"{name}/features-r0"), sharp.features[rows])
+        np.testing.assert_allclose(folder.column(f"{name}/features-r2"), blurred.features[rows], atol=1e-5)
+        np.testing.assert_allclose(folder.column(f"{name}/logits-r2"), blurred.logits[rows], atol=1e-5)
+        assert folder.column(f"{name}/ids").tolist() == [row["ids"][place] for place in rows]
+        assert np.array_equal(folder.column(f"{name}/hashes"), hash_images(pixels[rows]))
+        np.testing.assert_allclose(np.linalg.norm(folder.column(f"{name}/clip"), axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(folder.column("best_of_2/features-r0"), sharp.features[[1]])
+    assert ShardFolder(str(tmp_path), SUFFIX).record(0)["images"] == {"best": 2, "first": 1, "best_of_2": 1}
 
 
-def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run: Path, tmp_path: Path) -> None:
-    run, radii = str(tiny_run), (0.0,)
-    generate = Generate(run, 1, SamplingParams(), slots=4, dtype="bfloat16")
-    controls = MakeControls(run, seed=0, dtype="bfloat16")
-    score = Score(run, str(tmp_path), dtype="bfloat16")
-    extract = ExtractFeatures(run, ExtractorConfig(), radii, frozenset(), dtype="bfloat16")
+def test_features_of_an_image_do_not_depend_on_its_shard(tiny_run: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    extract = ExtractFeatures(config(tiny_run))
+    extract({"shard": 0, "features": str(tmp_path), "sets": ["real"] * 3, "ids": list("xyz"), "pixels": pixels})
+    extract({"shard": 1, "features": str(tmp_path), "sets": ["real"], "ids": ["z"], "pixels": pixels[2:]})
+    folder = FeatureFolder(str(tmp_path), 2)
+    for column in ("features-r0", "logits-r0", "clip", "hashes"):
+        values = folder.column(f"real/{column}")
+        assert np.array_equal(values[2], values[3]), column
+
+
+def test_each_stage_computes_in_the_format_that_it_is_told(tiny_run: Path) -> None:
+    settings = config(tiny_run, dtype="bfloat16")
+    generate, score = Generate(settings), Score(settings)
+    controls, extract = MakeControls(settings), ExtractFeatures(settings)
     scales = [stage.reranker.clip.logit_scale for stage in (score, extract)]
-    maps = [dvae.decoder.maps.weight for dvae in (generate.text_to_image.dvae, controls.dvae)]
+    maps = [dvae.decoder.maps.weight for dvae in (generate.text_to_image.dvae, score.dvae, controls.dvae)]
     assert {tensor.dtype for tensor in scales + maps} == {torch.bfloat16}

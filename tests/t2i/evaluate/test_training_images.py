@@ -13,6 +13,7 @@ from models.errors import UserError
 from t2i.data import SourceConfig
 from t2i.data.run_record import write_training_source
 from t2i.evaluate.config import CaptionSet, EvaluateConfig, TrainingSource
+from t2i.evaluate.prepare import prepare_training
 from t2i.evaluate.training_images import choose_training_images
 
 EMOJI = "jobs/datasets/emoji64/train.parquet"
@@ -52,8 +53,6 @@ def test_given_images_that_are_gone_are_refused(run: str) -> None:
         choose_training_images(EvaluateConfig(run=run, training_source=TrainingSource("nowhere.parquet")))
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_the_runs_own_images_are_drawn_at_random_within_their_limit(run: str) -> None:
     write_training_source(run, SourceConfig(EMOJI, limit=50))
     chosen = choose_training_images(EvaluateConfig(run=run, training_images=20))
@@ -65,8 +64,11 @@ def test_the_runs_own_images_are_drawn_at_random_within_their_limit(run: str) ->
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_too_few_recorded_images_are_left_out_and_too_few_given_ones_refused(run: str) -> None:
+def test_too_few_recorded_images_are_left_out_and_too_few_given_ones_refused(run: str, tmp_path: Path) -> None:
     write_training_source(run, SourceConfig(EMOJI, limit=5))
-    assert "has 5 usable images" in choose_training_images(EvaluateConfig(run=run)).note
-    with pytest.raises(UserError, match=r"^training_source: .* has 5 usable images"):
-        choose_training_images(EvaluateConfig(run=run, training_source=TrainingSource(EMOJI, limit=5)))
+    prepared = prepare_training(EvaluateConfig(run=run, out=f"{tmp_path}/a"))
+    assert prepared.store is None
+    assert "has 5 usable images" in prepared.note
+    given = EvaluateConfig(run=run, out=f"{tmp_path}/b", training_source=TrainingSource(EMOJI, limit=5))
+    with pytest.raises(UserError, match=r"^training_source has 5 usable images of 5"):
+        prepare_training(given)

@@ -5,22 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from t2i.data import Caption, SourceConfig
+from t2i.data import Caption
 from t2i.engine import PruningParams
-from t2i.evaluate.config import CaptionSet, EvaluateConfig
+from t2i.evaluate.config import EvaluateConfig
+from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.work_list import (
-    IncompleteEvaluationError,
-    TooFewCaptionsError,
-    choose_captions,
+    OtherEvaluationError,
+    check_work_list,
     derived_seed,
     make_work_list,
-    require_complete,
-    sample_captions,
     write_work_list,
 )
 from t2i.sampling import SamplingParams
 
-CAPTIONS = [Caption("a", "a red circle"), Caption("b", "a blue square"), Caption("c", "a red circle")]
+CAPTIONS = [Caption("a", "a red circle", "a"), Caption("b", "a blue square", "b"), Caption("c", "a red circle", "c")]
 MODELS = {"prior": "0123456789ab"}
 
 
@@ -34,71 +32,59 @@ def test_equal_captions_get_different_noise_and_a_repeat_the_same() -> None:
 def test_caption_hash_names_the_list_and_nothing_else() -> None:
     work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
     assert make_work_list(CAPTIONS, EvaluateConfig(candidates=2), MODELS).caption_hash == work_list.caption_hash
-    changed = [*CAPTIONS[:2], Caption("c", "a red circle.")]
+    changed = [*CAPTIONS[:2], Caption("c", "a red circle.", "c")]
     assert make_work_list(changed, EvaluateConfig(), MODELS).caption_hash != work_list.caption_hash
 
 
 @pytest.mark.parametrize(
-    ("config", "models"),
+    ("config", "models", "difference"),
     [
-        (EvaluateConfig(seed=1), MODELS),
-        (EvaluateConfig(sampling=SamplingParams(temperature=0.5)), MODELS),
-        (EvaluateConfig(dtype="bfloat16"), MODELS),
-        (EvaluateConfig(pruning=PruningParams(rows=3)), MODELS),
-        (EvaluateConfig(), {"prior": "f" * 12}),
+        (EvaluateConfig(seed=1), MODELS, "other captions; seed 0 instead of 1"),
+        (EvaluateConfig(candidates=512), MODELS, "candidates 8 instead of 512"),
+        (EvaluateConfig(dtype="bfloat16"), MODELS, 'dtype "float32" instead of "bfloat16"'),
+        (EvaluateConfig(pruning=PruningParams(rows=3)), MODELS, r"pruning null instead of \{"),
+        (EvaluateConfig(shard=4, keep="all"), MODELS, 'shard 16 instead of 4; keep "best" instead of "all"'),
+        (EvaluateConfig(sampling=SamplingParams(temperature=0.5)), MODELS, "sampling .* instead of .*0.5"),
+        (
+            EvaluateConfig(),
+            {"prior": "f" * 12},
+            'models {"prior": "0123456789ab"} instead of {"prior": "ffffffffffff"}',
+        ),
     ],
 )
-def test_whatever_changes_the_images_gets_a_directory_of_its_own(
-    tmp_path: Path, config: EvaluateConfig, models: dict[str, str]
+def test_another_evaluation_in_the_same_folder_is_refused_by_what_differs(
+    tmp_path: Path, config: EvaluateConfig, models: dict[str, str], difference: str
 ) -> None:
-    first = write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
-    assert write_work_list(make_work_list(CAPTIONS, config, models), tmp_path) != first
-    assert write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path) == first
+    layout = SetLayout(str(tmp_path))
+    first = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
+    check_work_list(first, layout)
+    write_work_list(first, layout)
+    check_work_list(first, layout)
+    with pytest.raises(OtherEvaluationError, match=rf"^out: .* holds an evaluation with {difference}.*: name another"):
+        check_work_list(make_work_list(CAPTIONS, config, models), layout)
+
+
+def test_other_captions_are_another_evaluation(tmp_path: Path) -> None:
+    write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), SetLayout(str(tmp_path)))
+    with pytest.raises(OtherEvaluationError, match=r"holds an evaluation with other captions: name another"):
+        check_work_list(make_work_list(CAPTIONS[:2], EvaluateConfig(), MODELS), SetLayout(str(tmp_path)))
 
 
 def test_how_nothing_is_pruned_makes_no_difference() -> None:
     off = make_work_list(CAPTIONS, EvaluateConfig(pruning=PruningParams(keep=0.3)), MODELS)
     assert off == make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
-    hashes = {
-        make_work_list(CAPTIONS, EvaluateConfig(pruning=pruning), MODELS).hash
-        for pruning in (
-            PruningParams(),
-            PruningParams(rows=3),
-            PruningParams(rows=4),
-            PruningParams(rows=3, keep=0.3),
-            PruningParams(3, group=8),
-        )
-    }
-    assert len(hashes) == 5
 
 
 def test_the_file_lists_every_caption(tmp_path: Path) -> None:
-    directory = write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), tmp_path)
-    items = json.loads((directory / "manifest.json").read_text())["items"]
+    layout = SetLayout(str(tmp_path))
+    write_work_list(make_work_list(CAPTIONS, EvaluateConfig(), MODELS), layout)
+    items = json.loads(Path(layout.work_list).read_text())["items"]
     assert [(item["id"], item["caption"]) for item in items] == [(c.id, c.text) for c in CAPTIONS]
 
 
-def test_what_died_half_way_is_named_and_not_summarised(tmp_path: Path) -> None:
-    work_list = make_work_list(CAPTIONS, EvaluateConfig(), MODELS)
-    with pytest.raises(IncompleteEvaluationError, match=r"lacks 2 of 3 captions \(first: b\)"):
-        require_complete(work_list, {"a"}, tmp_path)
-    require_complete(work_list, {"a", "b", "c", "another"}, tmp_path)
-
-
-def test_samples_are_drawn_by_the_seed_and_keep_their_order() -> None:
-    captions = [Caption(str(i), "x") for i in range(100)]
-    drawn = sample_captions(captions, 10, seed=3)
-    assert drawn == sample_captions(captions, 10, seed=3) != sample_captions(captions, 10, seed=4)
-    assert [int(c.id) for c in drawn] == sorted(int(c.id) for c in drawn)
-    assert sample_captions(captions, None, 0) == sample_captions(captions, 1000, 0) == captions
-
-
-def test_too_few_captions_for_a_distance_are_refused_before_drawing(tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
-    source = SourceConfig(str(tmp_path / "prompts.txt"))
-    with pytest.raises(TooFewCaptionsError, match="x has 2 captions"):
-        choose_captions(CaptionSet("x", source), EvaluateConfig())
-    assert len(choose_captions(CaptionSet("x", source, images=False), EvaluateConfig())) == 2
+def test_shards_are_consecutive_captions() -> None:
+    work_list = make_work_list(CAPTIONS, EvaluateConfig(shard=2), MODELS)
+    assert [[item.id for item in shard] for shard in work_list.shards] == [["a", "b"], ["c"]]
 
 
 def test_derived_seeds_are_fixed_for_ever() -> None:

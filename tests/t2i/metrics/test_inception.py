@@ -11,7 +11,7 @@ from torchvision.models import inception
 
 from t2i.metrics.features import ExtractorConfig, extractor_protocol, load_extractor
 from t2i.metrics.inception import BlockA, BlockC, BlockE, load_inception
-from t2i.metrics.inception_input import WeightsFileError, prepare_pytorch_fid, prepare_tf
+from t2i.metrics.inception_input import WeightsFileError, prepare_clean, prepare_pytorch_fid, prepare_tf
 
 PAIRS = [
     (BlockA, inception.InceptionA, (8, 16)),
@@ -41,9 +41,9 @@ def test_a_block_is_the_stock_one_without_padding_in_its_averages(
 
 
 def test_the_last_block_pools_by_maximum(weights: Path) -> None:
-    block = load_inception(weights).Mixed_7c
+    block = load_inception(weights).get_submodule("Mixed_7c")
     x = torch.randn(1, 2048, 4, 4)
-    pooled = block.branch_pool(torch.nn.functional.max_pool2d(x, 3, stride=1, padding=1))
+    pooled = block.get_submodule("branch_pool")(torch.nn.functional.max_pool2d(x, 3, stride=1, padding=1))
     torch.testing.assert_close(block(x)[:, -192:], pooled)
 
 
@@ -93,3 +93,28 @@ def test_foreign_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("not weights")
     with pytest.raises(WeightsFileError, match="does not hold"):
         load_inception(tmp_path / "text.pth")
+
+
+def test_clean_resizes_floats_by_pils_antialiased_bicubic() -> None:
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 600, 500), np.uint8))
+    expected = torch.nn.functional.interpolate(image.float(), size=(299, 299), mode="bicubic", antialias=True)
+    torch.testing.assert_close(prepare_clean(image) * 128 + 128, expected.clamp(0, 255), atol=0.01, rtol=0)
+
+
+def test_dmgans_features_are_torchvisions_and_its_logits_the_fid_inceptions(weights: Path, tmp_path: Path) -> None:
+    stock = inception.Inception3(num_classes=1000, aux_logits=True, transform_input=True, init_weights=False).eval()
+    torch.save(stock.state_dict(), tmp_path / "imagenet.pth")
+    imagenet = str(tmp_path / "imagenet.pth")
+    image = np.random.default_rng(0).integers(0, 256, (1, 299, 299, 3), np.uint8)
+    extractor = load_extractor(ExtractorConfig(weights=imagenet, score_weights=str(weights), preset="dmgan", batch=1))
+    result = extractor(image)
+    stock.fc = nn.Identity()
+    with torch.inference_mode():
+        # torchvision's transform_input is the very un-normalisation that DM-GAN applies.
+        expected = stock(torch.from_numpy(image).permute(0, 3, 1, 2) / 255)
+    np.testing.assert_allclose(result.features, expected.numpy(), rtol=1e-3, atol=1e-5)
+    assert np.array_equal(result.logits, load_extractor(ExtractorConfig(weights=str(weights), batch=1))(image).logits)
+    assert (extractor.protocol.multiple_of, extractor.protocol.name) == (64, "inception_v3_imagenet")
+    alone = load_extractor(ExtractorConfig(weights=imagenet, preset="dmgan", batch=1))(image)
+    assert np.array_equal(alone.features, result.features)
+    assert alone.logits.shape == (1, 1000)

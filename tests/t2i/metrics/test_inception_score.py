@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from t2i.metrics import blocks
 from t2i.metrics.inception_score import inception_score
 
 
@@ -25,9 +26,23 @@ def test_is_the_definition_on_soft_predictions() -> None:
     assert inception_score(logits, splits=1).mean == pytest.approx(expected, rel=1e-12)
 
 
-def test_extreme_logits_in_float32_stay_finite() -> None:
-    logits = np.random.default_rng(2).normal(0, 200, size=(40, 1008)).astype(np.float32)
+@pytest.mark.parametrize("deviation", [24, 200])
+def test_extreme_logits_in_float32_stay_finite(deviation: float) -> None:
+    logits = np.random.default_rng(2).normal(0, deviation, size=(40, 1008)).astype(np.float32)
     assert np.isfinite(inception_score(logits, splits=10).mean)
+
+
+def test_splits_are_in_order_without_a_seed_and_shuffled_with_one() -> None:
+    logits = np.repeat(np.eye(4) * 100.0, 5, axis=0)  # five images of each of four classes
+    assert inception_score(logits, splits=4, seed=None).mean == pytest.approx(1.0)
+    assert inception_score(logits, splits=4).mean > 1.5
+
+
+def test_blocks_do_not_change_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(3).normal(0, 3, size=(50, 6))
+    whole = inception_score(logits, splits=2)
+    monkeypatch.setattr(blocks.row_blocks, "__defaults__", (7,))
+    assert inception_score(logits, splits=2).mean == pytest.approx(whole.mean, rel=1e-13)
 
 
 def test_refuses_more_splits_than_images() -> None:

@@ -23,8 +23,9 @@ def stage_seconds(records: Sequence[Mapping[str, Any]], candidates: int) -> dict
         counts = {"generate": drawn, "score": drawn, "controls": real, "extract": record.get("measured", 0)}
         for name, seconds in record.get("seconds", {}).items():
             stage = name.removesuffix("_seconds")
-            sums[stage]["seconds"] += seconds
-            sums[stage]["images"] += counts[stage]
+            if counts[stage]:
+                sums[stage]["seconds"] += seconds
+                sums[stage]["images"] += counts[stage]
     return {stage: sums[stage] for stage in STAGES if stage in sums}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,10 +15,10 @@ from t2i.evaluate.candidates import CaptionCandidates, read_caption
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.evaluation import how_to_measure
 from t2i.evaluate.features import FeatureFolder
-from t2i.evaluate.image_store import open_images
+from t2i.evaluate.image_store import ImageStore, open_images
 from t2i.evaluate.layout import SetLayout
-from t2i.evaluate.pipeline import draw, measure_elb, measure_real, measure_training
-from t2i.evaluate.receipts.files import CANDIDATES
+from t2i.evaluate.pipeline import draw, measure_elb, measure_images
+from t2i.evaluate.receipts.files import CANDIDATES, STORED
 from t2i.evaluate.receipts.findings import Finding, compared
 from t2i.evaluate.receipts.settings import VerifyConfig
 from t2i.evaluate.receipts.stored import Receipt, StoredSet, UnusableReceiptError
@@ -82,26 +82,34 @@ def _same(field: str, here: str, said: Mapping[str, Any], found: Mapping[str, An
 
 def measure_again(stored: StoredSet, config: EvaluateConfig) -> Iterator[Finding]:
     """Yield for every array of features whether it comes out again, of images that are decoded and made anew."""
-    work_list, layout, protocol = stored.work_list, stored.layout, stored.protocol + AGAIN
-    image_sets = stored.images
-    folders: list[tuple[FeatureFolder, Callable[[], FeatureFolder]]] = [
-        (image_sets["best"].folder, lambda: draw(work_list, layout, protocol, config))
-    ]
-    if "real" in image_sets:
-        real = open_images(layout.images("real"), image_sets["real"].ids)
-        captions = {item.image_id: item.caption for item in reversed(work_list.items)}
-        folders.append((image_sets["real"].folder, lambda: measure_real(real, layout, protocol, config)))
-        if stored.elb:
-            folders.append((stored.elb, lambda: measure_elb(real, captions, layout, protocol, config)))
-    if "train" in image_sets:
-        train = image_sets["train"]
-        images = open_images(train.layout.images("train"), train.ids)
-        folders.append((train.folder, lambda: measure_training(images, train.layout, protocol, config)))
-    for before, measure in folders:
-        path = before.uri.rpartition("/")[0] + AGAIN
-        _delete(path)  # of a verification that was killed: other models may have made it
-        yield from _compare_folders(stored.name, before, measure())
-        _delete(path)
+    protocol = stored.protocol + AGAIN
+    folders = dict.fromkeys(images.folder for images in stored.images.values())
+    roots = [folder.uri.rpartition("/")[0] + AGAIN for folder in folders]
+    for root in roots:
+        _delete(root)  # of a verification that was killed: other models may have made it
+    draw([(stored.work_list, stored.layout)], protocol, config)
+    stores = [(name, _store(stored, name)) for name in STORED if name in stored.images]
+    measure_images([(name, store, stored.images[name].layout) for name, store in stores], protocol, config)
+    if stored.elb:
+        measure_elb([_captioned(stored)], protocol, config)
+        folders[stored.elb] = None
+    for folder in folders:
+        root, _, family = folder.uri.rpartition("/")
+        yield from _compare_folders(stored.name, folder, FeatureFolder(f"{root}{AGAIN}/{family}", folder.shards))
+    for root in roots:
+        _delete(root)
+
+
+def _store(stored: StoredSet, name: str) -> ImageStore:
+    """Return the stored images of a set."""
+    images = stored.images[name]
+    return open_images(images.layout.images(name), images.ids)
+
+
+def _captioned(stored: StoredSet) -> tuple[ImageStore, dict[str, str], SetLayout]:
+    """Return the real images that a caption describes, the first caption of each, and where they are."""
+    captions = {item.image_id: item.caption for item in reversed(stored.work_list.items)}
+    return _store(stored, "real").among(captions), captions, stored.layout
 
 
 def _delete(uri: str) -> None:
@@ -141,7 +149,8 @@ def draw_again(stored: StoredSet, config: EvaluateConfig, count: int, seed: int)
     layout = SetLayout(f"{stored.layout.root}/drawn{AGAIN}")
     _delete(layout.root)
     few = replace(work_list, items=tuple(work_list.items[place] for place in chosen))
-    drawn = draw(few, layout, stored.protocol, config)
+    draw([(few, layout)], stored.protocol, config)
+    drawn = FeatureFolder(layout.features(stored.protocol, "drawn"), len(few.shards))
     hashes = stored.images["best"].hashes[chosen], drawn.column("best/hashes")
     for index, place in enumerate(chosen):
         title = f"{stored.name}: {{}} of {few.items[index].id} drawn again"

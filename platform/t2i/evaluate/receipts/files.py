@@ -11,7 +11,7 @@ from typing import Any
 from models.manifest import MANIFEST
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.evaluation import MeasuredSet
-from t2i.evaluate.features import FeatureFolder
+from t2i.evaluate.features import SUFFIX, FeatureFolder
 from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.shards import ShardFolder
 from t2i.evaluate.sweep import measured_radii
@@ -57,14 +57,16 @@ def feature_folders(measured: MeasuredSet, config: EvaluateConfig) -> list[Featu
     """Return the folders with the features of a caption set's images, each once, and of its evidence lower bound."""
     folders = list(dict.fromkeys(images.folder for images in measured.sets.values()))
     shards = elb_shards(measured, config)
-    protocol = next(iter(measured.sets.values())).protocol
-    elb = FeatureFolder(measured.prepared.layout.features(protocol, "elb"), shards)
+    elb = FeatureFolder(measured.prepared.layout.features(measured.sets["best"].protocol, "elb"), shards)
     return [*folders, elb] if shards else folders
 
 
 def elb_shards(measured: MeasuredSet, config: EvaluateConfig) -> int:
     """Return how many shards of the evidence lower bound there are: 0 where it was not measured."""
-    return len(measured.prepared.real.shards) if config.elb and measured.prepared.real is not None else 0
+    if not config.elb or measured.prepared.real is None:
+        return 0
+    protocol = measured.sets["best"].protocol
+    return len(ShardFolder(measured.prepared.layout.features(protocol, "elb"), SUFFIX).done())
 
 
 def shard_records(folder: ShardFolder, shards: int) -> list[dict[str, Any]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,41 +29,20 @@ from t2i.evaluate.receipts.files import (
 from t2i.evaluate.receipts.merkle import merkle_root
 from t2i.evaluate.reference import Reference
 from t2i.evaluate.sweep import measured_radii
-from t2i.evaluate.work_list import WorkItem
 from t2i.storage import fetch_run, filesystem_for, write_file
 
 FORMAT = 1
 """Version of the receipt's format; readers refuse others."""
 
-REAL_IMAGES = {
-    "order": "decode, white behind transparency, centre square, resize",
-    "library": "t2i.data.transforms on numpy; Pillow decodes, and enlarges",
-    "filter": "mean over each pixel's area; bicubic where an image is enlarged",
-    "stored": "PNG",
-}
-"""How the images to compare with are brought to the run's size."""
-
 
 def write_receipt(
     measured: Sequence[MeasuredSet], measuring: Measuring, models: dict[str, str], config: EvaluateConfig
 ) -> str:
-    """Write ``receipt.json`` beside the report, and each set's captions as CSV; return the receipt's path."""
-    for each in measured:
-        file = each.prepared.layout.captions
-        write_file(*filesystem_for(file), captions_csv(each.prepared.work_list.items))
+    """Write ``receipt.json`` beside the report, and return its path."""
     path = f"{config.out}/{RECEIPT}"
     text = json.dumps(make_receipt(measured, measuring, models, config), indent=1, ensure_ascii=False)
     write_file(*filesystem_for(path), text.encode())
     return path
-
-
-def captions_csv(items: Sequence[WorkItem]) -> bytes:
-    """Return captions as CSV with the columns id, image_id, caption, in UTF-8."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "image_id", "caption"])
-    writer.writerows([item.id, item.image_id, item.caption] for item in items)
-    return text.getvalue().encode()
 
 
 def make_receipt(
@@ -84,13 +61,13 @@ def make_receipt(
             "extractor": asdict(measuring.extractor),
             "clip": models["clip"],
             "features": measuring.protocol,
-            "image_size": run_sizes(fetch_run(config.run)).image_size,
-            "real_images": REAL_IMAGES,
+            "image_size": config.image_size or run_sizes(fetch_run(config.run)).image_size,
+            "real_images": real_images(config.crop),
             "blur": "PIL GaussianBlur, both sides",
             "blur_radii": list(config.blur_radii),
         },
         "models": models,
-        "settings": recorded(config),
+        "settings": recorded(config.for_workers()),
         "code": code_version(),
         "circumstances": {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,6 +76,17 @@ def make_receipt(
         },
         "packages": {"sha256": packages_hash(packages), "list": packages},
         "files": hashed_files(measured, config),
+    }
+
+
+def real_images(crop: str) -> dict[str, str]:
+    """Return how the images to compare with are brought to the size in which they are measured."""
+    square = {"centre": "centre square, resize", "squash": "resize out of proportion"}[crop]
+    return {
+        "order": f"decode, white behind transparency, {square}",
+        "library": "t2i.data.transforms on numpy; Pillow decodes, and enlarges",
+        "filter": "mean over each pixel's area; bicubic where an image is enlarged",
+        "stored": "PNG",
     }
 
 

@@ -134,9 +134,13 @@ def check_figures(stored: StoredSet, receipt: Receipt, reference: str | None) ->
 
 def recompute(stored: StoredSet, receipt: Receipt, reference: str | None) -> list[Figure]:
     """Return all figures of a caption set from what is stored, by the code that measured them."""
-    radii, seed = receipt.document["measuring"]["blur_radii"], stored.entry["drawing"]["seed"]
-    images, compared_with = list(stored.images.values()), stored.reference(reference)
-    figures = measure(images, compared_with, stored.captions, receipt.extractor, radii, seed)
+    settings, sets, compared_with = (
+        receipt.document["settings"],
+        list(stored.images.values()),
+        stored.reference(reference),
+    )
+    how = (settings["blur_radii"], settings["seed"], settings.get("overlap"))
+    figures = measure(sets, compared_with, stored.captions, receipt.extractor, *how)
     return figures + (list(joint_elb_figures(stored.elb)) if stored.elb else [])
 
 

@@ -17,15 +17,17 @@ from t2i.data import Caption
 from t2i.data.part_files import SetManifest
 from t2i.evaluate.candidates import CaptionCandidates, encode_shard, shard_record, to_png
 from t2i.evaluate.config import CaptionSet, EvaluateConfig
-from t2i.evaluate.evaluation import MeasuredSet, Measuring, PreparedSet
+from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.features import SUFFIX, FeatureFolder, ImageFeatures, encode_features, hash_images
 from t2i.evaluate.gallery import Galleries
 from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.image_store import ImageStore
 from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.measure import ImageCaptions, measure
+from t2i.evaluate.prepare import PreparedSet
 from t2i.evaluate.receipts.make import write_receipt
 from t2i.evaluate.reference import Reference
+from t2i.evaluate.selection import write_captions
 from t2i.evaluate.shards import ShardFolder
 from t2i.evaluate.summary import summarise
 from t2i.evaluate.work_list import WorkList, make_work_list, write_work_list
@@ -91,6 +93,7 @@ def evaluate(out: Path, run: Path) -> Path:
     config = EvaluateConfig(run=str(run), out=str(out), candidates=2, shard=SHARD)
     work_list, layout = make_work_list(CAPTIONS, config, {"clip": "500d3d42a4af"}), SetLayout(f"{out}/val")
     write_work_list(work_list, layout)
+    write_captions(layout.captions, CAPTIONS)
     write_drawn(work_list, layout)
     real = write_real(layout)
     drawn = FeatureFolder(layout.features(PROTOCOL, "drawn"), 2)

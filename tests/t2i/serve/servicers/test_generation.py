@@ -19,7 +19,7 @@ from PIL import Image
 
 from generate import GenerateConfig, read_prefix
 from t2i.data.columns import caption_array
-from t2i.data.decode import _centre, _to_pixels
+from t2i.data.decode import _square, _to_pixels
 from t2i.data.packed_images import decode_rows, pack_images
 from t2i.data.pairs import pairs_table
 from t2i.data.tensors import column_array
@@ -268,7 +268,7 @@ def test_a_file_has_the_same_pixels_through_every_door(
     (tmp_path / "file").write_bytes(data)
     pixels = decode_image(data, 32)
     pair = pairs_table(["a"], [data], [["a red taco"]])
-    assert np.array_equal(column_array(_to_pixels(32, partial(_centre, 32), None, pair)["pixels"])[0], pixels)
+    assert np.array_equal(column_array(_to_pixels(32, partial(_square, 32, "centre"), None, pair)["pixels"])[0], pixels)
     _, (whole,) = decode_rows(
         {"id": np.array(["a"]), "captions": caption_array([["x"]]), **pack_images([data])}, np.array([0])
     )
