@@ -134,13 +134,9 @@ def check_figures(stored: StoredSet, receipt: Receipt, reference: str | None) ->
 
 def recompute(stored: StoredSet, receipt: Receipt, reference: str | None) -> list[Figure]:
     """Return all figures of a caption set from what is stored, by the code that measured them."""
-    settings, sets, compared_with = (
-        receipt.document["settings"],
-        list(stored.images.values()),
-        stored.reference(reference),
-    )
-    how = (settings["blur_radii"], settings["seed"], settings.get("overlap"))
-    figures = measure(sets, compared_with, stored.captions, receipt.extractor, *how)
+    settings, sets = receipt.document["settings"], list(stored.images.values())
+    how = (receipt.extractor, settings["blur_radii"], settings["seed"])
+    figures = measure(sets, stored.reference(reference), stored.captions, *how)
     return figures + (list(joint_elb_figures(stored.elb)) if stored.elb else [])
 
 
