@@ -130,8 +130,9 @@ def read_receipt(uri: str) -> Receipt:
         DataError: there is none, or it cannot be read.
         UnusableReceiptError: it is no receipt, or of a format that this code does not know.
     """
+    data = read_file(uri)
     try:
-        document = json.loads(read_file(uri))
+        document = json.loads(data)
         version = document["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise UnusableReceiptError(

@@ -17,6 +17,7 @@ import pytest
 from t2i.evaluate.candidates import from_png, to_png
 from t2i.evaluate.receipts.stored import UnusableReceiptError, read_receipt
 from t2i.evaluate.receipts.verify import verify
+from t2i.storage import DataError
 
 pytestmark = pytest.mark.ray
 
@@ -144,6 +145,8 @@ def test_what_is_no_receipt_is_refused(receipt: Path) -> None:
     edit(receipt, lambda document: document.update(format=99))
     with pytest.raises(UnusableReceiptError, match="of format 99, and this code reads 1: use the code"):
         read_receipt(str(receipt))
+    with pytest.raises(DataError, match=r"nowhere\.json"):
+        read_receipt(f"{receipt.parent}/nowhere.json")
     receipt.write_text("[]")
     with pytest.raises(UnusableReceiptError, match=r"which is none: name the receipt\.json"):
         read_receipt(str(receipt))
