@@ -18,6 +18,8 @@ from ray.exceptions import AuthenticationError, RayError
 from models.errors import UserError
 from models.settings import setting
 from t2i.config import ROOT
+from t2i.lost_node import exit_when_lost
+from t2i.native_stderr import hide_known_lines
 
 ANSWER_S = 10.0
 """Seconds in which a cluster has to answer; Ray itself would wait for minutes where something else listens."""
@@ -51,6 +53,8 @@ def start_ray(config: RayConfig) -> None:
     if ray.is_initialized():
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    hide_known_lines()
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # says at every start that tokens are on
     try:
         if address == "local":
             _init(address, **_local_resources(config))
@@ -58,6 +62,8 @@ def start_ray(config: RayConfig) -> None:
             _join(address, "ray.address" if config.address else "RAY_ADDRESS")
     except AuthenticationError as error:
         raise UserError(f"Ray at {address} {WANTS_TOKEN}") from error
+    if not address.startswith("ray://"):  # a client's node is not its own
+        exit_when_lost()
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
     context.use_datasource_v2 = address != "local"  # on a local Ray it would start 32 actors to read footers

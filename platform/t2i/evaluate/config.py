@@ -87,6 +87,12 @@ class EvaluateConfig:
         TrainingSource, "training images, to be compared with each set like generated ones; null: none"
     )
     training_images: int = setting(1000, "how many training images are measured", at_least=1)
+    overlap: float | None = setting(
+        None,
+        "measure again without real images whose CLIP cosine with a training image is at least this; empty: do not",
+        above=0,
+        at_most=1,
+    )
     shown: int = setting(12, "captions in each gallery of the report", at_least=0)
     slots: int = setting(64, "candidates that one actor draws at once", at_least=1)
     generate: ActorPool = setting(lambda: ActorPool(actors=2), "actors that sample tokens: the prior")

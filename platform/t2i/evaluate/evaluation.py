@@ -97,7 +97,13 @@ def evaluate_set(
     sets = image_sets(prepared, training, measuring, config)
     captions = ImageCaptions(sets["best"].folder, [item.id for item in items], [item.image_id for item in items])
     figures = measure(
-        list(sets.values()), _reference(sets, config), captions, measuring.extractor, config.blur_radii, config.seed
+        list(sets.values()),
+        _reference(sets, config),
+        captions,
+        measuring.extractor,
+        config.blur_radii,
+        config.seed,
+        config.overlap,
     )
     if config.elb and prepared.real is not None:
         figures += joint_elb_figures(_folder(prepared.layout, "elb", len(_captioned(prepared).shards), measuring))
@@ -112,16 +118,16 @@ def image_sets(
     prepared: PreparedSet, training: PreparedTraining, measuring: Measuring, config: EvaluateConfig
 ) -> dict[str, ImageSet]:
     """Return all measured image sets by name, the drawn ones first."""
-    layout, protocol = prepared.layout, measuring.protocol
+    layout, protocol, cut = prepared.layout, measuring.protocol, measuring.extractor.multiple_of
     drawn = _folder(layout, "drawn", len(prepared.work_list.shards), measuring)
     sizes = sweep_sizes(config.candidates, pruned=config.pruning.prunes)
     folders = {set_name(size, config.candidates): drawn for size in reversed(sizes)}
     if prepared.real is not None:
         folders |= dict.fromkeys(CONTROLS, _folder(layout, "real", len(prepared.real.shards), measuring))
-    sets = {name: ImageSet(name, folder, layout, protocol) for name, folder in folders.items()}
+    sets = {name: ImageSet(name, folder, layout, protocol, cut) for name, folder in folders.items()}
     if prepared.real is not None and training.store is not None:
         folder = _folder(training.layout, "train", len(training.store.shards), measuring)
-        sets["train"] = ImageSet("train", folder, training.layout, protocol)
+        sets["train"] = ImageSet("train", folder, training.layout, protocol, cut)
     return sets
 
 

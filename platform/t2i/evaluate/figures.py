@@ -27,6 +27,7 @@ from t2i.metrics.torch_fidelity_check import compare_with_torch_fidelity
 
 SUBJECT_LABELS = {
     "best": "Drawn: best by CLIP",
+    "best_distinct": "Drawn: best by CLIP, without near-copies of training images",
     "first": "Drawn: first, not selected",
     "reconstruction": "dVAE reconstructions of the real images",
     "train": "Training images",
@@ -36,8 +37,9 @@ SUBJECT_LABELS = {
 }
 """Names of the image sets that are measured -> their titles in the report, in the report's order.
 
-``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption. The sets between
-``first`` and ``best`` (``best_of_2``, ...) stand in the sweep over the number of candidates.
+``shuffled`` is no set of its own but the images of ``best``, each beside another image's caption; ``best_distinct`` are
+those of it that :mod:`t2i.evaluate.overlap` keeps. The sets between ``first`` and ``best`` (``best_of_2``, ...) stand
+in the sweep over the number of candidates.
 """
 
 EXTRAPOLATED_FROM = 100

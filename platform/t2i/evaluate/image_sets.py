@@ -21,13 +21,15 @@ CHUNK = 1024
 class ImageSet:
     """The measured images of one set, such as ``best``; arrays are read when they are asked for.
 
-    ``layout`` and ``protocol`` say where its statistics are kept.
+    ``layout`` and ``protocol`` say where its statistics are kept. Features are cut to a multiple of ``multiple_of``
+    images, as some tools drop the last, smaller batch.
     """
 
     name: str
     folder: FeatureFolder
     layout: SetLayout
     protocol: str
+    multiple_of: int = 1
 
     @property
     def ids(self) -> list[str]:
@@ -47,7 +49,8 @@ class ImageSet:
 
     def features(self, radius: float) -> np.ndarray:
         """Return the extractor's features at a radius of blur, float32 [n, D]."""
-        return self.folder.column(f"{self.name}/{column_at('features', radius)}")
+        features = self.folder.column(f"{self.name}/{column_at('features', radius)}")
+        return features[: len(features) // self.multiple_of * self.multiple_of]
 
     def logits(self, radius: float) -> np.ndarray:
         """Return the extractor's class logits at a radius of blur, float32 [n, classes]."""

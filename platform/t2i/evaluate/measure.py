@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from t2i.evaluate.features import FeatureFolder
 from t2i.evaluate.figures import Figure, caption_figures, image_figures
 from t2i.evaluate.image_sets import ImageSet
+from t2i.evaluate.overlap import overlap_figures
 from t2i.evaluate.reference import Reference
 from t2i.evaluate.sweep import measured_radii
 from t2i.metrics.features import ExtractorProtocol
@@ -42,11 +43,13 @@ def measure(
     extractor: ExtractorProtocol,
     radii: Sequence[float],
     seed: int,
+    overlap: float | None = None,
 ) -> list[Figure]:
     """Return all figures of one caption set; without a reference, those that compare images with captions.
 
     The order of the figures, and every bit of them, is the same however many tasks run at once.
     """
+    named = {images.name: images for images in sets}
     # Statistics are files, which tasks of several figures read: they are written first, each by one task.
     ray.get([_statistics.remote(images, radius) for images in sets for radius in measured_radii(images.name, radii)])
     tasks = [_captions.remote(images, captions, seed) for images in sets if images.name != "train"]
@@ -56,6 +59,10 @@ def measure(
         for images in sets
         if radius in measured_radii(images.name, radii)
     ]
+    if overlap is not None and {"real", "train"} <= named.keys():
+        image_ids = dict(zip(captions.ids, captions.image_ids, strict=True))
+        compared = (named["best"], named["real"], named["train"])
+        tasks.append(_overlap.remote(*compared, image_ids, extractor, overlap))
     bar = tqdm(total=len(tasks), desc="figures", unit="task", disable=None)
     found: list[Figure] = []
     for task in tasks:
@@ -80,3 +87,15 @@ def _captions(images: ImageSet, captions: ImageCaptions, seed: int) -> list[Figu
 @ray.remote(num_cpus=1, max_retries=-1)
 def _images(images: ImageSet, reference: Reference | None, extractor: ExtractorProtocol, radius: float) -> list[Figure]:
     return image_figures(images, reference, extractor, radius)
+
+
+@ray.remote(num_cpus=1, max_retries=-1)
+def _overlap(
+    drawn: ImageSet,
+    real: ImageSet,
+    training: ImageSet,
+    image_ids: Mapping[str, str],
+    extractor: ExtractorProtocol,
+    threshold: float,
+) -> list[Figure]:
+    return overlap_figures(drawn, real, training, image_ids, extractor, threshold)
