@@ -71,9 +71,7 @@ def test_every_bit_comes_out_again(receipt: Path, capsys: pytest.CaptureFixture[
 def test_other_models_are_refused_by_name(receipt: Path, tmp_path: Path) -> None:
     clip = CLIPConfig(image_size=32, width=16, hidden=16)
     other = write_random_run(tmp_path / "run", ["a red circle"] * 9, text_length=16, clip=clip, side=5)
-    with pytest.raises(
-        UnusableReceiptError, match=r"^run is .*, whose \w+ is \w{12} where the receipt says"
-    ):
+    with pytest.raises(UnusableReceiptError, match=r"^run is .*, whose \w+ is \w{12} where the receipt says"):
         verify(receipt, "--deep", f"run={other}")
 
 

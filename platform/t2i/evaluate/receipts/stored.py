@@ -27,11 +27,15 @@ class UnusableReceiptError(UserError):
 
 @dataclass(frozen=True)
 class StoredSet:
-    """One caption set of the receipt in the folder ``root``: its ``entry``, and the ``protocol`` of its features."""
+    """One caption set of the receipt in the folder ``root``: its ``entry``, and the ``protocol`` of its features.
+
+    Features are cut to a multiple of ``multiple_of`` images.
+    """
 
     entry: Mapping[str, Any]
     root: str
     protocol: str
+    multiple_of: int = 1
 
     @property
     def name(self) -> str:
@@ -51,7 +55,7 @@ class StoredSet:
     def _image_set(self, name: str, entry: Mapping[str, Any]) -> ImageSet:
         layout = SetLayout(f"{self.root}/{entry['folder']}")
         folder = FeatureFolder(layout.features(self.protocol, entry["family"]), entry["shards"])
-        return ImageSet(name, folder, layout, self.protocol)
+        return ImageSet(name, folder, layout, self.protocol, self.multiple_of)
 
     @property
     def items(self) -> list[WorkItem]:
@@ -110,7 +114,8 @@ class Receipt:
     def sets(self) -> list[StoredSet]:
         """The caption sets, in order."""
         protocol = self.document["measuring"]["features"]
-        return [StoredSet(entry, self.root, protocol) for entry in self.document["sets"]]
+        multiple_of = self.document["measuring"]["extractor"].get("multiple_of", 1)
+        return [StoredSet(entry, self.root, protocol, multiple_of) for entry in self.document["sets"]]
 
     @property
     def extractor(self) -> ExtractorProtocol:

@@ -135,7 +135,7 @@ def check_figures(stored: StoredSet, receipt: Receipt, reference: str | None) ->
 def recompute(stored: StoredSet, receipt: Receipt, reference: str | None) -> list[Figure]:
     """Return all figures of a caption set from what is stored, by the code that measured them."""
     settings, sets = receipt.document["settings"], list(stored.images.values())
-    how = (receipt.extractor, settings["blur_radii"], settings["seed"])
+    how = (receipt.extractor, settings["blur_radii"], settings["seed"], settings["overlap"])
     figures = measure(sets, stored.reference(reference), stored.captions, *how)
     return figures + (list(joint_elb_figures(stored.elb)) if stored.elb else [])
 
