@@ -10,6 +10,10 @@ radii of blur:
     python jobs/coco_eval.py blur_radii=[0,1,2,4,8] extractor.weights=pt_inception-2015-12-05-6726825d.pth \
         'sets=[{name: coco, source: {path: annotations/captions_val2014.json, images: val2014}}]'
 
+Beside training, each checkpoint on a small set, into the run's TensorBoard:
+
+    python jobs/coco_eval.py watch=runs/small captions=64 candidates=4
+
 What a receipt is for:
 
     python jobs/coco_eval.py verify runs/tiny/eval/receipt.json [--deep] [--draws 3]
@@ -21,14 +25,16 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
+import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import Command, run_job
 from t2i.evaluate import EvaluateConfig, section, write_report
-from t2i.evaluate.evaluation import draw_and_measure, evaluate_set, how_to_measure
+from t2i.evaluate.evaluation import MeasuredSet, draw_and_measure, evaluate_set, how_to_measure
+from t2i.evaluate.figures import Figure
 from t2i.evaluate.prepare import check_sources, prepare_set, prepare_training
 from t2i.evaluate.receipts.compare import compare, comparison_text, other_settings
 from t2i.evaluate.receipts.deep import verify_deeply
@@ -38,13 +44,21 @@ from t2i.evaluate.receipts.plan import PlanConfig, plan, plan_text
 from t2i.evaluate.receipts.settings import CompareConfig, VerifyConfig
 from t2i.evaluate.receipts.stored import read_receipt
 from t2i.evaluate.receipts.verify import verify
+from t2i.evaluate.watch import WatchedRun, watch
 from t2i.evaluate.work_list import run_models
+from t2i.train.checkpoint.export import export_ema
+from t2i.train.checkpoint.run_directory import RunDirectory, step_of
 
 
 @dataclass
 class CocoEval(EvaluateConfig):
     """An evaluation, and where it runs."""
 
+    watch: str | None = setting(
+        None,
+        "run in training, in place of run: its checkpoints are measured as they come, into its TensorBoard",
+        path="read",
+    )
     ray: RayConfig = setting(RayConfig, "where to run")
 
 
@@ -56,7 +70,15 @@ class Verification(VerifyConfig):
 
 
 def main(config: CocoEval) -> None:
-    """Evaluate every caption set and print the paths of receipt and report."""
+    """Evaluate a run, or the checkpoints of one in training."""
+    if config.watch:
+        follow(config.watch, config)
+    else:
+        evaluate(config)
+
+
+def evaluate(config: CocoEval) -> list[MeasuredSet]:
+    """Evaluate every caption set, and print the paths of receipt and report."""
     check_sources(config)
     models = run_models(config.run)
     measuring = how_to_measure(config, models)
@@ -67,6 +89,33 @@ def main(config: CocoEval) -> None:
     measured = [evaluate_set(each, training, measuring, config) for each in sets]
     print(write_receipt(measured, measuring, models, config))
     print(write_report(config.out, config.run, [section(each, measuring, config) for each in measured]))
+    return measured
+
+
+def follow(run: str, config: CocoEval) -> None:
+    """Measure every checkpoint of a run's prior until its training has ended, at this machine's lowest priority."""
+    os.nice(19)
+    out = f"{run}/watch" if config.out == f"{config.run}/eval" else config.out
+    training_source = config.training_source if config.training_source and config.training_source.path else None
+
+    def figures(copy: str, directory: str) -> dict[str, list[Figure]]:
+        measured = evaluate(replace(config, run=copy, out=directory, training_source=training_source))
+        return {each.prepared.caption_set.name: each.figures for each in measured}
+
+    watch(watched_prior(run), out, figures)
+
+
+def watched_prior(run: str) -> WatchedRun:
+    """Return the run's prior as the watcher sees it."""
+    directory = RunDirectory(f"{run}/prior")
+    checkpoints = directory.checkpoints
+    return WatchedRun(
+        run,
+        checkpoints.names,
+        step_of,
+        lambda name, model: export_ema(checkpoints.fetch(name), model),
+        directory.is_finished,
+    )
 
 
 def verify_receipt(config: Verification) -> None:

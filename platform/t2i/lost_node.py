@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -37,6 +38,7 @@ def _watch(node: str) -> None:
 def is_lost(node: str) -> bool:
     """Return whether the cluster knows that a node is dead; False while it cannot be asked."""
     try:
-        return any(each["NodeID"] == node and not each["Alive"] for each in ray.nodes())
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        return any(each["NodeID"] == node and not each["Alive"] for each in nodes)
     except (RayError, ConnectionError, RuntimeError, ValueError):
         return False
