@@ -17,7 +17,9 @@ import pytest
 from t2i.evaluate.candidates import from_png, to_png
 from t2i.evaluate.receipts.stored import UnusableReceiptError, read_receipt
 from t2i.evaluate.receipts.verify import verify
+from t2i.evaluate.reference import write_reference
 from t2i.storage import DataError
+from tests.t2i.evaluate.receipts.small_evaluation import EXTRACTOR, evaluate
 
 pytestmark = pytest.mark.ray
 
@@ -134,6 +136,21 @@ def test_a_missing_file_is_named(receipt: Path) -> None:
     found = problems(receipt)
     assert found[FEATURES].startswith("cannot be read (")
     assert set(found) == {FEATURES, "val: figures"}
+
+
+def test_a_reference_file_is_found_where_it_lies_now_and_a_changed_one_is_named(
+    evaluated: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    real = read_receipt(str(evaluated)).sets[0].images["real"]
+    before, now = f"{tmp_path}/reference.npz", f"{tmp_path}/moved.npz"
+    write_reference(real, EXTRACTOR, [0.0], {}, before)
+    receipt = read_receipt(str(evaluate(tmp_path / "eval", tiny_run, before)))
+    Path(before).rename(now)
+    assert [finding for finding in verify(receipt, now) if finding.problem] == []
+    double(Path(now), "mu")
+    found = {finding.name: finding.problem for finding in verify(receipt, now) if finding.problem}
+    assert found["val: reference"] == "has other bytes than it had"
+    assert "val: fd_small of best against real" in found
 
 
 def test_another_package_list_is_named(receipt: Path) -> None:
