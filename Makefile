@@ -70,6 +70,7 @@ bench: $(STAMP) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_stages.py
 	$(BIN)/python jobs/benchmarks/bench_train.py
 	$(BIN)/python jobs/benchmarks/bench_storage.py
+	$(BIN)/python jobs/benchmarks/bench_eval.py run=$(RUN) captions=256
 	$(BIN)/python jobs/benchmarks/bench_fid.py
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
