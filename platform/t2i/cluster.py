@@ -18,6 +18,7 @@ from ray.exceptions import AuthenticationError, RayError
 from models.errors import UserError
 from models.settings import setting
 from t2i.config import ROOT
+from t2i.lost_node import exit_when_lost
 from t2i.native_stderr import hide_known_lines
 
 ANSWER_S = 10.0
@@ -27,6 +28,9 @@ WANTS_TOKEN = (
     "asks for a token, and has refused this one or none: put what `ray get-auth-token` prints at its head into "
     "RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
 )
+
+STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "FSSPEC_S3_ANON")
+"""Variables that say where stores are, which workers get from the driver; credentials they have of their own."""
 
 DATA = ["/jobs/datasets", "/models/trained"]
 """What a driver that joins a cluster need not upload: it names data by absolute paths."""
@@ -61,6 +65,8 @@ def start_ray(config: RayConfig) -> None:
             _join(address, "ray.address" if config.address else "RAY_ADDRESS")
     except AuthenticationError as error:
         raise UserError(f"Ray at {address} {WANTS_TOKEN}") from error
+    if not address.startswith("ray://"):  # a client's node is not its own
+        exit_when_lost()
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
     context.use_datasource_v2 = address != "local"  # on a local Ray it would start 32 actors to read footers
@@ -128,5 +134,6 @@ def runtime_env(joins: bool) -> dict[str, Any]:
     copied = uploaded or ROOT.parent.name == "working_dir_files"
     roots = ["platform", "."] if copied else [str(ROOT / "platform"), str(ROOT)]
     given = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path and path not in roots]
-    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": ":".join(roots + given)}}
+    stores = {name: os.environ[name] for name in STORES if name in os.environ}
+    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": ":".join(roots + given)} | stores}
     return environment | ({"working_dir": str(ROOT), "excludes": DATA} if uploaded else {})

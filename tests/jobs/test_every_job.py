@@ -35,7 +35,14 @@ def config_class(job: Path) -> type:
     return getattr(importlib.import_module(job.stem), name)
 
 
+def command_classes(job: Path) -> dict[str, type]:
+    """The configurations of a job's commands, by job and command."""
+    commands = getattr(importlib.import_module(job.stem), "COMMANDS", [])
+    return {f"{job.stem} {command.name}": command.config_cls for command in commands}
+
+
 CLASSES: dict[str, type[Any]] = {"serve": ServeCommand} | {job.stem: config_class(job) for job in JOBS}
+CLASSES |= {name: config for job in JOBS for name, config in command_classes(job).items()}
 
 
 def settings(group: type, prefix: str = "") -> Iterator[tuple[str, Any, Field[Any]]]:

@@ -4,6 +4,7 @@ Its defaults are overridden by the YAML of a preset, and that by ``key=value`` w
 unknown and repeated keys, wrong types, numbers out of bounds and invalid combinations end in one sentence.
 """
 
+from t2i.config.commands import Command
 from t2i.config.errors import ConfigError
 from t2i.config.job import run_job
 from t2i.config.loading import CONFIGS, describe, load_config, load_mapping
@@ -14,6 +15,7 @@ from t2i.config.words import check_encoding
 __all__ = [
     "CONFIGS",
     "ROOT",
+    "Command",
     "ConfigError",
     "absolute",
     "bypass_proxies_for_loopback",

@@ -58,13 +58,17 @@ def load_mapping(config_cls: type[ConfigT], values: Mapping[str, Any]) -> Config
     return _finished(config_cls, _merged(_defaults(config_cls, None), _literal(given)))
 
 
-def describe(config_cls: type, job: str) -> str:
-    """Return the ``--help`` text: every field of ``config_cls`` with default and meaning, and its ``help_notes()``."""
+def describe(config_cls: type, job: str, command: str = "") -> str:
+    """Return the ``--help`` text of a job or its ``command``.
+
+    It has every field of ``config_cls`` with default and meaning, and its ``help_notes()``.
+    """
     rows = [(f"{key}={value}", meaning) for key, value, meaning in _rows(_defaults(config_cls, None), config_cls)]
     width = max(len(word) for word, _ in rows if len(word) <= WIDEST)
     lines = [f"  {word:<{width}}  {meaning}" for word, meaning in rows]
     notes = config_cls.help_notes() if hasattr(config_cls, "help_notes") else []
-    return "\n".join([f"usage: python jobs/{job}.py [key=value ...]", "", *lines, *notes])
+    words = " ".join(filter(None, [f"jobs/{job}.py", command, "[key=value ...]"]))
+    return "\n".join([f"usage: python {words}", "", *lines, *notes])
 
 
 def _defaults(config_cls: type, preset: str | None) -> DictConfig:

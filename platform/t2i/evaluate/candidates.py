@@ -92,6 +92,7 @@ def shard_record(captions: Sequence[pa.Table]) -> dict[str, Any]:
     """Return what the driver needs of a shard, for its done-record: ids, best scores, and sums of scores by rank.
 
     ``score_sums`` [n] adds up the shard's captions, so a whole evaluation takes n numbers, not captions x n.
+    ``pixel_bytes`` is how much of the file are images.
     """
     scores = np.stack([table["score"].to_numpy() for table in captions])  # [captions, n], the best first
     return {
@@ -99,6 +100,7 @@ def shard_record(captions: Sequence[pa.Table]) -> dict[str, Any]:
         "truncated": sum(table["truncated"][0].as_py() for table in captions),
         "best": scores[:, 0].tolist(),
         "score_sums": scores.sum(axis=0, dtype=np.float64).tolist(),
+        "pixel_bytes": sum(table["image"].nbytes for table in captions),
     }
 
 

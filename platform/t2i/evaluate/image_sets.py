@@ -62,9 +62,12 @@ class ImageSet:
         filesystem, path = filesystem_for(file)
         with as_data_error(file):
             if not file_info(filesystem, path).is_file:
-                made = merge_statistics(map(FeatureStatistics.of, _chunks(self.features(radius))))
-                write_file(filesystem, path, statistics_bytes(made))
+                write_file(filesystem, path, statistics_bytes(self.made_statistics(radius)))
         return read_statistics(file)  # also what was just written: the same bits as in a run that finds the file
+
+    def made_statistics(self, radius: float) -> FeatureStatistics:
+        """Return the statistics of the features at a radius of blur, computed anew."""
+        return merge_statistics(map(FeatureStatistics.of, _chunks(self.features(radius))))
 
 
 def statistics_bytes(statistics: FeatureStatistics) -> bytes:

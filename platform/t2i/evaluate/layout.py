@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RECEIPT = "receipt.json"
+"""Name of the file beside the report with every figure and what it depends on."""
+
 
 @dataclass(frozen=True)
 class SetLayout:

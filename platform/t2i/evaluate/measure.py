@@ -14,7 +14,7 @@ from t2i.evaluate.figures import Figure, caption_figures, image_figures
 from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.overlap import overlap_figures
 from t2i.evaluate.reference import Reference
-from t2i.evaluate.sweep import is_blurred
+from t2i.evaluate.sweep import measured_radii
 from t2i.metrics.features import ExtractorProtocol
 
 
@@ -51,13 +51,13 @@ def measure(
     """
     named = {images.name: images for images in sets}
     # Statistics are files, which tasks of several figures read: they are written first, each by one task.
-    ray.get([_statistics.remote(images, radius) for images in sets for radius in _radii(images, radii)])
+    ray.get([_statistics.remote(images, radius) for images in sets for radius in measured_radii(images.name, radii)])
     tasks = [_captions.remote(images, captions, seed) for images in sets if images.name != "train"]
     tasks += [
         _images.remote(images, reference, extractor, radius)
         for radius in (radii if reference is not None else ())
         for images in sets
-        if radius in _radii(images, radii)
+        if radius in measured_radii(images.name, radii)
     ]
     if overlap is not None and {"real", "train"} <= named.keys():
         image_ids = dict(zip(captions.ids, captions.image_ids, strict=True))
@@ -71,11 +71,6 @@ def measure(
         bar.update()
     bar.close()
     return found
-
-
-def _radii(images: ImageSet, radii: Sequence[float]) -> list[float]:
-    """Return the radii of blur at which a set was measured."""
-    return [radius for radius in radii if radius == 0 or is_blurred(images.name)]
 
 
 # One CPU is one thread: sums would come out otherwise, in the last bits, on another number of threads.

@@ -27,11 +27,11 @@ class ShardFolder:
         return f"{self.uri}/{shard:05}{self.suffix}"
 
     def write(self, shard: int, data: bytes, record: Mapping[str, Any]) -> None:
-        """Write a shard's file, then its done-record: ``record`` with the file's SHA-256."""
+        """Write a shard's file, then its done-record: ``record`` with the file's SHA-256 and size in bytes."""
         filesystem, folder = filesystem_for(self.uri)
         with as_data_error(self.uri):
             write_file(filesystem, f"{folder}/{shard:05}{self.suffix}", data)
-            document = {"sha256": hashlib.sha256(data).hexdigest(), **record}
+            document = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **record}
             write_file(filesystem, f"{folder}/{shard:05}.json", json.dumps(document).encode())
 
     def done(self) -> set[int]:

@@ -105,8 +105,9 @@ class Score:
             "ids": [image_id for _, image_id, _ in chosen],
             "pixels": np.stack([pixels for _, _, pixels in chosen]),
             "caption_features": torch.stack(captions).float().cpu().numpy(),
-            "generate_seconds": row["generate_seconds"],
-            "score_seconds": time.perf_counter() - begun,
+            # Of a stored shard nothing was drawn: its seconds would be counted as those of all its candidates.
+            **({} if row["stored"] else {"generate_seconds": row["generate_seconds"]}),
+            **({} if row["stored"] else {"score_seconds": time.perf_counter() - begun}),
         }
 
     def _score(self, row: Row, captions: Sequence[torch.Tensor]) -> Iterator[tuple[CaptionCandidates, np.ndarray]]:
@@ -223,11 +224,12 @@ class ExtractFeatures:
             )
         extra = {"captions": row["caption_features"]} if "caption_features" in row else {}
         data = encode_features(images, extra)
-        ShardFolder(row["features"], SUFFIX).write(
-            row["shard"], data, {"images": {name: len(each.ids) for name, each in images.items()}}
-        )
         seconds = {name: value for name, value in row.items() if name.endswith("_seconds")}
-        return {"images": len(ids), **seconds, "extract_seconds": time.perf_counter() - begun}
+        seconds["extract_seconds"] = time.perf_counter() - begun
+        sizes = {name: len(each.ids) for name, each in images.items()}
+        record = {"images": sizes, "measured": len(ids), "seconds": seconds}
+        ShardFolder(row["features"], SUFFIX).write(row["shard"], data, record)
+        return {"images": len(ids), **seconds}
 
     @torch.inference_mode()
     def _clip(self, pixels: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def sweep_sizes(candidates: int, *, pruned: bool) -> list[int]:
     """Return of how many candidates the best is measured (the paper's Figure 6): 1, 2, 4, ... and all of them.
@@ -26,3 +28,8 @@ def sweep_size(name: str, candidates: int) -> int | None:
 def is_blurred(name: str) -> bool:
     """Return whether an image set is also measured with blur: all but those between the first and the best."""
     return not name.startswith("best_of_")
+
+
+def measured_radii(name: str, radii: Sequence[float]) -> list[float]:
+    """Return at which of the ``radii`` of blur an image set is measured."""
+    return [radius for radius in radii if radius == 0 or is_blurred(name)]

@@ -14,7 +14,7 @@ from models.errors import UserError
 from models.run_layout import RunLayout
 from t2i.evaluate.figures import Figure
 from t2i.logs import get_logger
-from t2i.storage import fetch_directory, file_info, filesystem_for, write_file
+from t2i.storage import fetch_directory, file_info, filesystem_for, is_local, write_file
 
 log = get_logger("evaluate")
 
@@ -102,17 +102,15 @@ class Spool:
         return file_info(filesystem, path).is_file
 
 
-def watch(
-    watched: WatchedRun, folder: Path, out: str, evaluate: Callable[[str, str], Mapping[str, Sequence[Figure]]]
-) -> None:
+def watch(watched: WatchedRun, out: str, evaluate: Callable[[str, str], Mapping[str, Sequence[Figure]]]) -> None:
     """Measure every checkpoint of a run, the oldest first, until its training has ended.
 
     Args:
         watched: the run.
-        folder: local folder for copies of models.
-        out: folder of the evaluations, one for each checkpoint.
+        out: folder of the evaluations, one for each checkpoint; if it is local, of the copies of models as well.
         evaluate: called with a run directory and the folder for its report; returns caption set -> figures.
     """
+    folder = Path(out, "models") if is_local(filesystem_for(out)[0]) else Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     curves = Curves(f"{watched.run}/prior/logs/eval")
     spool = Spool(watched, folder, out)

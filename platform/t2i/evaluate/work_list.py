@@ -57,7 +57,7 @@ class WorkList:
     @property
     def caption_hash(self) -> str:
         """SHA-256 of all ids and captions in order, by which reports distinguish caption sets of the same name."""
-        return _hash([[item.id, item.caption] for item in self.items])
+        return caption_hash(self.items)
 
     @property
     def shards(self) -> list[tuple[WorkItem, ...]]:
@@ -104,6 +104,11 @@ def write_work_list(work_list: WorkList, layout: SetLayout) -> None:
     """Write the work list, by which the same evaluation finds what it had finished when it is started again."""
     text = json.dumps(_document(work_list), indent=1, ensure_ascii=False)
     write_file(*filesystem_for(layout.work_list), text.encode())
+
+
+def caption_hash(items: Sequence[WorkItem]) -> str:
+    """Return the SHA-256 of the ids and captions in order."""
+    return _hash([[item.id, item.caption] for item in items])
 
 
 def _document(work_list: WorkList) -> dict[str, Any]:

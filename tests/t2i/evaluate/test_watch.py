@@ -75,9 +75,9 @@ def test_no_checkpoint_is_lost_however_fast_they_come(run: Path, tmp_path: Path)
         training.next()
         return {"val": figures(len(measured))}
 
-    watch(training.watched(), tmp_path / "spool", f"{tmp_path}/out", evaluate)
+    watch(training.watched(), f"{tmp_path}/out", evaluate)
     assert measured == [(name, name) for name in ("step_0000100", "step_0000200", "step_0000300")]
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "out" / "models").iterdir()) == []
     events = EventAccumulator(str(run / "prior" / "logs" / "eval"))
     events.Reload()
     points = [(event.step, event.value) for event in events.Scalars("eval/val/kid/best")]
@@ -90,18 +90,18 @@ def test_what_is_measured_is_not_measured_again(run: Path, tmp_path: Path) -> No
     done.parent.mkdir(parents=True)
     done.write_text("{}")
     training.exported.append("step_0000100")
-    watch(training.watched(), tmp_path / "spool", f"{tmp_path}/out", lambda *_: pytest.fail("measured again"))
+    watch(training.watched(), f"{tmp_path}/out", lambda *_: pytest.fail("measured again"))
 
 
 def test_a_watcher_that_was_killed_goes_on_with_the_copies_it_had_made(run: Path, tmp_path: Path) -> None:
     training, measured = Training(run, [200]), []
-    shutil.copytree(run, tmp_path / "spool" / "step_0000100")  # its checkpoint was deleted since
+    shutil.copytree(run, tmp_path / "out" / "models" / "step_0000100")  # its checkpoint was deleted since
 
     def evaluate(copy: str, _: str) -> Mapping[str, Sequence[Figure]]:
         measured.append(Path(copy).name)
         return {}
 
-    watch(training.watched(), tmp_path / "spool", f"{tmp_path}/out", evaluate)
+    watch(training.watched(), f"{tmp_path}/out", evaluate)
     assert measured == ["step_0000100", "step_0000200"]
     assert json.loads((tmp_path / "out" / "step_0000200" / DONE).read_text()) == {}
 

@@ -113,6 +113,10 @@ class RunDirectory:
         metrics = json.loads(read_file(f"{self.uri}/metrics.json"))
         return metrics if metrics["step"] >= steps else None
 
+    def is_finished(self) -> bool:
+        """Return whether the run was trained to its end."""
+        return self._has("metrics.json")
+
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``, which marks the run as finished."""
         self._write("metrics.json", json.dumps(dict(metrics), indent=2))
@@ -210,6 +214,11 @@ def checkpoint_name(step: int, attempt: str | None = None) -> str:
     files left by killed workers and files of their successors could make up one checkpoint that looks complete.
     """
     return f"step_{step:07d}" if attempt is None else f"step_{step:07d}-{attempt}"
+
+
+def step_of(name: str) -> int:
+    """Return the number of steps that a checkpoint of this name has trained."""
+    return int(name.removeprefix("step_").partition("-")[0])
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:

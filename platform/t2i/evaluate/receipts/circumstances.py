@@ -1,0 +1,67 @@
+"""What figures were computed by: this code's version, the installed packages, the machines."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from t2i.config import ROOT
+
+PACKAGE = "t2i-platform"
+
+
+def code_version() -> dict[str, Any]:
+    """Return the git ``commit`` of this code, and whether the tree is ``dirty``; both None without a git checkout."""
+    if _git("rev-parse", "--show-toplevel") != str(ROOT):
+        return {"commit": None, "dirty": None}
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": _git("status", "--porcelain") != ""}
+
+
+def _git(*words: str) -> str | None:
+    """Return what git says of the folder of this code; None if there is no git, or it knows nothing of the folder."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def installed_packages() -> list[str]:
+    """Return every installed distribution as ``name==version``, sorted, each once."""
+    return sorted({f"{found.metadata['Name']}=={found.version}" for found in distributions()}, key=str.lower)
+
+
+def hardware() -> dict[str, Any]:
+    """Return what figures are computed on, and how many CPUs and GPUs each node of the Ray cluster has."""
+    described: dict[str, Any] = ray.get(_machine.remote())
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    sizes = sorted((int(each.get("CPU", 0)), int(each.get("GPU", 0))) for each in nodes)
+    return described | {"nodes": [{"cpus": cpus, "gpus": gpus} for cpus, gpus in sizes]}
+
+
+@ray.remote(num_cpus=1, max_retries=-1)
+def _machine() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads_per_figure": torch.get_num_threads(),
+        "gpus": gpus,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    """Return the processor's name as Linux gives it, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
