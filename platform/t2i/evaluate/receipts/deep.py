@@ -62,13 +62,20 @@ def evaluation_of(receipt: Receipt, config: VerifyConfig) -> EvaluateConfig:
         settings["extractor"] = settings["extractor"] | {"weights": config.extractor_weights}
     settings = {name: value for name, value in settings.items() if name in EvaluateConfig.__dataclass_fields__}
     try:
-        evaluation = load_mapping(EvaluateConfig, settings)
+        evaluation = load_mapping(EvaluateConfig, _without_empty(settings))
     except ConfigError as error:
         raise UnusableReceiptError(f"receipt is {receipt.uri}, whose settings this code refuses: {error}") from error
     _same("run", evaluation.run, receipt.document["models"], models := run_models(evaluation.run))
     extractor = asdict(how_to_measure(evaluation, models).extractor)
     _same("extractor", evaluation.extractor.network, asdict(receipt.extractor), extractor)
     return evaluation
+
+
+def _without_empty(values: Any) -> Any:
+    """Return nested values without empty texts: they are defaults, which no one can type."""
+    if isinstance(values, dict):
+        return {key: _without_empty(value) for key, value in values.items() if value != ""}
+    return [_without_empty(each) for each in values] if isinstance(values, list) else values
 
 
 def _same(field: str, here: str, said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
