@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def main(config: BenchEval) -> None:
 
 def in_this_process(work_list: WorkList, layout: SetLayout, config: EvaluateConfig) -> float:
     """Return the images per second of the stages, one shard after the other, after the first."""
-    stages = [Generate(config), Score(config), ExtractFeatures(config)]
+    stages: list[Callable[[Row], Row]] = [Generate(config), Score(config), ExtractFeatures(config)]
     begun = 0.0
     for shard, items in enumerate(work_list.shards):
         row: Row = {"shard": shard, "stored": False, "items": [asdict(item) for item in items]}

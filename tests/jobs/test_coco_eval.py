@@ -176,5 +176,5 @@ def test_what_is_missing_is_found_before_any_work(
 def test_a_bad_value_is_refused_before_any_work() -> None:
     with pytest.raises(ConfigError, match="candidates is 0"):
         load_config(CocoEval, "coco_eval", ["candidates=0"])
-    with pytest.raises(ConfigError, match="preset is 'clean'"):
-        load_config(CocoEval, "coco_eval", ["extractor.preset=clean"])
+    with pytest.raises(ConfigError, match=r"extractor\.preset is 'clear': use "):
+        load_config(CocoEval, "coco_eval", ["extractor.weights=inception.pth", "extractor.preset=clear"])

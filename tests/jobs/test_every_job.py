@@ -23,6 +23,7 @@ NEEDED = {"generate": ["captions=[a]"]}
 """Words without which a job refuses any others."""
 NEEDED_BY = {
     "task.model.weights": ["task.model.architecture=ViT-B-32"],
+    "extractor.score_weights": ["extractor.weights=inception.pth", "extractor.preset=dmgan"],
     "training_source.images": ["training_source.path=pairs"],
 }
 """Words without which a setting is refused."""

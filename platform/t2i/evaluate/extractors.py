@@ -17,7 +17,8 @@ def fetch_extractor(config: ExtractorConfig) -> ExtractorConfig:
     Raises:
         DataError: they lie in a store and cannot be read.
     """
-    return replace(config, weights=str(fetch_file(config.weights))) if config.weights else config
+    files = {name: getattr(config, name) for name in ("weights", "score_weights")}
+    return replace(config, **{name: str(fetch_file(uri)) for name, uri in files.items() if uri})
 
 
 def protocol_hash(protocol: ExtractorProtocol, config: EvaluateConfig, clip: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ray.data import Dataset
 from ray.data.expressions import col
 
 from t2i.config import recorded
@@ -18,12 +20,21 @@ from t2i.data import SourceConfig, decode_pairs, find_finished_rows, read_pairs,
 from t2i.data.part_files import SetDescription, is_whole, parquet_bytes, verify_parts, write_parts
 from t2i.data.tensors import column_array
 from t2i.evaluate.candidates import from_png, to_png
-from t2i.storage import read_file
+from t2i.storage import filesystem_for, read_file, write_file
 
 IMAGES = SetDescription("set of images to compare with", "coco_eval.py")
 ROWS_PER_PART = 256
+JPEG = b"\xff\xd8"
+"""How every JPEG file begins."""
+
+PEEKED = 16
+"""Images by which it is told how a source is encoded."""
+
 IMAGES_PER_SHARD = 64
 """Images that are measured together."""
+
+ENCODING = "encoding.json"
+"""File that says whether the images were JPEG at their source."""
 
 SCHEMA = pa.schema({"id": pa.string(), "image": pa.binary()})
 
@@ -73,6 +84,7 @@ def store_images(source: SourceConfig, ids: Sequence[str], side: int, uri: str, 
         missing, report = skip_finished(pairs, finished), f"{uri}/unreadable"
         decoded = decode_pairs(missing, side, report, crop=crop, need_captions=False)
         images = decoded.map_batches(_as_png, batch_format="pyarrow")
+        write_file(*filesystem_for(f"{uri}/{ENCODING}"), json.dumps({"jpeg": _is_jpeg(pairs)}).encode())
         write_parts(
             images, uri, parquet_bytes, ".parquet", rows_per_part=ROWS_PER_PART, metadata=metadata, finished=finished
         )
@@ -91,6 +103,20 @@ def open_images(uri: str, ids: Sequence[str]) -> ImageStore:
         places |= dict.fromkeys(table["id"].to_pylist(), f"{uri}/{name}")
     found = [image_id for image_id in ids if image_id in places]
     return ImageStore(found, [places[image_id] for image_id in found])
+
+
+def was_jpeg(uri: str) -> bool:
+    """Return whether the images stored in the folder ``uri`` were JPEG at their source.
+
+    Raises:
+        DataError: nothing was stored there.
+    """
+    return bool(json.loads(read_file(f"{uri}/{ENCODING}"))["jpeg"])
+
+
+def _is_jpeg(pairs: Dataset) -> bool:
+    """Return whether any of the first images is a JPEG file."""
+    return any(bytes(row["image"]).startswith(JPEG) for row in pairs.take(PEEKED))
 
 
 def load_images(row: dict[str, Any]) -> dict[str, Any]:

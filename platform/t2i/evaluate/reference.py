@@ -91,8 +91,9 @@ def _name(array: str, radius: float) -> str:
 
 
 def _open(uri: str) -> dict[str, Any]:
+    data = read_file(uri)
     try:
-        with np.load(io.BytesIO(read_file(uri)), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return dict(arrays)
     except (ValueError, EOFError, KeyError) as error:
         raise UnusableReferenceError(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.histograms import CosineHistogram, cosine_histogram
+from t2i.evaluate.image_store import was_jpeg
 from t2i.evaluate.measure import ImageCaptions
 from t2i.evaluate.page import render
 from t2i.evaluate.protocol_record import protocol
@@ -44,6 +45,8 @@ def _cautions(measured: MeasuredSet, measuring: Measuring) -> list[str]:
         fid.n_subject,
         fid.n_reference,
         measured.sets["best"].statistics(0.0).mean.size,
+        generated_jpeg=False,
+        reference_jpeg=was_jpeg(measured.prepared.layout.images("real")) if measured.prepared.real else None,
         reference_name=measured.prepared.caption_set.image_source.path,
         kid_subset=int(kid.details["subset_size"]) if kid else None,
         splits=int(score.details["splits"]) if score else None,

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from t2i.data import SourceConfig
-from t2i.evaluate.image_store import IMAGES_PER_SHARD, load_images, open_images, store_images
+from t2i.evaluate.image_store import IMAGES_PER_SHARD, load_images, open_images, store_images, was_jpeg
 from t2i.storage import DataError
+from tests.images import encode
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 IDS = [f"{number:03}" for number in range(24)]
@@ -69,6 +70,13 @@ def test_usable_images_are_stored_in_the_order_asked_for(
     images = store.pixels(["005", "023", "000"])
     assert {name: image[0, 0].tolist() for name, image in images.items()} == {"005": [1, 0, 0], "023": [19, 0, 0]}
     assert images["005"].shape == (32, 32, 3)
+    assert not was_jpeg(f"{tmp_path}/images")
+
+
+def test_a_source_of_jpeg_files_is_told(tmp_path: Path) -> None:
+    with_jpeg = {name: encode(Image.new("RGB", (40, 48)), "JPEG") for name in IDS}
+    store_images(SourceConfig(str(write_parquet(with_jpeg, tmp_path))), IDS, 32, f"{tmp_path}/images")
+    assert was_jpeg(f"{tmp_path}/images")
 
 
 def test_shards_hold_the_same_images_however_they_were_stored(tmp_path: Path) -> None:
