@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import Command, run_job
-from t2i.evaluate import EvaluateConfig, section, write_report
+from t2i.evaluate import EvaluateConfig
 from t2i.evaluate.evaluation import MeasuredSet, draw_and_measure, evaluate_set, how_to_measure
 from t2i.evaluate.figures import Figure
 from t2i.evaluate.prepare import check_sources, prepare_set, prepare_training
@@ -44,6 +44,7 @@ from t2i.evaluate.receipts.plan import PlanConfig, plan, plan_text
 from t2i.evaluate.receipts.settings import CompareConfig, VerifyConfig
 from t2i.evaluate.receipts.stored import read_receipt
 from t2i.evaluate.receipts.verify import verify
+from t2i.evaluate.report import section, write_report
 from t2i.evaluate.watch import WatchedRun, watch
 from t2i.evaluate.work_list import run_models
 from t2i.train.checkpoint.export import export_ema

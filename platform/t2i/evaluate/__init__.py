@@ -1,13 +1,9 @@
-"""Evaluation of a run: draw whole caption sets, rank and measure the images beside controls, write a report."""
+"""Evaluation of a run: draw whole caption sets, rank and measure the images beside controls, write a report.
 
-from t2i.evaluate.config import CaptionSet, EvaluateConfig
-from t2i.evaluate.report import section, write_report
-from t2i.evaluate.sections import Section
+Only the settings are imported here, as every actor imports this package and few need the report.
+"""
 
-__all__ = [
-    "CaptionSet",
-    "EvaluateConfig",
-    "Section",
-    "section",
-    "write_report",
-]
+from t2i.evaluate.caption_sets import CaptionSet
+from t2i.evaluate.config import EvaluateConfig
+
+__all__ = ["CaptionSet", "EvaluateConfig"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 from t2i.evaluate.config import EvaluateConfig
 from t2i.metrics.features import ExtractorConfig, ExtractorProtocol
@@ -18,7 +19,8 @@ def fetch_extractor(config: ExtractorConfig) -> ExtractorConfig:
         DataError: they lie in a store and cannot be read.
     """
     files = {name: getattr(config, name) for name in ("weights", "score_weights")}
-    return replace(config, **{name: str(fetch_file(uri)) for name, uri in files.items() if uri})
+    local: dict[str, Any] = {name: str(fetch_file(uri)) for name, uri in files.items() if uri}
+    return replace(config, **local)
 
 
 def protocol_hash(protocol: ExtractorProtocol, config: EvaluateConfig, clip: str) -> str:
