@@ -21,8 +21,9 @@ from t2i.engine import PruningParams
 from t2i.evaluate import CaptionSet
 from t2i.evaluate.config import ActorPool, TrainingSource
 from t2i.evaluate.prepare import TooFewImagesError
+from t2i.evaluate.reference import check_reference
 from t2i.evaluate.work_list import OtherEvaluationError
-from t2i.metrics.features import ExtractorConfig
+from t2i.metrics.features import ExtractorConfig, extractor_protocol
 from tests.random_run import write_random_run
 
 VAL = "jobs/datasets/emoji64/val.parquet"
@@ -131,6 +132,13 @@ def test_a_run_cut_short_anywhere_ends_with_the_same_bytes(evaluated: CocoEval) 
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert content(out) == before
     assert json.loads((out / "report.json").read_text())["sets"] == figures
+
+
+@pytest.mark.ray
+def test_another_evaluation_can_be_given_the_statistics_of_the_real_images(evaluated: CocoEval) -> None:
+    (file,) = Path(evaluated.out).glob("val/reference-*.npz")
+    described = check_reference(str(file), extractor_protocol(ExtractorConfig()), evaluated.blur_radii)
+    assert (described["source"], described["image_size"], described["crop"]) == (VAL, 20, "centre")
 
 
 @pytest.mark.ray

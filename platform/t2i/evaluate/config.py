@@ -80,7 +80,7 @@ class EvaluateConfig:
     )
     extractor: ExtractorConfig = setting(ExtractorConfig, "network whose features the distances compare")
     reference: str | None = setting(
-        None, "reference.npz of another evaluation, to compare with instead of the sets' own images", path="read"
+        None, "reference-*.npz of another evaluation, to compare with instead of the sets' own images", path="read"
     )
     elb: bool = setting(False, "also measure the evidence lower bound on ln p(image, caption), in bits per dimension")
     training_source: TrainingSource | None = setting(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import ray
 
+from t2i.config import recorded
 from t2i.contact_sheet import SheetRow, contact_sheet
 from t2i.evaluate.candidates import to_png
+from t2i.evaluate.caption_sets import CaptionSet
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.extractors import fetch_extractor, protocol_hash
 from t2i.evaluate.features import FeatureFolder
@@ -21,8 +24,8 @@ from t2i.evaluate.joint_elb import joint_elb_figures
 from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.measure import ImageCaptions, measure
 from t2i.evaluate.pipeline import draw, measure_elb, measure_images
-from t2i.evaluate.prepare import PreparedSet, PreparedTraining
-from t2i.evaluate.reference import Reference, check_reference
+from t2i.evaluate.prepare import PreparedSet, PreparedTraining, measured_side
+from t2i.evaluate.reference import Reference, check_reference, write_reference
 from t2i.evaluate.summary import CandidateSummary, summarise
 from t2i.evaluate.sweep import set_name, sweep_sizes
 from t2i.metrics.features import ExtractorProtocol, extractor_protocol
@@ -105,6 +108,10 @@ def evaluate_set(
         config.seed,
         config.overlap,
     )
+    if "real" in sets:
+        described = describe_reference(prepared.caption_set, config)
+        file = layout.reference(measuring.protocol)
+        ray.get(_write_reference.remote(sets["real"], measuring.extractor, config.blur_radii, described, file))
     if config.elb and prepared.real is not None:
         figures += joint_elb_figures(_folder(prepared.layout, "elb", len(_captioned(prepared).shards), measuring))
     summary = summarise(layout, len(prepared.work_list.shards))
@@ -112,6 +119,24 @@ def evaluate_set(
     cards = _cards(galleries.ids, prepared, config)
     _write_contact_sheet([cards[caption_id] for caption_id in galleries.sample], layout)
     return MeasuredSet(prepared, summary, sets, figures, galleries, cards, training.note)
+
+
+def describe_reference(caption_set: CaptionSet, config: EvaluateConfig) -> dict[str, Any]:
+    """Return how the real images of a set were chosen and prepared, for those who are given their statistics."""
+    return {
+        "set": caption_set.name,
+        "source": recorded(caption_set.image_source)["path"],
+        "reference_images": config.reference_images,
+        "captions": config.captions,
+        "seed": config.seed,
+        "image_size": measured_side(config),
+        "crop": config.crop,
+    }
+
+
+@ray.remote(num_cpus=1, max_retries=-1)
+def _write_reference(*arguments: Any) -> None:
+    write_reference(*arguments)
 
 
 def image_sets(

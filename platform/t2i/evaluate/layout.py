@@ -5,6 +5,7 @@
     <out>/report.html, report.json, receipt.json
     <out>/<set>/work_list.json              every caption to draw; written first
                 captions.csv                the same captions, as a list that other tools read
+                reference-<protocol>.npz    statistics of the real images, for other evaluations
                 images/<real|train>/        images to compare with, in the run's size
                 candidates/00000.parquet    the candidates of a shard's captions, and beside it
                 candidates/00000.json       its done-record, written last
@@ -45,6 +46,10 @@ class SetLayout:
     def candidates(self) -> str:
         """Folder of the candidates' shards."""
         return f"{self.root}/candidates"
+
+    def reference(self, protocol: str) -> str:
+        """Return the file of the real images' statistics, which other evaluations can be given as ``reference=``."""
+        return f"{self.root}/reference-{protocol}.npz"
 
     def images(self, name: str) -> str:
         """Return the folder of the images of ``name``: ``real`` or ``train``."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from models.errors import UserError
 from t2i.evaluate.image_sets import ImageSet
+from t2i.evaluate.receipts.merkle import merkle_root
 from t2i.metrics.features import ExtractorProtocol
 from t2i.metrics.statistics import FeatureStatistics
 from t2i.storage import filesystem_for, read_file, write_file
@@ -52,6 +53,7 @@ def write_reference(
     for radius in radii:
         statistics = images.statistics(radius)
         arrays[_name("mu", radius)], arrays[_name("sigma", radius)] = statistics.mean, statistics.covariance
+    described = described | {"merkle_root": merkle_root([row.tobytes() for row in images.hashes])}
     protocol = {"extractor": asdict(extractor), "images": described}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays, protocol=json.dumps(protocol, sort_keys=True))
