@@ -24,7 +24,7 @@ from tests.random_run import write_random_run
 
 VAL = "jobs/datasets/emoji64/val.parquet"
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.soak]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from tests.random_run import write_random_run
 
 
 @pytest.mark.ray
+@pytest.mark.soak
 def test_everything_is_read_from_and_written_to_s3(bucket: str, tmp_path: Path, start_process: StartProcess) -> None:
     clip = CLIPConfig(image_size=32, width=16, hidden=32)
     run = write_random_run(tmp_path / "run", ["a red circle", "a blue square"] * 9, text_length=16, clip=clip)
