@@ -8,6 +8,7 @@ from typing import Any
 
 from models.manifest import file_hash
 from models.run_sizes import run_sizes
+from t2i.config import recorded
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.image_sets import ImageSet
@@ -30,7 +31,7 @@ def protocol(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig
         "full_name": _full_name(measured, measuring, config),
         "conventions": config.conventions,
         "departures": departures(config),
-        "source": caption_set.source.path,
+        "source": recorded(caption_set.source)["path"],
         "pick": config.pick,
         "captions": len(work_list.items),
         "captions_asked_for": config.captions,
@@ -47,7 +48,7 @@ def protocol(measured: MeasuredSet, measuring: Measuring, config: EvaluateConfig
         "image_size": _height(config),
         "reference": config.reference,
         "reference_images": config.reference_images,
-        "real_images_source": caption_set.image_source.path if caption_set.images else None,
+        "real_images_source": recorded(caption_set.image_source)["path"] if caption_set.images else None,
         "real_images": len(prepared.real.ids) if prepared.real else None,
         "real_images_left_out": _left_out(prepared),
         "crop": config.crop,
@@ -96,5 +97,6 @@ def _left_out(prepared: PreparedSet) -> dict[str, Any] | None:
         return None
     wanted, stored = [item.image_id for item in prepared.work_list.items], set(prepared.real.ids)
     missing = [image_id for image_id in dict.fromkeys(wanted) if image_id not in stored]
-    unreadable = f"{prepared.layout.images('real')}/unreadable"
+    folder = prepared.layout.images("real").removeprefix(prepared.layout.root)
+    unreadable = f"{prepared.caption_set.name}{folder}/unreadable"  # beside the report, wherever that is
     return {"count": len(missing), "first": missing[:NAMED], "unreadable": unreadable}

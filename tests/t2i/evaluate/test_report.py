@@ -82,7 +82,7 @@ def test_the_protocol_counts_what_was_cut_and_names_the_images_that_are_missing(
     assert found["real_images_left_out"] == {
         "count": 4,
         "first": ["a", "b", "c"],
-        "unreadable": "out/val/images/real/unreadable",
+        "unreadable": "val/images/real/unreadable",
     }
     assert (found["drawn_image_size"], found["image_size"]) == ([32, 32], 32)
 
