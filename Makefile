@@ -33,7 +33,7 @@ $(TESTED): $(STAMP)
 demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 8 minutes)
 	$(BIN)/python jobs/demo.py
 
-test: $(TESTED) ## every test that needs no GPU, but the long ones (18 minutes on two cores)
+test: $(TESTED) ## every test that needs no GPU, but the long ones (about 25 minutes on two cores)
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray'
 	$(BIN)/pytest -m 'ray and not gpu and not soak'
 
