@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 # What only tests need: optional packages (torchao would slow every start of the demo down), and a browser for pages.
 $(TESTED): $(STAMP)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,mlflow,wandb,eightbit]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,mlflow,wandb,eightbit]'
 	@command -v chromium chromium-browser google-chrome-stable google-chrome > /dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install --yes chromium > /dev/null; } \
 		|| $(BIN)/playwright install chromium
@@ -48,7 +48,7 @@ test-peers: $(PEERS)/.installed ## models and figures against other implementati
 
 $(PEERS)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
+	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,peers]'
 	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --no-deps dalle-pytorch # youtokentome: no build
 	@touch $@
 
@@ -57,7 +57,7 @@ lint: $(STAMP) ## ruff, and the import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-type: $(STAMP) ## mypy
+type: $(TESTED) ## mypy
 	$(BIN)/mypy
 
 proto: $(STAMP) ## generate the gRPC code from platform/t2i/protos
