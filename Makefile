@@ -64,7 +64,7 @@ proto: $(STAMP) ## generate the gRPC code from platform/t2i/protos
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=platform --python_out=platform \
 		--grpc_python_out=platform --mypy_out=platform --mypy_grpc_out=platform platform/t2i/protos/v1/*.proto
 
-bench: $(STAMP) ## time the parts side by side on this machine
+bench: $(TESTED) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_engine.py
 	$(BIN)/python jobs/benchmarks/bench_attention.py
 	$(BIN)/python jobs/benchmarks/bench_stages.py
