@@ -30,7 +30,7 @@ $(TESTED): $(STAMP)
 		|| $(BIN)/playwright install chromium
 	@touch $@
 
-demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 8 minutes)
+demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 9 minutes)
 	$(BIN)/python jobs/demo.py
 
 test: $(TESTED) ## every test that needs no GPU, but the long ones (about 25 minutes on two cores)
