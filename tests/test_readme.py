@@ -15,6 +15,7 @@ import pytest
 
 from tests.processes import running
 
+pytestmark = pytest.mark.timeout(1500)
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SMALLER = {
