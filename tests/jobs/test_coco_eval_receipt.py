@@ -78,7 +78,7 @@ def test_other_models_are_refused_by_name(receipt: Path, tmp_path: Path) -> None
 def test_what_other_settings_would_draw_is_found(receipt: Path) -> None:
     read = read_receipt(str(receipt))
     evaluation = evaluation_of(read, VerifyConfig(str(receipt)))
-    # Random weights find all tokens about as likely: a temperature of 2 would change few of them, and none of some images.
+    # Random weights find all tokens about as likely: a temperature of 2 would change none of some images.
     colder = replace(evaluation, sampling=SamplingParams(temperature=0.0))
     found = {each.name: each.problem for each in draw_again(read.sets[0], colder, count=1, seed=0)}
     assert [bool(problem) for problem in found.values()] == [True, True, True]
