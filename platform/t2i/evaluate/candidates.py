@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from t2i.evaluate.shards import ShardFolder
 from t2i.evaluate.work_list import WorkItem
 
 SCHEMA = pa.schema(
@@ -77,6 +78,20 @@ class CaptionCandidates:
             "image": [to_png(images[place]) if rank < kept else None for rank, place in enumerate(order)],
         }
         return pa.table(columns, schema=SCHEMA)
+
+
+def candidates_folder(uri: str) -> ShardFolder:
+    """Return the shards of candidates in a folder."""
+    return ShardFolder(uri, ".parquet")
+
+
+def open_shard(folder: ShardFolder, shard: int) -> pq.ParquetFile:
+    """Return a finished shard of candidates; see :func:`read_caption` and :func:`read_images`.
+
+    Raises:
+        DataError: it is missing, or is not what its record says.
+    """
+    return pq.ParquetFile(io.BytesIO(folder.read(shard)))
 
 
 def encode_shard(captions: Sequence[pa.Table]) -> bytes:

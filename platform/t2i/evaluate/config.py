@@ -125,8 +125,7 @@ class EvaluateConfig:
         _check_choice("reference_images", self.reference_images, REFERENCES)
         _check_choice("crop", self.crop, tuple(CROPS))
         check_dtype(self.dtype, PRIOR_DTYPES)
-        if self.keep not in KEEP:
-            raise ValueError(f"keep is {self.keep!r}: use {', '.join(KEEP)}.")
+        _check_choice("keep", self.keep, KEEP)
         if self.training_images < MIN_IMAGES:
             raise ValueError(
                 f"training_images is {self.training_images}: use at least {MIN_IMAGES}, or training_source=null."

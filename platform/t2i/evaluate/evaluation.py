@@ -19,15 +19,15 @@ from t2i.evaluate.features import FeatureFolder
 from t2i.evaluate.figures import Figure
 from t2i.evaluate.gallery import CaptionCard, Galleries, choose_galleries, load_cards
 from t2i.evaluate.image_sets import ImageSet
-from t2i.evaluate.image_store import ImageStore
 from t2i.evaluate.joint_elb import joint_elb_figures
 from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.measure import ImageCaptions, measure
-from t2i.evaluate.pipeline import draw, measure_elb, measure_images
+from t2i.evaluate.pipeline import captioned_images, draw, measure_elb, measure_images
 from t2i.evaluate.prepare import PreparedSet, PreparedTraining, measured_side
 from t2i.evaluate.reference import Reference, check_reference, write_reference
 from t2i.evaluate.summary import CandidateSummary, summarise
 from t2i.evaluate.sweep import set_name, sweep_sizes
+from t2i.evaluate.tasks import one_thread
 from t2i.metrics.features import ExtractorProtocol, extractor_protocol
 from t2i.storage import filesystem_for, write_file
 
@@ -77,28 +77,17 @@ def draw_and_measure(
     measure_images(images, measuring.protocol, config)
     draw([(each.work_list, each.layout) for each in sets], measuring.protocol, config)
     if config.elb:
-        real = [(_captioned(each), _captions(each), each.layout) for each in sets if each.real is not None]
+        real = [captioned_images(each.real, each.work_list, each.layout) for each in sets if each.real is not None]
         measure_elb(real, measuring.protocol, config)
-
-
-def _captioned(prepared: PreparedSet) -> ImageStore:
-    """Return the images to compare with that a drawn caption describes."""
-    assert prepared.real is not None
-    return prepared.real.among(_captions(prepared))
-
-
-def _captions(prepared: PreparedSet) -> dict[str, str]:
-    """Return image id -> the first of its captions."""
-    return {item.image_id: item.caption for item in reversed(prepared.work_list.items)}
 
 
 def evaluate_set(
     prepared: PreparedSet, training: PreparedTraining, measuring: Measuring, config: EvaluateConfig
 ) -> MeasuredSet:
     """Return all figures of a set whose images are measured, and what the report shows of it."""
-    layout, items = prepared.layout, prepared.work_list.items
+    layout = prepared.layout
     sets = image_sets(prepared, training, measuring, config)
-    captions = ImageCaptions(sets["best"].folder, [item.id for item in items], [item.image_id for item in items])
+    captions = ImageCaptions.of_items(sets["best"].folder, prepared.work_list.items)
     figures = measure(
         list(sets.values()),
         _reference(sets, config),
@@ -113,7 +102,8 @@ def evaluate_set(
         file = layout.reference(measuring.protocol)
         ray.get(_write_reference.remote(sets["real"], measuring.extractor, config.blur_radii, described, file))
     if config.elb and prepared.real is not None:
-        figures += joint_elb_figures(_folder(prepared.layout, "elb", len(_captioned(prepared).shards), measuring))
+        store, _, _ = captioned_images(prepared.real, prepared.work_list, layout)
+        figures += joint_elb_figures(_folder(layout, "elb", len(store.shards), measuring))
     summary = summarise(layout, len(prepared.work_list.shards))
     galleries = choose_galleries(summary.ids, summary.best, config.shown, config.seed)
     cards = _cards(galleries.ids, prepared, config)
@@ -134,9 +124,7 @@ def describe_reference(caption_set: CaptionSet, config: EvaluateConfig) -> dict[
     }
 
 
-@ray.remote(num_cpus=1, max_retries=-1)
-def _write_reference(*arguments: Any) -> None:
-    write_reference(*arguments)
+_write_reference = one_thread(write_reference)
 
 
 def image_sets(

@@ -56,6 +56,11 @@ def encode_features(sets: Mapping[str, ImageFeatures], extra: Mapping[str, np.nd
     arrays: dict[str, Any] = dict(extra)
     for name, images in sets.items():
         arrays |= {f"{name}/{column}": array for column, array in images.arrays().items()}
+    return npz_bytes(arrays)
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """Return arrays by name as the content of an .npz file; the same arrays are the same bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -80,7 +80,7 @@ def image_figures(
     if reference is None or images.name == "real":
         return figures
     figures.append(_frechet_figure(images, reference, extractor, radius))
-    if radius == 0 and images.name == "best" and len(images.features(radius)) >= EXTRAPOLATED_FROM:
+    if radius == 0 and images.name == "best" and images.statistics(radius).count >= EXTRAPOLATED_FROM:
         figures.append(_extrapolated_figure(images, reference, extractor))
     if radius == 0 and images.name == "best" and reference.images is not None and extractor.is_fid:
         figures += _peer_figures(images, reference.images)
@@ -191,18 +191,24 @@ def caption_figures(images: ImageSet, captions: Mapping[str, np.ndarray], seed: 
 
     Images without a caption are left out. ``best`` is measured a second time beside shuffled captions.
     """
-    ids = images.ids
-    rows = [row for row, image_id in enumerate(ids) if image_id in captions]
-    if not rows:
+    clip, features = beside_captions(images, captions)
+    if not len(clip):
         return []
-    clip, features = images.clip[rows], np.stack([captions[ids[row]] for row in rows])
     if images.name.startswith("best_of_"):
         return list(_score_figures(images.name, clip, features))
     figures = [*_score_figures(images.name, clip, features), *_retrieval_figures(images.name, clip, features)]
-    if images.name == "best" and len(rows) > 1:
-        shuffled = features[derangement(len(rows), seed)]
+    if images.name == "best" and len(clip) > 1:
+        shuffled = features[derangement(len(clip), seed)]
         figures += [*_score_figures("shuffled", clip, shuffled), *_retrieval_figures("shuffled", clip, shuffled)]
     return figures
+
+
+def beside_captions(images: ImageSet, captions: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return CLIP's features of those images that have a caption, and of their captions: float32 [n, F] each."""
+    ids, clip = images.ids, images.clip
+    rows = [row for row, image_id in enumerate(ids) if image_id in captions]
+    own = np.array([captions[ids[row]] for row in rows], np.float32)
+    return clip[rows], own.reshape(len(rows), clip.shape[1])
 
 
 def _score_figures(subject: str, images: np.ndarray, captions: np.ndarray) -> Iterator[Figure]:

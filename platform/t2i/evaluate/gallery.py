@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
-import ray
 import torch
 
 from models.checkpoint import load_model
@@ -16,10 +13,10 @@ from models.dvae import DVAE, DVAEConfig
 from models.images import to_uint8
 from models.precision import companion_dtype
 from models.run_layout import RunLayout
-from t2i.evaluate.candidates import read_caption
+from t2i.evaluate.candidates import candidates_folder, open_shard, read_caption
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.layout import SetLayout
-from t2i.evaluate.shards import ShardFolder
+from t2i.evaluate.tasks import one_thread
 from t2i.storage import fetch_run
 
 SHOWN_CANDIDATES = 8
@@ -72,7 +69,7 @@ def choose_galleries(ids: Sequence[str], best_scores: Sequence[float], count: in
     )
 
 
-@ray.remote(num_cpus=1, max_retries=-1)
+@one_thread
 def load_cards(
     places: Mapping[str, tuple[int, int]], real: Mapping[str, np.ndarray], layout: SetLayout, config: EvaluateConfig
 ) -> dict[str, CaptionCard]:
@@ -82,10 +79,10 @@ def load_cards(
     """
     dtype = companion_dtype(config.dtype)
     dvae = load_model(DVAE, DVAEConfig, RunLayout(fetch_run(config.run)).dvae, dtype=dtype)
-    folder = ShardFolder(layout.candidates, ".parquet")
+    folder = candidates_folder(layout.candidates)
     cards = {}
     for caption_id, (shard, index) in places.items():
-        candidates = read_caption(pq.ParquetFile(io.BytesIO(folder.read(shard))), index)
+        candidates = read_caption(open_shard(folder, shard), index)
         shown = candidates.order[:SHOWN_CANDIDATES]
         images = to_uint8(dvae.decode(torch.from_numpy(candidates.image_tokens[shown].astype(np.int64))))
         item = candidates.item

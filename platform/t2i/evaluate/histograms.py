@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import ray
 
+from t2i.evaluate.figures import beside_captions
 from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.measure import ImageCaptions
+from t2i.evaluate.tasks import one_thread
 from t2i.metrics.clip_score import cosine
 
 BINS = 20
@@ -32,7 +34,7 @@ def cosine_histogram(sets: Sequence[ImageSet], captions: ImageCaptions) -> Cosin
     return found
 
 
-@ray.remote(num_cpus=1, max_retries=-1)
+@one_thread
 def _count(sets: Sequence[ImageSet], captions: ImageCaptions) -> CosineHistogram:
     cosines = {images.name: own_cosines(images, captions) for images in sets}
     return count({name: values for name, values in cosines.items() if len(values)})
@@ -47,7 +49,4 @@ def count(cosines: dict[str, np.ndarray]) -> CosineHistogram:
 
 def own_cosines(images: ImageSet, captions: ImageCaptions) -> np.ndarray:
     """Return the CLIP cosine of each image that has a caption, float32 [n]."""
-    of, clip = captions.of(images), images.clip
-    rows = [row for row, image_id in enumerate(images.ids) if image_id in of]
-    own = np.array([of[image_id] for image_id in images.ids if image_id in of], np.float32)
-    return cosine(clip[rows], own.reshape(len(rows), clip.shape[1]))
+    return cosine(*beside_captions(images, captions.of(images)))

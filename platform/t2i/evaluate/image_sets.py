@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from t2i.evaluate.features import FeatureFolder, column_at
+from t2i.evaluate.features import FeatureFolder, column_at, npz_bytes
 from t2i.evaluate.layout import SetLayout
+from t2i.evaluate.receipts.merkle import merkle_root
+from t2i.metrics.blocks import row_blocks
 from t2i.metrics.statistics import FeatureStatistics, merge_statistics
 from t2i.storage import as_data_error, file_info, filesystem_for, read_file, write_file
 
@@ -43,6 +44,11 @@ class ImageSet:
         return self.folder.column(f"{self.name}/hashes")
 
     @property
+    def merkle_root(self) -> str:
+        """Merkle root of the images' bytes, which tells sets of images apart."""
+        return merkle_root([row.tobytes() for row in self.hashes])
+
+    @property
     def clip(self) -> np.ndarray:
         """Unit-norm CLIP features of the images without blur, float32 [n, F]."""
         return self.folder.column(f"{self.name}/clip")
@@ -67,14 +73,13 @@ class ImageSet:
 
     def made_statistics(self, radius: float) -> FeatureStatistics:
         """Return the statistics of the features at a radius of blur, computed anew."""
-        return merge_statistics(map(FeatureStatistics.of, _chunks(self.features(radius))))
+        features = self.features(radius)
+        return merge_statistics(FeatureStatistics.of(features[rows]) for rows in row_blocks(len(features), CHUNK))
 
 
 def statistics_bytes(statistics: FeatureStatistics) -> bytes:
     """Return statistics as an .npz file's content: ``mu`` and ``sigma``, which pytorch-fid reads, and ``n``."""
-    buffer = io.BytesIO()
-    np.savez(buffer, n=statistics.count, mu=statistics.mean, sigma=statistics.covariance)
-    return buffer.getvalue()
+    return npz_bytes({"n": statistics.count, "mu": statistics.mean, "sigma": statistics.covariance})
 
 
 def read_statistics(uri: str) -> FeatureStatistics:
@@ -84,9 +89,4 @@ def read_statistics(uri: str) -> FeatureStatistics:
         DataError: it is missing or cannot be read.
     """
     with np.load(io.BytesIO(read_file(uri)), allow_pickle=False) as arrays:
-        count = int(arrays["n"])
-        return FeatureStatistics(count, arrays["mu"], arrays["sigma"] * (count - 1))
-
-
-def _chunks(features: np.ndarray) -> Iterator[np.ndarray]:
-    return (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
+        return FeatureStatistics.of_covariance(int(arrays["n"]), arrays["mu"], arrays["sigma"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,7 @@ from models.prior import Prior, PriorConfig, text_tensor
 from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.evaluate.config import EvaluateConfig
-from t2i.evaluate.features import SUFFIX, FeatureFolder
+from t2i.evaluate.features import SUFFIX, FeatureFolder, npz_bytes
 from t2i.evaluate.figures import Figure
 from t2i.evaluate.shards import ShardFolder
 from t2i.evaluate.work_list import derived_seed
@@ -54,9 +53,8 @@ class MeasureJointELB:
         bits: dict[str, Any] = {
             term: bits_per_dimension(getattr(elb, term), pixels[0].size).cpu().numpy() for term in TERMS
         }
-        buffer = io.BytesIO()
-        np.savez(buffer, ids=np.array(ids, np.str_), **bits)
-        ShardFolder(row["features"], SUFFIX).write(row["shard"], buffer.getvalue(), {"images": len(ids)})
+        data = npz_bytes({"ids": np.array(ids, np.str_), **bits})
+        ShardFolder(row["features"], SUFFIX).write(row["shard"], data, {"images": len(ids)})
         return {"images": len(ids), "controls_seconds": time.perf_counter() - begun}
 
 

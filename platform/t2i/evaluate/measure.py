@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.overlap import overlap_figures
 from t2i.evaluate.reference import Reference
 from t2i.evaluate.sweep import measured_radii
+from t2i.evaluate.tasks import one_thread
+from t2i.evaluate.work_list import WorkItem
 from t2i.metrics.features import ExtractorProtocol
 
 
@@ -28,6 +30,11 @@ class ImageCaptions:
     folder: FeatureFolder
     ids: Sequence[str]
     image_ids: Sequence[str]
+
+    @classmethod
+    def of_items(cls, folder: FeatureFolder, items: Sequence[WorkItem]) -> ImageCaptions:
+        """Return the captions ``items``, with the features in the folder of the drawn images."""
+        return cls(folder, [item.id for item in items], [item.image_id for item in items])
 
     def of(self, images: ImageSet) -> dict[str, np.ndarray]:
         """Return id of an image -> feature float32 [F] of its caption; drawn images have their caption's id."""
@@ -73,29 +80,15 @@ def measure(
     return found
 
 
-# One CPU is one thread: sums would come out otherwise, in the last bits, on another number of threads.
-@ray.remote(num_cpus=1, max_retries=-1)
+@one_thread
 def _statistics(images: ImageSet, radius: float) -> None:
     images.statistics(radius)
 
 
-@ray.remote(num_cpus=1, max_retries=-1)
+@one_thread
 def _captions(images: ImageSet, captions: ImageCaptions, seed: int) -> list[Figure]:
     return caption_figures(images, captions.of(images), seed)
 
 
-@ray.remote(num_cpus=1, max_retries=-1)
-def _images(images: ImageSet, reference: Reference | None, extractor: ExtractorProtocol, radius: float) -> list[Figure]:
-    return image_figures(images, reference, extractor, radius)
-
-
-@ray.remote(num_cpus=1, max_retries=-1)
-def _overlap(
-    drawn: ImageSet,
-    real: ImageSet,
-    training: ImageSet,
-    image_ids: Mapping[str, str],
-    extractor: ExtractorProtocol,
-    threshold: float,
-) -> list[Figure]:
-    return overlap_figures(drawn, real, training, image_ids, extractor, threshold)
+_images = one_thread(image_figures)
+_overlap = one_thread(overlap_figures)

@@ -10,6 +10,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.errors import UserError
+from t2i.evaluate.candidates import candidates_folder
 from t2i.evaluate.config import ActorPool, EvaluateConfig
 from t2i.evaluate.features import SUFFIX
 from t2i.evaluate.image_store import ImageStore, load_images
@@ -44,7 +45,7 @@ def draw(sets: Sequence[tuple[WorkList, SetLayout]], protocol: str, config: Eval
     """Draw, rank, store and measure all captions of the work lists, as far as that is not done."""
     rows: list[Row] = []
     for work_list, layout in sets:
-        stored = ShardFolder(layout.candidates, ".parquet").done()
+        stored = candidates_folder(layout.candidates).done()
         for shard, items in enumerate(work_list.shards):
             row = {"shard": shard, "stored": shard in stored, "items": [asdict(item) for item in items]}
             rows.append(row | {"candidates": layout.candidates, "features": layout.features(protocol, "drawn")})
@@ -72,10 +73,18 @@ def _measure_images(shards: Dataset, count: int, config: EvaluateConfig) -> Data
     return _map(controls, ExtractFeatures, (config,), config.extract, count)
 
 
-def measure_elb(
-    sets: Sequence[tuple[ImageStore, Mapping[str, str], SetLayout]], protocol: str, config: EvaluateConfig
-) -> None:
-    """Measure the evidence lower bound of stored images with their captions, image id -> text, if it is not done."""
+CaptionedImages = tuple[ImageStore, Mapping[str, str], SetLayout]
+"""Images, the caption of each by its id, and where they are."""
+
+
+def captioned_images(store: ImageStore, work_list: WorkList, layout: SetLayout) -> CaptionedImages:
+    """Return those of the stored images that a drawn caption describes, with the first of its captions."""
+    captions = {item.image_id: item.caption for item in reversed(work_list.items)}
+    return store.among(captions), captions, layout
+
+
+def measure_elb(sets: Sequence[CaptionedImages], protocol: str, config: EvaluateConfig) -> None:
+    """Measure the evidence lower bound of stored images with their captions, if it is not done."""
     rows = [
         row | {"captions": [captions[name] for name in row["ids"]], "features": layout.features(protocol, "elb")}
         for store, captions, layout in sets

@@ -14,7 +14,6 @@ from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.image_sets import ImageSet
 from t2i.evaluate.prepare import PreparedSet
 from t2i.evaluate.protocols import departures, full_name
-from t2i.evaluate.receipts.merkle import merkle_root
 from t2i.storage import fetch_file, fetch_run
 
 REPORTED_PACKAGES = ("torch", "torchvision", "ray", "numpy", "scipy", "pillow", "open_clip_torch")
@@ -88,7 +87,7 @@ def _reference_hash(real: ImageSet | None, reference: str | None) -> str:
     """Return the hash of the file of statistics, else the Merkle root of the real images: both as in the receipt."""
     if reference is not None:
         return file_hash(fetch_file(reference))
-    return merkle_root([row.tobytes() for row in real.hashes]) if real is not None else ""
+    return real.merkle_root if real is not None else ""
 
 
 def _left_out(prepared: PreparedSet) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from models.errors import UserError
+from t2i.evaluate.features import npz_bytes
 from t2i.evaluate.image_sets import ImageSet
-from t2i.evaluate.receipts.merkle import merkle_root
 from t2i.metrics.features import ExtractorProtocol
 from t2i.metrics.statistics import FeatureStatistics
 from t2i.storage import filesystem_for, read_file, write_file
@@ -40,9 +40,8 @@ class Reference:
         if self.file is None:
             assert self.images is not None
             return self.images.statistics(radius)
-        arrays = _open(self.file)
-        count = int(arrays["n"])
-        return FeatureStatistics(count, arrays[_name("mu", radius)], arrays[_name("sigma", radius)] * (count - 1))
+        arrays, names = _open(self.file), (_name("mu", radius), _name("sigma", radius))
+        return FeatureStatistics.of_covariance(int(arrays["n"]), *(arrays[name] for name in names))
 
 
 def write_reference(
@@ -53,11 +52,9 @@ def write_reference(
     for radius in radii:
         statistics = images.statistics(radius)
         arrays[_name("mu", radius)], arrays[_name("sigma", radius)] = statistics.mean, statistics.covariance
-    described = described | {"merkle_root": merkle_root([row.tobytes() for row in images.hashes])}
-    protocol = {"extractor": asdict(extractor), "images": described}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays, protocol=json.dumps(protocol, sort_keys=True))
-    write_file(*filesystem_for(uri), buffer.getvalue())
+    protocol = {"extractor": asdict(extractor), "images": described | {"merkle_root": images.merkle_root}}
+    arrays["protocol"] = json.dumps(protocol, sort_keys=True)
+    write_file(*filesystem_for(uri), npz_bytes(arrays))
 
 
 def check_reference(uri: str, extractor: ExtractorProtocol, radii: Sequence[float]) -> dict[str, Any]:

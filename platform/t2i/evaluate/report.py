@@ -55,8 +55,8 @@ def _cautions(measured: MeasuredSet, measuring: Measuring) -> list[str]:
 
 def _cosines(measured: MeasuredSet) -> CosineHistogram:
     """Return the histogram of the drawn and of the real images' CLIP cosines."""
-    items, sets = measured.prepared.work_list.items, measured.sets
-    captions = ImageCaptions(sets["best"].folder, [item.id for item in items], [item.image_id for item in items])
+    sets = measured.sets
+    captions = ImageCaptions.of_items(sets["best"].folder, measured.prepared.work_list.items)
     return cosine_histogram([sets[name] for name in ("best", "first", "real") if name in sets], captions)
 
 

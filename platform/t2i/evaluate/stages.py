@@ -6,13 +6,11 @@ same, however many workers there are and whichever of them die. Every stage adds
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from models.checkpoint import load_model
@@ -25,7 +23,14 @@ from models.run_layout import RunLayout
 from models.run_sizes import run_sizes
 from t2i.data.transforms import resize
 from t2i.engine import TextToImage
-from t2i.evaluate.candidates import CaptionCandidates, encode_shard, read_caption, shard_record
+from t2i.evaluate.candidates import (
+    CaptionCandidates,
+    candidates_folder,
+    encode_shard,
+    open_shard,
+    read_caption,
+    shard_record,
+)
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.extractors import fetch_extractor
 from t2i.evaluate.features import SUFFIX, ImageFeatures, encode_features, hash_images
@@ -127,11 +132,11 @@ class Score:
             )
             tables.append(candidates.table(images, self.config.keep))
             yield candidates, images
-        _candidates(row).write(row["shard"], encode_shard(tables), shard_record(tables))
+        candidates_folder(row["candidates"]).write(row["shard"], encode_shard(tables), shard_record(tables))
 
     def _read(self, row: Row) -> Iterator[tuple[CaptionCandidates, np.ndarray]]:
         """Yield the same as :meth:`_score`, of a shard that is stored: the images are decoded again."""
-        stored = pq.ParquetFile(io.BytesIO(_candidates(row).read(row["shard"])))
+        stored = open_shard(candidates_folder(row["candidates"]), row["shard"])
         for index in range(stored.num_row_groups):
             candidates = read_caption(stored, index)
             yield candidates, self._decode(candidates.image_tokens)
@@ -253,7 +258,3 @@ class ExtractFeatures:
 def sized(pixels: np.ndarray, side: int) -> np.ndarray:
     """Return square images uint8 [n, H, W, 3] resized to [n, side, side, 3], as real images are."""
     return pixels if pixels.shape[1] == side else np.stack([resize(image, side) for image in pixels])
-
-
-def _candidates(row: Row) -> ShardFolder:
-    return ShardFolder(row["candidates"], ".parquet")

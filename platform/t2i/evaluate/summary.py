@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from t2i.evaluate.candidates import candidates_folder
 from t2i.evaluate.layout import SetLayout
-from t2i.evaluate.shards import ShardFolder
-
-READERS = 16
 
 
 @dataclass(frozen=True)
@@ -29,12 +26,10 @@ class CandidateSummary:
 
 def summarise(layout: SetLayout, shards: int) -> CandidateSummary:
     """Return the summary of a caption set whose ``shards`` are all drawn."""
-    folder = ShardFolder(layout.candidates, ".parquet")
     ids, best, truncated, sums = [], [], 0, np.zeros(0)
-    with ThreadPoolExecutor(READERS) as pool:
-        for record in pool.map(folder.record, range(shards)):
-            ids += record["ids"]
-            best += record["best"]
-            truncated += record["truncated"]
-            sums = np.array(record["score_sums"]) + (sums if len(sums) else 0)
+    for record in candidates_folder(layout.candidates).records(shards):
+        ids += record["ids"]
+        best += record["best"]
+        truncated += record["truncated"]
+        sums = np.array(record["score_sums"]) + (sums if len(sums) else 0)
     return CandidateSummary(ids, best, sums / len(ids), truncated)

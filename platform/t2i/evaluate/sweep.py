@@ -19,12 +19,6 @@ def set_name(size: int, candidates: int) -> str:
     return "best" if size == candidates else "first" if size == 1 else f"best_of_{size}"
 
 
-def sweep_size(name: str, candidates: int) -> int | None:
-    """Return the ``size`` of which :func:`set_name` made ``name``; None for other image sets."""
-    sizes = sweep_sizes(candidates, pruned=False)
-    return next((size for size in sizes if set_name(size, candidates) == name), None)
-
-
 def is_blurred(name: str) -> bool:
     """Return whether an image set is also measured with blur: all but those between the first and the best."""
     return not name.startswith("best_of_")

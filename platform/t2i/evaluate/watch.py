@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class Spool:
 
     def __init__(self, watched: WatchedRun, folder: Path, out: str) -> None:
         self._watched, self._folder, self._out = watched, folder, out
-        self._changed, self._closed = threading.Event(), threading.Event()
+        self._changed = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -79,7 +80,7 @@ class Spool:
                 self._copy(name)
             if last:
                 return
-            self._closed.wait(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _copy(self, name: str) -> None:
         if (self._folder / name).exists() or self._is_done(name):

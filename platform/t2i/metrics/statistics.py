@@ -37,6 +37,11 @@ class FeatureStatistics:
         deviations = features - mean
         return cls(len(features), mean, deviations.T @ deviations)
 
+    @classmethod
+    def of_covariance(cls, count: int, mean: np.ndarray, covariance: np.ndarray) -> FeatureStatistics:
+        """Return the statistics of ``count`` images with a mean [F] and an unbiased ``covariance`` [F, F]."""
+        return cls(count, mean, covariance * (count - 1))
+
     def merge(self, other: FeatureStatistics) -> FeatureStatistics:
         """Return the statistics of both batches together (Chan, Golub and LeVeque 1979)."""
         # With n_a, m_a and n_b, m_b the counts and means, n = n_a + n_b, delta = m_b - m_a, the common mean is

@@ -25,6 +25,7 @@ from t2i.evaluate.summary import CandidateSummary
 from t2i.evaluate.work_list import make_work_list
 from t2i.storage import read_file
 from tests.t2i.evaluate.report_sections import EFFICIENTNET, section
+from tests.t2i.evaluate.stored_sets import store_set
 
 MEASURING = Measuring(EFFICIENTNET, "0" * 8)
 
@@ -93,12 +94,11 @@ def test_without_images_none_are_missing(tiny_run: Path) -> None:
     assert (found["real_images"], found["real_images_left_out"], found["full_name"]) == (None, None, None)
 
 
-def test_the_full_name_ends_with_the_hash_of_the_real_images(tiny_run: Path) -> None:
-    hashes = np.arange(64, dtype=np.uint8).reshape(2, 32)
-    sets = cast(Any, {"real": SimpleNamespace(hashes=hashes)})
+def test_the_full_name_ends_with_the_hash_of_the_real_images(tiny_run: Path, tmp_path: Path) -> None:
+    real = store_set(tmp_path, "real", np.eye(2, 4, dtype=np.float32), 0.0, ["a", "b"])
     config = EvaluateConfig(run=str(tiny_run), image_size=256, crop="squash")
-    found = protocol(measured(config, None, sets=sets), MEASURING, config)["full_name"]
-    root = merkle_root([row.tobytes() for row in hashes])
+    found = protocol(measured(config, None, sets={"real": real}), MEASURING, config)["full_name"]
+    root = merkle_root([row.tobytes() for row in real.hashes])
     assert found == f"fd_efficientnet_lite0-val5-256sq-efficientnet-{root[:8]}"
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from t2i.evaluate.sweep import is_blurred, set_name, sweep_size, sweep_sizes
+from t2i.evaluate.sweep import is_blurred, set_name, sweep_sizes
 
 
 @pytest.mark.parametrize(
@@ -12,10 +12,8 @@ from t2i.evaluate.sweep import is_blurred, set_name, sweep_size, sweep_sizes
 def test_sizes_double_up_to_all(candidates: int, sizes: list[int]) -> None:
     assert sweep_sizes(candidates, pruned=False) == sizes
     assert sweep_sizes(candidates, pruned=True) == [candidates]
-    assert [sweep_size(set_name(size, candidates), candidates) for size in sizes] == sizes
 
 
 def test_only_the_ends_are_measured_with_blur() -> None:
     assert [set_name(size, 8) for size in sweep_sizes(8, pruned=False)] == ["first", "best_of_2", "best_of_4", "best"]
     assert [is_blurred(name) for name in ("first", "best_of_2", "best", "real")] == [True, False, True, True]
-    assert sweep_size("real", 8) is None

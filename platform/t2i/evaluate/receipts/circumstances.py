@@ -13,6 +13,7 @@ import ray
 import torch
 
 from t2i.config import ROOT
+from t2i.evaluate.tasks import one_thread
 
 PACKAGE = "t2i-platform"
 
@@ -46,7 +47,7 @@ def hardware() -> dict[str, Any]:
     return described | {"nodes": [{"cpus": cpus, "gpus": gpus} for cpus, gpus in sizes]}
 
 
-@ray.remote(num_cpus=1, max_retries=-1)
+@one_thread
 def _machine() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {

@@ -8,21 +8,19 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from t2i.config import ConfigError, load_mapping
-from t2i.evaluate.candidates import CaptionCandidates, read_caption
+from t2i.evaluate.candidates import CaptionCandidates, candidates_folder, open_shard, read_caption
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.evaluation import how_to_measure
 from t2i.evaluate.features import FeatureFolder
 from t2i.evaluate.image_store import ImageStore, open_images
 from t2i.evaluate.layout import SetLayout
-from t2i.evaluate.pipeline import draw, measure_elb, measure_images
-from t2i.evaluate.receipts.files import CANDIDATES, STORED
+from t2i.evaluate.pipeline import captioned_images, draw, measure_elb, measure_images
+from t2i.evaluate.receipts.files import STORED
 from t2i.evaluate.receipts.findings import Finding, compared
 from t2i.evaluate.receipts.settings import VerifyConfig
 from t2i.evaluate.receipts.stored import Receipt, StoredSet, UnusableReceiptError
-from t2i.evaluate.shards import ShardFolder
 from t2i.evaluate.work_list import run_models
 from t2i.storage import delete_folder, filesystem_for
 
@@ -98,7 +96,7 @@ def measure_again(stored: StoredSet, config: EvaluateConfig) -> Iterator[Finding
     stores = [(name, _store(stored, name)) for name in STORED if name in stored.images]
     measure_images([(name, store, stored.images[name].layout) for name, store in stores], protocol, config)
     if stored.elb:
-        measure_elb([_captioned(stored)], protocol, config)
+        measure_elb([captioned_images(_store(stored, "real"), stored.work_list, stored.layout)], protocol, config)
         folders[stored.elb] = None
     for folder in folders:
         root, _, family = folder.uri.rpartition("/")
@@ -111,12 +109,6 @@ def _store(stored: StoredSet, name: str) -> ImageStore:
     """Return the stored images of a set."""
     images = stored.images[name]
     return open_images(images.layout.images(name), images.ids)
-
-
-def _captioned(stored: StoredSet) -> tuple[ImageStore, dict[str, str], SetLayout]:
-    """Return the real images that a caption describes, the first caption of each, and where they are."""
-    captions = {item.image_id: item.caption for item in reversed(stored.work_list.items)}
-    return _store(stored, "real").among(captions), captions, stored.layout
 
 
 def _delete(uri: str) -> None:
@@ -171,5 +163,4 @@ def draw_again(stored: StoredSet, config: EvaluateConfig, count: int, seed: int)
 
 def _drawn(layout: SetLayout, shard: int, index: int) -> CaptionCandidates:
     """Return the stored candidates of one caption."""
-    file = ShardFolder(layout.candidates, CANDIDATES).read(shard)
-    return read_caption(pq.ParquetFile(io.BytesIO(file)), index)
+    return read_caption(open_shard(candidates_folder(layout.candidates), shard), index)

@@ -6,21 +6,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from models.manifest import MANIFEST
+from t2i.evaluate.candidates import candidates_folder
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.evaluation import MeasuredSet
 from t2i.evaluate.features import SUFFIX, FeatureFolder
 from t2i.evaluate.image_sets import ImageSet
-from t2i.evaluate.shards import ShardFolder
+from t2i.evaluate.shards import READERS, ShardFolder
 from t2i.evaluate.sweep import measured_radii
 from t2i.storage import read_file
-
-READERS = 16
-"""Files that are read at once."""
-
-CANDIDATES = ".parquet"
 
 STORED = ("real", "train")
 """Image sets whose pixels are all stored."""
@@ -35,7 +30,7 @@ def hashed_files(measured: Sequence[MeasuredSet], config: EvaluateConfig) -> dic
     for each in measured:
         layout, images = each.prepared.layout, list(each.sets.values())
         found |= _hashes_of([layout.work_list, layout.captions, *_statistics(images, config)])
-        found |= _shard_hashes(candidates_folder(each), len(each.prepared.work_list.shards))
+        found |= _shard_hashes(candidates_folder(layout.candidates), len(each.prepared.work_list.shards))
         for folder in feature_folders(each, config):
             found |= _shard_hashes(folder.folder, folder.shards)
         for name in set(STORED) & set(each.sets):
@@ -46,11 +41,6 @@ def hashed_files(measured: Sequence[MeasuredSet], config: EvaluateConfig) -> dic
 def relative(path: str, config: EvaluateConfig) -> str:
     """Return a path within the evaluation's folder relative to it."""
     return path.removeprefix(f"{config.out}/")
-
-
-def candidates_folder(measured: MeasuredSet) -> ShardFolder:
-    """Return the folder of a caption set's candidates."""
-    return ShardFolder(measured.prepared.layout.candidates, CANDIDATES)
 
 
 def feature_folders(measured: MeasuredSet, config: EvaluateConfig) -> list[FeatureFolder]:
@@ -67,12 +57,6 @@ def elb_shards(measured: MeasuredSet, config: EvaluateConfig) -> int:
         return 0
     protocol = measured.sets["best"].protocol
     return len(ShardFolder(measured.prepared.layout.features(protocol, "elb"), SUFFIX).done())
-
-
-def shard_records(folder: ShardFolder, shards: int) -> list[dict[str, Any]]:
-    """Return the done-records of a folder's shards, in order."""
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(folder.record, range(shards)))
 
 
 def sha256_of(path: str) -> str:
@@ -94,8 +78,7 @@ def _hashes_of(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _shard_hashes(folder: ShardFolder, shards: int) -> dict[str, str]:
-    records = shard_records(folder, shards)
-    return {folder.path(shard): record["sha256"] for shard, record in enumerate(records)}
+    return {folder.path(shard): record["sha256"] for shard, record in enumerate(folder.records(shards))}
 
 
 def _part_hashes(folder: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from models.run_sizes import run_sizes
 from t2i.config import recorded
+from t2i.evaluate.candidates import candidates_folder
 from t2i.evaluate.config import EvaluateConfig
 from t2i.evaluate.evaluation import MeasuredSet, Measuring
 from t2i.evaluate.features import FeatureFolder
@@ -19,14 +20,11 @@ from t2i.evaluate.layout import RECEIPT
 from t2i.evaluate.receipts.circumstances import code_version, hardware, installed_packages
 from t2i.evaluate.receipts.costs import stage_seconds, storage_bytes
 from t2i.evaluate.receipts.files import (
-    candidates_folder,
     elb_shards,
     hashed_files,
     relative,
     sha256_of,
-    shard_records,
 )
-from t2i.evaluate.receipts.merkle import merkle_root
 from t2i.evaluate.reference import Reference
 from t2i.evaluate.sweep import measured_radii
 from t2i.storage import fetch_run, filesystem_for, write_file
@@ -136,10 +134,9 @@ def _reference(measured: MeasuredSet, config: EvaluateConfig) -> dict[str, Any] 
 
 def _image_set(images: ImageSet, config: EvaluateConfig) -> dict[str, Any]:
     """Return what identifies the images of a set, and where their features are."""
-    hashes = images.hashes
     return {
-        "count": len(hashes),
-        "merkle_root": merkle_root([row.tobytes() for row in hashes]),
+        "count": len(images.ids),
+        "merkle_root": images.merkle_root,
         "folder": relative(images.layout.root, config),
         "family": images.folder.uri.rpartition("/")[2],
         "shards": images.folder.shards,
@@ -152,9 +149,10 @@ def _costs(measured: Sequence[MeasuredSet], config: EvaluateConfig) -> dict[str,
     drawn: list[dict[str, Any]] = []
     features: dict[str, FeatureFolder] = {}
     for each in measured:
-        drawn += shard_records(candidates_folder(each), len(each.prepared.work_list.shards))
+        folder = candidates_folder(each.prepared.layout.candidates)
+        drawn += folder.records(len(each.prepared.work_list.shards))
         features |= {images.folder.uri: images.folder for images in each.sets.values()}
-    records = [record for each in features.values() for record in shard_records(each.folder, each.shards)]
+    records = [record for each in features.values() for record in each.folder.records(each.shards)]
     return {
         "stages": stage_seconds(records, config.candidates),
         "storage": storage_bytes(drawn, records, config.candidates),

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow.parquet as pq
 
-from t2i.evaluate.candidates import from_png, read_caption, read_images
+from t2i.evaluate.candidates import candidates_folder, from_png, read_caption, read_images
 from t2i.evaluate.features import hash_images
-from t2i.evaluate.receipts.files import CANDIDATES, STORED
+from t2i.evaluate.receipts.files import STORED
 from t2i.evaluate.receipts.findings import Finding
 from t2i.evaluate.receipts.stored import Receipt, StoredSet
 from t2i.evaluate.shards import ShardFolder
@@ -29,7 +29,7 @@ def check_pixels(stored: StoredSet, receipt: Receipt) -> Iterator[Finding]:
         hashes = dict(zip(images.ids, images.hashes, strict=True))
         yield from _pixel_findings(f"{stored.name}: image", name, hashes, map(_stored_pngs, files))
     best = stored.images["best"]
-    candidates = ShardFolder(stored.layout.candidates, CANDIDATES)
+    candidates = candidates_folder(stored.layout.candidates)
     shards = (_kept_images(candidates, shard) for shard in range(best.folder.shards))
     hashes = dict(zip(best.ids, best.hashes, strict=True))
     yield from _pixel_findings(f"{stored.name}: image", "best", hashes, shards)

@@ -70,8 +70,7 @@ class StoredSet:
     @property
     def captions(self) -> ImageCaptions:
         """The CLIP features of the captions."""
-        items = self.items
-        return ImageCaptions(self.images["best"].folder, [i.id for i in items], [i.image_id for i in items])
+        return ImageCaptions.of_items(self.images["best"].folder, self.items)
 
     @property
     def elb(self) -> FeatureFolder | None:

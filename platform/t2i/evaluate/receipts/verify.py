@@ -15,12 +15,13 @@ from t2i.evaluate.figures import Figure
 from t2i.evaluate.image_sets import ImageSet, statistics_bytes
 from t2i.evaluate.joint_elb import joint_elb_figures
 from t2i.evaluate.measure import measure
-from t2i.evaluate.receipts.files import READERS, sha256_of
+from t2i.evaluate.receipts.files import sha256_of
 from t2i.evaluate.receipts.findings import Finding, compared
 from t2i.evaluate.receipts.make import packages_hash
-from t2i.evaluate.receipts.merkle import merkle_root
 from t2i.evaluate.receipts.pixels import check_pixels
 from t2i.evaluate.receipts.stored import Receipt, StoredSet
+from t2i.evaluate.shards import READERS
+from t2i.evaluate.tasks import one_thread
 from t2i.evaluate.work_list import caption_hash
 from t2i.storage import DataError
 
@@ -106,8 +107,7 @@ def check_images(stored: StoredSet, files: Mapping[str, str]) -> Iterator[Findin
     """Yield for each image set whether its images have the Merkle root, and its features the statistics, they had."""
     for name, images in stored.images.items():
         entry = stored.entry["images"][name]
-        root = merkle_root([row.tobytes() for row in images.hashes])
-        yield compared(f"{stored.name}: Merkle root of {name}", entry["merkle_root"], root)
+        yield compared(f"{stored.name}: Merkle root of {name}", entry["merkle_root"], images.merkle_root)
     tasks = {
         (images, radius): _statistics_hash.remote(images, radius)
         for name, images in stored.images.items()
@@ -119,7 +119,7 @@ def check_images(stored: StoredSet, files: Mapping[str, str]) -> Iterator[Findin
         yield compared(f"{stored.name}: statistics of {images.name}{_at(radius)} from features", said, ray.get(task))
 
 
-@ray.remote(num_cpus=1, max_retries=-1)
+@one_thread
 def _statistics_hash(images: ImageSet, radius: float) -> str:
     return hashlib.sha256(statistics_bytes(images.made_statistics(radius))).hexdigest()
 
