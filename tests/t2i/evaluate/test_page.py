@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,19 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from t2i.evaluate.page import render
-from tests.browser import Findings, open_page
+from tests.browser import Findings, open_chromium, open_page
 from tests.t2i.evaluate.report_sections import INCEPTION, protocol, section
 
 WIDTHS = (375, 1280)
 SMALLEST_TEXT = 9
 """Height in px of a line of text in a plot, below which it cannot be read."""
+
+
+# No longer than this module: Playwright keeps an event loop running in the thread, where `asyncio.run` refuses to start.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_chromium() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")
