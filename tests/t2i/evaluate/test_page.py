@@ -18,7 +18,7 @@ SMALLEST_TEXT = 9
 """Height in px of a line of text in a plot, below which it cannot be read."""
 
 
-# No longer than this module: Playwright keeps an event loop running in the thread, where `asyncio.run` refuses to start.
+# No longer than this module: Playwright keeps an event loop in the thread, where `asyncio.run` then refuses to start.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with open_chromium() as chromium:
