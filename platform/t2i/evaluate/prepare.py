@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from models.errors import UserError
 from models.run_sizes import run_sizes
 from t2i.data import check_pairs
-from t2i.evaluate.config import MIN_IMAGES, CaptionSet, EvaluateConfig
+from t2i.evaluate.caption_sets import TRAINING, CaptionSet
+from t2i.evaluate.config import MIN_IMAGES, EvaluateConfig
 from t2i.evaluate.image_store import ImageStore, store_images
 from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.selection import choose_captions, reference_ids, write_captions
@@ -115,7 +116,7 @@ def prepare_training(config: EvaluateConfig) -> PreparedTraining:
         UserError: the given source cannot be used.
     """
     chosen = choose_training_images(config)
-    layout = SetLayout(f"{config.out}/training")
+    layout = SetLayout(f"{config.out}/{TRAINING}")
     if chosen.source is None:
         return PreparedTraining(chosen.note, layout)
     try:
