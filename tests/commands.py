@@ -35,6 +35,12 @@ def is_job(command: str) -> bool:
     return re.match(r"(\S*/)?python jobs/\w+\.py ", command) is not None
 
 
+def smaller(arguments: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return a job's arguments with ``words`` added; no key may be given twice, so they take the place of theirs."""
+    keys = {word.partition("=")[0] for word in words}
+    return [word for word in arguments if word.partition("=")[0] not in keys] + list(words)
+
+
 def run_job_here(folder: Path, script: str, arguments: Sequence[str]) -> None:
     """Run a job in this process, which shares its Ray, as if it was typed in ``folder``."""
     with pytest.MonkeyPatch.context() as patch:
