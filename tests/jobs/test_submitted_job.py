@@ -17,6 +17,7 @@ from models.checkpoint import save_model
 from models.dvae import DVAE
 from models.presets import get_preset
 from tests.submitted import submit
+from tests.t2i.train.tiny import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -31,10 +32,10 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """
     ray.shutdown()
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_port": 0}
-    )
-    cluster.add_node(num_cpus=2, resources={"second": 1})
+    agents = [{"dashboard_agent_listen_port": free_port()} for _ in range(2)]  # 52365 is that of any other Ray here
+    head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": 0} | agents[0]
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=2, resources={"second": 1}, **agents[1])
     yield cluster
     cluster.shutdown()
 
