@@ -63,11 +63,33 @@ class InvalidRequestError(ServiceError):
 
 @dataclass(frozen=True)
 class GenerationProgress:
-    """How many image tokens are made so far, how many in all, and the ``stage`` at work: sample, decode or rank."""
+    """How far a request is.
+
+    Attributes:
+        stage: queue, sample, decode or rank.
+        tokens_done: image tokens made so far, over all candidates; ``tokens_total`` will be made.
+        candidates_ranked: candidates that are decoded and ranked.
+        queue_position: place among the requests that wait, from 1; 0: it has begun.
+        seconds_left: about how long sampling will still take; 0 if that is not known.
+    """
 
     stage: str
     tokens_done: int
     tokens_total: int
+    candidates_ranked: int
+    queue_position: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An image file of a candidate's first ``rows`` rows of tokens; once it is ranked, of the whole, with its score."""
+
+    data: bytes
+    format: str
+    candidate: int
+    rows: int
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +119,9 @@ class Summary:
     models: dict[str, str]
 
 
+Event = GenerationProgress | Preview | GeneratedImage | Summary
+
+
 @dataclass(frozen=True)
 class Answer:
     """The best images, best first, and how they were made."""
@@ -114,6 +139,7 @@ class GenerationOptions(SamplingOptions, total=False):
         seed: repeats the images of an earlier request; None lets the service choose one.
         image: an image file, whose top every image continues.
         image_rows: rows of its image tokens to keep.
+        preview_rows: :meth:`Client.generate_stream` also brings every candidate after every so many rows of its tokens.
         format: png, jpeg or webp.
     """
 
@@ -122,6 +148,7 @@ class GenerationOptions(SamplingOptions, total=False):
     seed: int | None
     image: bytes | None
     image_rows: int | None
+    preview_rows: int
     format: str
 
 
@@ -157,8 +184,8 @@ class Client:
 
     def generate_stream(
         self, caption: str, *, timeout: float = 600.0, **options: Unpack[GenerationOptions]
-    ) -> Generator[GenerationProgress | GeneratedImage | Summary]:
-        """Yield the progress of :meth:`generate`, then the images, best first, then the summary.
+    ) -> Generator[Event]:
+        """Yield the progress of :meth:`generate` and previews, then the images, best first, then the summary.
 
         Closing the generator early stops the work on the server. Raises the same errors as :meth:`generate`.
         """
@@ -232,20 +259,40 @@ def _request(caption: str, options: GenerationOptions) -> pb.GenerateRequest:
     return request
 
 
-def _event(event: pb.GenerateStreamResponse) -> GenerationProgress | GeneratedImage | Summary:
+def _event(event: pb.GenerateStreamResponse) -> Event:
     match event.WhichOneof("event"):
         case "progress":
-            stage = pb.Stage.Name(event.progress.stage).removeprefix("STAGE_").lower()
-            return GenerationProgress(stage, event.progress.tokens_done, event.progress.tokens_total)
+            return _progress(event.progress)
+        case "preview":
+            return _preview(event.preview)
         case "image":
             return _image(event.image)
         case _:
             return _summary(event.summary)
 
 
+def _progress(progress: pb.Progress) -> GenerationProgress:
+    return GenerationProgress(
+        pb.Stage.Name(progress.stage).removeprefix("STAGE_").lower(),
+        progress.tokens_done,
+        progress.tokens_total,
+        progress.candidates_ranked,
+        progress.queue_position,
+        progress.seconds_left,
+    )
+
+
+def _preview(preview: pb.Preview) -> Preview:
+    score = preview.score if preview.HasField("score") else None
+    return Preview(preview.data, _format(preview.format), preview.candidate, preview.rows, score)
+
+
 def _image(image: pb.Image) -> GeneratedImage:
-    name = next(name for name, value in FORMATS.items() if value == image.format)
-    return GeneratedImage(image.data, name, image.candidate, image.score)
+    return GeneratedImage(image.data, _format(image.format), image.candidate, image.score)
+
+
+def _format(value: pb.ImageFormat.ValueType) -> str:
+    return next(name for name, known in FORMATS.items() if known == value)
 
 
 def _summary(summary: pb.Summary) -> Summary:

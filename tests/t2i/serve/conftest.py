@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +12,17 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from grpc_health.v1 import health
 from ray.exceptions import ActorDiedError
 
 from models.reranker import CLIPConfig
 from t2i.serve.config import PriorReplicaConfig, ServeConfig
 from t2i.serve.gateway import make_server, set_health
+from t2i.serve.generation.generate import StageHandles
+from t2i.serve.models import ServedModels
 from t2i.serve.replicas.decoder import DecoderReplica
 from t2i.serve.replicas.prior import PriorReplica
 from t2i.serve.replicas.reranker import RerankerReplica
-from t2i.serve.servicers.generation import StageHandles
+from t2i.serve.servicers.health import HealthService
 from tests.random_run import write_random_run
 
 CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("taco", "cat", "house")]
@@ -88,7 +89,15 @@ class LocalMethod:
 
     def remote(self, *arguments: object) -> LocalResponse:
         lose_after = self._handle.losses.pop(0) if self._handle.losses else None
-        return LocalResponse(getattr(self._handle.replica, self._name)(*arguments), lose_after)
+        method = getattr(self._handle.replica, self._name)
+        if any(isinstance(argument, LocalResponse) for argument in arguments):
+            return LocalResponse(_after(method, arguments), lose_after)
+        return LocalResponse(method(*arguments), lose_after)
+
+
+async def _after(method: Callable[..., Any], arguments: Sequence[object]) -> Any:
+    """Call a method once the calls whose answers it takes have ended."""
+    return await method(*[await each if isinstance(each, LocalResponse) else each for each in arguments])
 
 
 def make_stages(config: ServeConfig) -> StageHandles:
@@ -111,8 +120,8 @@ class LocalService:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         stages = make_stages(self._config)
         self.prior, self.reranker = stages.prior, stages.reranker
-        self._health = health.aio.HealthServicer()
-        server, port = make_server(stages, self._health, self._config)
+        self._health = HealthService()
+        server, port = make_server(ServedModels({"tiny": stages}), self._health, self._config)
         self.address = f"127.0.0.1:{port}"
         await server.start()
         self._ready.set()

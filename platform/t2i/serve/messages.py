@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t2i.engine.request import FinishedCandidate, PartialCandidate
 from t2i.sampling import SamplingParams
 
 
@@ -13,15 +14,31 @@ from t2i.sampling import SamplingParams
 class CaptionRequest:
     """A checked request to the prior: the caption in words, and how its image tokens are to be sampled.
 
-    ``prefix`` are image tokens with which every candidate begins; ``deadline`` is a Unix time.
+    Attributes:
+        id: the id of the request, for the log.
+        client: who asked; clients share the slots evenly.
+        prefix: image tokens with which every candidate begins.
+        deadline: Unix time.
+        preview_rows: candidates are also handed out after every so many rows of image tokens; 0: only when finished.
     """
 
+    id: str
+    client: str
     caption: str
     candidates: int
     seed: int
     sampling: SamplingParams
     prefix: tuple[int, ...]
     deadline: float
+    preview_rows: int = 0
+
+
+class QueueFullError(Exception):
+    """What is to be done before a new request leaves it too little time: it lacks ``late_s`` seconds."""
+
+    def __init__(self, late_s: float) -> None:
+        super().__init__(late_s)
+        self.late_s = late_s
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,31 @@ class SampleHeader:
     truncated: bool
     grid: tuple[int, int]
     model: str
+
+
+@dataclass(frozen=True)
+class SampleProgress:
+    """How far a request is.
+
+    Attributes:
+        tokens_done: new image tokens made, over all candidates.
+        tokens_total: how many there will be.
+        position: place among the requests that wait for their first token, from 1; 0: it has begun.
+        seconds_left: about how long sampling will still take; 0 if that is not known yet.
+    """
+
+    tokens_done: int
+    tokens_total: int
+    position: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class SampledImages:
+    """Image tokens that one step of the engine gave: candidates finished in it, and rows for previews."""
+
+    finished: tuple[FinishedCandidate, ...]
+    partial: tuple[PartialCandidate, ...]
 
 
 @dataclass(frozen=True)

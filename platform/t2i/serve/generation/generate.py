@@ -1,0 +1,178 @@
+"""Images for a caption: candidates are decoded and ranked as they finish, while others are still sampled.
+
+    prior     ......A...B..C....D         image tokens of candidates A to D, a message whenever some are finished
+    decoder          AA  BBCC    DD       in batches that concurrent requests fill together
+    reranker           AA  BBCC    DD     reads the pixels from the object store, where the decoder has put them
+    best             -  A  A A   B B      of keep = 1; pixels that no longer belong to the best are let go
+
+Only the best images come to this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from ray.exceptions import RayError
+
+from t2i.engine.request import FinishedCandidate, PartialCandidate
+from t2i.serve.generation.best import BestCandidates, RankedCandidate
+from t2i.serve.generation.calls import ATTEMPTS, Calls
+from t2i.serve.generation.events import Event, Picture, Preview, Progress, Receipt, Stage, Wanted
+from t2i.serve.generation.image_codec import encode_image
+from t2i.serve.messages import DecodedImages, RankedImages, SampledImages, SampleHeader, SampleProgress
+
+CHUNK = 8
+"""Candidates that are decoded and ranked by one call; pixels are kept or let go by so many."""
+
+
+@dataclass(frozen=True)
+class StageHandles:
+    """Serve's handles of the three deployments, by which their methods are called."""
+
+    prior: Any
+    decoder: Any
+    reranker: Any
+
+
+async def generate(stages: StageHandles, wanted: Wanted, calls: Calls) -> AsyncGenerator[Event]:
+    """Yield progress and previews as they come, then the best images, best first, then the receipt.
+
+    Raises:
+        RequestError: the prior refuses the request.
+        QueueFullError: other requests leave it too little time.
+        TimeoutError: the deadline passed.
+        RayActorError: a replica was lost again and again.
+    """
+    run = _Run(stages, wanted, calls)
+    work = asyncio.create_task(run.work())
+    try:
+        while (event := await run.events.get()) is not None:
+            yield event
+        await work
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
+
+
+class _Run:
+    """The state of one request: what is ranked so far, and the events that nobody has taken yet (None: the end)."""
+
+    def __init__(self, stages: StageHandles, wanted: Wanted, calls: Calls) -> None:
+        self.events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._stages, self._wanted, self._calls = stages, wanted, calls
+        self._best = BestCandidates(wanted.keep)
+        self._progress = Progress(Stage.QUEUE, 0, 0, 0, 0, 0.0)
+        self._models: dict[str, str] = {}
+        self._begin = time.monotonic()
+        self._drawn: set[int] = set()  # candidates of which a preview is being made
+
+    async def work(self) -> None:
+        """Do all of it; whatever happens, the last event is None."""
+        try:
+            sampled = await self._sample_and_rank()
+            await self._hand_out(sampled)
+        except BaseExceptionGroup as group:  # of the tasks; one error says enough
+            raise group.exceptions[0] from group
+        finally:
+            self.events.put_nowait(None)
+
+    async def _sample_and_rank(self) -> float:
+        """Sample all candidates, decode and rank each as it is finished; return when sampling ended."""
+        async with asyncio.TaskGroup() as tasks:
+            async for event in self._calls.sample(self._stages.prior, self._wanted.caption):
+                match event:
+                    case SampleHeader():
+                        self._grid, self._truncated = event.grid, event.truncated
+                        self._models["prior"] = event.model
+                    case SampleProgress():
+                        self._tell(Stage.QUEUE if event.position else Stage.SAMPLE, event)
+                    case SampledImages():
+                        for work in self._on(event):
+                            tasks.create_task(work)
+            sampled = time.monotonic()
+            self._tell(Stage.DECODE)
+        self._tell(Stage.RANK)
+        return sampled
+
+    def _on(self, images: SampledImages) -> Iterable[Coroutine[Any, Any, None]]:
+        """Return what is to be done about new image tokens."""
+        chunks = (images.finished[i : i + CHUNK] for i in range(0, len(images.finished), CHUNK))
+        previews = (each for each in images.partial if each.candidate not in self._drawn)
+        return [*(self._rank(chunk) for chunk in chunks), *(self._preview(each) for each in previews)]
+
+    async def _rank(self, chunk: Sequence[FinishedCandidate]) -> None:
+        """Decode and rank some finished candidates."""
+        grids = [each.image_tokens.reshape(self._grid) for each in chunk]
+        decoded, answer = await self._decode_and_rank(grids)
+        self._models["reranker"] = answer.model
+        ranked = [
+            RankedCandidate(each.candidate, grid, score, decoded, row)
+            for row, (each, grid, score) in enumerate(zip(chunk, grids, answer.scores, strict=True))
+        ]
+        self._best.add(ranked)
+        self._progress = replace(self._progress, ranked=self._progress.ranked + len(chunk))
+        if self._wanted.caption.preview_rows:
+            for each in ranked:
+                data = await self._encode(await self._pixels(each))
+                self.events.put_nowait(Preview(each.candidate, self._grid[0], data, each.score))
+
+    async def _decode_and_rank(self, grids: list[np.ndarray]) -> tuple[Any, RankedImages]:
+        """Return the decoder's response, which holds the pixels, and the ranking; again if a replica is lost."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                decoded = self._calls.start(self._stages.decoder.decode, grids)
+                return decoded, await self._calls.start(
+                    self._stages.reranker.rank, self._wanted.caption.caption, decoded
+                )
+            except RayError as error:
+                self._calls.raise_if_last(error, attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _preview(self, partial: PartialCandidate) -> None:
+        """Decode the rows that a candidate has; while that takes, further rows of it are passed over."""
+        self._drawn.add(partial.candidate)
+        grid = partial.image_tokens.reshape(-1, self._grid[1])
+        decoded: DecodedImages = await self._calls.call(self._stages.decoder.decode, [grid])
+        data = await self._encode(decoded.images[0])
+        self.events.put_nowait(Preview(partial.candidate, len(grid), data, None))
+        self._drawn.remove(partial.candidate)
+
+    async def _hand_out(self, sampled: float) -> None:
+        """Encode the best images and write the receipt."""
+        for each in self._best:
+            data = await self._encode(await self._pixels(each))
+            self.events.put_nowait(Picture(each.candidate, data, each.score))
+        seconds = {"sample": sampled - self._begin, "rank": time.monotonic() - sampled}
+        self.events.put_nowait(Receipt(self._wanted, self._truncated, self._models, self._calls.tokens_spent, seconds))
+
+    async def _pixels(self, ranked: RankedCandidate) -> np.ndarray:
+        """Return a candidate's image uint8 [H, W, 3], decoded once more if what held its pixels is lost."""
+        try:
+            decoded: DecodedImages = await ranked.decoded
+            image = decoded.images[ranked.row]
+        except RayError:
+            decoded = await self._calls.call(self._stages.decoder.decode, [ranked.grid])
+            image = decoded.images[0]
+        self._models["decoder"] = decoded.model
+        return image
+
+    async def _encode(self, image: np.ndarray) -> bytes:
+        return await asyncio.to_thread(encode_image, image, self._wanted.file_format)
+
+    def _tell(self, stage: Stage, sampled: SampleProgress | None = None) -> None:
+        """Put progress into the events: new tokens if ``sampled`` has some, else what is ranked by now."""
+        self._progress = replace(self._progress, stage=stage, position=0, seconds_left=0.0)
+        if sampled is not None:
+            self._progress = replace(
+                self._progress,
+                tokens_done=max(self._progress.tokens_done, sampled.tokens_done),
+                tokens_total=sampled.tokens_total,
+                position=sampled.position,
+                seconds_left=sampled.seconds_left,
+            )
+        self.events.put_nowait(self._progress)
