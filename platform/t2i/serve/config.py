@@ -131,9 +131,8 @@ class ServeConfig:
     def __post_init__(self) -> None:
         self.host = self.host.removeprefix("[").removesuffix("]")
         if len(set(self.model_names)) <= len(self.models):
-            raise ValueError(
-                f"models: {', '.join(self.model_names)} are not all different: give each a name of its own."
-            )
+            names = ", ".join(self.model_names)
+            raise ValueError(f"models: {names} are not all different: give each a name of its own.")
 
     @property
     def runs(self) -> dict[str, str]:

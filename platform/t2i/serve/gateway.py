@@ -106,7 +106,7 @@ def make_server(
 
 
 def server_options(max_message_mb: int) -> list[tuple[str, int]]:
-    """Return gRPC's settings: a node's gateways share the port, messages may be large, idle connections are kept alive."""
+    """Return gRPC's settings: a node's gateways share the port, messages may be large, connections are kept alive."""
     return [
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", max_message_mb << 20),

@@ -1,4 +1,4 @@
-"""The calls of deployments that one request makes: bounded in time, cancelled with it, retried when a replica is lost."""
+"""The calls of deployments that one request makes: bounded in time, cancelled with it, repeated by another replica."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Calls:
     ``id`` names the request in the log, ``client`` whoever asked.
     """
 
-    def __init__(self, deadline: float, id: str = "", client: str = "") -> None:
+    def __init__(self, deadline: float, request_id: str = "", client: str = "") -> None:
         self.deadline = deadline
-        self.id = id or uuid.uuid4().hex[:12]
+        self.id = request_id or uuid.uuid4().hex[:12]
         self.client = client
         self.tokens_spent = 0
         # Weak, so that a response does not keep images alive that nobody else wants any more.
@@ -112,7 +112,7 @@ class Calls:
                     yield event
 
     def raise_if_last(self, error: RayError, attempt: int) -> None:
-        """Raise the error if it is not a lost replica, or if this was the last attempt; else log that there is another."""
+        """Raise the error if it is no lost replica, or the last attempt; else log that there will be another."""
         if attempt == ATTEMPTS or not is_lost_replica(error):
             raise error
         logger.warning("request %s: a replica was lost (attempt %d of %d), asking again", self.id, attempt, ATTEMPTS)

@@ -48,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """An image file of a candidate's first ``rows`` rows of tokens; once it is finished, of the whole, with its score."""
+    """An image file of a candidate's first ``rows`` rows of tokens; once it is finished, of all, with its score."""
 
     candidate: int
     rows: int

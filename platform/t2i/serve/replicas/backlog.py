@@ -1,4 +1,4 @@
-"""What a replica of the prior has still to do: whether a new request can meet its deadline, and how long others take."""
+"""What a replica of the prior has still to do: can a new request meet its deadline, and how long do others take?"""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class EngineLoop:
                 inbox.put(EngineStoppedError("the engine stopped: see the log of its replica."))
 
     def _note_step(self, result: StepResult, seconds: float) -> None:
-        """Count a step, and let its time weigh a twentieth in the estimate: single steps vary, with prefills above all."""
+        """Count a step, and let its time weigh a twentieth in the estimate, as prefills make single steps long."""
         if result.progress:
             self.steps += 1
             known = self._backlog.seconds_per_step
@@ -197,7 +197,7 @@ class _Inbox:
             self._events.put_nowait(progress)
 
     async def get(self, wait_s: float) -> SampledImages | None:
-        """Return the next image tokens; None if :attr:`progress` is new, or if there was nothing for ``wait_s`` seconds.
+        """Return the next image tokens; None if :attr:`progress` is new, or if ``wait_s`` seconds brought nothing.
 
         Raises:
             Exception: what ends the stream.

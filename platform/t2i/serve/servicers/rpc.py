@@ -52,5 +52,5 @@ async def answering(context: grpc.aio.ServicerContext[Any, Any], time_limit_s: f
 
 
 def client_of(peer: str) -> str:
-    """Return who a peer such as ``ipv4:10.0.0.1:4711`` is: its address without the port, which every connection changes."""
+    """Return who a peer such as ``ipv4:10.0.0.1:4711`` is: its address without the port of this connection."""
     return peer.rpartition(":")[0]
