@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--image", type=_local_path, help="an image file whose top every image continues")
     command.add_argument("--image-rows", type=int, help="rows of its image tokens to keep; by default 15 of 32")
     command.add_argument("--format", choices=FORMATS, default="png", help="file format of the images (default: png)")
+    command.add_argument("--model", default="", help="which of the service's models; by default its first")
     command.add_argument("--stream", action="store_true", help="show progress")
     _add_server(command)
     command.set_defaults(command=_generate)
@@ -132,6 +133,7 @@ def _ask(client: Client, options: argparse.Namespace) -> Answer:
         "image": _read(options.image) if options.image else None,
         "image_rows": options.image_rows,
         "format": options.format,
+        "model": options.model,
     }
     wanted.update({field.name: getattr(options, field.name) for field in fields(SamplingParams)})  # type: ignore[typeddict-item]
     if not options.stream:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import secrets
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from models.errors import UserError
 from t2i.config import proxy_variable
 from t2i.protos.v1 import generation_pb2 as pb
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
-from t2i.sampling import SamplingOptions
+from t2i.sampling import MAX_SEED, SamplingOptions
 
 FORMATS = {"png": pb.IMAGE_FORMAT_PNG, "jpeg": pb.IMAGE_FORMAT_JPEG, "webp": pb.IMAGE_FORMAT_WEBP}
 RETRIES = {
@@ -38,7 +40,13 @@ RETRIES = {
         }
     ]
 }
-"""gRPC's own retries, for services that are starting or restarting."""
+"""gRPC's own retries, for services that are starting or restarting.
+
+They end where an answer has begun, so a stream is also asked for again by :meth:`Client.generate_stream`."""
+
+ATTEMPTS = 4
+PAUSE_S = 0.5
+"""How often a stream is asked for, and for how long it waits the first time; then twice as long each time."""
 
 
 class ServiceError(UserError):
@@ -51,6 +59,14 @@ class ServiceError(UserError):
 
 class ServiceUnreachableError(ServiceError):
     """Nothing listens at the address."""
+
+
+class ServiceBusyError(ServiceError):
+    """What waits there would make the request late; ``retry_after_s`` seconds later it would not."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self.retry_after_s = retry_after_s
 
 
 class InvalidRequestError(ServiceError):
@@ -141,6 +157,7 @@ class GenerationOptions(SamplingOptions, total=False):
         image_rows: rows of its image tokens to keep.
         preview_rows: :meth:`Client.generate_stream` also brings every candidate after every so many rows of its tokens.
         format: png, jpeg or webp.
+        model: one of the models that the service has; by default its first.
     """
 
     candidates: int
@@ -150,6 +167,7 @@ class GenerationOptions(SamplingOptions, total=False):
     image_rows: int | None
     preview_rows: int
     format: str
+    model: str
 
 
 class Client:
@@ -174,8 +192,9 @@ class Client:
 
         Raises:
             InvalidRequestError: a field is invalid.
+            ServiceBusyError: what waits there would make the request late.
             ServiceUnreachableError: nothing listens at the address.
-            ServiceError: anything else, such as an overloaded service or a deadline that passed.
+            ServiceError: anything else, such as a deadline that passed.
         """
         request = _request(caption, options)
         with self._translated_errors():
@@ -189,7 +208,22 @@ class Client:
 
         Closing the generator early stops the work on the server. Raises the same errors as :meth:`generate`.
         """
-        call = self._generation.GenerateStream(_request(caption, options), timeout=timeout)
+        request, end, furthest = _request(caption, options), time.monotonic() + timeout, _Furthest()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                for event in self._stream(request, end - time.monotonic()):
+                    if furthest.is_new(event):
+                        yield event
+                return
+            except ServiceError as error:
+                pause = PAUSE_S * 2 ** (attempt - 1)
+                is_lost = error.code == grpc.StatusCode.UNAVAILABLE and furthest.has_begun
+                if not is_lost or attempt == ATTEMPTS or time.monotonic() + pause > end:
+                    raise
+                time.sleep(pause)
+
+    def _stream(self, request: pb.GenerateRequest, timeout: float) -> Generator[Event]:
+        call = self._generation.GenerateStream(request, timeout=timeout)
         try:
             with self._translated_errors():
                 for event in call:
@@ -228,6 +262,33 @@ class Client:
             raise _service_error(error, self.address, self._proxy) from error
 
 
+class _Furthest:
+    """What the caller of a stream knows already, when the same request begins again at another gateway."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self._tokens_done = -1
+        self._rows: dict[int, int] = {}
+        self._images: set[int] = set()
+
+    def is_new(self, event: Event) -> bool:
+        """Return whether the caller does not know an event yet, and note it."""
+        self.has_begun = True
+        match event:
+            case GenerationProgress():
+                is_new = event.tokens_done >= self._tokens_done
+                self._tokens_done = max(self._tokens_done, event.tokens_done)
+            case Preview():
+                is_new = event.rows > self._rows.get(event.candidate, 0)
+                self._rows[event.candidate] = max(event.rows, self._rows.get(event.candidate, 0))
+            case GeneratedImage():
+                is_new = event.candidate not in self._images
+                self._images.add(event.candidate)
+            case Summary():
+                is_new = True
+        return is_new
+
+
 def host_of(address: str) -> str:
     """Return the host of ``host:port``, where an IPv6 host stands in brackets.
 
@@ -241,7 +302,7 @@ def host_of(address: str) -> str:
 
 
 def _request(caption: str, options: GenerationOptions) -> pb.GenerateRequest:
-    """Return the message to send.
+    """Return the message to send; its seed is one, so that it can be sent again for the same images.
 
     Raises:
         InvalidRequestError: protobuf cannot hold a value; all others are for the service to check.
@@ -250,7 +311,7 @@ def _request(caption: str, options: GenerationOptions) -> pb.GenerateRequest:
     image_format = fields.pop("format", "png")
     if image_format not in FORMATS:
         raise InvalidRequestError(f"format is {image_format!r}: use {', '.join(FORMATS)}.", "format")
-    request = pb.GenerateRequest(caption=caption, format=FORMATS[str(image_format)])
+    request = pb.GenerateRequest(caption=caption, format=FORMATS[str(image_format)], seed=secrets.randbelow(MAX_SEED))
     for name, value in fields.items():
         try:
             setattr(request, name, value)
@@ -309,9 +370,11 @@ def _service_error(error: grpc.RpcError, address: str, proxy: str | None) -> Ser
     if code == grpc.StatusCode.UNAVAILABLE and status is None:
         return ServiceUnreachableError(_unreachable(address, proxy), code)
     for detail in status.details if status else ():
-        bad_request = error_details_pb2.BadRequest()
+        bad_request, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(bad_request):
             return InvalidRequestError(status.message, bad_request.field_violations[0].field)
+        if detail.Unpack(retry):
+            return ServiceBusyError(status.message, retry.retry_delay.ToTimedelta().total_seconds())
     return ServiceError(f"{address} answered {code.name}: {error.details()}", code)
 
 

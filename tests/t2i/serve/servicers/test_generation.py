@@ -73,6 +73,14 @@ def test_same_seed_same_images_in_other_company(service: Any) -> None:
     assert [image.data for image in alone.images] != [image.data for image in other.images]
 
 
+def test_a_model_is_asked_for_by_its_name(service: Any) -> None:
+    with Client(service.address) as client:
+        expected = client.generate("a red taco", seed=7)
+        assert client.generate("a red taco", seed=7, model="tiny") == expected
+        with pytest.raises(ServiceError, match="model 'huge' is not served here: use tiny"):
+            client.generate("a red taco", model="huge")
+
+
 def test_a_drawn_seed_can_be_repeated(service: Any) -> None:
     with Client(service.address) as client:
         drawn = client.generate("a red taco")
