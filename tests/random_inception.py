@@ -10,17 +10,20 @@ from torch import nn
 from torchvision.models.inception import Inception3
 
 
-def write_random_inception(path: Path) -> Path:
-    """Write weights from He-scaled normals, batch norms of one fixed batch, and a classifier with large logits."""
+def write_random_inception(path: Path, classes: int = 1008) -> Path:
+    """Write weights from He-scaled normals, batch norms of one fixed batch, and a classifier with large logits.
+
+    1008 ``classes`` are those of TensorFlow's network, which FID is defined by, 1000 those of torchvision's.
+    """
     random = np.random.RandomState(0)
-    network = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
+    network = Inception3(num_classes=classes, aux_logits=False, init_weights=False)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             fan_in = module.weight[0].numel()
             module.weight.data = torch.from_numpy(random.randn(*module.weight.shape) * (2 / fan_in) ** 0.5).float()
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
-    network.fc.weight.data = torch.from_numpy(random.randn(1008, 2048) * 10 / 2048**0.5).float()
+    network.fc.weight.data = torch.from_numpy(random.randn(classes, 2048) * 10 / 2048**0.5).float()
     batch = nn.functional.interpolate(_smooth_noise(2, 16), size=(299, 299), mode="bilinear")
     with torch.no_grad():
         network.train()(2 * batch - 1)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
-import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.commands import ROOT, commands, is_job, make_workplace, run_job_here, smaller
+from tests.conftest import StartProcess
 from tests.processes import running
 
 pytestmark = pytest.mark.timeout(1500)
-ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SMALLER = {
     "prepare_pairs": [],
@@ -28,20 +31,32 @@ SMALLER = {
     "coco_eval": ["captions=20", "candidates=2", "generate.actors=1", "extract.actors=1"],
     "generate": [],
 }
-"""Words added to a job's README command so that it ends within seconds."""
+"""Words added to a job's README command, or in place of its own, so that it ends within seconds."""
 
 
-def commands() -> list[str]:
-    """Every command in the README's ``sh`` blocks, comments and continuation lines resolved."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [stripped for line in lines if (stripped := line.split("  #")[0].strip())]
+ALSO = {"protocol=dalle": ["captions=64", "candidates=1", "blur_radii=[0]", "training_source=null"]}
+"""Words added to a command that has this word: DM-GAN's batches are of 64 images."""
 
 
 def job_commands() -> list[list[str]]:
     """The words of ``python jobs/X.py ...`` commands, those on own data first: they make what the others use."""
-    found = [shlex.split(command) for command in commands() if "/python jobs/" in command]
+    found = [shlex.split(command)[1:] for command in commands("README.md") if is_job(command)]
     return sorted((words for words in found if "--help" not in words), key=lambda words: "run=runs/mine" not in words)
+
+
+def is_watch(words: list[str]) -> bool:
+    return any(word.startswith("watch=") for word in words)
+
+
+def typed(script: str, arguments: list[str]) -> list[str]:
+    """A README command's arguments, changed so that it ends within seconds and finds the run."""
+    if "=" not in arguments[0]:
+        return arguments  # coco_eval.py verify
+    job = Path(script).stem
+    if job != "prepare_pairs" and not any(word.startswith(("run=", "watch=")) for word in arguments):
+        arguments = [*arguments, "run=runs/mine"]
+    arguments = smaller(arguments, SMALLER[job])
+    return smaller(arguments, [word for key, words in ALSO.items() if key in arguments for word in words])
 
 
 def run(words: list[str]) -> str:
@@ -51,29 +66,17 @@ def run(words: list[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the two files the README calls the user's own, and room for the run."""
-    folder = tmp_path_factory.mktemp("readme")
-    rows = pq.read_table(ROOT / "jobs/datasets/emoji64/test.parquet")
-    pq.write_table(rows.slice(0, 48), folder / "pairs.parquet")
-    pq.write_table(rows.slice(48, 24), folder / "held_out.parquet")
-    return folder
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workplace(tmp_path_factory.mktemp("readme"))
 
 
 @pytest.fixture(scope="module")
-def trained(ray_cluster: None, own_data: Path) -> Path:  # noqa: ARG001  the jobs join it
-    """The run directory after all job commands of the README, as scripts inside this process: they share its Ray."""
-    for _, script, *arguments in job_commands():
-        here = [re.sub(r"(pairs|held_out)\.parquet", rf"{own_data}/\1.parquet", word) for word in arguments]
-        here = [word.replace("runs/mine", f"{own_data}/run") for word in here if not word.startswith("run=")]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(ROOT)
-            run_directory = [] if Path(script).stem == "prepare_pairs" else [f"run={own_data}/run"]
-            is_command = "=" not in arguments[0]  # coco_eval.py verify
-            added = [] if is_command else [*run_directory, *SMALLER[Path(script).stem]]
-            patch.setattr(sys, "argv", [script, *here, *added])
-            runpy.run_path(script, run_name="__main__")
-    return own_data / "run"
+def trained(ray_cluster: None, workplace: Path) -> Path:  # noqa: ARG001  the jobs join it
+    """The run directory after all job commands of the README but the one that watches training."""
+    for script, *arguments in job_commands():
+        if not is_watch(arguments):
+            run_job_here(workplace, script, typed(script, arguments))
+    return workplace / "runs/mine"
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +93,13 @@ def service(trained: Path) -> Iterator[str]:
 
 def test_every_make_target_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    used = {shlex.split(command)[1] for command in commands() if command.startswith("make ")}
+    used = {shlex.split(command)[1] for command in commands("README.md") if command.startswith("make ")}
     assert used
     assert used <= targets
 
 
 def test_every_job_with_help_lists_its_fields() -> None:
-    helps = [shlex.split(command) for command in commands() if "--help" in command]
+    helps = [shlex.split(command) for command in commands("README.md") if "--help" in command]
     assert helps
     for words in helps:
         assert "preset=tiny" in run([sys.executable, *words[1:]])
@@ -114,8 +117,45 @@ def test_the_jobs_make_a_whole_run(trained: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_coco_is_evaluated_with_an_inception_and_by_an_id_list(trained: Path) -> None:
+    assert list((trained / "eval/coco2014-val").glob("reference-*.npz"))
+    (ids,) = json.loads((trained / "eval/report.json").read_text())["sets"]  # that of the later command
+    assert ids["name"] == "ids"
+    assert {"fd_efficientnet_lite0", "clip_score"} <= {figure["metric"] for figure in ids["figures"]}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_watching_command_measures_each_checkpoint_of_a_training_that_goes_on(
+    trained: Path, start_process: StartProcess, tmp_path: Path
+) -> None:
+    """Training is a process of its own, with a Ray of its own, and has not begun when the watcher does."""
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    shutil.copytree(trained, run := tmp_path / "runs/mine", ignore=shutil.ignore_patterns("prior", "eval", "curated"))
+    steps, every = 60, 20
+    lengths = [f"train.steps={steps}", f"train.checkpoint_every={every}", f"train.keep_checkpoints={steps // every}"]
+    words = [sys.executable, "jobs/train_prior.py", "run=runs/mine", *lengths, "train.log_every=1", "ray.cpus=1"]
+    training = start_process(words, cwd=tmp_path)
+    ((script, *arguments),) = [words for words in job_commands() if is_watch(words)]
+    run_job_here(tmp_path, script, typed(script, arguments))
+    assert training.wait(timeout=300) == 0
+    logs = run / "prior/logs"
+    assert [event.step for event in curve(logs, "train/loss")] == list(range(1, steps + 1))  # none twice
+    for name in ("eval/val/clip_score/best", "eval/test/clip_score/best"):
+        assert [event.step for event in curve(logs / "eval", name)] == list(range(every, steps + 1, every))
+
+
+def curve(folder: Path, name: str) -> list[Any]:
+    """The points of a TensorBoard curve."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return list(events.Scalars(name))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_the_client_command_writes_the_images_it_was_asked_for(service: str, tmp_path: Path) -> None:
-    command = next(shlex.split(command) for command in commands() if "t2i generate" in command)
+    command = next(shlex.split(command) for command in commands("README.md") if "t2i generate" in command)
     asked = [word if word != "pictures/" else str(tmp_path) for word in command[1:]]
     run([str(BIN / "t2i"), *asked, "--server", service])
     assert len(list(tmp_path.glob("*.png"))) == int(command[command.index("-k") + 1])

@@ -166,6 +166,22 @@ def test_few_images_are_refused_before_any_set_is_drawn(tiny_run: Path, tmp_path
     assert not list((tmp_path / "eval").rglob("candidates"))
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_preset_would_cut_to_nothing_is_refused_before_any_set_is_drawn(tiny_run: Path, tmp_path: Path) -> None:
+    """DM-GAN's loader drops the last batch, which may be the only one."""
+    (tmp_path / "inception.pth").write_bytes(b"not read before images are measured")
+    extractor = ExtractorConfig(weights=f"{tmp_path}/inception.pth", preset="dmgan")
+    given = CocoEval(run=str(tiny_run), out=f"{tmp_path}/eval", extractor=extractor, captions=63)
+    with pytest.raises(TooFewImagesError, match=r"sets: val has 63 captions .* no batch of 64: draw at least 64"):
+        main(given)
+    pq.write_table(pq.read_table(VAL).slice(0, 63), tmp_path / "real.parquet")
+    references = [CaptionSet("val", SourceConfig(VAL), reference=SourceConfig(f"{tmp_path}/real.parquet"))]
+    with pytest.raises(TooFewImagesError, match=r"has 63 usable images of 63: distances need at least 64"):
+        main(replace(given, captions=64, sets=references, reference_images="all"))
+    assert not list((tmp_path / "eval").rglob("candidates"))
+
+
 def test_the_default_sets_are_the_emoji_that_were_held_out() -> None:
     assert [s.name for s in load_config(CocoEval, "coco_eval", ["run=runs/x", "captions=5"]).sets] == ["val", "test"]
 

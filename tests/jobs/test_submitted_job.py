@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from ray.cluster_utils import Cluster
 from models.checkpoint import save_model
 from models.dvae import DVAE
 from models.presets import get_preset
+from tests.submitted import submit
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -52,17 +51,6 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
-def submit(cluster: Cluster, words: list[str]) -> None:
-    """``ray job submit``, once the head's agent is up: Ray has no other way of asking whether it is."""
-    command = [str(BIN / "ray"), "job", "submit", "--address", f"http://{cluster.webui_url}", *words]
-    for _ in range(30):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        if "No available agent" not in done.stdout + done.stderr:
-            break
-        time.sleep(2)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_an_edit_reaches_the_workers_of_a_submitted_job(two_nodes: Cluster, checkout: Path, tmp_path: Path) -> None:
@@ -71,6 +59,7 @@ def test_an_edit_reaches_the_workers_of_a_submitted_job(two_nodes: Cluster, chec
     emoji = ROOT / "jobs" / "datasets" / "emoji64" / "test.parquet"
     sources = [f"data.{split}.{key}" for split in ("train", "val") for key in (f"path={emoji}", "limit=16")]
     job = ["python", "jobs/encode_images.py", f"run={run}", "image_size=32", *sources]
-    submit(two_nodes, ["--working-dir", str(checkout), "--", *job])
+    address = f"http://{two_nodes.webui_url}"
+    submit([str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", str(checkout), "--", *job])
     tokens = pq.ParquetDataset(next((run / "tokens" / "train").glob("**/*.parquet")).parent).read()["image_tokens"]
     assert {token for row in tokens.to_pylist() for token in row} == {7}

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from models.settings import setting
 from t2i.data import SourceConfig
 
+TRAINING = "training"
+"""The folder beside those of the sets, which has what was computed of training images."""
+
 
 @dataclass
 class CaptionSet:
@@ -22,6 +25,8 @@ class CaptionSet:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
             raise ValueError(f"sets.name is {self.name!r}: use a word that can name a folder.")
+        if self.name == TRAINING:
+            raise ValueError(f"sets.name is {self.name!r}, which names the folder of training images: use another.")
         if self.reference is not None and not self.images:
             raise ValueError(f"sets: {self.name} has a reference and images=false: leave one of them out.")
 

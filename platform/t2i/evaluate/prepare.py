@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from models.errors import UserError
 from models.run_sizes import run_sizes
 from t2i.data import check_pairs
-from t2i.evaluate.config import MIN_IMAGES, CaptionSet, EvaluateConfig
+from t2i.evaluate.caption_sets import TRAINING, CaptionSet
+from t2i.evaluate.config import MIN_IMAGES, EvaluateConfig
 from t2i.evaluate.image_store import ImageStore, store_images
 from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.selection import choose_captions, reference_ids, write_captions
 from t2i.evaluate.training_images import choose_training_images
 from t2i.evaluate.work_list import WorkList, check_work_list, make_work_list, write_work_list
+from t2i.metrics.inception_input import INCEPTION_PRESETS
 from t2i.storage import DataError, fetch_run
 
 
@@ -58,9 +60,10 @@ def prepare_set(caption_set: CaptionSet, config: EvaluateConfig, models: dict[st
 
     Raises:
         OtherEvaluationError: ``out`` holds an evaluation of another configuration.
-        TooFewImagesError: too few of the images can be used.
+        TooFewImagesError: too few captions are drawn, or too few of the images can be used.
     """
     captions = choose_captions(caption_set, config)
+    _check_drawn(caption_set.name, len(captions), config)
     work_list = make_work_list(captions, config, models)
     layout = SetLayout(f"{config.out}/{caption_set.name}")
     check_work_list(work_list, layout)
@@ -74,7 +77,7 @@ def _real_images(caption_set: CaptionSet, work_list: WorkList, layout: SetLayout
     ids = reference_ids(caption_set, [item.image_id for item in work_list.items], config)
     field = f"sets: {caption_set.name}"
     store = store_images(caption_set.image_source, ids, measured_side(config), layout.images("real"), config.crop)
-    return _enough(store, len(ids), f"{field}: {caption_set.image_source.path}", "images=false")
+    return _enough(store, len(ids), f"{field}: {caption_set.image_source.path}", "images=false", config)
 
 
 def measured_side(config: EvaluateConfig) -> int:
@@ -86,11 +89,22 @@ def measured_side(config: EvaluateConfig) -> int:
     return config.image_size or run_sizes(fetch_run(config.run)).side
 
 
-def _enough(store: ImageStore, wanted: int, source: str, remedy: str) -> ImageStore:
-    if len(store.ids) < MIN_IMAGES:
+def _check_drawn(name: str, captions: int, config: EvaluateConfig) -> None:
+    """Raise TooFewImagesError if the extractor's preset would cut the drawn images of a set to none."""
+    preset = config.extractor.preset
+    if captions < (batch := INCEPTION_PRESETS[preset].multiple_of):
+        raise TooFewImagesError(
+            f"sets: {name} has {captions} captions to draw, and extractor.preset={preset} leaves out what fills "
+            f"no batch of {batch}: draw at least {batch}, or use another preset."
+        )
+
+
+def _enough(store: ImageStore, wanted: int, source: str, remedy: str, config: EvaluateConfig) -> ImageStore:
+    least = max(MIN_IMAGES, INCEPTION_PRESETS[config.extractor.preset].multiple_of)
+    if len(store.ids) < least:
         raise TooFewImagesError(
             f"{source} has {len(store.ids)} usable images of {wanted}: "
-            f"distances need at least {MIN_IMAGES}, so add images or set {remedy}."
+            f"distances need at least {least}, so add images or set {remedy}."
         )
     return store
 
@@ -102,12 +116,12 @@ def prepare_training(config: EvaluateConfig) -> PreparedTraining:
         UserError: the given source cannot be used.
     """
     chosen = choose_training_images(config)
-    layout = SetLayout(f"{config.out}/training")
+    layout = SetLayout(f"{config.out}/{TRAINING}")
     if chosen.source is None:
         return PreparedTraining(chosen.note, layout)
     try:
         store = store_images(chosen.source, chosen.ids, measured_side(config), layout.images("train"), config.crop)
-        enough = _enough(store, len(chosen.ids), "training_source", "training_source=null")
+        enough = _enough(store, len(chosen.ids), "training_source", "training_source=null", config)
         return PreparedTraining(chosen.note, layout, enough)
     except (DataError, TooFewImagesError) as error:
         if chosen.given:

@@ -30,6 +30,7 @@ def test_training_images_are_not_described_without_their_path(field: dict[str, A
         TrainingSource(**field)
 
 
-def test_a_set_name_must_name_a_folder() -> None:
+@pytest.mark.parametrize("name", ["../x", "", "training"])
+def test_a_set_name_must_name_a_folder_of_its_own(name: str) -> None:
     with pytest.raises(ValueError, match=r"sets\.name"):
-        CaptionSet("../x")
+        CaptionSet(name)
