@@ -40,9 +40,9 @@ def status_of(error: Exception, request_id: str) -> Status:
     """Return the ``google.rpc.Status`` to send for an exception.
 
     A RequestError becomes INVALID_ARGUMENT with the name of the field; a full queue, and a quota that is used up,
-    RESOURCE_EXHAUSTED with the time after which to ask again; a key that is not known UNAUTHENTICATED. An exception that
-    is not expected is logged with its traceback under the id of the request; the client gets the id, and nothing of the
-    exception.
+    RESOURCE_EXHAUSTED with the time after which to ask again; a key that is not known UNAUTHENTICATED. An exception
+    that is not expected is logged with its traceback under the id of the request; the client gets the id, and nothing
+    of the exception.
     """
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, RequestError):

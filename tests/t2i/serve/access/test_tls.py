@@ -56,9 +56,12 @@ def test_calls_are_encrypted_and_the_server_is_who_it_says(
     ):
         plain.generate("a red taco")
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
-    with Client(service.address, ca=tmp_path / "other.pem") as other:
-        with pytest.raises(ServiceUnreachableError, match=r"do not agree on TLS \(CERTIFICATE_VERIFY_FAILED"):
-            other.generate("a red taco")
+    refused = r"do not agree on TLS \(CERTIFICATE_VERIFY_FAILED"
+    with (
+        Client(service.address, ca=tmp_path / "other.pem") as other,
+        pytest.raises(ServiceUnreachableError, match=refused),
+    ):
+        other.generate("a red taco")
 
 
 def test_certificates_are_exchanged_while_it_runs(
