@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from t2i.serve.access.keys import Key, KeyRing
 from t2i.serve.access.quota import Claim
@@ -59,7 +60,7 @@ class Access:
             task.add_done_callback(self._closing.discard)
 
     async def _close(self, claim: Claim, spent: int) -> None:
-        with suppress(RayError):  # a new replica does not know the claim
+        with suppress(RayError, RayServeException):  # a new replica does not know the claim
             await self._quotas.close.remote(claim, spent)
 
 
