@@ -15,6 +15,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from models.reranker import CLIPConfig
+from t2i.serve.access.quotas import QuotasReplica
 from t2i.serve.config import PriorReplicaConfig, ServeConfig
 from t2i.serve.gateway import make_server, set_health
 from t2i.serve.generation.generate import StageHandles
@@ -121,7 +122,8 @@ class LocalService:
         stages = make_stages(self._config)
         self.prior, self.reranker = stages.prior, stages.reranker
         self._health = HealthService()
-        server, port = make_server(ServedModels({"tiny": stages}), self._health, self._config)
+        quotas = LocalHandle(QuotasReplica())
+        server, port = make_server(ServedModels({"tiny": stages}), self._health, self._config, quotas)
         self.address = f"127.0.0.1:{port}"
         await server.start()
         self._ready.set()
@@ -159,6 +161,22 @@ def stages_factory(
     replica_context: None,  # noqa: ARG001 - the replicas need it
 ) -> Callable[[ServeConfig], StageHandles]:
     return make_stages
+
+
+@pytest.fixture
+def start_service(
+    replica_context: None,  # noqa: ARG001 - the replicas need it
+) -> Iterator[Callable[[ServeConfig], LocalService]]:
+    """Starts services of other configurations, for one test each."""
+    services: list[LocalService] = []
+
+    def start(config: ServeConfig) -> LocalService:
+        services.append(LocalService(config))
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.close()
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,11 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
-from t2i.serve.client import Client, GeneratedImage, GenerationProgress, ServiceError
 from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
 from t2i.serve.launch import launch_service
 from t2i.serve.models import app_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from t2i.engine.request import rows_to_keep
@@ -15,7 +14,7 @@ from t2i.serve.generation.events import Event, Picture, Preview, Progress, Recei
 from t2i.serve.generation.generate import StageHandles, generate
 from t2i.serve.messages import EncodedImages
 from t2i.serve.models import ServedModels
-from t2i.serve.servicers.rpc import answering
+from t2i.serve.servicers.rpc import Limits, answering
 from t2i.serve.servicers.validation import check_format, wanted_images
 
 STAGES = {
@@ -24,14 +23,6 @@ STAGES = {
     Stage.DECODE: pb.STAGE_DECODE,
     Stage.RANK: pb.STAGE_RANK,
 }
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The most images that one request may have, and the longest time that it may take, in seconds."""
-
-    max_images: int
-    time_limit_s: float
 
 
 class GenerationService(GenerationServicer):
@@ -56,7 +47,7 @@ class GenerationService(GenerationServicer):
         self, request: pb.GenerateRequest, context: Any
     ) -> AsyncGenerator[pb.GenerateStreamResponse]:
         """Yield progress and previews as they are made, then the best images, best first, then the summary."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             stages = self._models.stages(request.model)
             prefix = await _prefix(request, stages, calls)
             wanted = wanted_images(request, prefix, self._limits.max_images, calls)

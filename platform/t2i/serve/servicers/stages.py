@@ -13,8 +13,7 @@ from t2i.protos.v1.reranker_pb2_grpc import RerankerServicer
 from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.messages import DecodedImages, EncodedImages, RankedImages, SampledImages, SampleHeader, SampleProgress
 from t2i.serve.models import ServedModels
-from t2i.serve.servicers.generation import Limits
-from t2i.serve.servicers.rpc import answering
+from t2i.serve.servicers.rpc import Limits, answering
 from t2i.serve.servicers.validation import (
     FORMATS,
     caption_request,
@@ -34,7 +33,7 @@ class PriorService(PriorServicer):
 
     async def Sample(self, request: prior_pb2.SampleRequest, context: Any) -> AsyncIterator[prior_pb2.SampleResponse]:
         """Yield the ``SampleStart`` message, then progress and candidates as they are made."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             prior = self._models.stages(request.model).prior
             wanted = caption_request(request, request.prefix, self._limits.max_images, calls)
             async for event in calls.sample(prior, wanted):
@@ -59,7 +58,7 @@ class DecoderService(DecoderServicer):
 
     async def Decode(self, request: decoder_pb2.DecodeRequest, context: Any) -> decoder_pb2.DecodeResponse:
         """Return the images of the grids of image tokens, encoded in the format asked for."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             grids = token_grids(request.grids, self._limits.max_images)
             image_format = check_format(request.format)
             decoded: DecodedImages = await calls.call(self._models.stages(request.model).decoder.decode, grids)
@@ -69,7 +68,7 @@ class DecoderService(DecoderServicer):
 
     async def Encode(self, request: decoder_pb2.EncodeRequest, context: Any) -> decoder_pb2.EncodeResponse:
         """Return the image tokens of the centre square of each image."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             check_count("images", len(request.images), self._limits.max_images)
             decoder = self._models.stages(request.model).decoder
             encoded: EncodedImages = await calls.call(decoder.encode, named(request.images))
@@ -91,7 +90,7 @@ class RerankerService(RerankerServicer):
 
     async def Rank(self, request: reranker_pb2.RankRequest, context: Any) -> reranker_pb2.RankResponse:
         """Return the score of each image, and their order."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             caption = checked_caption(request.caption)
             check_count("images", len(request.images), self._limits.max_images)
             reranker = self._models.stages(request.model).reranker

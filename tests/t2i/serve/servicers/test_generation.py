@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from PIL import Image
 
 from generate import GenerateConfig, read_prefix
+from t2i.client import Client, GeneratedImage, GenerationProgress, Preview, ServiceError, Summary
 from t2i.data.columns import caption_array
 from t2i.data.decode import _square, _to_pixels
 from t2i.data.packed_images import decode_rows, pack_images
@@ -32,7 +33,6 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
-from t2i.serve.client import Client, GeneratedImage, GenerationProgress, Preview, ServiceError, Summary
 
 
 @pytest.fixture(scope="module")
