@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Unpack
 
@@ -24,6 +24,7 @@ from t2i.config import proxy_variable
 from t2i.protos.v1 import generation_pb2 as pb
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.sampling import MAX_SEED, SamplingOptions
+from t2i.serve.generation.receipt import Receipt, from_message
 
 FORMATS = {"png": pb.IMAGE_FORMAT_PNG, "jpeg": pb.IMAGE_FORMAT_JPEG, "webp": pb.IMAGE_FORMAT_WEBP}
 RETRIES = {
@@ -126,13 +127,15 @@ class GeneratedImage:
 class Summary:
     """How the images were made: the same ``seed`` with the same ``models`` gives the same images.
 
-    ``tokens_spent`` counts the image tokens made; ``models`` are hashes of the weights of prior, decoder and reranker.
+    ``tokens_spent`` counts the image tokens made; ``models`` are hashes of the weights of prior, decoder and reranker;
+    ``receipt`` has all that the images follow from.
     """
 
     seed: int
     tokens_spent: int
     caption_truncated: bool
     models: dict[str, str]
+    receipt: Receipt = field(compare=False)  # what it cost differs between two runs of one request
 
 
 Event = GenerationProgress | Preview | GeneratedImage | Summary
@@ -158,6 +161,7 @@ class GenerationOptions(SamplingOptions, total=False):
         preview_rows: :meth:`Client.generate_stream` also brings every candidate after every so many rows of its tokens.
         format: png, jpeg or webp.
         model: one of the models that the service has; by default its first.
+        metadata: whether the files hold their recipe, for ``t2i redraw``; by default they do.
     """
 
     candidates: int
@@ -168,6 +172,7 @@ class GenerationOptions(SamplingOptions, total=False):
     preview_rows: int
     format: str
     model: str
+    metadata: bool
 
 
 class Client:
@@ -357,8 +362,9 @@ def _format(value: pb.ImageFormat.ValueType) -> str:
 
 
 def _summary(summary: pb.Summary) -> Summary:
-    models = {field.name: value for field, value in summary.models.ListFields()}
-    return Summary(summary.seed, summary.tokens_spent, summary.caption_truncated, models)
+    models = {each.name: value for each, value in summary.models.ListFields()}
+    receipt = from_message(Receipt, summary.receipt)
+    return Summary(summary.seed, summary.tokens_spent, summary.caption_truncated, models, receipt)
 
 
 def _service_error(error: grpc.RpcError, address: str, proxy: str | None) -> ServiceError:

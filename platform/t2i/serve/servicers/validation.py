@@ -46,7 +46,8 @@ def wanted_images(request: GenerateRequest, prefix: Sequence[int], max_candidate
         count = f"preview_rows is {rows} with {caption.candidates} candidates"
         raise RequestError("preview_rows", f"{count}: ask for at most {MAX_PREVIEWED} candidates, or for no previews.")
     keep = images_to_keep(request, caption.candidates)
-    return Wanted(replace(caption, preview_rows=rows), keep, FORMATS[check_format(request.format)])
+    metadata = request.metadata if request.HasField("metadata") else True
+    return Wanted(replace(caption, preview_rows=rows), keep, FORMATS[check_format(request.format)], metadata=metadata)
 
 
 def check_format(value: pb.ImageFormat.ValueType) -> pb.ImageFormat.ValueType:
