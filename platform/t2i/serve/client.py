@@ -188,9 +188,9 @@ class Client:
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.enable_http_proxy", int(self._proxy is not None)),
         ]
-        self._channel = grpc.insecure_channel(address, options)
-        self._generation = GenerationStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self.channel = grpc.insecure_channel(address, options)
+        self._generation = GenerationStub(self.channel)
+        self._health = health_pb2_grpc.HealthStub(self.channel)
 
     def generate(self, caption: str, *, timeout: float = 600.0, **options: Unpack[GenerationOptions]) -> Answer:
         """Return the best images for a caption; ``timeout`` is in seconds.
@@ -202,7 +202,7 @@ class Client:
             ServiceError: anything else, such as a deadline that passed.
         """
         request = _request(caption, options)
-        with self._translated_errors():
+        with self.translated_errors():
             response = self._generation.Generate(request, timeout=timeout)
         return Answer([_image(image) for image in response.images], _summary(response.summary))
 
@@ -230,7 +230,7 @@ class Client:
     def _stream(self, request: pb.GenerateRequest, timeout: float) -> Generator[Event]:
         call = self._generation.GenerateStream(request, timeout=timeout)
         try:
-            with self._translated_errors():
+            with self.translated_errors():
                 for event in call:
                     yield _event(event)
         finally:
@@ -242,13 +242,13 @@ class Client:
         Raises:
             ServiceUnreachableError: nothing listens at the address.
         """
-        with self._translated_errors():
+        with self.translated_errors():
             answer = self._health.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def close(self) -> None:
         """Close the connection; running calls are cancelled."""
-        self._channel.close()
+        self.channel.close()
 
     def __enter__(self) -> Client:
         return self
@@ -259,7 +259,7 @@ class Client:
         self.close()
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         """Raise gRPC errors of the block as ServiceError."""
         try:
             yield

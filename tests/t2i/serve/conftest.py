@@ -111,6 +111,7 @@ class LocalService:
 
     def __init__(self, config: ServeConfig) -> None:
         self._config = config
+        self.running = {"prior", "decoder", "reranker"}
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -121,7 +122,8 @@ class LocalService:
         stages = make_stages(self._config)
         self.prior, self.reranker = stages.prior, stages.reranker
         self._health = HealthService()
-        server, port = make_server(ServedModels({"tiny": stages}), self._health, self._config)
+        models = ServedModels({"tiny": stages})
+        server, port = make_server(models, self._health, self._config, lambda _: {"tiny": self.running})
         self.address = f"127.0.0.1:{port}"
         await server.start()
         self._ready.set()
@@ -129,7 +131,8 @@ class LocalService:
         await server.stop(None)
 
     def set_running(self, deployments: set[str]) -> None:
-        """Tell the health service which deployments are up."""
+        """Tell the gateway which deployments are up."""
+        self.running = deployments
         asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self._loop).result()
 
     def activity(self) -> dict[str, int]:

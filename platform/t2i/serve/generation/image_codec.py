@@ -10,9 +10,6 @@ from PIL import Image
 from t2i.serve.generation.picture_files import recipe_options
 from t2i.serve.generation.receipt import PictureRecipe
 
-FILE_FORMATS = ("png", "jpeg", "webp")
-"""The formats of image files, as users name them; the first is the default."""
-
 QUALITY = 92
 """Of JPEG and WebP files."""
 

@@ -22,6 +22,12 @@ from google.protobuf.message import Message
 from models.errors import UserError
 from t2i.sampling import SamplingParams
 
+FILE_FORMATS = ("png", "jpeg", "webp")
+"""The formats of image files, as users name them; the first is the default."""
+
+MOST_CANDIDATES = 1 << 20
+"""That a recipe may have: it may come from a stranger, and candidates before a picture's own take time and memory."""
+
 RecordT = TypeVar("RecordT")
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -153,6 +159,12 @@ class PictureRecipe:
     tokens_sha256: str
     pixels_sha256: str
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.candidate < self.recipe.candidates <= MOST_CANDIDATES:
+            raise ValueError(f"candidate is {self.candidate} of {self.recipe.candidates}")
+        if self.file_format not in FILE_FORMATS or not 1 <= self.quality <= 100:
+            raise ValueError(f"quality is {self.quality} of {self.file_format!r}")
+
 
 class RecipeError(UserError):
     """A recipe that is damaged."""
@@ -219,4 +231,5 @@ def _first_problem(error: Exception) -> str:
         return str(error).rstrip(".")
     first = errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{place}: {message}" if place else message

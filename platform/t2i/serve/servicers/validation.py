@@ -16,7 +16,7 @@ from t2i.protos.v1.prior_pb2 import SampleRequest, TokenGrid
 from t2i.sampling import MAX_SEED, RequestError, SamplingParams
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.events import Wanted
-from t2i.serve.generation.image_codec import FILE_FORMATS
+from t2i.serve.generation.receipt import FILE_FORMATS
 from t2i.serve.messages import CaptionRequest
 
 MAX_CHARACTERS = 4096

@@ -96,9 +96,7 @@ def saved_with_xmp(xmp: bytes) -> bytes:
     return file.getvalue()
 
 
-ELEMENT = (
-    '<x xmlns:r="urn:t2i:v1"><r:recipe>{}</r:recipe></x>'.format(to_json(RECIPE)).replace("&", "&amp;").encode()
-)
+ELEMENT = f'<x xmlns:r="urn:t2i:v1"><r:recipe>{to_json(RECIPE)}</r:recipe></x>'.replace("&", "&amp;").encode()
 
 
 def test_xmp_that_another_program_has_rewritten_is_read() -> None:
@@ -113,7 +111,15 @@ def test_xmp_that_another_program_has_rewritten_is_read() -> None:
         (saved_with(to_json(RECIPE)[:-9]), "the recipe is damaged (Invalid JSON"),
         (saved_with("[]"), "the recipe is damaged (Input should be an object"),
         (saved_with(to_json(RECIPE).replace('"candidate":3', '"candidate":"x"')), "the recipe is damaged (candidate: "),
-        (saved_with(to_json(RECIPE).replace('"top_p":0.1', '"top_p":7')), "the recipe is damaged (top_p is 7"),
+        (
+            saved_with(to_json(RECIPE).replace('"top_p":0.1', '"top_p":7')),
+            "the recipe is damaged (recipe.sampling: top_p is 7",
+        ),
+        (
+            saved_with(to_json(RECIPE).replace('"candidate":3', '"candidate":8')),
+            "the recipe is damaged (candidate is 8 of 8",
+        ),
+        (saved_with(to_json(RECIPE).replace('"quality":92', '"quality":101')), "the recipe is damaged (quality is 101"),
         (saved_with_xmp(ELEMENT[:-5]), "the recipe is damaged (its XMP: "),
         (saved_with_xmp(b'<!DOCTYPE x [<!ENTITY a "aa">]>' + ELEMENT), "the recipe is damaged (its XMP has a document"),
     ],
