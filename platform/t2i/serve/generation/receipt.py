@@ -210,8 +210,8 @@ def from_message(kind: type[RecordT], message: Message) -> RecordT:
     Raises:
         RecipeError: a value is not of its type.
     """
-    options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
-    return from_json(kind, MessageToJson(message, **options))
+    text = MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return from_json(kind, text)
 
 
 def differences(one: Any, other: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
