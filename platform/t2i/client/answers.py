@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from t2i.protos.v1.receipt_pb2 import Receipt
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,13 +63,15 @@ class GeneratedImage:
 class Summary:
     """How the images were made: the same ``seed`` with the same ``models`` gives the same images.
 
-    ``tokens_spent`` counts the image tokens made; ``models`` are hashes of the weights of prior, decoder and reranker.
+    ``tokens_spent`` counts the image tokens made; ``models`` are hashes of the weights of prior, decoder and reranker;
+    ``receipt`` is the message with all that the images follow from.
     """
 
     seed: int
     tokens_spent: int
     caption_truncated: bool
     models: dict[str, str]
+    receipt: Receipt = field(compare=False)  # what it cost differs between two runs of one request
 
 
 Event = GenerationProgress | Preview | GeneratedImage | Summary

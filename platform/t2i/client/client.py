@@ -23,6 +23,9 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 class Client:
     """A connection to one service; close it, or use it in a ``with`` block.
 
+    Stubs of other services take its ``channel`` and, with each call, its ``metadata``, in a block of
+    :meth:`translated_errors`.
+
     Raises:
         UserError: the address or an option cannot be used.
     """
@@ -30,9 +33,10 @@ class Client:
     def __init__(self, address: str = "127.0.0.1:50051", **options: Unpack[ConnectionOptions]) -> None:
         self.address = address
         self._connection = Connection(address, **options)
-        self._channel = self._connection.open(grpc)
-        self._generation = GenerationStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self.metadata = self._connection.metadata
+        self.channel = self._connection.open(grpc)
+        self._generation = GenerationStub(self.channel)
+        self._health = health_pb2_grpc.HealthStub(self.channel)
 
     def generate(self, caption: str, *, timeout: float = 600.0, **options: Unpack[GenerationOptions]) -> Answer:
         """Return the best images for a caption; a lost or busy service is asked again for ``timeout`` seconds.
@@ -74,13 +78,13 @@ class Client:
         Raises:
             ServiceUnreachableError: nothing listens at the address.
         """
-        with self._translated_errors():
+        with self.translated_errors():
             answer = self._health.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def close(self) -> None:
         """Close the connection; running calls are cancelled."""
-        self._channel.close()
+        self.channel.close()
 
     def __enter__(self) -> Client:
         return self
@@ -91,13 +95,13 @@ class Client:
         self.close()
 
     def _answer(self, request: GenerateRequest, timeout: float) -> Answer:
-        with self._translated_errors():
-            return answer_of(self._generation.Generate(request, timeout=timeout, metadata=self._connection.metadata))
+        with self.translated_errors():
+            return answer_of(self._generation.Generate(request, timeout=timeout, metadata=self.metadata))
 
     def _events(self, request: GenerateRequest, timeout: float) -> Generator[Event]:
-        call = self._generation.GenerateStream(request, timeout=timeout, metadata=self._connection.metadata)
+        call = self._generation.GenerateStream(request, timeout=timeout, metadata=self.metadata)
         try:
-            with self._translated_errors():
+            with self.translated_errors():
                 for event in call:
                     self._connection.has_answered = True
                     yield event_of(event)
@@ -105,7 +109,7 @@ class Client:
             call.cancel()
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         """Raise gRPC errors of the block as ServiceError, and note that the service has answered if there are none."""
         try:
             yield

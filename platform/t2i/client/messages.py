@@ -24,6 +24,7 @@ class GenerationOptions(SamplingOptions, total=False):
         preview_rows: a stream also brings every candidate after every so many rows of its tokens.
         format: png, jpeg or webp.
         model: one of the models that the service has; by default its first.
+        metadata: whether the files hold their recipe, for ``t2i redraw``; by default they do.
     """
 
     candidates: int
@@ -34,6 +35,7 @@ class GenerationOptions(SamplingOptions, total=False):
     preview_rows: int
     format: str
     model: str
+    metadata: bool
 
 
 def request_of(caption: str, options: GenerationOptions) -> pb.GenerateRequest:
@@ -98,5 +100,5 @@ def _format(value: pb.ImageFormat.ValueType) -> str:
 
 
 def _summary(summary: pb.Summary) -> Summary:
-    models = {field.name: value for field, value in summary.models.ListFields()}
-    return Summary(summary.seed, summary.tokens_spent, summary.caption_truncated, models)
+    models = {each.name: value for each, value in summary.models.ListFields()}
+    return Summary(summary.seed, summary.tokens_spent, summary.caption_truncated, models, summary.receipt)

@@ -1,6 +1,6 @@
-"""The command ``t2i``: serve a run directory, ask a service for images or whether it is ready, make keys.
+"""The command ``t2i``: serve a run directory, ask a service for images or what it has, redraw, make keys.
 
-What only ``t2i serve`` needs is imported there: a client starts in a fraction of a second.
+What only one command needs is imported there: a client starts in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -82,9 +82,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--image-rows", type=int, help="rows of its image tokens to keep; by default 15 of 32")
     command.add_argument("--format", choices=FORMATS, default="png", help="file format of the images (default: png)")
     command.add_argument("--model", default="", help="which of the service's models; by default its first")
+    command.add_argument(
+        "--no-metadata", action="store_true", help="files without the recipe by which `t2i redraw` draws them again"
+    )
     command.add_argument("--stream", action="store_true", help="show progress")
     _add_server(command)
     command.set_defaults(command=_generate)
+
+    command = commands.add_parser("redraw", help="draw a picture again from the recipe in its file, and compare")
+    command.add_argument("picture", type=_local_path, help="a picture that t2i generate has saved")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--run", type=_local_path, help="draw here, with the models of this run directory")
+    _add_server(where)
+    command.set_defaults(command=_redraw)
+
+    command = commands.add_parser("models", help="list the models of a service")
+    command.add_argument("action", choices=["list"], help="what to do")
+    _add_server(command)
+    command.set_defaults(command=_models)
 
     command = commands.add_parser("status", help="say whether a service is ready; exit code 1 if it is not")
     _add_server(command)
@@ -107,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_server(command: argparse.ArgumentParser) -> None:
+def _add_server(command: argparse._ActionsContainer) -> None:
     command.add_argument(
         "--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="the service (default: %(default)s)"
     )
@@ -162,6 +177,7 @@ def _ask(client: Client, options: argparse.Namespace) -> Answer:
         "image_rows": options.image_rows,
         "format": options.format,
         "model": options.model,
+        "metadata": not options.no_metadata,
     }
     wanted.update({field.name: getattr(options, field.name) for field in fields(SamplingParams)})  # type: ignore[typeddict-item]
     if not options.stream:
@@ -187,6 +203,21 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}): name another --image.") from error
+
+
+def _redraw(options: argparse.Namespace) -> None:
+    from t2i.serve.redraw.command import redraw_file
+
+    with _client(options) as client:
+        is_identical = redraw_file(options.picture, str(options.run) if options.run else client)
+    sys.exit(0 if is_identical else 1)
+
+
+def _models(options: argparse.Namespace) -> None:
+    from t2i.serve.redraw.command import print_models
+
+    with _client(options) as client:
+        print_models(client)
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -112,6 +112,7 @@ class LocalService:
 
     def __init__(self, config: ServeConfig) -> None:
         self._config = config
+        self.running = {"prior", "decoder", "reranker"}
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -122,8 +123,8 @@ class LocalService:
         stages = make_stages(self._config)
         self.prior, self.reranker = stages.prior, stages.reranker
         self._health = HealthService()
-        quotas = LocalHandle(QuotasReplica())
-        server, port = make_server(ServedModels({"tiny": stages}), self._health, self._config, quotas)
+        models, quotas = ServedModels({"tiny": stages}), LocalHandle(QuotasReplica())
+        server, port = make_server(models, self._health, self._config, quotas, lambda _: {"tiny": self.running})
         self.address = f"127.0.0.1:{port}"
         await server.start()
         self._ready.set()
@@ -131,7 +132,8 @@ class LocalService:
         await server.stop(None)
 
     def set_running(self, deployments: set[str]) -> None:
-        """Tell the health service which deployments are up."""
+        """Tell the gateway which deployments are up."""
+        self.running = deployments
         asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self._loop).result()
 
     def activity(self) -> dict[str, int]:

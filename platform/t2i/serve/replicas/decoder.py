@@ -14,7 +14,7 @@ from models.checkpoint import CONFIG, load_config_file, load_model
 from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
-from models.manifest import model_hash
+from models.manifest import verify, weights_hash
 from models.prior import PriorConfig
 from models.run_layout import RunLayout
 from t2i.data.transforms import centre_square
@@ -31,7 +31,7 @@ class DecoderReplica:
         torch.set_num_threads(config.decoder.threads)
         directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)
-        self._model = model_hash(directory)
+        self._model = weights_hash(verify(directory))
         prior: PriorConfig = load_config_file(Path(RunLayout(config.run).prior) / CONFIG, PriorConfig)
         self._image_size = prior.grid_height * self._dvae.config.downsample
         self._uploads = Uploads()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from models.manifest import SHORT
 from t2i.protos.v1 import decoder_pb2, generation_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderServicer
 from t2i.protos.v1.prior_pb2_grpc import PriorServicer
@@ -39,7 +40,8 @@ class PriorService(PriorServicer):
             async for event in calls.sample(prior, wanted):
                 if isinstance(event, SampleHeader):
                     (height, width), truncated = event.grid, event.truncated
-                    start = prior_pb2.SampleStart(seed=wanted.seed, caption_truncated=truncated, model=event.model)
+                    model = event.setup.prior.weights[:SHORT]
+                    start = prior_pb2.SampleStart(seed=wanted.seed, caption_truncated=truncated, model=model)
                     yield prior_pb2.SampleResponse(start=start)
                 elif isinstance(event, SampledImages):
                     for each in event.finished:
@@ -63,7 +65,7 @@ class DecoderService(DecoderServicer):
             image_format = check_format(request.format)
             decoded: DecodedImages = await calls.call(self._models.stages(request.model).decoder.decode, grids)
             images = [await asyncio.to_thread(encode_image, image, FORMATS[image_format]) for image in decoded.images]
-            return decoder_pb2.DecodeResponse(images=images, format=image_format, model=decoded.model)
+            return decoder_pb2.DecodeResponse(images=images, format=image_format, model=decoded.model[:SHORT])
         raise AssertionError("unreachable: answering() ends the RPC")
 
     async def Encode(self, request: decoder_pb2.EncodeRequest, context: Any) -> decoder_pb2.EncodeResponse:
@@ -77,7 +79,7 @@ class DecoderService(DecoderServicer):
                 prior_pb2.TokenGrid(height=height, width=width, image_tokens=grid.flatten().tolist())
                 for grid in encoded.grids
             ]
-            return decoder_pb2.EncodeResponse(grids=grids, model=encoded.model)
+            return decoder_pb2.EncodeResponse(grids=grids, model=encoded.model[:SHORT])
         raise AssertionError("unreachable: answering() ends the RPC")
 
 
@@ -95,7 +97,7 @@ class RerankerService(RerankerServicer):
             check_count("images", len(request.images), self._limits.max_images)
             reranker = self._models.stages(request.model).reranker
             ranked: RankedImages = await calls.call(reranker.rank, caption, named(request.images))
-            return reranker_pb2.RankResponse(scores=ranked.scores, order=ranked.order, model=ranked.model)
+            return reranker_pb2.RankResponse(scores=ranked.scores, order=ranked.order, model=ranked.model[:SHORT])
         raise AssertionError("unreachable: answering() ends the RPC")
 
 
