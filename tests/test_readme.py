@@ -169,7 +169,7 @@ def curve(folder: Path, name: str) -> list[Any]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_client_command_writes_the_images_it_was_asked_for_which_can_be_drawn_again(
+def test_the_client_command_writes_images_that_can_be_drawn_again(
     service: str, tmp_path: Path
 ) -> None:
     command = next(shlex.split(command) for command in commands("README.md") if "t2i generate" in command)
