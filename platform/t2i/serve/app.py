@@ -38,7 +38,8 @@ def model_app(config: ServeConfig, run: str) -> Application:
     decoder = _deployment("decoder", config.decoder, config)(DecoderReplica).bind(config)
     reranker = _deployment("reranker", config.reranker, config)(RerankerReplica).bind(config)
     # An application is one deployment and what it is given: the prior is given the others, and needs none of them.
-    return _deployment("prior", config.prior, config)(PriorReplica).bind(config, decoder, reranker)
+    app: Application = _deployment("prior", config.prior, config)(PriorReplica).bind(config, decoder, reranker)
+    return app
 
 
 def gateway_app(config: ServeConfig) -> Application:
