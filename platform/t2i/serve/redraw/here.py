@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -110,6 +112,6 @@ def _config(run: str, recipe: Setup) -> ServeConfig:
     )
 
 
-def _settings(stage: StageSetup) -> dict[str, object]:
+def _settings(stage: StageSetup) -> dict[str, Any]:
     on_gpu = stage.device.startswith("cuda") and default_device() == "cuda"
     return {"dtype": stage.dtype, "threads": stage.threads, "gpus": float(on_gpu)}
