@@ -176,7 +176,7 @@ class _Run:
         """Return a candidate's image uint8 [H, W, 3], decoded once more if what held its pixels is lost."""
         try:
             decoded: DecodedImages = await ranked.decoded
-            image = decoded.images[ranked.row]
+            image: np.ndarray = decoded.images[ranked.row]
         except RayError:
             decoded = await self._calls.call(self._stages.decoder.decode, [ranked.grid])
             image = decoded.images[0]

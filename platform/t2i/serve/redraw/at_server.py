@@ -87,12 +87,14 @@ class DrawnAtServer:
             grids=[grid], format=generation_pb2.IMAGE_FORMAT_PNG, model=self._model.name
         )
         stub = DecoderStub(self._client.channel)
-        return stub.Decode(request, timeout=TIMEOUT_S, metadata=self._client.metadata).images[0]
+        answer: decoder_pb2.DecodeResponse = stub.Decode(request, timeout=TIMEOUT_S, metadata=self._client.metadata)
+        return answer.images[0]
 
     def _score(self, caption: str, data: bytes) -> float:
         request = reranker_pb2.RankRequest(caption=caption, images=[data], model=self._model.name)
         stub = RerankerStub(self._client.channel)
-        return stub.Rank(request, timeout=TIMEOUT_S, metadata=self._client.metadata).scores[0]
+        answer: reranker_pb2.RankResponse = stub.Rank(request, timeout=TIMEOUT_S, metadata=self._client.metadata)
+        return answer.scores[0]
 
 
 def _distance(model: models_pb2.Model, recipe: Recipe) -> tuple[bool, bool, bool]:
