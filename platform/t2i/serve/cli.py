@@ -103,13 +103,15 @@ def _serve(options: argparse.Namespace) -> None:
     named = [f"{name}={value}" for name in ("run", "port") if (value := getattr(options, name)) is not None]
     config = load_config(ServeCommand, "serve", [*named, *options.settings])
     check_run(config.run)
-    _check_port(config)
+    for name in ("port", "http_port"):
+        _check_port(config, name)
     from t2i.serve.launch import launch_service
 
     start_ray(config.ray)
     with launch_service(config) as address:
         note_address(config.run, address)
-        print(f"serving {config.run} on {address}", flush=True)
+        page = f", page and HTTP on http://{config.address(config.http_port)}" if config.http_port else ""
+        print(f"serving {config.run} on {address}{page}", flush=True)
         _wait_for_signal()
 
 
@@ -166,13 +168,15 @@ def _status(options: argparse.Namespace) -> None:
     sys.exit(0 if ready else 1)
 
 
-def _check_port(config: ServeConfig) -> None:
+def _check_port(config: ServeConfig, name: str) -> None:
+    port = getattr(config, name)
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        socket.create_server((config.host, config.port), family=family).close()
+        socket.create_server((config.host, port), family=family).close()
     except OSError as error:
-        remedy = "another --port, or 0" if error.errno in (EADDRINUSE, EACCES) else "another host="
-        address = config.address(config.port)
+        option = "--port" if name == "port" else f"{name}="
+        remedy = f"another {option}, or 0" if error.errno in (EADDRINUSE, EACCES) else "another host="
+        address = config.address(port)
         raise UserError(f"cannot listen on {address} ({error.strerror}): choose {remedy}.") from error
 
 

@@ -107,6 +107,18 @@ class ServeConfig:
         "127.0.0.1", "IPv4 or IPv6 address to listen on; 0.0.0.0 or :: opens the service to the network"
     )
     port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
+    http_port: int = setting(
+        0,
+        "port for HTTP, which is OpenAI's Images API and a web page, on the same address; 0: none",
+        at_least=0,
+        at_most=65535,
+    )
+    http_url_key: str = setting(
+        "", "signs the addresses of images in answers over HTTP; empty: a random key, so that a restart ends them"
+    )
+    http_stored_mb: int = setting(
+        256, "memory for images that are waiting to be fetched from these addresses, in MiB", at_least=1
+    )
     max_candidates: int = setting(
         512, "most candidates of one request, and most images of one Decode or Rank", at_least=1
     )

@@ -47,11 +47,13 @@ class SampleHeader:
 
     Attributes:
         truncated: whether the caption has more tokens than the prior takes, so that its end is not read.
+        text_tokens: how many of them are read.
         grid: rows and columns (h, w) of the image tokens that follow.
         model: hash of the prior's weights.
     """
 
     truncated: bool
+    text_tokens: int
     grid: tuple[int, int]
     model: str
 
@@ -79,6 +81,25 @@ class SampledImages:
 
     finished: tuple[FinishedCandidate, ...]
     partial: tuple[PartialCandidate, ...]
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """The images that a model makes: rows and columns of image tokens, and pixels of the side of a token."""
+
+    rows: int
+    columns: int
+    token_side: int
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right."""
+        return self.columns * self.token_side
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom."""
+        return self.rows * self.token_side
 
 
 @dataclass(frozen=True)

@@ -117,11 +117,12 @@ class LocalService:
         self._ready.wait()
 
     async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         stages = make_stages(self._config)
         self.prior, self.reranker = stages.prior, stages.reranker
         self._health = HealthService()
-        server, port = make_server(ServedModels({"tiny": stages}), self._health, self._config)
+        self.models = ServedModels({"tiny": stages})
+        server, port = make_server(self.models, self._health, self._config)
         self.address = f"127.0.0.1:{port}"
         await server.start()
         self._ready.set()
@@ -130,14 +131,14 @@ class LocalService:
 
     def set_running(self, deployments: set[str]) -> None:
         """Tell the health service which deployments are up."""
-        asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self._loop).result()
+        asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self.loop).result()
 
     def activity(self) -> dict[str, int]:
         """The prior's engine: steps made and requests inside."""
-        return asyncio.run_coroutine_threadsafe(self.prior.replica.activity(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self.prior.replica.activity(), self.loop).result()
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from t2i.serve.generation.image_codec import QUALITY
 from t2i.serve.messages import CaptionRequest
 
 
@@ -19,11 +20,12 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A checked request: what the prior is asked, how many images to return, and as which files."""
+    """A checked request: what the prior is asked, how many images to return, and as which files of what quality."""
 
     caption: CaptionRequest
     keep: int
     file_format: str
+    quality: int = QUALITY
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Receipt:
 
     Attributes:
         truncated: whether the end of the caption was not read.
+        text_tokens: how many tokens of it were.
         models: hash of each model's weights, by stage.
         tokens_spent: image tokens made for it, those of lost replicas included.
         seconds: time from the start of the request to the end of its sampling, and from there to the last ranked image.
@@ -78,6 +81,7 @@ class Receipt:
 
     wanted: Wanted
     truncated: bool
+    text_tokens: int
     models: dict[str, str]
     tokens_spent: int
     seconds: dict[str, float]

@@ -87,7 +87,7 @@ class _Run:
             async for event in self._calls.sample(self._stages.prior, self._wanted.caption):
                 match event:
                     case SampleHeader():
-                        self._grid, self._truncated = event.grid, event.truncated
+                        self._grid, self._header = event.grid, event
                         self._models["prior"] = event.model
                     case SampleProgress():
                         self._tell(Stage.QUEUE if event.position else Stage.SAMPLE, event)
@@ -148,7 +148,8 @@ class _Run:
             data = await self._encode(await self._pixels(each))
             self.events.put_nowait(Picture(each.candidate, data, each.score))
         seconds = {"sample": sampled - self._begin, "rank": time.monotonic() - sampled}
-        self.events.put_nowait(Receipt(self._wanted, self._truncated, self._models, self._calls.tokens_spent, seconds))
+        read = self._header.truncated, self._header.text_tokens
+        self.events.put_nowait(Receipt(self._wanted, *read, self._models, self._calls.tokens_spent, seconds))
 
     async def _pixels(self, ranked: RankedCandidate) -> np.ndarray:
         """Return a candidate's image uint8 [H, W, 3], decoded once more if what held its pixels is lost."""
@@ -162,7 +163,7 @@ class _Run:
         return image
 
     async def _encode(self, image: np.ndarray) -> bytes:
-        return await asyncio.to_thread(encode_image, image, self._wanted.file_format)
+        return await asyncio.to_thread(encode_image, image, self._wanted.file_format, self._wanted.quality)
 
     def _tell(self, stage: Stage, sampled: SampleProgress | None = None) -> None:
         """Put progress into the events: new tokens if ``sampled`` has some, else what is ranked by now."""
