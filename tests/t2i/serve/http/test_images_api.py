@@ -114,7 +114,6 @@ def test_an_address_is_signed_and_ends_after_an_hour(client: OpenAI) -> None:
         ({"n": 3, "extra_body": {"candidates": 2}}, "candidates", "less than n: use at least 3"),
         ({"quality": "high", "extra_body": {"candidates": 2}}, "quality", "not both"),
         ({"extra_body": {"seed": -1}}, "seed", "seed is -1"),
-        ({"extra_body": {"guidance": 2.0}}, "guidance", "guidance"),
     ],
 )
 def test_what_is_impossible_is_refused_by_name(
