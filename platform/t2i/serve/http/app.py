@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from t2i.serve.http.backend import Backend
-from t2i.serve.http.errors import add_error_handlers
+from t2i.serve.http.errors import AnswerErrors, add_error_handlers
 from t2i.serve.http.events_api import EventsApi
 from t2i.serve.http.images_api import ImagesApi
 from t2i.serve.http.limits import HttpLimits
@@ -40,6 +40,7 @@ def make_http(models: ServedModels, limits: HttpLimits, echo_request_id: bool = 
     app.include_router(EventsApi(backend).router())
     app.include_router(page_router())
     add_error_handlers(app)
+    app.add_middleware(AnswerErrors)  # innermost
     app.add_middleware(LimitBodies, limit_mb=limits.max_body_mb)
     app.add_middleware(NameRequests, echo=echo_request_id)
     return app

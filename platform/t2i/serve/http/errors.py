@@ -8,12 +8,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from google.protobuf.message import Message
+from google.protobuf.message import Message as Protobuf
 from google.rpc import code_pb2, error_details_pb2
 from google.rpc.status_pb2 import Status
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from t2i.serve.http.limits import REQUEST_ID
 from t2i.serve.http.middleware import BodyTooLargeError
@@ -35,9 +37,6 @@ OPENAI_NAMES = {
     "preview_rows": "partial_images",
 }
 """Names of fields of ``GenerateRequest`` -> those of the Images API."""
-
-CLIENT_LEFT = 499
-"""Status of an answer that nobody receives."""
 
 
 def error_body(message: str, kind: str, param: str | None, code: str) -> dict[str, Any]:
@@ -78,23 +77,43 @@ def _headers(status: Status) -> dict[str, str]:
 
 def _detail(status: Status, kind: Any) -> Any:
     for packed in status.details:
-        detail: Message = kind()
+        detail: Protobuf = kind()
         if packed.Unpack(detail):
             return detail
     return None
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let every error of the application be answered with OpenAI's body."""
+    """Answer what cannot be read or is not there with OpenAI's body; :class:`AnswerErrors` does the rest."""
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(BodyTooLargeError, _on_too_large)
-    app.add_exception_handler(ClientDisconnect, _on_left)
-    app.add_exception_handler(Exception, _on_error)
 
 
-async def _on_error(request: Request, error: Exception) -> Response:
-    return error_response(error, request.url.path, request.headers.get(REQUEST_ID, ""))
+class AnswerErrors:
+    """Answers what else is raised, unless its client has gone; Starlette would raise it again, and leave out its id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            response = error_response(error, scope["path"], Headers(scope=scope).get(REQUEST_ID, ""))
+            await response(scope, receive, send)
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
@@ -104,9 +123,11 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_body")
     sentence = f"{request.method} {request.url.path} is not possible here: /openapi.json says what is."
-    body = error_body(sentence, "invalid_request_error", None, codes.get(error.status_code, "bad_request"))
+    if code == "invalid_body":
+        sentence = "the body cannot be read: send it as /openapi.json says."
+    body = error_body(sentence, "invalid_request_error", None, code)
     return JSONResponse(body, error.status_code, error.headers)
 
 
@@ -114,10 +135,6 @@ async def _on_too_large(_: Request, error: Exception) -> Response:
     assert isinstance(error, BodyTooLargeError)
     sentence = f"the request is larger than {error.limit_mb} MiB: send less."
     return JSONResponse(error_body(sentence, "invalid_request_error", None, "request_too_large"), 413)
-
-
-async def _on_left(_: Request, __: Exception) -> Response:
-    return Response(status_code=CLIENT_LEFT)
 
 
 def invalid(problem: Mapping[str, Any]) -> JSONResponse:

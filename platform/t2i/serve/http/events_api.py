@@ -39,6 +39,10 @@ class EventsApi:
 
     async def generate(self, request: Request) -> EventStream:
         """Draw images for the JSON of a ``t2i.v1.GenerateRequest``; events are ``GenerateStreamResponse``."""
+        if not request.headers.get("content-type", "").startswith(
+            "application/json"
+        ):  # others' pages may send the rest
+            raise RequestError("body", "the body is not said to be JSON: send content-type application/json.")
         message = _parse(await request.body())
         calls = self._backend.limits.calls(request)
         return EventStream(self._events(message, calls), calls.id)

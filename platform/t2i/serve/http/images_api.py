@@ -69,7 +69,7 @@ class ImagesApi:
         """Draw the bottom of an image anew: the part that the mask, or the image itself, has transparent."""
         async with request.form(max_files=4, max_fields=64) as form:
             files = await _files(form)
-            texts = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+            texts = _texts(form)
         try:
             fields = EditFields.model_validate(texts)
         except ValidationError as error:
@@ -169,6 +169,17 @@ class _Drawing:
             "background": "opaque",
             "output_format": file_format(self._fields),
         }
+
+
+def _texts(form: FormData) -> dict[str, str]:
+    """Return the fields of a form that are no files."""
+    texts: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if name in texts:
+            raise RequestError(name, f"{name} comes more than once: send it once.")
+        if isinstance(value, str):
+            texts[name] = value
+    return texts
 
 
 async def _files(form: FormData) -> dict[str, bytes]:

@@ -44,8 +44,13 @@ def test_tells_what_grpc_tells(http: str, service: Any) -> None:
     ],
 )
 def test_what_is_impossible_is_refused(http: str, body: str, param: str) -> None:
-    answer = httpx.post(f"{http}/t2i/v1/generate", content=body)
+    answer = httpx.post(f"{http}/t2i/v1/generate", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_other_sites_forms_are_refused(http: str) -> None:
+    answer = httpx.post(f"{http}/t2i/v1/generate", content='{"caption": "a"}', headers={"content-type": "text/plain"})
+    assert "content-type application/json" in answer.json()["error"]["message"]
 
 
 def test_a_stream_is_kept_alive(http: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,6 +159,7 @@ def test_an_unexpected_error_shows_nothing_of_itself(client: OpenAI, service: An
         client.images.generate(prompt=PROMPT, extra_headers=headers)
     assert "secret" not in caught.value.response.text
     assert "mine-1" in caught.value.message
+    assert caught.value.request_id == "mine-1"
 
 
 def test_the_time_limit_ends_a_request_and_is_not_repeated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,9 +50,9 @@ class Drawn:
 
 
 def draw(page: Page, caption: str, **fields: str) -> Drawn:
-    page.get_by_label("Caption").fill(caption)
+    page.get_by_label("Caption", exact=True).fill(caption)
     for label, value in fields.items():
-        page.get_by_label(label.replace("_", " ")).first.fill(value)
+        page.get_by_label(label.replace("_", " "), exact=True).fill(value)
     page.get_by_role("button", name="Draw").click()
     return finished(page)
 
@@ -84,8 +85,6 @@ def test_draws_ranks_and_fits_the_window(browser: Browser, http: str, service: A
 
 
 def base64_of(data: bytes) -> str:
-    import base64
-
     return base64.b64encode(data).decode()
 
 
@@ -127,8 +126,8 @@ def test_the_best_can_be_saved(browser: Browser, http: str) -> None:
 
 def test_cancelling_ends_the_work(browser: Browser, http: str, service: Any) -> None:
     with clean(browser, http) as page:
-        page.get_by_label("Caption").fill("a red taco")
-        page.get_by_label("Draw").first.fill("64")
+        page.get_by_label("Caption", exact=True).fill("a red taco")
+        page.get_by_label("Draw", exact=True).fill("64")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_have_text("Drawing.")
         expect(page.get_by_role("button", name="Cancel")).to_be_focused()
@@ -159,7 +158,7 @@ def test_a_full_queue_says_when_to_come_back(browser: Browser, http: str, servic
 
     with open_address(browser, http, 375) as (page, _):
         with mock.patch.object(service.prior.replica, "sample", full):
-            page.get_by_label("Caption").fill("a red taco")
+            page.get_by_label("Caption", exact=True).fill("a red taco")
             page.get_by_role("button", name="Draw").click()
             expect(page.get_by_role("alert")).to_contain_text("Too many requests are waiting")
         expect(page.get_by_role("button", name=re.compile("Try again in \\d+ s"))).to_be_disabled()
@@ -171,7 +170,7 @@ def test_errors_are_told_as_they_are(browser: Browser, http: str, service: Any) 
         yield
 
     with open_address(browser, http, 375) as (page, _):
-        page.get_by_label("Caption").fill("a red taco")
+        page.get_by_label("Caption", exact=True).fill("a red taco")
         with mock.patch.object(service.prior.replica, "sample", late):
             page.get_by_role("button", name="Draw").click()
             expect(page.get_by_role("alert")).to_contain_text("The time for this request is over")
@@ -186,7 +185,7 @@ def test_errors_are_told_as_they_are(browser: Browser, http: str, service: Any) 
 
 def test_a_wrong_field_is_named(browser: Browser, http: str) -> None:
     with open_address(browser, http, 375) as (page, _):
-        page.get_by_label("Caption").fill("a red taco")
-        page.get_by_label("Seed").fill("9999999999999999999")
+        page.get_by_label("Caption", exact=True).fill("a red taco")
+        page.get_by_label("Seed", exact=True).fill("9999999999999999999")
         page.get_by_role("button", name="Draw").click()
         expect(page.get_by_role("alert")).to_contain_text("seed")
