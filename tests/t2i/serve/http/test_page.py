@@ -52,7 +52,7 @@ class Drawn:
 def draw(page: Page, caption: str, **fields: str) -> Drawn:
     page.get_by_label("Caption", exact=True).fill(caption)
     for label, value in fields.items():
-        page.get_by_label(label.replace("_", " "), exact=True).fill(value)
+        page.get_by_label(label.replace("_", " ")).fill(value)
     page.get_by_role("button", name="Draw").click()
     return finished(page)
 
@@ -69,7 +69,7 @@ def finished(page: Page) -> Drawn:
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_draws_ranks_and_fits_the_window(browser: Browser, http: str, service: Any, width: int, colours: str) -> None:
     with clean(browser, http, width, colours) as page:
-        drawn = draw(page, "a red taco", Draw="6", Show_the_best="2", Seed="7")
+        drawn = draw(page, "a red taco", Images_to_draw="6", Show_the_best="2", Seed="7")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         small = [
             each for each in page.locator("button:visible, input:visible").all() if each.bounding_box()["height"] < 44
@@ -94,7 +94,7 @@ def test_candidates_grow_row_by_row(browser: Browser, http: str) -> None:
     }).observe(document.body, { subtree: true, childList: true, attributes: true }); }"""
     with clean(browser, http) as page:
         page.evaluate(heights)
-        draw(page, "a red taco", Draw="4", Show_the_best="1")
+        draw(page, "a red taco", Images_to_draw="4", Show_the_best="1")
         seen = sorted(page.evaluate("[...window.seen]"))
     assert seen[-1] == 8
     assert len([rows for rows in seen if 0 < rows < 8]) > 0
@@ -102,7 +102,7 @@ def test_candidates_grow_row_by_row(browser: Browser, http: str) -> None:
 
 def test_a_link_brings_the_same_images_back(browser: Browser, http: str) -> None:
     with clean(browser, http) as page:
-        first = draw(page, "a red & blue #taco", Draw="3", Show_the_best="2")
+        first = draw(page, "a red & blue #taco", Images_to_draw="3", Show_the_best="2")
         link = page.url
     fields = parse_qs(urlsplit(link).fragment)
     assert fields["caption"] == ["a red & blue #taco"]
@@ -117,7 +117,7 @@ def test_a_link_brings_the_same_images_back(browser: Browser, http: str) -> None
 
 def test_the_best_can_be_saved(browser: Browser, http: str) -> None:
     with clean(browser, http) as page:
-        draw(page, "A red taco!", Draw="2", Show_the_best="1")
+        draw(page, "A red taco!", Images_to_draw="2", Show_the_best="1")
         with page.expect_download() as download:
             page.get_by_role("link", name="Download image 1").click()
         assert download.value.suggested_filename == "a-red-taco-1.png"
@@ -127,7 +127,7 @@ def test_the_best_can_be_saved(browser: Browser, http: str) -> None:
 def test_cancelling_ends_the_work(browser: Browser, http: str, service: Any) -> None:
     with clean(browser, http) as page:
         page.get_by_label("Caption", exact=True).fill("a red taco")
-        page.get_by_label("Draw", exact=True).fill("64")
+        page.get_by_label("Images to draw").fill("64")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_have_text("Drawing.")
         expect(page.get_by_role("button", name="Cancel")).to_be_focused()
