@@ -54,10 +54,13 @@ $(PEERS)/.installed: pyproject.toml constraints.txt
 	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --no-deps dalle-pytorch # youtokentome: no build
 	@touch $@
 
-lint: $(STAMP) ## ruff, and the import directions
+lint: $(STAMP) ## ruff, the import directions, and the protos: style, and that they break no client of main's
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@git rev-parse --quiet --verify main > /dev/null 2>&1 || { echo "no branch main: protos are not compared"; exit 0; }; \
+		$(BIN)/buf breaking --against "$$(git rev-parse --git-common-dir)#branch=main,subdir=platform"
 
 type: $(TESTED) ## mypy
 	$(BIN)/mypy

@@ -18,8 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.random_inception import write_random_inception
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,8 +51,7 @@ def run_job_here(folder: Path, script: str, arguments: Sequence[str]) -> None:
 def make_workplace(folder: Path) -> Path:
     """Fill a folder, which is returned, with all that jobs' commands name.
 
-    The code and its data, a copy of the shipped models, captioned images of the user's own, some images as COCO has
-    them, and an Inception.
+    The code and its data, a copy of the shipped models, captioned images of the user's own, and some as COCO has them.
     """
     for name in ("jobs", "deploy"):
         (folder / name).symlink_to(ROOT / name)
@@ -63,7 +60,6 @@ def make_workplace(folder: Path) -> Path:
     pq.write_table(rows.slice(0, 48), folder / "pairs.parquet")
     pq.write_table(rows.slice(48, 24), folder / "held_out.parquet")
     write_coco(folder, rows.slice(72, 64).to_pylist())
-    write_random_inception(folder / "inception_v3_google-0cc3c7bd.pth", classes=1000)
     return folder
 
 

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.commands import ROOT, commands, is_job, make_workplace, run_job_here, smaller
 from tests.conftest import StartProcess
 from tests.processes import running
+from tests.random_inception import write_random_inception
 
 pytestmark = pytest.mark.timeout(1500)
 BIN = Path(sys.executable).parent
@@ -34,8 +35,11 @@ SMALLER = {
 """Words added to a job's README command, or in place of its own, so that it ends within seconds."""
 
 
-ALSO = {"protocol=dalle": ["captions=64", "candidates=1", "blur_radii=[0]", "training_source=null"]}
-"""Words added to a command that has this word: DM-GAN's batches are of 64 images."""
+ALSO = {
+    "protocol=dalle": ["captions=64", "candidates=1", "blur_radii=[0]", "training_source=null"],  # batches of 64 images
+    "watch=runs/mine": ["sets=[{name: held_out, source: {path: held_out.parquet}}]"],
+}
+"""Words added to a command that has this word."""
 
 
 def job_commands() -> list[list[str]]:
@@ -44,8 +48,10 @@ def job_commands() -> list[list[str]]:
     return sorted((words for words in found if "--help" not in words), key=lambda words: "run=runs/mine" not in words)
 
 
-def is_watch(words: list[str]) -> bool:
-    return any(word.startswith("watch=") for word in words)
+def the_command(word: str) -> tuple[str, list[str]]:
+    """The script and the arguments, as they are typed here, of the command that has this word."""
+    ((script, *arguments),) = [words for words in job_commands() if word in words]
+    return script, typed(script, arguments)
 
 
 def typed(script: str, arguments: list[str]) -> list[str]:
@@ -72,9 +78,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(ray_cluster: None, workplace: Path) -> Path:  # noqa: ARG001  the jobs join it
-    """The run directory after all job commands of the README but the one that watches training."""
+    """The run directory after all job commands of the README but those that have tests of their own."""
     for script, *arguments in job_commands():
-        if not is_watch(arguments):
+        if not ALSO.keys() & set(arguments):
             run_job_here(workplace, script, typed(script, arguments))
     return workplace / "runs/mine"
 
@@ -117,32 +123,41 @@ def test_the_jobs_make_a_whole_run(trained: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_coco_is_evaluated_with_an_inception_and_by_an_id_list(trained: Path) -> None:
-    assert list((trained / "eval/coco2014-val").glob("reference-*.npz"))
-    (ids,) = json.loads((trained / "eval/report.json").read_text())["sets"]  # that of the later command
+def test_an_id_list_is_evaluated_with_coco_s_images(trained: Path) -> None:
+    (ids,) = json.loads((trained / "eval/report.json").read_text())["sets"]  # that of the last command
     assert ids["name"] == "ids"
     assert {"fd_efficientnet_lite0", "clip_score"} <= {figure["metric"] for figure in ids["figures"]}
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
+def test_coco_is_evaluated_by_a_protocol_with_an_inception(trained: Path, workplace: Path) -> None:
+    write_random_inception(workplace / "inception_v3_google-0cc3c7bd.pth", classes=1000)
+    run_job_here(workplace, *the_command("protocol=dalle"))
+    (coco,) = json.loads((trained / "eval/report.json").read_text())["sets"]
+    assert coco["name"] == "coco2014-val"
+    assert {"fd_inception_v3_imagenet", "clip_score"} <= {figure["metric"] for figure in coco["figures"]}
+
+
+@pytest.mark.ray
+@pytest.mark.soak
 def test_the_watching_command_measures_each_checkpoint_of_a_training_that_goes_on(
-    trained: Path, start_process: StartProcess, tmp_path: Path
+    trained: Path, workplace: Path, start_process: StartProcess, tmp_path: Path
 ) -> None:
     """Training is a process of its own, with a Ray of its own, and has not begun when the watcher does."""
     (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    shutil.copy(workplace / "held_out.parquet", tmp_path)
     shutil.copytree(trained, run := tmp_path / "runs/mine", ignore=shutil.ignore_patterns("prior", "eval", "curated"))
-    steps, every = 60, 20
+    steps, every = 40, 20
     lengths = [f"train.steps={steps}", f"train.checkpoint_every={every}", f"train.keep_checkpoints={steps // every}"]
     words = [sys.executable, "jobs/train_prior.py", "run=runs/mine", *lengths, "train.log_every=1", "ray.cpus=1"]
     training = start_process(words, cwd=tmp_path)
-    ((script, *arguments),) = [words for words in job_commands() if is_watch(words)]
-    run_job_here(tmp_path, script, typed(script, arguments))
+    run_job_here(tmp_path, *the_command("watch=runs/mine"))
     assert training.wait(timeout=300) == 0
     logs = run / "prior/logs"
     assert [event.step for event in curve(logs, "train/loss")] == list(range(1, steps + 1))  # none twice
-    for name in ("eval/val/clip_score/best", "eval/test/clip_score/best"):
-        assert [event.step for event in curve(logs / "eval", name)] == list(range(every, steps + 1, every))
+    points = curve(logs / "eval", "eval/held_out/clip_score/best")
+    assert [event.step for event in points] == list(range(every, steps + 1, every))
 
 
 def curve(folder: Path, name: str) -> list[Any]:
@@ -154,8 +169,11 @@ def curve(folder: Path, name: str) -> list[Any]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_client_command_writes_the_images_it_was_asked_for(service: str, tmp_path: Path) -> None:
+def test_the_client_command_writes_the_images_it_was_asked_for_which_can_be_drawn_again(
+    service: str, tmp_path: Path
+) -> None:
     command = next(shlex.split(command) for command in commands("README.md") if "t2i generate" in command)
     asked = [word if word != "pictures/" else str(tmp_path) for word in command[1:]]
     run([str(BIN / "t2i"), *asked, "--server", service])
     assert len(list(tmp_path.glob("*.png"))) == int(command[command.index("-k") + 1])
+    assert run([str(BIN / "t2i"), "redraw", str(tmp_path / "000.png"), "--server", service]) == "identical\n"

@@ -20,7 +20,7 @@ from t2i.data.run_record import write_training_source
 from t2i.engine import PruningParams
 from t2i.evaluate import CaptionSet
 from t2i.evaluate.config import ActorPool, TrainingSource
-from t2i.evaluate.prepare import TooFewImagesError
+from t2i.evaluate.prepare import TooFewImagesError, check_sources
 from t2i.evaluate.reference import check_reference
 from t2i.evaluate.work_list import OtherEvaluationError
 from t2i.metrics.features import ExtractorConfig, extractor_protocol
@@ -201,6 +201,13 @@ def test_what_is_missing_is_found_before_any_work(
     with pytest.raises(UserError, match=message):
         main(CocoEval(run=str(tiny_run), out=f"{tmp_path}/eval", **settings))
     assert not (tmp_path / "eval").exists()
+
+
+def test_images_to_compare_with_need_no_captions(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("image_id,caption\n42,a red circle\n")
+    Image.new("RGB", (8, 8)).save(tmp_path / "COCO_val2014_000000000042.jpg")
+    ids = CaptionSet("ids", SourceConfig(f"{tmp_path}/ids.csv"), reference=SourceConfig(str(tmp_path)))
+    check_sources(CocoEval(run=str(tiny_run), sets=[ids], training_source=TrainingSource(str(tmp_path))))
 
 
 def test_a_bad_value_is_refused_before_any_work() -> None:

@@ -20,14 +20,14 @@ from tests.conftest import StartProcess
 from tests.processes import descendants
 from tests.random_run import write_random_run
 
-KILLS = 4
+KILLS = 3
 VAL = "jobs/datasets/emoji64/val.parquet"
 VICTIMS = ("driver", "actor", "raylet", "worker")
 
 
 def words(run: Path, out: Path) -> list[str]:
     sets = f"sets=[{{name: val, source: {{path: {VAL}}}}}]"
-    sizes = ["captions=48", "candidates=4", "shard=4", "slots=16", "shown=3"]
+    sizes = ["captions=32", "candidates=4", "shard=4", "slots=16", "shown=3"]
     pools = ["generate.actors=1", "extract.actors=1", "ray.cpus=2", "ray.object_store_gb=0.3"]
     return [sys.executable, "jobs/coco_eval.py", f"run={run}", f"out={out}", sets, *sizes, *pools]
 

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
         encode_request,
         rows_to_keep,
     )
+    from t2i.engine.version import ENGINE_VERSION
 
-_MODULES = ("request", "engine", "offline", "pipeline", "pruning")  # the one without torch first
+_MODULES = ("version", "request", "engine", "offline", "pipeline", "pruning")  # those without torch first
 
 __all__ = [
+    "ENGINE_VERSION",
     "Engine",
     "FinishedCandidate",
     "GenerationResult",

@@ -99,8 +99,13 @@ def _paired_figures(images: ImageSet, real: ImageSet, extractor: ExtractorProtoc
 
 
 def _inception_figures(images: ImageSet, extractor: ExtractorProtocol, radius: float) -> Iterator[Figure]:
-    """Yield the inception score of shuffled splits and, without blur, of splits in the images' own order."""
+    """Yield the inception score of shuffled splits and, without blur, of splits in the images' own order.
+
+    There is none if the extractor knows no classes, as those of timm and open_clip.
+    """
     logits = images.logits(radius)
+    if not logits.shape[1]:
+        return
     for name, seed in {"is": SEED, "is_ordered": None}.items():
         if seed is None and radius:
             continue

@@ -52,7 +52,7 @@ def check_sources(config: EvaluateConfig) -> None:
     if config.training_source and config.training_source.path:
         sources.append(config.training_source)
     for source in sources:
-        check_pairs(source)
+        check_pairs(source, need_captions=False)
 
 
 def prepare_set(caption_set: CaptionSet, config: EvaluateConfig, models: dict[str, str]) -> PreparedSet:

@@ -97,7 +97,9 @@ def _timm_preparation(name: str) -> Preparation:
 def _load_timm(name: str, file: str, side: int | None) -> nn.Module:
     import timm
 
-    sized: dict[str, Any] = {} if side is None else {"img_size": side}
+    known = timm.get_pretrained_cfg(name)
+    is_fixed = known is not None and known.fixed_input_size  # convolutions take any size, and no argument for it
+    sized: dict[str, Any] = {"img_size": side} if side and is_fixed else {}
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": file}, num_classes=0, **sized)
 
 

@@ -13,6 +13,8 @@ from ray import serve
 from ray.serve import Application
 
 from t2i.config import load_mapping
+from t2i.serve.access.access import check_access
+from t2i.serve.access.quotas import QuotasReplica
 from t2i.serve.config import ServeConfig, check_run
 from t2i.serve.gateway import Gateway
 
@@ -41,7 +43,12 @@ def model_app(config: ServeConfig, run: str) -> Application:
 
 
 def gateway_app(config: ServeConfig) -> Application:
-    """Return the application of the gateways; nothing is started yet."""
+    """Return the application of the gateways and, if clients need keys, of ``quotas``; nothing is started yet.
+
+    Raises:
+        UserError: a file of keys or certificates cannot be used.
+    """
+    check_access(config)
     gateway = serve.deployment(
         name="gateway",
         num_replicas=config.gateways,
@@ -51,7 +58,7 @@ def gateway_app(config: ServeConfig) -> Application:
         health_check_period_s=2.0,
         user_config={"models": config.model_names},
     )
-    return gateway(Gateway).bind(config)
+    return gateway(Gateway).bind(config, quotas=_quotas(config) if config.keys else None)
 
 
 def http_app(config: ServeConfig) -> Application:
@@ -76,6 +83,7 @@ def gateway(args: dict[str, Any]) -> Application:
 
     Raises:
         ConfigError: a field is unknown, of the wrong type or out of its bounds.
+        UserError: a file of keys or certificates cannot be used.
     """
     return gateway_app(load_mapping(ServeConfig, args))
 
@@ -98,6 +106,18 @@ def model(args: dict[str, Any]) -> Application:
     """
     config = load_mapping(ServeConfig, args)
     return model_app(config, config.run)
+
+
+def _quotas(config: ServeConfig) -> Any:
+    quotas = serve.deployment(
+        name="quotas",
+        num_replicas=1,
+        max_ongoing_requests=1000,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=config.drain_s + 5,  # a gateway that drains still tells what was spent
+        health_check_period_s=2.0,
+    )
+    return quotas(QuotasReplica).bind()
 
 
 def _deployment(name: str, replicas: Any, config: ServeConfig) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -94,6 +95,35 @@ class NamedRun:
 
 
 @dataclass
+class TLSConfig:
+    """Files by which the gateways prove who they are; they are read again when they change."""
+
+    certificate: str | None = setting(
+        None, "PEM file of the gateways' certificate and its chain; turns TLS on", path="read"
+    )
+    key: str | None = setting(None, "PEM file of the certificate's private key", path="read")
+    client_ca: str | None = setting(
+        None, "PEM file of the authorities by which clients must have a certificate (mutual TLS)", path="read"
+    )
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("tls.certificate and tls.key belong together: give both, or neither.")
+        if self.client_ca and not self.certificate:
+            raise ValueError("tls.client_ca needs a certificate of the gateways: give tls.certificate and tls.key.")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the gateways speak TLS."""
+        return self.certificate is not None
+
+    @property
+    def files(self) -> list[str]:
+        """The files that there are."""
+        return [path for path in (self.certificate, self.key, self.client_ca) if path]
+
+
+@dataclass
 class ServeConfig:
     """Settings of one service, which has the models of some run directories behind one gRPC address."""
 
@@ -106,6 +136,13 @@ class ServeConfig:
     host: str = setting(
         "127.0.0.1", "IPv4 or IPv6 address to listen on; 0.0.0.0 or :: opens the service to the network"
     )
+    tls: TLSConfig = setting(TLSConfig, "TLS of the gateways")
+    keys: str | None = setting(
+        None,
+        "YAML file of the keys by which clients are known (t2i keys new); without it everybody may ask",
+        path="read",
+    )
+    insecure: bool = setting(False, "listen on an address that others reach although there is neither TLS nor keys")
     port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
     http_port: int = setting(
         0,
@@ -142,6 +179,13 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         self.host = self.host.removeprefix("[").removesuffix("]")
+        if not (self.tls.is_on or self.keys or self.insecure or _is_own(self.host)):
+            reached = f"host is {self.host}, which others may reach, and there is neither TLS nor keys"
+            raise ValueError(f"{reached}: give tls.certificate and tls.key, or keys, or say insecure=true.")
+        if self.http_port and self.tls.client_ca:
+            raise ValueError(
+                "http_port: HTTP cannot ask clients for certificates: leave tls.client_ca out, or use keys."
+            )
         if len(set(self.model_names)) <= len(self.models):
             names = ", ".join(self.model_names)
             raise ValueError(f"models: {names} are not all different: give each a name of its own.")
@@ -166,14 +210,22 @@ def name_of(run: str) -> str:
     return re.sub(r"[^\w.-]", "-", run.rstrip("/").rpartition("/")[2], flags=re.ASCII) or "model"
 
 
-def check_name(name: str) -> None:
-    """Check the name of a model.
+def _is_own(host: str) -> bool:
+    """Return whether only this machine reaches what listens on a host; 0.0.0.0 and :: are every address that it has."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_name(name: str, field: str = "models") -> None:
+    """Check the name of a model or a key.
 
     Raises:
         ValueError: it is empty or has other characters than it may.
     """
     if not re.fullmatch(r"[\w.-]{1,64}", name, flags=re.ASCII):
-        raise ValueError(f"models: the name {name!r} is not possible: use up to 64 letters, digits, '.', '_' and '-'.")
+        raise ValueError(f"{field}: the name {name!r} is not possible: use up to 64 letters, digits, '.', '_' and '-'.")
 
 
 def check_run(run: str) -> None:

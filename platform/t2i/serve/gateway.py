@@ -17,12 +17,18 @@ from ray import serve
 from ray.serve.schema import ApplicationStatusOverview, ReplicaState  # type: ignore[attr-defined]  # the module does not list it in __all__
 
 from t2i.logs import get_logger
-from t2i.protos.v1 import decoder_pb2_grpc, generation_pb2_grpc, prior_pb2_grpc, reranker_pb2_grpc
+from t2i.protos.v1 import decoder_pb2_grpc, generation_pb2_grpc, models_pb2_grpc, prior_pb2_grpc, reranker_pb2_grpc
+from t2i.serve.access.access import Access
+from t2i.serve.access.keys import KeyRing
+from t2i.serve.access.tls import server_credentials
 from t2i.serve.config import ServeConfig
 from t2i.serve.models import ServedModels, app_of
-from t2i.serve.servicers.generation import GenerationService, Limits
+from t2i.serve.servicers.authentication import RequireKey
+from t2i.serve.servicers.generation import GenerationService
 from t2i.serve.servicers.health import HealthService
 from t2i.serve.servicers.malformed import RefuseMalformed
+from t2i.serve.servicers.models import ModelsService, RunningStages
+from t2i.serve.servicers.rpc import Limits
 from t2i.serve.servicers.stages import DecoderService, PriorService, RerankerService
 
 HEALTH_PERIOD_S = 2.0
@@ -41,17 +47,20 @@ logger = get_logger("serve.gateway")
 
 
 class Gateway:
-    """One gateway replica: a gRPC server that answers the four services by calling the three other deployments.
+    """One gateway replica: a gRPC server that answers the services of ``t2i.v1`` by calling the models' deployments.
+
+    ``quotas`` is the handle of the deployment that counts what keys use.
 
     Raises:
         RuntimeError: the port is taken.
+        UserError: a file of keys or certificates cannot be used.
     """
 
-    def __init__(self, config: ServeConfig, models: ServedModels | None = None) -> None:
+    def __init__(self, config: ServeConfig, models: ServedModels | None = None, quotas: Any = None) -> None:
         self._drain_s = config.drain_s
         self._health = HealthService()
         self._models = models or ServedModels()
-        self._server, port = make_server(self._models, self._health, config)
+        self._server, port = make_server(self._models, self._health, config, quotas)
         self.address = config.address(port)
         self._task = asyncio.create_task(self._run())
 
@@ -86,23 +95,37 @@ class Gateway:
 
 
 def make_server(
-    models: ServedModels, health_servicer: HealthService, config: ServeConfig
+    models: ServedModels,
+    health_servicer: HealthService,
+    config: ServeConfig,
+    quotas: Any = None,
+    running: RunningStages | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """Return a server with all services, bound to its port but not started, and the number of the port.
 
+    ``running`` tells which stages of each model are running; by default Serve is asked.
+
     Raises:
         RuntimeError: the port is taken.
+        UserError: a file of keys or certificates cannot be used.
     """
-    limits = Limits(config.max_candidates, config.time_limit_s)
-    server = grpc.aio.server(interceptors=[RefuseMalformed()], options=server_options(config.max_message_mb))
+    access = Access(KeyRing(config.keys) if config.keys else None, quotas)
+    limits = Limits(config.max_candidates, config.time_limit_s, access)
+    server = grpc.aio.server(
+        interceptors=[RequireKey(access), RefuseMalformed()], options=server_options(config.max_message_mb)
+    )
     generation_pb2_grpc.add_GenerationServicer_to_server(GenerationService(models, limits), server)
     prior_pb2_grpc.add_PriorServicer_to_server(PriorService(models, limits), server)
     decoder_pb2_grpc.add_DecoderServicer_to_server(DecoderService(models, limits), server)
     reranker_pb2_grpc.add_RerankerServicer_to_server(RerankerService(models, limits), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models, limits, running or running_stages), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = [name for name in REQUIRED_DEPLOYMENTS if name]
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    return server, server.add_insecure_port(config.address(config.port))
+    reflection.enable_server_reflection([*names, "t2i.v1.Models", health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    address = config.address(config.port)
+    if config.tls.is_on:
+        return server, server.add_secure_port(address, server_credentials(config.tls))
+    return server, server.add_insecure_port(address)
 
 
 def server_options(max_message_mb: int) -> list[tuple[str, int]]:
@@ -127,9 +150,14 @@ async def set_health(servicer: HealthService, running: set[str]) -> None:
 
 def running_deployments(models: Sequence[str]) -> set[str]:
     """Return the stages that have at least one running replica for every one of the models."""
-    applications = serve.status().applications
-    running = [_running(applications.get(app_of(model))) for model in models]
+    running = running_stages(models).values()
     return set.intersection(*running) if running else set()
+
+
+def running_stages(models: Sequence[str]) -> dict[str, set[str]]:
+    """Return by model which of its stages have at least one running replica."""
+    applications = serve.status().applications
+    return {model: _running(applications.get(app_of(model))) for model in models}
 
 
 def _running(application: ApplicationStatusOverview | None) -> set[str]:

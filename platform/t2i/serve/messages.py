@@ -8,6 +8,7 @@ import numpy as np
 
 from t2i.engine.request import FinishedCandidate, PartialCandidate
 from t2i.sampling import SamplingParams
+from t2i.serve.generation.receipt import Setup
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class SampleHeader:
         truncated: whether the caption has more tokens than the prior takes, so that its end is not read.
         text_tokens: how many of them are read.
         grid: rows and columns (h, w) of the image tokens that follow.
-        model: hash of the prior's weights.
+        setup: what computes for this model.
     """
 
     truncated: bool
     text_tokens: int
     grid: tuple[int, int]
-    model: str
+    setup: Setup
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,14 @@ class SampleProgress:
         tokens_total: how many there will be.
         position: place among the requests that wait for their first token, from 1; 0: it has begun.
         seconds_left: about how long sampling will still take; 0 if that is not known yet.
+        steps: steps of the engine that made tokens for it.
     """
 
     tokens_done: int
     tokens_total: int
     position: int
     seconds_left: float
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,27 +87,8 @@ class SampledImages:
 
 
 @dataclass(frozen=True)
-class ImageShape:
-    """The images that a model makes: rows and columns of image tokens, and pixels of the side of a token."""
-
-    rows: int
-    columns: int
-    token_side: int
-
-    @property
-    def width(self) -> int:
-        """Pixels from left to right."""
-        return self.columns * self.token_side
-
-    @property
-    def height(self) -> int:
-        """Pixels from top to bottom."""
-        return self.rows * self.token_side
-
-
-@dataclass(frozen=True)
 class DecodedImages:
-    """The decoder's ``images`` uint8 [n, H, W, 3], and the hash of the dVAE's weights."""
+    """The decoder's ``images`` uint8 [n, H, W, 3], and the SHA-256 of the dVAE's weights."""
 
     images: np.ndarray
     model: str
@@ -112,7 +96,7 @@ class DecodedImages:
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """The image tokens int64 [n, h, w] of n images, and the hash of the dVAE's weights."""
+    """The image tokens int64 [n, h, w] of n images, and the SHA-256 of the dVAE's weights."""
 
     grids: np.ndarray
     model: str
@@ -120,7 +104,7 @@ class EncodedImages:
 
 @dataclass(frozen=True)
 class RankedImages:
-    """CLIP's cosine of each image, the images' indices best first, and the hash of CLIP's weights."""
+    """CLIP's cosine of each image, the images' indices best first, and the SHA-256 of CLIP's weights."""
 
     scores: list[float]
     order: list[int]

@@ -30,13 +30,17 @@ class ServedModels:
         """Know these models from now on; requests that have begun keep the handles that they have."""
         self._stages = {name: self._stages.get(name) or _handles(name) for name in names}
 
+    def name_of(self, name: str) -> str:
+        """Return the name of the model that ``name`` means: the default's if it is empty."""
+        return name or next(iter(self._stages), "")
+
     def stages(self, name: str) -> StageHandles:
         """Return the handles of a model's deployments; the empty name means the default.
 
         Raises:
             RequestError: there is no such model.
         """
-        name = name or next(iter(self._stages), "")
+        name = self.name_of(name)
         if name not in self._stages:
             raise RequestError("model", f"model {name!r} is not served here: use {' or '.join(self._stages)}.")
         return self._stages[name]

@@ -15,13 +15,19 @@ RADII = [0.0, 4.0]
 
 
 def store_set(
-    root: Path, name: str, clip: np.ndarray, shift: float, ids: list[str], captions: np.ndarray | None = None
+    root: Path,
+    name: str,
+    clip: np.ndarray,
+    shift: float,
+    ids: list[str],
+    captions: np.ndarray | None = None,
+    classes: int = 5,
 ) -> ImageSet:
     """Store images whose features are ``shift`` away from 0, at two radii of blur; return them as an image set."""
     random = np.random.default_rng(int(shift * 10))
     n = len(ids)
     features = {radius: random.normal(shift, 1, (n, 6)).astype(np.float32) for radius in RADII}
-    logits = {radius: random.normal(size=(n, 5)).astype(np.float32) for radius in RADII}
+    logits = {radius: random.normal(size=(n, classes)).astype(np.float32) for radius in RADII}
     hashes = random.integers(0, 256, (n, 32), np.uint8)
     folder = ShardFolder(f"{root}/features/{name}", SUFFIX)
     extra = {} if captions is None else {"captions": captions}

@@ -50,6 +50,13 @@ def test_figures_name_their_extractor_and_both_sizes(figures: list[Figure]) -> N
     assert not [f for f in figures if f.metric in ("fid", "kid", "is")]
 
 
+def test_an_extractor_without_classes_gives_distances_and_no_inception_score(tmp_path: Path) -> None:
+    drawn, real = (store_set(tmp_path, name, CAPTIONS, 1.0, IDS, classes=0) for name in ("best", "real"))
+    metrics = {figure.metric for figure in image_figures(drawn, Reference(real), EXTRACTOR, 0.0)}
+    assert {"fd_small", "kid_small"} <= metrics
+    assert not {metric for metric in metrics if metric.startswith("is")}
+
+
 def test_further_images_have_larger_distances_at_every_radius(figures: list[Figure]) -> None:
     for radius in (0.0, 4.0):
         values = [find(figures, "kid_small", subject, radius).value for subject in ("train", "best", "first")]

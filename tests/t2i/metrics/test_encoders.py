@@ -17,7 +17,7 @@ from t2i.metrics.encoders import preparation
 from t2i.metrics.features import ExtractorConfig, load_extractor
 from t2i.metrics.inception_input import WeightsFileError
 
-VIT, CLIP = "timm/vit_tiny_patch16_224", "openclip/ViT-S-32-alt"
+VIT, CLIP, CONVOLUTIONS = "timm/vit_tiny_patch16_224", "openclip/ViT-S-32-alt", "timm/test_efficientnet.r160_in1k"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.manual_seed(0)
     torch.save(timm.create_model("vit_tiny_patch16_224").state_dict(), folder / "vit.pth")
     torch.save(open_clip.create_model("ViT-S-32-alt").state_dict(), folder / "clip.pth")
-    return {VIT: folder / "vit.pth", CLIP: folder / "clip.pth"}
+    torch.save(timm.create_model("test_efficientnet").state_dict(), folder / "convolutions.pth")
+    return {VIT: folder / "vit.pth", CLIP: folder / "clip.pth", CONVOLUTIONS: folder / "convolutions.pth"}
 
 
 @pytest.mark.parametrize(("name", "figure", "width"), [(VIT, "vit_tiny_patch16_224", 192), (CLIP, "vit_s_32_alt", 256)])
@@ -51,10 +52,11 @@ def library_features(name: str, file: Path, x: torch.Tensor) -> np.ndarray:
     return open_clip.create_model("ViT-S-32-alt", pretrained=str(file)).eval().encode_image(x).numpy()
 
 
-def test_another_side_is_in_the_protocol(files: dict[str, Path]) -> None:
-    extractor = load_extractor(ExtractorConfig(name=VIT, weights=str(files[VIT]), side=112, batch=1))
+@pytest.mark.parametrize("name", [VIT, CONVOLUTIONS])
+def test_another_side_is_in_the_protocol(name: str, files: dict[str, Path]) -> None:
+    extractor = load_extractor(ExtractorConfig(name=name, weights=str(files[name]), side=112, batch=1))
     assert "to 112 px" in extractor.protocol.resize
-    assert extractor(np.zeros((1, 50, 60, 3), np.uint8)).features.shape == (1, 192)
+    assert extractor(np.zeros((1, 50, 60, 3), np.uint8)).features.shape == (1, extractor.dimension)
 
 
 def test_dinov2_and_clip_are_prepared_as_they_were_trained() -> None:

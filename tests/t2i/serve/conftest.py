@@ -15,6 +15,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from models.reranker import CLIPConfig
+from t2i.serve.access.quotas import QuotasReplica
 from t2i.serve.config import PriorReplicaConfig, ServeConfig
 from t2i.serve.gateway import make_server, set_health
 from t2i.serve.generation.generate import StageHandles
@@ -111,6 +112,7 @@ class LocalService:
 
     def __init__(self, config: ServeConfig) -> None:
         self._config = config
+        self.running = {"prior", "decoder", "reranker"}
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -121,8 +123,10 @@ class LocalService:
         stages = make_stages(self._config)
         self.prior, self.reranker = stages.prior, stages.reranker
         self._health = HealthService()
-        self.models = ServedModels({"tiny": stages})
-        server, port = make_server(self.models, self._health, self._config)
+        self.models, self.quotas = ServedModels({"tiny": stages}), LocalHandle(QuotasReplica())
+        server, port = make_server(
+            self.models, self._health, self._config, self.quotas, lambda _: {"tiny": self.running}
+        )
         self.address = f"127.0.0.1:{port}"
         await server.start()
         self._ready.set()
@@ -130,7 +134,8 @@ class LocalService:
         await server.stop(None)
 
     def set_running(self, deployments: set[str]) -> None:
-        """Tell the health service which deployments are up."""
+        """Tell the gateway which deployments are up."""
+        self.running = deployments
         asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self.loop).result()
 
     def activity(self) -> dict[str, int]:
@@ -160,6 +165,22 @@ def stages_factory(
     replica_context: None,  # noqa: ARG001 - the replicas need it
 ) -> Callable[[ServeConfig], StageHandles]:
     return make_stages
+
+
+@pytest.fixture
+def start_service(
+    replica_context: None,  # noqa: ARG001 - the replicas need it
+) -> Iterator[Callable[[ServeConfig], LocalService]]:
+    """Starts services of other configurations, for one test each."""
+    services: list[LocalService] = []
+
+    def start(config: ServeConfig) -> LocalService:
+        services.append(LocalService(config))
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.close()
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,15 @@ def test_the_deployed_file_builds_the_application(run_directory: Path) -> None:
     assert isinstance(model({**models.args, "run": str(run_directory)}), Application)
 
 
+def test_quotas_are_counted_where_there_are_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys.yaml").write_text("keys: []")
+    keyed = gateway({"keys": str(tmp_path / "keys.yaml")})._bound_deployment.init_kwargs["quotas"]
+    assert keyed._bound_deployment.name == "quotas"
+    assert gateway({})._bound_deployment.init_kwargs["quotas"] is None
+    with pytest.raises(UserError, match="keys: cannot read /none"):
+        gateway({"keys": "/none"})
+
+
 def test_models_are_named_by_their_runs_or_as_they_are_told() -> None:
     config = ServeConfig(run="s3://bucket/runs/small v2/", models=[NamedRun("big", "/runs/big")])
     assert config.runs == {"small-v2": "s3://bucket/runs/small v2/", "big": "/runs/big"}

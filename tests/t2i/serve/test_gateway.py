@@ -106,7 +106,7 @@ def test_it_listens_on_either_kind_of_address(service_config: ServeConfig, host:
         pytest.skip("this machine has no IPv6")
 
     async def main() -> int:
-        return make_server(models(NO_STAGES), HealthService(), replace(service_config, host=host))[1]
+        return make_server(models(NO_STAGES), HealthService(), replace(service_config, host=host, insecure=True))[1]
 
     assert asyncio.run(main()) > 0
 

@@ -16,14 +16,15 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
-from t2i.serve.client import Client, GeneratedImage, GenerationProgress, ServiceError
 from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
 from t2i.serve.launch import launch_service
 from t2i.serve.models import app_of
+from t2i.serve.redraw.at_server import list_models
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
@@ -78,7 +79,7 @@ def test_streams_progress_and_the_same_images(client: Client) -> None:
 
 def test_names_its_services(address: str) -> None:
     services = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(address)).get_services()
-    stages = {"t2i.v1.Generation", "t2i.v1.Prior", "t2i.v1.Decoder", "t2i.v1.Reranker"}
+    stages = {"t2i.v1.Generation", "t2i.v1.Prior", "t2i.v1.Decoder", "t2i.v1.Reranker", "t2i.v1.Models"}
     assert stages | {"grpc.health.v1.Health"} <= set(services)
 
 
@@ -89,6 +90,12 @@ def test_the_stages_answer_on_their_own(address: str) -> None:
     decoded = DecoderStub(channel).Decode(decoder_pb2.DecodeRequest(grids=grids))
     ranking = RerankerStub(channel).Rank(reranker_pb2.RankRequest(caption="a red taco", images=decoded.images))
     assert sorted(ranking.order) == [0, 1]
+
+
+def test_lists_its_models(client: Client, run_directory: Path) -> None:
+    (model,) = list_models(client).models
+    assert (model.name, model.is_default, model.ready) == (name_of(str(run_directory)), True, True)
+    assert client.generate("a red taco", seed=7).summary.models["decoder"] == model.setup.decoder.weights[:12]
 
 
 def test_a_refusal_by_a_replica_reaches_the_client(address: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint import CheckpointError, load_model
+from models.checkpoint import load_model
+from models.manifest import CheckpointError
 from models.prior import Prior, PriorConfig
 from models.run_layout import RunLayout
 from t2i.storage import DataError, filesystem_for, put_directory, write_file

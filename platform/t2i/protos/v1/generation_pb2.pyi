@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from t2i.protos.v1 import receipt_pb2 as _receipt_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -82,6 +83,7 @@ class GenerateRequest(_message.Message):
     IMAGE_ROWS_FIELD_NUMBER: _builtins.int
     PREVIEW_ROWS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     caption: _builtins.str
     """At most 4096 characters. If it has more tokens than the prior takes, its end is not read: `caption_truncated`."""
     candidates: _builtins.int
@@ -109,6 +111,8 @@ class GenerateRequest(_message.Message):
     """
     model: _builtins.str
     """The name of a model that the server has. Unset: its default."""
+    metadata: _builtins.bool
+    """Whether the image files hold their recipe, by which `t2i redraw` draws them again. Unset: they do."""
     def __init__(
         self,
         *,
@@ -125,10 +129,11 @@ class GenerateRequest(_message.Message):
         image_rows: _builtins.int | None = ...,
         preview_rows: _builtins.int | None = ...,
         model: _builtins.str = ...,
+        metadata: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_preview_rows", b"_preview_rows", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "preview_rows", b"preview_rows", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_metadata", b"_metadata", "_preview_rows", b"_preview_rows", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "metadata", b"metadata", "preview_rows", b"preview_rows", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_preview_rows", b"_preview_rows", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "caption", b"caption", "format", b"format", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "model", b"model", "preview_rows", b"preview_rows", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_metadata", b"_metadata", "_preview_rows", b"_preview_rows", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "caption", b"caption", "format", b"format", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "metadata", b"metadata", "model", b"model", "preview_rows", b"preview_rows", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
@@ -140,6 +145,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__image_rows: _TypeAlias = _typing.Literal["_image_rows", b"_image_rows"]  # noqa: Y015
     _WhichOneofReturnType__keep: _TypeAlias = _typing.Literal["keep"]  # noqa: Y015
     _WhichOneofArgType__keep: _TypeAlias = _typing.Literal["_keep", b"_keep"]  # noqa: Y015
+    _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
+    _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
     _WhichOneofReturnType__preview_rows: _TypeAlias = _typing.Literal["preview_rows"]  # noqa: Y015
     _WhichOneofArgType__preview_rows: _TypeAlias = _typing.Literal["_preview_rows", b"_preview_rows"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
@@ -160,6 +167,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_rows) -> _WhichOneofReturnType__image_rows | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep) -> _WhichOneofReturnType__keep | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_rows) -> _WhichOneofReturnType__preview_rows | None: ...
     @_typing.overload
@@ -350,6 +359,7 @@ class Summary(_message.Message):
     TOKENS_SPENT_FIELD_NUMBER: _builtins.int
     CAPTION_TRUNCATED_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
     """The seed used: the request's, or the one that the server chose."""
     tokens_spent: _builtins.int
@@ -358,6 +368,8 @@ class Summary(_message.Message):
     """Whether the end of the caption was not read, because the prior takes no more tokens."""
     @_builtins.property
     def models(self) -> Global___ModelHashes: ...
+    @_builtins.property
+    def receipt(self) -> _receipt_pb2.Receipt: ...
     def __init__(
         self,
         *,
@@ -365,10 +377,11 @@ class Summary(_message.Message):
         tokens_spent: _builtins.int = ...,
         caption_truncated: _builtins.bool = ...,
         models: Global___ModelHashes | None = ...,
+        receipt: _receipt_pb2.Receipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_truncated", b"caption_truncated", "models", b"models", "seed", b"seed", "tokens_spent", b"tokens_spent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_truncated", b"caption_truncated", "models", b"models", "receipt", b"receipt", "seed", b"seed", "tokens_spent", b"tokens_spent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

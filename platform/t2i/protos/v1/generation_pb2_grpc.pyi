@@ -31,7 +31,9 @@ class GenerationStub:
 
     Errors, with a google.rpc.Status in the trailing metadata:
       INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time; the details have a google.rpc.RetryInfo
+      UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+                          have a google.rpc.RetryInfo
       DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
       UNAVAILABLE         a replica of a stage was lost and did not come back in time
       INTERNAL            any other error; the server's log explains it under the id of the request
@@ -57,7 +59,9 @@ class GenerationAsyncStub(GenerationStub):
 
     Errors, with a google.rpc.Status in the trailing metadata:
       INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time; the details have a google.rpc.RetryInfo
+      UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+                          have a google.rpc.RetryInfo
       DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
       UNAVAILABLE         a replica of a stage was lost and did not come back in time
       INTERNAL            any other error; the server's log explains it under the id of the request
@@ -79,7 +83,9 @@ class GenerationServicer(metaclass=_abc_1.ABCMeta):
 
     Errors, with a google.rpc.Status in the trailing metadata:
       INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time; the details have a google.rpc.RetryInfo
+      UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+                          have a google.rpc.RetryInfo
       DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
       UNAVAILABLE         a replica of a stage was lost and did not come back in time
       INTERNAL            any other error; the server's log explains it under the id of the request

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from weakref import WeakSet
@@ -24,7 +25,8 @@ logger = get_logger("serve.gateway")
 class Calls:
     """Calls deployments on behalf of one request until its ``deadline`` (Unix time), and counts the tokens spent on it.
 
-    ``id`` names the request in the log, ``client`` whoever asked.
+    ``id`` names the request in the log, ``client`` whoever asked. ``reserve``, if there is one, is called with the
+    number of image tokens that are to be made, and raises if the client may not have them.
     """
 
     def __init__(self, deadline: float, request_id: str = "", client: str = "") -> None:
@@ -32,6 +34,8 @@ class Calls:
         self.id = request_id or uuid.uuid4().hex[:12]
         self.client = client
         self.tokens_spent = 0
+        self.text_tokens = 0
+        self.reserve: Callable[[int], Awaitable[None]] | None = None
         # Weak, so that a response does not keep images alive that nobody else wants any more.
         self._responses: WeakSet[Any] = WeakSet()
 
@@ -100,6 +104,9 @@ class Calls:
         async with aclosing(self.stream(prior.sample, wanted)) as events:
             async for event in events:
                 if isinstance(event, SampleHeader):
+                    self.text_tokens = event.text_tokens
+                    if not has_header and self.reserve:
+                        await self.reserve(wanted.candidates * (math.prod(event.grid) - len(wanted.prefix)))
                     is_new, has_header, current = not has_header, True, 0
                 elif isinstance(event, SampleProgress):
                     self.tokens_spent += event.tokens_done - current

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from t2i.serve.generation.image_codec import QUALITY
+from t2i.serve.generation.receipt import Receipt
 from t2i.serve.messages import CaptionRequest
 
 
@@ -20,11 +21,16 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A checked request: what the prior is asked, how many images to return, and as which files of what quality."""
+    """A checked request: what the prior is asked, how many images to return, and as which files of what quality.
+
+    ``model`` is the name of the model; with ``metadata`` the files hold their recipe.
+    """
 
     caption: CaptionRequest
     keep: int
     file_format: str
+    model: str = ""
+    metadata: bool = True
     quality: int = QUALITY
 
 
@@ -65,26 +71,6 @@ class Picture:
     candidate: int
     data: bytes
     score: float
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """How the images came to be.
-
-    Attributes:
-        truncated: whether the end of the caption was not read.
-        text_tokens: how many tokens of it were.
-        models: hash of each model's weights, by stage.
-        tokens_spent: image tokens made for it, those of lost replicas included.
-        seconds: time from the start of the request to the end of its sampling, and from there to the last ranked image.
-    """
-
-    wanted: Wanted
-    truncated: bool
-    text_tokens: int
-    models: dict[str, str]
-    tokens_spent: int
-    seconds: dict[str, float]
 
 
 Event = Progress | Preview | Picture | Receipt

@@ -11,7 +11,6 @@ Only the best images come to this process.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,8 +21,10 @@ from ray.exceptions import RayError
 from t2i.engine.request import FinishedCandidate, PartialCandidate
 from t2i.serve.generation.best import BestCandidates, RankedCandidate
 from t2i.serve.generation.calls import ATTEMPTS, Calls
-from t2i.serve.generation.events import Event, Picture, Preview, Progress, Receipt, Stage, Wanted
+from t2i.serve.generation.events import Event, Picture, Preview, Progress, Stage, Wanted
 from t2i.serve.generation.image_codec import encode_image
+from t2i.serve.generation.receipt import PictureRecipe, Prefix, Receipt, Recipe, Setup, pixels_hash, tokens_hash
+from t2i.serve.generation.stopwatch import Stopwatch
 from t2i.serve.messages import DecodedImages, RankedImages, SampledImages, SampleHeader, SampleProgress
 
 CHUNK = 8
@@ -67,37 +68,37 @@ class _Run:
         self._stages, self._wanted, self._calls = stages, wanted, calls
         self._best = BestCandidates(wanted.keep)
         self._progress = Progress(Stage.QUEUE, 0, 0, 0, 0, 0.0)
-        self._models: dict[str, str] = {}
-        self._begin = time.monotonic()
+        self._weights: dict[str, str] = {}  # SHA-256 by stage, as decoder and reranker themselves tell it
+        self._watch = Stopwatch("queue")
+        self._tokens_per_step = 0.0
         self._drawn: set[int] = set()  # candidates of which a preview is being made
 
     async def work(self) -> None:
         """Do all of it; whatever happens, the last event is None."""
         try:
-            sampled = await self._sample_and_rank()
-            await self._hand_out(sampled)
+            await self._sample_and_rank()
+            await self._hand_out()
         except BaseExceptionGroup as group:  # of the tasks; one error says enough
             raise group.exceptions[0] from group
         finally:
             self.events.put_nowait(None)
 
-    async def _sample_and_rank(self) -> float:
-        """Sample all candidates, decode and rank each as it is finished; return when sampling ended."""
+    async def _sample_and_rank(self) -> None:
+        """Sample all candidates, decode and rank each as it is finished."""
         async with asyncio.TaskGroup() as tasks:
             async for event in self._calls.sample(self._stages.prior, self._wanted.caption):
                 match event:
                     case SampleHeader():
-                        self._grid, self._header = event.grid, event
-                        self._models["prior"] = event.model
+                        self._grid, self._truncated, self._setup = event.grid, event.truncated, event.setup
                     case SampleProgress():
+                        self._note(event)
                         self._tell(Stage.QUEUE if event.position else Stage.SAMPLE, event)
                     case SampledImages():
                         for work in self._on(event):
                             tasks.create_task(work)
-            sampled = time.monotonic()
+            self._watch.begin("rank")
             self._tell(Stage.DECODE)
         self._tell(Stage.RANK)
-        return sampled
 
     def _on(self, images: SampledImages) -> Iterable[Coroutine[Any, Any, None]]:
         """Return what is to be done about new image tokens."""
@@ -109,7 +110,7 @@ class _Run:
         """Decode and rank some finished candidates."""
         grids = [each.image_tokens.reshape(self._grid) for each in chunk]
         decoded, answer = await self._decode_and_rank(grids)
-        self._models["reranker"] = answer.model
+        self._weights["reranker"] = answer.model
         ranked = [
             RankedCandidate(each.candidate, grid, score, decoded, row)
             for row, (each, grid, score) in enumerate(zip(chunk, grids, answer.scores, strict=True))
@@ -142,14 +143,34 @@ class _Run:
         self.events.put_nowait(Preview(partial.candidate, len(grid), data, None))
         self._drawn.remove(partial.candidate)
 
-    async def _hand_out(self, sampled: float) -> None:
+    async def _hand_out(self) -> None:
         """Encode the best images and write the receipt."""
+        self._watch.begin("encode")
         for each in self._best:
-            data = await self._encode(await self._pixels(each))
+            image = await self._pixels(each)
+            data = await self._encode(image, self._recipe_of(each, image) if self._wanted.metadata else None)
             self.events.put_nowait(Picture(each.candidate, data, each.score))
-        seconds = {"sample": sampled - self._begin, "rank": time.monotonic() - sampled}
-        read = self._header.truncated, self._header.text_tokens
-        self.events.put_nowait(Receipt(self._wanted, *read, self._models, self._calls.tokens_spent, seconds))
+        best = tuple(each.candidate for each in self._best)
+        spent, seconds = self._calls.tokens_spent, self._watch.read()
+        self.events.put_nowait(Receipt(self._recipe, best, spent, self._tokens_per_step, seconds))
+
+    @property
+    def _recipe(self) -> Recipe:
+        """What all images follow from, as far as it is known by now."""
+        asked, wanted = self._wanted.caption, self._wanted
+        prefix = Prefix.of(asked.prefix, self._grid[1]) if asked.prefix else None
+        words, numbers = (asked.caption, self._truncated, asked.seed, asked.sampling), (asked.candidates, wanted.keep)
+        return Recipe(*words, *numbers, wanted.model, self._with_weights(self._setup), prefix)
+
+    def _with_weights(self, setup: Setup) -> Setup:
+        """Return what computed with the weights that decoder and reranker themselves told."""
+        stages = {name: replace(getattr(setup, name), weights=weights) for name, weights in self._weights.items()}
+        return replace(setup, **stages)
+
+    def _recipe_of(self, ranked: RankedCandidate, image: np.ndarray) -> PictureRecipe:
+        hashes = tokens_hash(ranked.grid), pixels_hash(image)
+        file = self._wanted.file_format, self._wanted.quality
+        return PictureRecipe(self._recipe, ranked.candidate, ranked.score, self._grid, *file, *hashes)
 
     async def _pixels(self, ranked: RankedCandidate) -> np.ndarray:
         """Return a candidate's image uint8 [H, W, 3], decoded once more if what held its pixels is lost."""
@@ -159,11 +180,18 @@ class _Run:
         except RayError:
             decoded = await self._calls.call(self._stages.decoder.decode, [ranked.grid])
             image = decoded.images[0]
-        self._models["decoder"] = decoded.model
+        self._weights["decoder"] = decoded.model
         return image
 
-    async def _encode(self, image: np.ndarray) -> bytes:
-        return await asyncio.to_thread(encode_image, image, self._wanted.file_format, self._wanted.quality)
+    async def _encode(self, image: np.ndarray, recipe: PictureRecipe | None = None) -> bytes:
+        return await asyncio.to_thread(encode_image, image, self._wanted.file_format, self._wanted.quality, recipe)
+
+    def _note(self, sampled: SampleProgress) -> None:
+        """Note what the receipt says of sampling."""
+        if not sampled.position:
+            self._watch.begin("sample")
+        if sampled.steps:
+            self._tokens_per_step = sampled.tokens_done / sampled.steps
 
     def _tell(self, stage: Stage, sampled: SampleProgress | None = None) -> None:
         """Put progress into the events: new tokens if ``sampled`` has some, else what is ranked by now."""

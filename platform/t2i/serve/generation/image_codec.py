@@ -7,16 +7,21 @@ import io
 import numpy as np
 from PIL import Image
 
-FILE_FORMATS = ("png", "jpeg", "webp")
-"""The formats of image files, as users name them; the first is the default."""
-
+from t2i.serve.generation.picture_files import recipe_options
+from t2i.serve.generation.receipt import PictureRecipe
 
 QUALITY = 92
 """Of JPEG and WebP files, unless a request says."""
 
 
-def encode_image(image: np.ndarray, file_format: str, quality: int = QUALITY) -> bytes:
-    """Encode an image uint8 [H, W, 3] as a PNG, JPEG or WebP file; PNG is lossless whatever the ``quality``."""
+def encode_image(
+    image: np.ndarray, file_format: str, quality: int = QUALITY, recipe: PictureRecipe | None = None
+) -> bytes:
+    """Encode an image uint8 [H, W, 3] as a PNG, JPEG or WebP file, with its recipe if there is one.
+
+    PNG is lossless whatever the ``quality``.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, file_format, quality=quality)
+    options = recipe_options(recipe) if recipe else {}
+    Image.fromarray(image).save(buffer, file_format, quality=quality, **options)
     return buffer.getvalue()

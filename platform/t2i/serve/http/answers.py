@@ -9,7 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from t2i.serve.generation.events import Event, Picture, Preview, Receipt
+from models.manifest import SHORT
+from t2i.serve.generation.calls import Calls
+from t2i.serve.generation.events import Event, Picture, Preview
+from t2i.serve.generation.receipt import Receipt
 from t2i.serve.http.event_stream import event
 
 
@@ -54,7 +57,7 @@ class ImagesAnswer(BaseModel):
 
 
 async def whole_answer(
-    events: AsyncIterator[Event], described: dict[str, str], address: Callable[[bytes], str] | None
+    events: AsyncIterator[Event], described: dict[str, str], address: Callable[[bytes], str] | None, calls: Calls
 ) -> ImagesAnswer:
     """Return all images in one body; ``address`` keeps an image and returns where it is fetched (None: base64)."""
     data = []
@@ -69,16 +72,16 @@ async def whole_answer(
     return ImagesAnswer(
         created=int(time.time()),
         data=data,
-        usage=usage_of(receipt),
-        seed=receipt.wanted.caption.seed,
-        prompt_truncated=receipt.truncated,
-        models=receipt.models,
+        usage=usage_of(receipt, calls),
+        seed=receipt.recipe.seed,
+        prompt_truncated=receipt.recipe.truncated,
+        models={stage: weights[:SHORT] for stage, weights in receipt.weights.items()},
         **described,
     )
 
 
 async def events_of(
-    events: AsyncIterator[Event], described: dict[str, str], kind: str, rows: int, created: int
+    events: AsyncIterator[Event], described: dict[str, str], kind: str, rows: int, created: int, calls: Calls
 ) -> AsyncGenerator[bytes]:
     """Yield ``{kind}.partial_image`` of the first candidate, then ``{kind}.completed`` for each image, best first.
 
@@ -94,25 +97,25 @@ async def events_of(
             case Picture():
                 pictures.append(each)
             case Receipt():
-                for more in _completed(pictures, each):
+                for more in _completed(pictures, each, calls):
                     yield _image_event(
                         f"{kind}.completed", more.pop("data"), described, {"created_at": created, **more}
                     )
 
 
-def _completed(pictures: Sequence[Picture], receipt: Receipt) -> list[dict[str, Any]]:
+def _completed(pictures: Sequence[Picture], receipt: Receipt, calls: Calls) -> list[dict[str, Any]]:
     """Return what is said of each image beside its request."""
     told: list[dict[str, Any]] = [
         {
             "data": each.data,
             "candidate": each.candidate,
             "score": each.score,
-            "seed": receipt.wanted.caption.seed,
-            "usage": usage_of(None).model_dump(),
+            "seed": receipt.recipe.seed,
+            "usage": usage_of(None, calls).model_dump(),
         }
         for each in pictures
     ]
-    told[-1]["usage"] = usage_of(receipt).model_dump()
+    told[-1]["usage"] = usage_of(receipt, calls).model_dump()
     return told
 
 
@@ -120,10 +123,12 @@ def _image_event(name: str, data: bytes, described: dict[str, str], more: dict[s
     return event(name, {"type": name, "b64_json": _base64(data), **described, **more})
 
 
-def usage_of(receipt: Receipt | None) -> Usage:
+def usage_of(receipt: Receipt | None, calls: Calls) -> Usage:
     """Return the tokens of a request; None: of no request."""
-    text, image = (receipt.text_tokens, len(receipt.wanted.caption.prefix)) if receipt else (0, 0)
-    made = receipt.tokens_spent if receipt else 0
+    text, image, made = 0, 0, 0
+    if receipt is not None:
+        prefix = receipt.recipe.prefix
+        text, image, made = calls.text_tokens, len(prefix.image_tokens) if prefix else 0, receipt.tokens_spent
     details = TokenDetails(text_tokens=text, image_tokens=image)
     read = text + image
     return Usage(input_tokens=read, input_tokens_details=details, output_tokens=made, total_tokens=read + made)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from t2i.serve.access.access import Access
 from t2i.serve.http.backend import Backend
 from t2i.serve.http.errors import AnswerErrors, add_error_handlers
 from t2i.serve.http.events_api import EventsApi
@@ -31,11 +32,16 @@ class _Described(FastAPI):
         return description
 
 
-def make_http(models: ServedModels, limits: HttpLimits, echo_request_id: bool = True) -> FastAPI:
-    """Return the application over these models; Serve's proxy puts the id of a request into the answer by itself."""
+def make_http(
+    models: ServedModels, limits: HttpLimits, access: Access | None = None, echo_request_id: bool = True
+) -> FastAPI:
+    """Return the application over these models, by default for everybody.
+
+    Serve's proxy puts the id of a request into the answer by itself.
+    """
     # FastAPI's own pages of documentation load scripts from elsewhere.
     app = _Described(title="t2i", version=version("t2i-platform"), docs_url=None, redoc_url=None)
-    backend = Backend(models, limits)
+    backend = Backend(models, limits, access or Access())
     app.include_router(ImagesApi(backend).router())
     app.include_router(EventsApi(backend).router())
     app.include_router(page_router())

@@ -46,6 +46,7 @@ class ModelList(BaseModel):
 
 SENTENCES = {
     400: "a field is unknown, missing or impossible",
+    401: "clients need a key, and it is missing or not known",
     403: "a signature is wrong",
     404: "there is no such model, image or address",
     413: "the body is too large",

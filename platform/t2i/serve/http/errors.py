@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from t2i.serve.servicers.errors import status_of
 
 STATUSES = {
     code_pb2.INVALID_ARGUMENT: (400, "invalid_request_error", "invalid_value"),
+    code_pb2.UNAUTHENTICATED: (401, "invalid_request_error", "invalid_api_key"),
     code_pb2.RESOURCE_EXHAUSTED: (429, "rate_limit_error", "queue_full"),
     code_pb2.DEADLINE_EXCEEDED: (504, "timeout_error", "deadline_exceeded"),
     code_pb2.UNAVAILABLE: (503, "server_error", "unavailable"),
@@ -71,7 +73,7 @@ def _headers(status: Status) -> dict[str, str]:
         return {"x-should-retry": "false"}
     retry = _detail(status, error_details_pb2.RetryInfo)
     if retry is not None:
-        return {"retry-after": str(retry.retry_delay.seconds)}
+        return {"retry-after": str(math.ceil(retry.retry_delay.ToMilliseconds() / 1000))}
     return {"retry-after": "1"} if status.code in (code_pb2.RESOURCE_EXHAUSTED, code_pb2.UNAVAILABLE) else {}
 
 

@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from t2i.protos.v1 import generation_pb2 as pb
 from t2i.sampling import RequestError
-from t2i.serve.generation.calls import Calls
-from t2i.serve.http.backend import Backend
+from t2i.serve.http.backend import Asked, Backend
 from t2i.serve.http.description import EVENTS, FAILURES
 from t2i.serve.http.event_stream import EventStream, event
 from t2i.serve.servicers.generation import message_of
@@ -39,16 +38,15 @@ class EventsApi:
 
     async def generate(self, request: Request) -> EventStream:
         """Draw images for the JSON of a ``t2i.v1.GenerateRequest``; events are ``GenerateStreamResponse``."""
-        if not request.headers.get("content-type", "").startswith(
-            "application/json"
-        ):  # others' pages may send the rest
+        asked = self._backend.asked(request)
+        # Pages of other sites may send anything but JSON here.
+        if not request.headers.get("content-type", "").startswith("application/json"):
             raise RequestError("body", "the body is not said to be JSON: send content-type application/json.")
         message = _parse(await request.body())
-        calls = self._backend.limits.calls(request)
-        return EventStream(self._events(message, calls), calls.id)
+        return EventStream(self._events(message, asked), asked.calls.id)
 
-    async def _events(self, message: pb.GenerateRequest, calls: Calls) -> AsyncGenerator[bytes]:
-        async with calls.bounded(), aclosing(self._backend.draw(message, calls)) as events:
+    async def _events(self, message: pb.GenerateRequest, asked: Asked) -> AsyncGenerator[bytes]:
+        async with self._backend.working(asked) as calls, aclosing(self._backend.draw(message, calls)) as events:
             async for each in events:
                 told = message_of(each, check_format(message.format))
                 kind = told.WhichOneof("event") or ""

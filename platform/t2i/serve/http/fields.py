@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from t2i.protos.v1 import generation_pb2 as pb
 from t2i.sampling import MAX_SEED, RequestError
-from t2i.serve.generation.image_codec import FILE_FORMATS, QUALITY
-from t2i.serve.messages import ImageShape
+from t2i.serve.generation.image_codec import QUALITY
+from t2i.serve.generation.receipt import FILE_FORMATS
+from t2i.serve.http.shape import ImageShape
 
 INT32 = 2**31 - 1
 

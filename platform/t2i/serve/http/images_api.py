@@ -18,7 +18,7 @@ from t2i.logs import get_logger
 from t2i.sampling import RequestError
 from t2i.serve.generation.calls import Calls
 from t2i.serve.http.answers import ImagesAnswer, events_of, whole_answer
-from t2i.serve.http.backend import Backend
+from t2i.serve.http.backend import Asked, Backend
 from t2i.serve.http.description import ANSWERS, EDIT_BODY, FAILURES, ModelList, ServedModel
 from t2i.serve.http.errors import error_body, invalid
 from t2i.serve.http.event_stream import EventStream
@@ -36,7 +36,7 @@ from t2i.serve.http.fields import (
 from t2i.serve.http.image_store import KEPT_S, ImageStore
 from t2i.serve.http.masks import kept_rows
 from t2i.serve.http.presence import while_present
-from t2i.serve.messages import ImageShape
+from t2i.serve.http.shape import ImageShape
 
 logger = get_logger("serve.http")
 
@@ -63,10 +63,11 @@ class ImagesApi:
 
     async def generations(self, request: Request, fields: GenerationFields) -> Response:
         """Draw images for a prompt."""
-        return await self._answer(request, fields, {}, "image_generation")
+        return await self._answer(request, self._backend.asked(request), fields, {}, "image_generation")
 
     async def edits(self, request: Request) -> Response:
         """Draw the bottom of an image anew: the part that the mask, or the image itself, has transparent."""
+        asked = self._backend.asked(request)
         async with request.form(max_files=4, max_fields=64) as form:
             files = await _files(form)
             texts = _texts(form)
@@ -76,13 +77,12 @@ class ImagesApi:
             return invalid(error.errors()[0])
         if "image" not in files:
             raise RequestError("image", "image is missing: send a file whose bottom rows are to be drawn anew.")
-        return await self._answer(request, fields, files, "image_edit")
+        return await self._answer(request, asked, fields, files, "image_edit")
 
     async def models(self, request: Request) -> ModelList:
         """List the models, the default first, each with the size of its images."""
-        calls = self._backend.limits.calls(request)
         names = self._backend.models.names
-        async with calls.bounded():
+        async with self._backend.working(self._backend.asked(request)) as calls:
             shapes = await asyncio.gather(*(self._backend.shape(name, calls) for name in names))
         limit = self._backend.limits.max_candidates
         served = (
@@ -108,14 +108,15 @@ class ImagesApi:
         headers = {"cache-control": f"private, max-age={KEPT_S}", "x-content-type-options": "nosniff"}
         return Response(image.data, media_type=f"image/{image.file_format}", headers=headers)
 
-    async def _answer(self, request: Request, fields: ImageFields, files: Mapping[str, bytes], kind: str) -> Response:
+    async def _answer(
+        self, request: Request, asked: Asked, fields: ImageFields, files: Mapping[str, bytes], kind: str
+    ) -> Response:
         check_together(fields)
-        calls = self._backend.limits.calls(request)
         if fields.user:
-            logger.info("request %s is of user %r", calls.id, fields.user)
-        drawing = _Drawing(self._backend, self._masks, fields, files, calls)
+            logger.info("request %s is of user %r", asked.calls.id, fields.user)
+        drawing = _Drawing(self._backend, self._masks, fields, files, asked)
         if fields.stream:
-            return EventStream(drawing.events(kind), calls.id)
+            return EventStream(drawing.events(kind), asked.calls.id)
         address = self._address(request, file_format(fields)) if fields.response_format == "url" else None
         answer = await while_present(request.receive, drawing.whole(address))
         return JSONResponse(answer.model_dump(exclude_none=True))
@@ -128,39 +129,39 @@ class _Drawing:
     """One request for images."""
 
     def __init__(
-        self, backend: Backend, masks: asyncio.Lock, fields: ImageFields, files: Mapping[str, bytes], calls: Calls
+        self, backend: Backend, masks: asyncio.Lock, fields: ImageFields, files: Mapping[str, bytes], asked: Asked
     ) -> None:
-        self._backend, self._masks, self._fields, self._files, self._calls = backend, masks, fields, files, calls
+        self._backend, self._masks, self._fields, self._files, self._asked = backend, masks, fields, files, asked
 
     async def whole(self, address: Callable[[bytes], str] | None) -> ImagesAnswer:
         """Return all in one answer."""
-        async with self._calls.bounded():
-            shape = await self._shape()
-            async with aclosing(await self._draw(shape)) as events:
-                return await whole_answer(events, self._described(shape), address)
+        async with self._backend.working(self._asked) as calls:
+            shape = await self._shape(calls)
+            async with aclosing(await self._draw(shape, calls)) as events:
+                return await whole_answer(events, self._described(shape), address, calls)
 
     async def events(self, kind: str) -> AsyncGenerator[bytes]:
         """Yield the events of the answer."""
-        async with self._calls.bounded():
-            shape = await self._shape()
-            async with aclosing(await self._draw(shape)) as events:
+        async with self._backend.working(self._asked) as calls:
+            shape = await self._shape(calls)
+            async with aclosing(await self._draw(shape, calls)) as events:
                 described, created = self._described(shape), int(time.time())
-                async for data in events_of(events, described, kind, shape.rows, created):
+                async for data in events_of(events, described, kind, shape.rows, created, calls):
                     yield data
 
-    async def _shape(self) -> ImageShape:
-        shape = await self._backend.shape(self._fields.model or "", self._calls)
+    async def _shape(self, calls: Calls) -> ImageShape:
+        shape = await self._backend.shape(self._fields.model or "", calls)
         check_size(self._fields.size, shape)
         return shape
 
-    async def _draw(self, shape: ImageShape) -> AsyncGenerator[Any]:
+    async def _draw(self, shape: ImageShape, calls: Calls) -> AsyncGenerator[Any]:
         message = to_message(self._fields, shape)
         if self._files:
             image, mask = self._files["image"], self._files.get("mask")
             async with self._masks:
                 message.image_rows = await asyncio.to_thread(kept_rows, image, mask, shape.rows)
             message.image = image
-        return self._backend.draw(message, self._calls, file_quality(self._fields))
+        return self._backend.draw(message, calls, file_quality(self._fields))
 
     def _described(self, shape: ImageShape) -> dict[str, str]:
         return {

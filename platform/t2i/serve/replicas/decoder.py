@@ -14,13 +14,13 @@ from models.checkpoint import CONFIG, load_config_file, load_model
 from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
-from models.manifest import model_hash
+from models.manifest import verify, weights_hash
 from models.prior import PriorConfig
 from models.run_layout import RunLayout
 from t2i.data.transforms import centre_square
 from t2i.sampling import RequestError
 from t2i.serve.config import ServeConfig
-from t2i.serve.messages import DecodedImages, EncodedImages, ImageShape
+from t2i.serve.messages import DecodedImages, EncodedImages
 from t2i.serve.replicas.uploads import Uploads
 
 
@@ -31,18 +31,13 @@ class DecoderReplica:
         torch.set_num_threads(config.decoder.threads)
         directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)
-        self._model = model_hash(directory)
+        self._model = weights_hash(verify(directory))
         prior: PriorConfig = load_config_file(Path(RunLayout(config.run).prior) / CONFIG, PriorConfig)
-        self._shape = ImageShape(prior.grid_height, prior.grid_width, self._dvae.config.downsample)
         self._image_size = prior.grid_height * self._dvae.config.downsample
         self._uploads = Uploads()
         self._batch = config.decode_batch
         # Not as a decorator of the method: its queue would be shared by all instances and tied to one event loop.
         self._decode_one = serve.batch(max_batch_size=self._batch, batch_wait_timeout_s=0.005)(self._decode_many)
-
-    async def shape(self) -> ImageShape:
-        """Return the shape of the images that the model makes."""
-        return self._shape
 
     async def decode(self, grids: Sequence[np.ndarray]) -> DecodedImages:
         """Decode image tokens int [h, w], of one shape for all images.

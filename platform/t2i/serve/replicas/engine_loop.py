@@ -111,7 +111,8 @@ class EngineLoop:
 
     def _progress(self, request_id: str, progress: TokenProgress) -> SampleProgress:
         position, seconds_left = self._backlog.position(request_id), self._backlog.seconds_left(request_id)
-        return SampleProgress(progress.tokens_done, progress.tokens_total, position, seconds_left)
+        steps = self._inboxes[request_id].steps
+        return SampleProgress(progress.tokens_done, progress.tokens_total, position, seconds_left, steps)
 
     def _leave(self, request_id: str) -> None:
         """Take a request out of the engine, if it is still there, and log what was spent on it."""
@@ -182,6 +183,7 @@ class _Inbox:
 
     def __init__(self, tokens: int) -> None:
         self.progress = TokenProgress(0, tokens)
+        self.steps = 0  # of which there was progress
         self._events: asyncio.Queue[SampledImages | TokenProgress | Exception] = asyncio.Queue()
         self._percent = -1
 
@@ -190,7 +192,8 @@ class _Inbox:
         self._events.put_nowait(event)
 
     def put_progress(self, progress: TokenProgress) -> None:
-        """Append progress if it is at least one percent further than the last that was appended."""
+        """Count a step, and append its progress if it is at least one percent further than the last appended."""
+        self.steps += 1
         percent = 100 * progress.tokens_done // progress.tokens_total
         if percent > self._percent:
             self._percent = percent

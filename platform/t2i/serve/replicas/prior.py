@@ -10,7 +10,6 @@ from contextlib import aclosing
 import torch
 
 from models.checkpoint import load_model
-from models.manifest import model_hash
 from models.prior import Prior, PriorConfig
 from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
@@ -18,6 +17,7 @@ from t2i.engine import Engine, PartialCandidate, encode_request
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import CaptionRequest, SampledImages, SampleHeader, SampleProgress
 from t2i.serve.replicas.engine_loop import EngineLoop, Event
+from t2i.serve.replicas.setup import ModelDescription, description_of
 
 
 class PriorReplica:
@@ -28,7 +28,7 @@ class PriorReplica:
         directory = RunLayout(config.run).prior
         prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)
         self._tokenizer = CaptionTokenizer.load(RunLayout(config.run).tokenizer)
-        self._model = model_hash(directory)
+        self._description = description_of(config)
         self._layout = prior.layout
         engine = Engine(prior, config.prior.slots, config.prior.captions)
         if config.prior.compile:
@@ -53,7 +53,7 @@ class PriorReplica:
             client=wanted.client,
             progressive=wanted.preview_rows > 0,
         )
-        yield SampleHeader(truncated, len(request.text), self._layout.grid, self._model)
+        yield SampleHeader(truncated, len(request.text), self._layout.grid, self._description.setup)
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 if isinstance(event, SampleProgress):
@@ -65,6 +65,10 @@ class PriorReplica:
         """Return the partial candidates that have just completed a multiple of ``every`` rows."""
         per_preview = max(1, every) * self._layout.grid[1]
         return tuple(each for each in images.partial if len(each.image_tokens) % per_preview == 0)
+
+    async def describe(self) -> ModelDescription:
+        """Return the hashes and sizes of the whole model."""
+        return self._description
 
     async def activity(self) -> dict[str, int]:
         """Return the engine's steps since the start, the requests in it now, and the id of this process."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.checkpoint import load_model
 from models.images import to_float
-from models.manifest import model_hash
+from models.manifest import verify, weights_hash
 from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank
 from models.run_layout import RunLayout
 from t2i.serve.config import ServeConfig
@@ -31,7 +31,7 @@ class RerankerReplica:
         torch.set_num_threads(config.reranker.threads)
         directory = RunLayout(config.run).clip
         self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)
-        self._model = model_hash(directory)
+        self._model = weights_hash(verify(directory))
         self._uploads = Uploads()
         self._batch = config.rank_batch
         self._caption_feature = lru_cache(CAPTIONS)(self._encode_caption)

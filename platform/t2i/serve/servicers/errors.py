@@ -14,6 +14,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from t2i.logs import get_logger
 from t2i.sampling import RequestError
+from t2i.serve.access.keys import UnauthenticatedError
+from t2i.serve.access.quota import QuotaExceededError
 from t2i.serve.messages import QueueFullError
 
 logger = get_logger("serve.gateway")
@@ -37,15 +39,20 @@ _EXPECTED = (
 def status_of(error: Exception, request_id: str) -> Status:
     """Return the ``google.rpc.Status`` to send for an exception.
 
-    A RequestError becomes INVALID_ARGUMENT with the name of the field, a full queue RESOURCE_EXHAUSTED with the time
-    after which to ask again. An exception that is not expected is logged with its traceback under the id of the
-    request; the client gets the id, and nothing of the exception.
+    A RequestError becomes INVALID_ARGUMENT with the name of the field; a full queue, and a quota that is used up,
+    RESOURCE_EXHAUSTED with the time after which to ask again; a key that is not known UNAUTHENTICATED. An exception
+    that is not expected is logged with its traceback under the id of the request; the client gets the id, and nothing
+    of the exception.
     """
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, RequestError):
         return bad_request(cause.field, str(cause))
     if isinstance(cause, QueueFullError):
         return _queue_full(cause)
+    if isinstance(cause, QuotaExceededError):
+        return _busy(str(cause), cause.retry_after_s)
+    if isinstance(cause, UnauthenticatedError):
+        return _status(code_pb2.UNAUTHENTICATED, str(cause))
     for kinds, code, message in _EXPECTED:
         if isinstance(cause, kinds):
             return _status(code, message)
@@ -62,9 +69,14 @@ def bad_request(field: str, message: str) -> Status:
 def _queue_full(error: QueueFullError) -> Status:
     seconds = max(1, math.ceil(error.late_s))
     message = f"too many requests are waiting: try again in {seconds} s, ask for fewer candidates or allow more time."
-    return _status(
-        code_pb2.RESOURCE_EXHAUSTED, message, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds))
-    )
+    return _busy(message, seconds)
+
+
+def _busy(message: str, seconds: float) -> Status:
+    """Return RESOURCE_EXHAUSTED with the time after which to ask again, in whole milliseconds."""
+    delay = Duration()
+    delay.FromMilliseconds(math.ceil(seconds * 1000))
+    return _status(code_pb2.RESOURCE_EXHAUSTED, message, error_details_pb2.RetryInfo(retry_delay=delay))
 
 
 def _status(code: int, message: str, *details: Message) -> Status:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
+from models.manifest import SHORT
 from t2i.engine.request import rows_to_keep
 from t2i.protos.v1 import generation_pb2 as pb
 from t2i.protos.v1.generation_pb2_grpc import GenerationServicer
+from t2i.protos.v1.receipt_pb2 import Receipt as ReceiptMessage
 from t2i.serve.generation.calls import Calls
-from t2i.serve.generation.events import Event, Picture, Preview, Progress, Receipt, Stage
+from t2i.serve.generation.events import Event, Picture, Preview, Progress, Stage
 from t2i.serve.generation.generate import StageHandles, generate
+from t2i.serve.generation.receipt import Receipt, to_message
 from t2i.serve.messages import EncodedImages
 from t2i.serve.models import ServedModels
-from t2i.serve.servicers.rpc import answering
+from t2i.serve.servicers.rpc import Limits, answering
 from t2i.serve.servicers.validation import check_format, wanted_images
 
 STAGES = {
@@ -24,14 +27,6 @@ STAGES = {
     Stage.DECODE: pb.STAGE_DECODE,
     Stage.RANK: pb.STAGE_RANK,
 }
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The most images that one request may have, and the longest time that it may take, in seconds."""
-
-    max_images: int
-    time_limit_s: float
 
 
 class GenerationService(GenerationServicer):
@@ -56,10 +51,11 @@ class GenerationService(GenerationServicer):
         self, request: pb.GenerateRequest, context: Any
     ) -> AsyncGenerator[pb.GenerateStreamResponse]:
         """Yield progress and previews as they are made, then the best images, best first, then the summary."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             stages = self._models.stages(request.model)
             prefix = await prefix_of(request, stages, calls)
             wanted = wanted_images(request, prefix, self._limits.max_images, calls)
+            wanted = replace(wanted, model=self._models.name_of(request.model))
             async with aclosing(generate(stages, wanted, calls)) as events:
                 async for event in events:
                     yield message_of(event, check_format(request.format))
@@ -107,8 +103,9 @@ def progress_message(progress: Progress) -> pb.Progress:
 def summary_message(receipt: Receipt) -> pb.Summary:
     """Return a receipt as a message."""
     return pb.Summary(
-        seed=receipt.wanted.caption.seed,
+        seed=receipt.recipe.seed,
         tokens_spent=receipt.tokens_spent,
-        caption_truncated=receipt.truncated,
-        models=pb.ModelHashes(**receipt.models),
+        caption_truncated=receipt.recipe.truncated,
+        models=pb.ModelHashes(**{stage: weights[:SHORT] for stage, weights in receipt.weights.items()}),
+        receipt=to_message(receipt, ReceiptMessage),
     )

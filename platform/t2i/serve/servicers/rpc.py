@@ -6,12 +6,15 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from grpc_status import rpc_status
 
+from t2i.serve.access.access import Access
 from t2i.serve.generation.calls import Calls
+from t2i.serve.servicers.authentication import AUTHORIZATION
 from t2i.serve.servicers.errors import status_of
 
 REQUEST_ID = "x-request-id"
@@ -26,15 +29,24 @@ HEAD_START_S = 0.05
 """Seconds by which the service ends a call before its deadline, so that the answer still reaches the client."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """The most images that one request may have, the longest time that it may take in seconds, and who may ask."""
+
+    max_images: int
+    time_limit_s: float
+    access: Access
+
+
 @asynccontextmanager
-async def answering(context: grpc.aio.ServicerContext[Any, Any], time_limit_s: float) -> AsyncIterator[Calls]:
+async def answering(context: grpc.aio.ServicerContext[Any, Any], limits: Limits) -> AsyncIterator[Calls]:
     """Yield what calls deployments for an RPC; if the block raises or takes too long, the RPC ends with a status.
 
-    The deadline is the client's, or ``time_limit_s`` seconds from now if that is earlier. Whichever way the RPC ends,
-    what it has called is cancelled.
+    The deadline is the client's, or ``limits.time_limit_s`` seconds from now if that is earlier. Whichever way the RPC
+    ends, what it has called is cancelled.
     """
     remaining = context.time_remaining()
-    limit = min(time_limit_s, math.inf if remaining is None else max(0.0, remaining - HEAD_START_S))
+    limit = min(limits.time_limit_s, math.inf if remaining is None else max(0.0, remaining - HEAD_START_S))
     metadata = dict(context.invocation_metadata() or ())
     calls = Calls(time.time() + limit, str(metadata.get(REQUEST_ID, "")), client_of(context.peer()))
     # Without the callback a replica would go on for a client that has hung up. It is called at every end of the RPC,
@@ -43,7 +55,9 @@ async def answering(context: grpc.aio.ServicerContext[Any, Any], time_limit_s: f
     context.add_done_callback(lambda _: calls.cancel())
     context.set_trailing_metadata(((REQUEST_ID, calls.id),))
     try:
-        async with calls.bounded():
+        key = limits.access.key_of(metadata.get(AUTHORIZATION))
+        calls.client = key.name if key else calls.client
+        async with calls.bounded(), limits.access.admitted(key, calls):
             yield calls
     except Exception as error:
         status = rpc_status.to_status(status_of(error, calls.id))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from models.manifest import SHORT
 from t2i.protos.v1 import decoder_pb2, generation_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderServicer
 from t2i.protos.v1.prior_pb2_grpc import PriorServicer
@@ -13,8 +14,7 @@ from t2i.protos.v1.reranker_pb2_grpc import RerankerServicer
 from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.messages import DecodedImages, EncodedImages, RankedImages, SampledImages, SampleHeader, SampleProgress
 from t2i.serve.models import ServedModels
-from t2i.serve.servicers.generation import Limits
-from t2i.serve.servicers.rpc import answering
+from t2i.serve.servicers.rpc import Limits, answering
 from t2i.serve.servicers.validation import (
     FORMATS,
     caption_request,
@@ -34,13 +34,14 @@ class PriorService(PriorServicer):
 
     async def Sample(self, request: prior_pb2.SampleRequest, context: Any) -> AsyncIterator[prior_pb2.SampleResponse]:
         """Yield the ``SampleStart`` message, then progress and candidates as they are made."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             prior = self._models.stages(request.model).prior
             wanted = caption_request(request, request.prefix, self._limits.max_images, calls)
             async for event in calls.sample(prior, wanted):
                 if isinstance(event, SampleHeader):
                     (height, width), truncated = event.grid, event.truncated
-                    start = prior_pb2.SampleStart(seed=wanted.seed, caption_truncated=truncated, model=event.model)
+                    model = event.setup.prior.weights[:SHORT]
+                    start = prior_pb2.SampleStart(seed=wanted.seed, caption_truncated=truncated, model=model)
                     yield prior_pb2.SampleResponse(start=start)
                 elif isinstance(event, SampledImages):
                     for each in event.finished:
@@ -59,17 +60,17 @@ class DecoderService(DecoderServicer):
 
     async def Decode(self, request: decoder_pb2.DecodeRequest, context: Any) -> decoder_pb2.DecodeResponse:
         """Return the images of the grids of image tokens, encoded in the format asked for."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             grids = token_grids(request.grids, self._limits.max_images)
             image_format = check_format(request.format)
             decoded: DecodedImages = await calls.call(self._models.stages(request.model).decoder.decode, grids)
             images = [await asyncio.to_thread(encode_image, image, FORMATS[image_format]) for image in decoded.images]
-            return decoder_pb2.DecodeResponse(images=images, format=image_format, model=decoded.model)
+            return decoder_pb2.DecodeResponse(images=images, format=image_format, model=decoded.model[:SHORT])
         raise AssertionError("unreachable: answering() ends the RPC")
 
     async def Encode(self, request: decoder_pb2.EncodeRequest, context: Any) -> decoder_pb2.EncodeResponse:
         """Return the image tokens of the centre square of each image."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             check_count("images", len(request.images), self._limits.max_images)
             decoder = self._models.stages(request.model).decoder
             encoded: EncodedImages = await calls.call(decoder.encode, named(request.images))
@@ -78,7 +79,7 @@ class DecoderService(DecoderServicer):
                 prior_pb2.TokenGrid(height=height, width=width, image_tokens=grid.flatten().tolist())
                 for grid in encoded.grids
             ]
-            return decoder_pb2.EncodeResponse(grids=grids, model=encoded.model)
+            return decoder_pb2.EncodeResponse(grids=grids, model=encoded.model[:SHORT])
         raise AssertionError("unreachable: answering() ends the RPC")
 
 
@@ -91,12 +92,12 @@ class RerankerService(RerankerServicer):
 
     async def Rank(self, request: reranker_pb2.RankRequest, context: Any) -> reranker_pb2.RankResponse:
         """Return the score of each image, and their order."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             caption = checked_caption(request.caption)
             check_count("images", len(request.images), self._limits.max_images)
             reranker = self._models.stages(request.model).reranker
             ranked: RankedImages = await calls.call(reranker.rank, caption, named(request.images))
-            return reranker_pb2.RankResponse(scores=ranked.scores, order=ranked.order, model=ranked.model)
+            return reranker_pb2.RankResponse(scores=ranked.scores, order=ranked.order, model=ranked.model[:SHORT])
         raise AssertionError("unreachable: answering() ends the RPC")
 
 

@@ -16,7 +16,7 @@ from t2i.protos.v1.prior_pb2 import SampleRequest, TokenGrid
 from t2i.sampling import MAX_SEED, RequestError, SamplingParams
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.events import Wanted
-from t2i.serve.generation.image_codec import FILE_FORMATS
+from t2i.serve.generation.receipt import FILE_FORMATS
 from t2i.serve.messages import CaptionRequest
 
 MAX_CHARACTERS = 4096
@@ -46,7 +46,8 @@ def wanted_images(request: GenerateRequest, prefix: Sequence[int], max_candidate
         count = f"preview_rows is {rows} with {caption.candidates} candidates"
         raise RequestError("preview_rows", f"{count}: ask for at most {MAX_PREVIEWED} candidates, or for no previews.")
     keep = images_to_keep(request, caption.candidates)
-    return Wanted(replace(caption, preview_rows=rows), keep, FORMATS[check_format(request.format)])
+    metadata = request.metadata if request.HasField("metadata") else True
+    return Wanted(replace(caption, preview_rows=rows), keep, FORMATS[check_format(request.format)], metadata=metadata)
 
 
 def check_format(value: pb.ImageFormat.ValueType) -> pb.ImageFormat.ValueType:

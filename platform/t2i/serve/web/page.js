@@ -42,6 +42,12 @@ function toAddress(request, summary) {
   history.replaceState(null, "", `#${pairs}`);
 }
 
+// The key of a service that needs one: kept for this tab, and in no link.
+function authorization() {
+  const key = $("key").value.trim();
+  return key ? { authorization: `Bearer ${key}` } : {};
+}
+
 const weightsOf = (summary) => Object.values(summary.models).join(".");
 
 // --- the stream of events ----------------------------------------------------------------------------------------
@@ -58,7 +64,7 @@ class Refusal extends Error {
 async function* eventsOf(request, signal) {
   const response = await fetch("t2i/v1/generate", {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", ...authorization() },
     body: JSON.stringify(request),
     signal,
   });
@@ -170,8 +176,15 @@ function showError(error) {
   const again = element("button", { type: "button", textContent: "Try again", onclick: () => form.requestSubmit() });
   $("error").replaceChildren(element("p", { textContent: sentence[0].toUpperCase() + sentence.slice(1) }));
   if (refused && error.param) return form.elements[error.param]?.focus?.();
+  askForKey(error);
   $("error").append(again);
   if (refused && error.retryAfter) countDown(again, error.retryAfter);
+}
+
+function askForKey(error) {
+  if (error.code !== "invalid_api_key") return;
+  $("settings").open = true;
+  $("key").focus();
 }
 
 function countDown(button, seconds) {
@@ -236,11 +249,12 @@ function checkKeep() {
 
 async function loadModels() {
   try {
-    const response = await fetch("v1/models");
+    const response = await fetch("v1/models", { headers: authorization() });
     if (!response.ok) throw new Refusal(await response.json().catch(() => null), 0);
     models = (await response.json()).data;
   } catch (error) {
     const sentence = error instanceof Refusal ? error.message : GONE;
+    askForKey(error);
     const again = element("button", { type: "button", textContent: "Try again", onclick: start });
     return $("error").replaceChildren(element("p", { textContent: sentence }), again);
   }
@@ -273,6 +287,11 @@ $("caption").addEventListener("keydown", (event) => {
 });
 $("cancel").addEventListener("click", () => running?.abort());
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
+$("key").value = sessionStorage.getItem("key") || "";
+$("key").addEventListener("change", () => {
+  sessionStorage.setItem("key", $("key").value);
+  if (!models.length) start();
+});
 $("model").addEventListener("change", noteModel);
 $("copy").addEventListener("click", async () => {
   try {

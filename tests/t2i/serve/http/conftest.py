@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 import uvicorn
 
+from t2i.serve.access.access import Access
 from t2i.serve.config import ServeConfig
 from t2i.serve.http.app import make_http
 from t2i.serve.http.limits import HttpLimits
 
 
 @contextmanager
-def serve_http(service: Any, limits: HttpLimits) -> Iterator[str]:
+def serve_http(service: Any, limits: HttpLimits, access: Access | None = None) -> Iterator[str]:
     """Yield the address of a server that answers in the service's event loop."""
-    server = uvicorn.Server(uvicorn.Config(make_http(service.models, limits), log_level="critical", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(make_http(service.models, limits, access), log_level="critical", lifespan="off")
+    )
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         running = asyncio.run_coroutine_threadsafe(server.serve([listening]), service.loop)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from t2i.serve.client import Client
+from t2i.client import Client
 from t2i.serve.http import event_stream
 
 

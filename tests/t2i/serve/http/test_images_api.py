@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,10 +17,13 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from t2i.serve.client import Client
+from t2i.client import Client
+from t2i.serve.access.access import Access
+from t2i.serve.access.keys import KeyRing, add_key
 from t2i.serve.http.limits import HttpLimits
 from t2i.serve.messages import QueueFullError
 from tests.images import half_transparent
+from tests.t2i.serve.http.conftest import serve_http
 
 PROMPT = "a red taco"
 
@@ -249,3 +253,20 @@ def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_where_keys_are_needed_none_asks_without_one(service: Any, http_limits: HttpLimits, tmp_path: Path) -> None:
+    word = add_key(tmp_path / "keys.yaml", "alice", concurrent=1)
+    access = Access(KeyRing(str(tmp_path / "keys.yaml")), service.quotas)
+    with serve_http(service, http_limits, access) as address:
+        known, unknown = (OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0) for key in (word, "other"))
+        assert known.images.generate(prompt=PROMPT).data
+        for ask in (
+            lambda: unknown.images.generate(prompt=PROMPT),
+            lambda: unknown.images.edit(prompt=PROMPT, image=image_file(32)),
+            lambda: unknown.models.list(),
+        ):
+            with pytest.raises(openai.AuthenticationError, match="does not know the key"):
+                ask()
+        answer = httpx.post(f"{address}/t2i/v1/generate", json={"caption": PROMPT})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from t2i.serve.client import Client
+from t2i.client import Client
 from t2i.serve.messages import QueueFullError
 from tests.browser import Findings, open_address, open_chromium
 

@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from PIL import Image
 
 from generate import GenerateConfig, read_prefix
+from t2i.client import Client, GeneratedImage, GenerationProgress, Preview, ServiceError, Summary
 from t2i.data.columns import caption_array
 from t2i.data.decode import _square, _to_pixels
 from t2i.data.packed_images import decode_rows, pack_images
@@ -32,7 +33,6 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
-from t2i.serve.client import Client, GeneratedImage, GenerationProgress, Preview, ServiceError, Summary
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_health_follows_the_deployments(service: Any) -> None:
 def test_the_stages_make_what_generation_makes(service: Any) -> None:
     channel = grpc.insecure_channel(service.address)
     with Client(service.address) as client:
-        expected = client.generate("a red taco", candidates=3, keep=3, seed=7)
+        expected = client.generate("a red taco", candidates=3, keep=3, seed=7, metadata=False)
 
     request = prior_pb2.SampleRequest(caption="a red taco", candidates=3, seed=7)
     events = list(PriorStub(channel).Sample(request))
@@ -242,7 +242,8 @@ def test_drawings_continue_the_top_of_an_image(service: Any) -> None:
             grids = {e.candidate.index: e.candidate.grid for e in events if e.HasField("candidate")}
             assert all(list(grid.image_tokens)[: kept * 8] == prefix for grid in grids.values())
             decoded = DecoderStub(channel).Decode(decoder_pb2.DecodeRequest(grids=[grids[0], grids[1]]))
-            answer = client.generate("a blue cat", candidates=2, keep=2, seed=3, image=image, image_rows=rows)
+            wanted = {"candidates": 2, "keep": 2, "seed": 3, "image": image, "image_rows": rows, "metadata": False}
+            answer = client.generate("a blue cat", **wanted)
             assert {drawn.candidate: drawn.data for drawn in answer.images} == dict(enumerate(decoded.images))
             assert answer.summary.tokens_spent == 2 * (8 - kept) * 8
 
@@ -406,7 +407,9 @@ def test_health_lists_all_services(service: Any) -> None:
 
 def test_previews_grow_row_by_row_and_end_with_the_ranked_image(service: Any) -> None:
     with Client(service.address) as client:
-        events = list(client.generate_stream("a red taco", candidates=2, keep=2, seed=7, preview_rows=2))
+        events = list(
+            client.generate_stream("a red taco", candidates=2, keep=2, seed=7, preview_rows=2, metadata=False)
+        )
     previews = [event for event in events if isinstance(event, Preview)]
     images = {event.candidate: event for event in events if isinstance(event, GeneratedImage)}
     for candidate in (0, 1):
