@@ -1,4 +1,4 @@
-"""The Serve applications: one of the gateways, and one for each model with a deployment for each of the three stages.
+"""The Serve applications: of the gateways, of HTTP, and one for each model with a deployment for each of its stages.
 
 They are apart so that gateways finish what they have begun before the stages stop, and so that models come and go while
 the gateways stay.
@@ -19,6 +19,7 @@ from t2i.serve.config import ServeConfig, check_run
 from t2i.serve.gateway import Gateway
 
 GATEWAY_APP = "t2i"
+HTTP_APP = "t2i-http"
 GATEWAYS_PER_NODE = 2
 """Gateways that one node may have: they share its port, so that one answers while the other is being replaced."""
 
@@ -61,6 +62,23 @@ def gateway_app(config: ServeConfig) -> Application:
     return gateway(Gateway).bind(config, quotas=_quotas(config) if config.keys else None)
 
 
+def http_app(config: ServeConfig) -> Application:
+    """Return the application that answers HTTP behind Serve's proxy; nothing is started yet."""
+    from t2i.serve.http.deployment import HttpDoor  # imports FastAPI, which a gateway does without
+
+    # One replica: it holds the images whose addresses it has given away.
+    door = serve.deployment(
+        name="http",
+        num_replicas=1,
+        max_ongoing_requests=1000,
+        ray_actor_options={"num_cpus": 0.1},
+        graceful_shutdown_timeout_s=config.drain_s + 5,
+        health_check_period_s=2.0,
+        user_config={"models": config.model_names},
+    )
+    return door(serve.ingress()(HttpDoor)).bind(config)
+
+
 def gateway(args: dict[str, Any]) -> Application:
     """Build the gateways' application for ``serve deploy``; ``args`` are the fields of :class:`ServeConfig`.
 
@@ -69,6 +87,15 @@ def gateway(args: dict[str, Any]) -> Application:
         UserError: a file of keys or certificates cannot be used.
     """
     return gateway_app(load_mapping(ServeConfig, args))
+
+
+def http(args: dict[str, Any]) -> Application:
+    """Build the application that answers HTTP for ``serve deploy``; ``args`` are the fields of :class:`ServeConfig`.
+
+    Raises:
+        ConfigError: a field is unknown, of the wrong type or out of its bounds.
+    """
+    return http_app(load_mapping(ServeConfig, args))
 
 
 def model(args: dict[str, Any]) -> Application:

@@ -37,13 +37,14 @@ def serve(options: argparse.Namespace) -> None:
     config = load_config(ServeCommand, "serve", [*named, *options.settings])
     check_run(config.run)
     check_access(config)
-    _check_port(config)
+    for name in ("port", "http_port"):
+        _check_port(config, name)
     from t2i.serve.launch import launch_service
 
     start_ray(config.ray)
     with launch_service(config) as address:
         note_address(config.run, address)
-        print(f"serving {config.run} on {address}", flush=True)
+        print(f"serving {config.run} on {address}{_and_http(config)}", flush=True)
         _wait_for_signal()
 
 
@@ -55,13 +56,20 @@ def note_address(run: str, address: str) -> None:
         get_logger("serve").info("%s cannot be written (%s): its serve/address is left out", run, error.strerror)
 
 
-def _check_port(config: ServeConfig) -> None:
+def _and_http(config: ServeConfig) -> str:
+    scheme = "https" if config.tls.is_on else "http"
+    return f", page and API on {scheme}://{config.address(config.http_port)}" if config.http_port else ""
+
+
+def _check_port(config: ServeConfig, name: str) -> None:
+    port = getattr(config, name)
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        socket.create_server((config.host, config.port), family=family).close()
+        socket.create_server((config.host, port), family=family).close()
     except OSError as error:
-        remedy = "another --port, or 0" if error.errno in (EADDRINUSE, EACCES) else "another host="
-        address = config.address(config.port)
+        option = "--port" if name == "port" else f"{name}="
+        remedy = f"another {option}, or 0" if error.errno in (EADDRINUSE, EACCES) else "another host="
+        address = config.address(port)
         raise UserError(f"cannot listen on {address} ({error.strerror}): choose {remedy}.") from error
 
 

@@ -144,6 +144,18 @@ class ServeConfig:
     )
     insecure: bool = setting(False, "listen on an address that others reach although there is neither TLS nor keys")
     port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
+    http_port: int = setting(
+        0,
+        "port for HTTP, which is OpenAI's Images API and a web page, on the same address; 0: none",
+        at_least=0,
+        at_most=65535,
+    )
+    http_url_key: str = setting(
+        "", "signs the addresses of images in answers over HTTP; empty: a random key, so that a restart ends them"
+    )
+    http_stored_mb: int = setting(
+        256, "memory for images that are waiting to be fetched from these addresses, in MiB", at_least=1
+    )
     max_candidates: int = setting(
         512, "most candidates of one request, and most images of one Decode or Rank", at_least=1
     )
@@ -170,6 +182,10 @@ class ServeConfig:
         if not (self.tls.is_on or self.keys or self.insecure or _is_own(self.host)):
             reached = f"host is {self.host}, which others may reach, and there is neither TLS nor keys"
             raise ValueError(f"{reached}: give tls.certificate and tls.key, or keys, or say insecure=true.")
+        if self.http_port and self.tls.client_ca:
+            raise ValueError(
+                "http_port: HTTP cannot ask clients for certificates: leave tls.client_ca out, or use keys."
+            )
         if len(set(self.model_names)) <= len(self.models):
             names = ", ".join(self.model_names)
             raise ValueError(f"models: {names} are not all different: give each a name of its own.")

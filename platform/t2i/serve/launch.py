@@ -10,15 +10,20 @@ from dataclasses import replace
 
 from ray import serve
 from ray.serve import RunTarget
+from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from models.errors import UserError
-from t2i.serve.app import GATEWAY_APP, gateway_app, model_app
+from t2i.serve.app import GATEWAY_APP, HTTP_APP, gateway_app, http_app, model_app
 from t2i.serve.config import ServeConfig
 from t2i.serve.models import app_of
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 """Keeps Serve from logging every call and replica; the gateway logs what a user needs to know."""
+
+
+ROUTES = {HTTP_APP: "/"}
+"""The paths of the applications that Serve's HTTP proxy leads to."""
 
 
 @contextmanager
@@ -33,14 +38,28 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
     config = replace(config, port=config.port or free_port(config))
     apps = {app_of(name): model_app(config, run) for name, run in config.runs.items()}
     apps[GATEWAY_APP] = gateway_app(config)
+    if config.http_port:
+        apps[HTTP_APP] = http_app(config)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location="Disabled", logging_config=QUIET)
+    _start_serve(config)
     try:
-        _deploy([RunTarget(app, name, route_prefix=None, logging_config=QUIET) for name, app in apps.items()])
+        _deploy(
+            [RunTarget(app, name, route_prefix=ROUTES.get(name), logging_config=QUIET) for name, app in apps.items()]
+        )
         yield config.address(config.port)
     finally:
         for name in reversed(apps):  # not serve.shutdown(), which would end other people's applications
             serve.delete(name)
+
+
+def _start_serve(config: ServeConfig) -> None:
+    """Start Serve, with its HTTP proxy if there is a port for it."""
+    if config.http_port:
+        tls = {"ssl_certfile": config.tls.certificate, "ssl_keyfile": config.tls.key} if config.tls.is_on else {}
+        options = HTTPOptions(host=config.host, port=config.http_port, **tls)
+        serve.start(proxy_location="EveryNode", http_options=options, logging_config=QUIET)
+    else:
+        serve.start(proxy_location="Disabled", logging_config=QUIET)
 
 
 def free_port(config: ServeConfig) -> int:

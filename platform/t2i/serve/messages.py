@@ -48,11 +48,13 @@ class SampleHeader:
 
     Attributes:
         truncated: whether the caption has more tokens than the prior takes, so that its end is not read.
+        text_tokens: how many of them are read.
         grid: rows and columns (h, w) of the image tokens that follow.
         setup: what computes for this model.
     """
 
     truncated: bool
+    text_tokens: int
     grid: tuple[int, int]
     setup: Setup
 

@@ -119,12 +119,14 @@ class LocalService:
         self._ready.wait()
 
     async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         stages = make_stages(self._config)
         self.prior, self.reranker = stages.prior, stages.reranker
         self._health = HealthService()
-        models, quotas = ServedModels({"tiny": stages}), LocalHandle(QuotasReplica())
-        server, port = make_server(models, self._health, self._config, quotas, lambda _: {"tiny": self.running})
+        self.models, self.quotas = ServedModels({"tiny": stages}), LocalHandle(QuotasReplica())
+        server, port = make_server(
+            self.models, self._health, self._config, self.quotas, lambda _: {"tiny": self.running}
+        )
         self.address = f"127.0.0.1:{port}"
         await server.start()
         self._ready.set()
@@ -134,14 +136,14 @@ class LocalService:
     def set_running(self, deployments: set[str]) -> None:
         """Tell the gateway which deployments are up."""
         self.running = deployments
-        asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self._loop).result()
+        asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self.loop).result()
 
     def activity(self) -> dict[str, int]:
         """The prior's engine: steps made and requests inside."""
-        return asyncio.run_coroutine_threadsafe(self.prior.replica.activity(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self.prior.replica.activity(), self.loop).result()
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
 

@@ -12,7 +12,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from models.errors import UserError
 from t2i.config import ConfigError, load_mapping
-from t2i.serve.app import gateway, model
+from t2i.serve.app import gateway, http, model
 from t2i.serve.config import NamedRun, ReplicaConfig, ServeConfig
 from t2i.serve.models import app_of
 
@@ -21,10 +21,13 @@ DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "serve" / "t2i.yaml"
 
 def test_the_deployed_file_builds_the_application(run_directory: Path) -> None:
     schema = ServeDeploySchema.model_validate(yaml.safe_load(DEPLOYED.read_text()))
-    gateways, models = schema.applications
-    assert (gateways.import_path, models.import_path) == ("t2i.serve.app:gateway", "t2i.serve.app:model")
+    gateways, door, models = schema.applications
+    assert [each.import_path for each in (gateways, door, models)] == [
+        f"t2i.serve.app:{name}" for name in ("gateway", "http", "model")
+    ]
     assert models.name == app_of(load_mapping(ServeConfig, gateways.args).model_names[0])
     assert isinstance(gateway(gateways.args), Application)
+    assert isinstance(http(door.args), Application)
     assert isinstance(model({**models.args, "run": str(run_directory)}), Application)
 
 

@@ -34,6 +34,7 @@ class Calls:
         self.id = request_id or uuid.uuid4().hex[:12]
         self.client = client
         self.tokens_spent = 0
+        self.text_tokens = 0
         self.reserve: Callable[[int], Awaitable[None]] | None = None
         # Weak, so that a response does not keep images alive that nobody else wants any more.
         self._responses: WeakSet[Any] = WeakSet()
@@ -103,6 +104,7 @@ class Calls:
         async with aclosing(self.stream(prior.sample, wanted)) as events:
             async for event in events:
                 if isinstance(event, SampleHeader):
+                    self.text_tokens = event.text_tokens
                     if not has_header and self.reserve:
                         await self.reserve(wanted.candidates * (math.prod(event.grid) - len(wanted.prefix)))
                     is_new, has_header, current = not has_header, True, 0

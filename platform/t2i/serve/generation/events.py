@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from t2i.serve.generation.image_codec import QUALITY
 from t2i.serve.generation.receipt import Receipt
 from t2i.serve.messages import CaptionRequest
 
@@ -20,7 +21,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A checked request: what the prior is asked, how many images to return, and as which files.
+    """A checked request: what the prior is asked, how many images to return, and as which files of what quality.
 
     ``model`` is the name of the model; with ``metadata`` the files hold their recipe.
     """
@@ -30,6 +31,7 @@ class Wanted:
     file_format: str
     model: str = ""
     metadata: bool = True
+    quality: int = QUALITY
 
 
 @dataclass(frozen=True)

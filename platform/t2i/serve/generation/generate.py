@@ -22,7 +22,7 @@ from t2i.engine.request import FinishedCandidate, PartialCandidate
 from t2i.serve.generation.best import BestCandidates, RankedCandidate
 from t2i.serve.generation.calls import ATTEMPTS, Calls
 from t2i.serve.generation.events import Event, Picture, Preview, Progress, Stage, Wanted
-from t2i.serve.generation.image_codec import QUALITY, encode_image
+from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.generation.receipt import PictureRecipe, Prefix, Receipt, Recipe, Setup, pixels_hash, tokens_hash
 from t2i.serve.generation.stopwatch import Stopwatch
 from t2i.serve.messages import DecodedImages, RankedImages, SampledImages, SampleHeader, SampleProgress
@@ -169,7 +169,7 @@ class _Run:
 
     def _recipe_of(self, ranked: RankedCandidate, image: np.ndarray) -> PictureRecipe:
         hashes = tokens_hash(ranked.grid), pixels_hash(image)
-        file = self._wanted.file_format, QUALITY
+        file = self._wanted.file_format, self._wanted.quality
         return PictureRecipe(self._recipe, ranked.candidate, ranked.score, self._grid, *file, *hashes)
 
     async def _pixels(self, ranked: RankedCandidate) -> np.ndarray:
@@ -184,7 +184,7 @@ class _Run:
         return image
 
     async def _encode(self, image: np.ndarray, recipe: PictureRecipe | None = None) -> bytes:
-        return await asyncio.to_thread(encode_image, image, self._wanted.file_format, QUALITY, recipe)
+        return await asyncio.to_thread(encode_image, image, self._wanted.file_format, self._wanted.quality, recipe)
 
     def _note(self, sampled: SampleProgress) -> None:
         """Note what the receipt says of sampling."""

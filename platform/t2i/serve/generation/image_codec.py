@@ -11,7 +11,7 @@ from t2i.serve.generation.picture_files import recipe_options
 from t2i.serve.generation.receipt import PictureRecipe
 
 QUALITY = 92
-"""Of JPEG and WebP files."""
+"""Of JPEG and WebP files, unless a request says."""
 
 
 def encode_image(

@@ -53,7 +53,7 @@ class PriorReplica:
             client=wanted.client,
             progressive=wanted.preview_rows > 0,
         )
-        yield SampleHeader(truncated, self._layout.grid, self._description.setup)
+        yield SampleHeader(truncated, len(request.text), self._layout.grid, self._description.setup)
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 if isinstance(event, SampleProgress):

@@ -53,7 +53,7 @@ class GenerationService(GenerationServicer):
         """Yield progress and previews as they are made, then the best images, best first, then the summary."""
         async with answering(context, self._limits) as calls:
             stages = self._models.stages(request.model)
-            prefix = await _prefix(request, stages, calls)
+            prefix = await prefix_of(request, stages, calls)
             wanted = wanted_images(request, prefix, self._limits.max_images, calls)
             wanted = replace(wanted, model=self._models.name_of(request.model))
             async with aclosing(generate(stages, wanted, calls)) as events:
@@ -61,7 +61,7 @@ class GenerationService(GenerationServicer):
                     yield message_of(event, check_format(request.format))
 
 
-async def _prefix(request: pb.GenerateRequest, stages: StageHandles, calls: Calls) -> list[int]:
+async def prefix_of(request: pb.GenerateRequest, stages: StageHandles, calls: Calls) -> list[int]:
     """Return the image tokens of the top of the request's image, with which all candidates begin, if any."""
     if not request.HasField("image"):
         return []
