@@ -16,8 +16,7 @@ from t2i.protos.v1.receipt_pb2 import Setup
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.receipt import to_message
 from t2i.serve.models import ServedModels
-from t2i.serve.servicers.generation import Limits
-from t2i.serve.servicers.rpc import answering
+from t2i.serve.servicers.rpc import Limits, answering
 from t2i.serve.servicers.validation import MAX_CHARACTERS, MAX_PREVIEWED
 
 STAGES = {"prior", "decoder", "reranker"}
@@ -41,7 +40,7 @@ class ModelsService(ModelsServicer):
         context: Any,
     ) -> models_pb2.ListModelsResponse:
         """Return all models, the default first, and the limits of requests."""
-        async with answering(context, self._limits.time_limit_s) as calls:
+        async with answering(context, self._limits) as calls:
             names = self._models.names
             running = await asyncio.to_thread(self._running, names)
             ready = [running.get(name, set()) >= STAGES for name in names]
