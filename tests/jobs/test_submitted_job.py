@@ -32,10 +32,9 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """
     ray.shutdown()
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
-    agents = [{"dashboard_agent_listen_port": free_port()} for _ in range(2)]  # 52365 is that of any other Ray here
-    head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": 0} | agents[0]
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(num_cpus=2, resources={"second": 1}, **agents[1])
+    head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": 0, "dashboard_agent_listen_port": free_port()}
+    cluster = Cluster(initialize_head=True, head_node_args=head)  # 52365 is the agent's port of any other Ray here
+    cluster.add_node(num_cpus=2, resources={"second": 1}, dashboard_agent_listen_port=free_port())
     yield cluster
     cluster.shutdown()
 
