@@ -55,8 +55,8 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
 def _start_serve(config: ServeConfig) -> None:
     """Start Serve, with its HTTP proxy if there is a port for it."""
     if config.http_port:
-        tls = {"ssl_certfile": config.tls.certificate, "ssl_keyfile": config.tls.key} if config.tls.is_on else {}
-        options = HTTPOptions(host=config.host, port=config.http_port, **tls)
+        certificate, key = config.tls.certificate, config.tls.key
+        options = HTTPOptions(host=config.host, port=config.http_port, ssl_certfile=certificate, ssl_keyfile=key)
         serve.start(proxy_location="EveryNode", http_options=options, logging_config=QUIET)
     else:
         serve.start(proxy_location="Disabled", logging_config=QUIET)

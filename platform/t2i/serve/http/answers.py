@@ -63,10 +63,9 @@ async def whole_answer(
     data = []
     async for each in events:
         match each:
-            case Picture() if address is None:
-                data.append(ImageData(b64_json=_base64(each.data), candidate=each.candidate, score=each.score))
             case Picture():
-                data.append(ImageData(url=address(each.data), candidate=each.candidate, score=each.score))
+                where = {"url": address(each.data)} if address else {"b64_json": _base64(each.data)}
+                data.append(ImageData(candidate=each.candidate, score=each.score, **where))
             case Receipt():
                 receipt = each
     return ImagesAnswer(

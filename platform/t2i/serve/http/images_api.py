@@ -54,7 +54,9 @@ class ImagesApi:
         router = APIRouter(prefix="/v1")
         router.add_api_route("/images/generations", self.generations, methods=["POST"], **ANSWERS)
         router.add_api_route("/images/edits", self.edits, methods=["POST"], openapi_extra=EDIT_BODY, **ANSWERS)
-        images = {200: {"content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp")}}}
+        images: dict[int | str, dict[str, Any]] = {
+            200: {"content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp")}}
+        }
         router.add_api_route(
             "/images/{name}", self.image, methods=["GET"], response_class=Response, responses={**FAILURES, **images}
         )
