@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import timm
@@ -17,7 +15,9 @@ import torch
 from PIL import Image
 
 from models.reranker import CLIPConfig
+from t2i.data.pairs import pairs_table
 from tests.conftest import StartProcess
+from tests.images import encode
 from tests.random_run import write_random_run
 
 FEW, MANY = 1_000, 5_000
@@ -35,15 +35,10 @@ print(re.search("VmHWM:.*", open("/proc/self/status").read())[0])
 
 def write_pairs(path: Path, images: int) -> None:
     """Write so many different 32 px images, each with a caption of its own."""
-    random = np.random.default_rng(0)
-    encoded = []
-    for _ in range(images):
-        buffer = io.BytesIO()
-        Image.fromarray(random.integers(0, 256, (2, 2, 3), np.uint8)).resize((32, 32)).save(buffer, "PNG")
-        encoded.append(buffer.getvalue())
+    corners = np.random.default_rng(0).integers(0, 256, (images, 2, 2, 3), np.uint8)
+    encoded = [encode(Image.fromarray(each).resize((32, 32))) for each in corners]
     captions = [[f"picture {index} of a circle"] for index in range(images)]
-    ids = [f"{index:06d}" for index in range(images)]
-    pq.write_table(pa.table({"id": ids, "image": encoded, "captions": captions}), path)
+    pq.write_table(pairs_table([f"{index:06d}" for index in range(images)], encoded, captions), path)
 
 
 @pytest.mark.ray

@@ -85,21 +85,30 @@ def load_encoder(name: str, weights: str, side: int | None) -> Encoder:
         raise WeightsFileError(f"extractor.weights {file} does not hold the weights of {name}: {reason}") from error
 
 
-def _timm_preparation(name: str) -> Preparation:
+def _timm_config(name: str) -> Any:
+    """Return what timm records of the training of a network.
+
+    Raises:
+        UserError: it has no such network.
+    """
     import timm
 
     known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if known is None:
         raise UserError(f"extractor.name is timm/{name}: use a name of timm.list_models(pretrained=True).")
+    return known
+
+
+def _timm_preparation(name: str) -> Preparation:
+    known = _timm_config(name)
     return Preparation(known.input_size[-1], known.interpolation, known.mean, known.std)
 
 
 def _load_timm(name: str, file: str, side: int | None) -> nn.Module:
     import timm
 
-    known = timm.get_pretrained_cfg(name)
-    is_fixed = known is not None and known.fixed_input_size  # convolutions take any size, and no argument for it
-    sized: dict[str, Any] = {"img_size": side} if side and is_fixed else {}
+    # Convolutions take any size, and no argument for it.
+    sized: dict[str, Any] = {"img_size": side} if side and _timm_config(name).fixed_input_size else {}
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": file}, num_classes=0, **sized)
 
 
