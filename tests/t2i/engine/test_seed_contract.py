@@ -12,6 +12,7 @@ from models.prior import Prior, PriorConfig
 from models.prior.decoding.packed import PackedLinear
 from t2i.engine import Engine, Request
 from t2i.sampling import SamplingParams
+from tests.soak import scaled
 
 from .conftest import CONFIG, random_prior, run
 
@@ -78,12 +79,12 @@ def check_random_mixes(prior: Prior, mixes: int, compiled: bool = False) -> None
         assert all((r.id, c) in found for r in untouched for c in range(r.candidates))
 
 
-@pytest.mark.parametrize("mixes", [60, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("mixes", [60, pytest.param(scaled(1000), marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 def test_in_random_mixes(prior: Prior, mixes: int) -> None:
     check_random_mixes(prior, mixes)
 
 
-@pytest.mark.parametrize("mixes", [8, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("mixes", [8, pytest.param(scaled(100), marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
 def test_in_the_layout_for_inference(dtype: torch.dtype, mixes: int) -> None:
     prior = random_prior(WIDE).for_inference(dtype)
