@@ -7,6 +7,7 @@ TESTED := $(VENV)/.tested
 PEERS := .venv-peers
 RUN ?= models/trained/small
 PORT ?= 50051
+HTTP_PORT ?= 8000
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast test-peers soak lint type proto bench bench-peers serve clean
@@ -28,6 +29,7 @@ $(TESTED): $(STAMP)
 	@command -v chromium chromium-browser google-chrome-stable google-chrome > /dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install --yes chromium > /dev/null; } \
 		|| $(BIN)/playwright install chromium
+	@! command -v npm > /dev/null || npm ci --silent --no-audit --no-fund --prefix tests/t2i/serve/http/node
 	@touch $@
 
 demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 9 minutes)
@@ -52,10 +54,13 @@ $(PEERS)/.installed: pyproject.toml constraints.txt
 	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --no-deps dalle-pytorch # youtokentome: no build
 	@touch $@
 
-lint: $(STAMP) ## ruff, and the import directions
+lint: $(STAMP) ## ruff, the import directions, and the protos: style, and that they break no client of main's
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@git rev-parse --quiet --verify main > /dev/null 2>&1 || { echo "no branch main: protos are not compared"; exit 0; }; \
+		$(BIN)/buf breaking --against "$$(git rev-parse --git-common-dir)#branch=main,subdir=platform"
 
 type: $(TESTED) ## mypy
 	$(BIN)/mypy
@@ -78,8 +83,8 @@ bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/benchmarks/bench_stages.py peers=true
 	$(PEERS)/bin/python jobs/benchmarks/bench_train.py peers=true
 
-serve: $(STAMP) ## serve the models of RUN (default: those that come with the code) on 127.0.0.1:PORT (default 50051)
-	$(BIN)/t2i serve --run $(RUN) --port $(PORT)
+serve: $(STAMP) ## serve the models of RUN (default: those that come with the code): gRPC on PORT (50051), page on HTTP_PORT (8000)
+	$(BIN)/t2i serve --run $(RUN) --port $(PORT) http_port=$(HTTP_PORT)
 
 clean: ## remove the environment, caches and runs
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs dist

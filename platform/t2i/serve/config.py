@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from models.dtypes import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.errors import UserError
 from models.manifest import MANIFEST
-from models.precision import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.run_layout import RunLayout
 from models.settings import setting
 
@@ -69,6 +71,9 @@ class PriorReplicaConfig(ReplicaConfig):
     """Settings of the prior's replicas, each of which has an engine."""
 
     cpus: float = setting(1.0, "logical CPUs that one replica reserves", at_least=0)
+    ongoing: int = setting(
+        1000, "requests that one replica has at once; it refuses those that cannot meet their deadline", at_least=1
+    )
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
     slots: int = setting(16, "candidates that one replica samples at once", at_least=1)
     captions: int | None = setting(
@@ -79,37 +84,148 @@ class PriorReplicaConfig(ReplicaConfig):
 
 
 @dataclass
-class ServeConfig:
-    """Settings of one service, which has the models of one run directory behind one gRPC address."""
+class NamedRun:
+    """A run directory whose models are served under a name."""
 
-    run: str = setting("runs/tiny", "run directory that holds tokenizer, prior, dvae and clip", path="read")
+    name: str = setting("", "what requests call it: letters, digits, '.', '_' and '-'")
+    run: str = setting("", "run directory that holds tokenizer, prior, dvae and clip", path="read")
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass
+class TLSConfig:
+    """Files by which the gateways prove who they are; they are read again when they change."""
+
+    certificate: str | None = setting(
+        None, "PEM file of the gateways' certificate and its chain; turns TLS on", path="read"
+    )
+    key: str | None = setting(None, "PEM file of the certificate's private key", path="read")
+    client_ca: str | None = setting(
+        None, "PEM file of the authorities by which clients must have a certificate (mutual TLS)", path="read"
+    )
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("tls.certificate and tls.key belong together: give both, or neither.")
+        if self.client_ca and not self.certificate:
+            raise ValueError("tls.client_ca needs a certificate of the gateways: give tls.certificate and tls.key.")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the gateways speak TLS."""
+        return self.certificate is not None
+
+    @property
+    def files(self) -> list[str]:
+        """The files that there are."""
+        return [path for path in (self.certificate, self.key, self.client_ca) if path]
+
+
+@dataclass
+class ServeConfig:
+    """Settings of one service, which has the models of some run directories behind one gRPC address."""
+
+    run: str = setting(
+        "runs/tiny",
+        "run directory that holds tokenizer, prior, dvae and clip; its last part names the default model",
+        path="read",
+    )
+    models: list[NamedRun] = setting(list, "further models, each with a name and a run directory")
     host: str = setting(
         "127.0.0.1", "IPv4 or IPv6 address to listen on; 0.0.0.0 or :: opens the service to the network"
     )
+    tls: TLSConfig = setting(TLSConfig, "TLS of the gateways")
+    keys: str | None = setting(
+        None,
+        "YAML file of the keys by which clients are known (t2i keys new); without it everybody may ask",
+        path="read",
+    )
+    insecure: bool = setting(False, "listen on an address that others reach although there is neither TLS nor keys")
     port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
+    http_port: int = setting(
+        0,
+        "port for HTTP, which is OpenAI's Images API and a web page, on the same address; 0: none",
+        at_least=0,
+        at_most=65535,
+    )
+    http_url_key: str = setting(
+        "", "signs the addresses of images in answers over HTTP; empty: a random key, so that a restart ends them"
+    )
+    http_stored_mb: int = setting(
+        256, "memory for images that are waiting to be fetched from these addresses, in MiB", at_least=1
+    )
     max_candidates: int = setting(
-        64, "most candidates of one request, and most images of one Decode or Rank", at_least=1
+        512, "most candidates of one request, and most images of one Decode or Rank", at_least=1
     )
     max_message_mb: int = setting(64, "largest gRPC message, in MiB, received or sent", at_least=1, at_most=2047)
     time_limit_s: float = setting(
         600.0, "longest time for one request, in seconds; a client's own deadline can only be shorter", above=0
     )
     drain_s: float = setting(
-        20.0, "time that running requests get to end when the gateway is stopped, in seconds", at_least=0
+        120.0, "time that running requests get to end when the service is stopped, in seconds", at_least=0
     )
     decode_batch: int = setting(8, "images that the decoder decodes at once", at_least=1)
     rank_batch: int = setting(8, "images that the reranker scores at once", at_least=1)
-    gateways: int = setting(1, "gateway replicas, at most one on each node", at_least=1)
+    gateways: int = setting(
+        2,
+        "gateway replicas, at most two on each node, where they share the port: one answers if the other is lost",
+        at_least=1,
+    )
     prior: PriorReplicaConfig = setting(PriorReplicaConfig, "the prior's replicas")
     decoder: ReplicaConfig = setting(ReplicaConfig, "the decoder's replicas")
     reranker: ReplicaConfig = setting(ReplicaConfig, "the reranker's replicas")
 
     def __post_init__(self) -> None:
         self.host = self.host.removeprefix("[").removesuffix("]")
+        if not (self.tls.is_on or self.keys or self.insecure or _is_own(self.host)):
+            reached = f"host is {self.host}, which others may reach, and there is neither TLS nor keys"
+            raise ValueError(f"{reached}: give tls.certificate and tls.key, or keys, or say insecure=true.")
+        if self.http_port and self.tls.client_ca:
+            raise ValueError(
+                "http_port: HTTP cannot ask clients for certificates: leave tls.client_ca out, or use keys."
+            )
+        if len(set(self.model_names)) <= len(self.models):
+            names = ", ".join(self.model_names)
+            raise ValueError(f"models: {names} are not all different: give each a name of its own.")
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """The run directories by the names of their models, the default first."""
+        return {name_of(self.run): self.run} | {named.name: named.run for named in self.models}
+
+    @property
+    def model_names(self) -> list[str]:
+        """The names of the models, the default first."""
+        return [name_of(self.run), *(named.name for named in self.models)]
 
     def address(self, port: int) -> str:
         """Return ``host:port``, an IPv6 host in brackets."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+
+def name_of(run: str) -> str:
+    """Return the name of a run directory's model: the last part of its path, with other characters as ``-``."""
+    return re.sub(r"[^\w.-]", "-", run.rstrip("/").rpartition("/")[2], flags=re.ASCII) or "model"
+
+
+def _is_own(host: str) -> bool:
+    """Return whether only this machine reaches what listens on a host; 0.0.0.0 and :: are every address that it has."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_name(name: str, field: str = "models") -> None:
+    """Check the name of a model or a key.
+
+    Raises:
+        ValueError: it is empty or has other characters than it may.
+    """
+    if not re.fullmatch(r"[\w.-]{1,64}", name, flags=re.ASCII):
+        raise ValueError(f"{field}: the name {name!r} is not possible: use up to 64 letters, digits, '.', '_' and '-'.")
 
 
 def check_run(run: str) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from t2i.serve.cli import main, note_address
+from t2i.client import Client
+from t2i.serve.cli import main
+from t2i.serve.command import note_address
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -42,6 +44,11 @@ def test_generate_writes_the_best_images_by_rank(
         (["serve", "--run", "a", "run=b"], "run is given twice"),
         (["serve", "--max-candidates", "4"], "unrecognized arguments: --max-candidates: see t2i --help."),
         (["serve", "--port", "70000"], "port is 70000"),
+        (["serve", "host=0.0.0.0"], "host is 0.0.0.0, which others may reach, and there is neither TLS nor keys"),
+        (["generate", "a taco", "--ca", "/none"], "cannot read /none"),
+        (["generate", "a taco", "--key", "with space"], "the key has spaces"),
+        (["keys", "new", "a b", "--file", "/dev/null/k"], "/dev/null/k: keys: the name 'a b' is not possible"),
+        (["keys", "new", "a", "--file", "/dev/null/k"], "cannot write /dev/null/k"),
         (["serve", "prior.slot=3"], "prior.slot is not a known key: did you mean prior.slots?"),
     ],
 )
@@ -72,7 +79,7 @@ def test_a_host_that_this_machine_does_not_have_is_named(
     run_directory: Path, capsys: pytest.CaptureFixture[str], host: str
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["serve", "--run", str(run_directory), "--port", "0", f"host={host}"])
+        main(["serve", "--run", str(run_directory), "--port", "0", f"host={host}", "insecure=true"])
     assert caught.value.code == 2
     assert re.fullmatch(r"t2i: cannot listen on \S+:0 \(.+\): choose another host=\.\n", capsys.readouterr().err)
 
@@ -91,3 +98,14 @@ def test_status_says_whether_the_models_are_there(service: Any, capsys: pytest.C
             main(["status", "--server", service.address])
         assert caught.value.code == code
     assert "not ready" in capsys.readouterr().out
+
+
+def test_an_interrupt_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "is_serving", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        main(["status"])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "t2i: interrupted: the service stops what it was doing for you.\n"

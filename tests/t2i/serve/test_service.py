@@ -16,17 +16,19 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
-from t2i.serve.app import build_app
-from t2i.serve.client import Client, GeneratedImage, GenerationProgress, ServiceError
-from t2i.serve.config import PriorReplicaConfig, ServeConfig
+from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
+from t2i.serve.launch import launch_service
+from t2i.serve.models import app_of
+from t2i.serve.redraw.at_server import list_models
 
 pytestmark = pytest.mark.ray
+Activity = Callable[[], dict[str, int]]
 ROOT = Path(__file__).resolve().parents[3]
-APP = "t2i-under-test"
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +36,10 @@ def address(
     ray_cluster: None,  # noqa: ARG001 - Serve runs on it
     run_directory: Path,
 ) -> Iterator[str]:
-    from ray import serve
-
     prior = PriorReplicaConfig(ongoing=2, queued=2, slots=4)
     config = ServeConfig(run=str(run_directory), port=0, prior=prior, drain_s=1.0)
-    serve.start(proxy_location="Disabled")
-    handle = serve.run(build_app(config), name=APP, route_prefix=None)
-    yield handle.address.remote().result()
-    serve.shutdown()
+    with launch_service(config) as address:
+        yield address
 
 
 @pytest.fixture
@@ -51,11 +49,13 @@ def client(address: str) -> Iterator[Client]:
         yield client
 
 
-def activity() -> dict[str, int]:
+@pytest.fixture
+def activity(run_directory: Path) -> Callable[[], dict[str, int]]:
     """The prior's engine: steps made, requests inside, process."""
     from ray import serve
 
-    return serve.get_deployment_handle("prior", APP).activity.remote().result()
+    prior = serve.get_deployment_handle("prior", app_of(name_of(str(run_directory))))
+    return lambda: prior.activity.remote().result()
 
 
 def test_answers_a_client_in_another_process(address: str, client: Client, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_streams_progress_and_the_same_images(client: Client) -> None:
 
 def test_names_its_services(address: str) -> None:
     services = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(address)).get_services()
-    stages = {"t2i.v1.Generation", "t2i.v1.Prior", "t2i.v1.Decoder", "t2i.v1.Reranker"}
+    stages = {"t2i.v1.Generation", "t2i.v1.Prior", "t2i.v1.Decoder", "t2i.v1.Reranker", "t2i.v1.Models"}
     assert stages | {"grpc.health.v1.Health"} <= set(services)
 
 
@@ -92,6 +92,12 @@ def test_the_stages_answer_on_their_own(address: str) -> None:
     assert sorted(ranking.order) == [0, 1]
 
 
+def test_lists_its_models(client: Client, run_directory: Path) -> None:
+    (model,) = list_models(client).models
+    assert (model.name, model.is_default, model.ready) == (name_of(str(run_directory)), True, True)
+    assert client.generate("a red taco", seed=7).summary.models["decoder"] == model.setup.decoder.weights[:12]
+
+
 def test_a_refusal_by_a_replica_reaches_the_client(address: str) -> None:
     grid = prior_pb2.TokenGrid(height=1, width=2, image_tokens=[0, 32])
     with pytest.raises(grpc.RpcError) as caught:
@@ -100,7 +106,7 @@ def test_a_refusal_by_a_replica_reaches_the_client(address: str) -> None:
     assert caught.value.details() == "grids has tokens outside of the codebook: use 0 to 31."
 
 
-def test_cancelled_requests_leave_the_engine(client: Client) -> None:
+def test_cancelled_requests_leave_the_engine(client: Client, activity: Activity) -> None:
     before = activity()["steps"]
     for seed in range(10):
         events = client.generate_stream("a red taco", candidates=64, seed=seed)
@@ -113,7 +119,7 @@ def test_cancelled_requests_leave_the_engine(client: Client) -> None:
     assert activity()["steps"] - left <= 64 + 1
 
 
-def test_a_passed_deadline_ends_the_work(client: Client) -> None:
+def test_a_passed_deadline_ends_the_work(client: Client, activity: Activity) -> None:
     with pytest.raises(ServiceError) as caught:
         client.generate("a red taco", candidates=64, timeout=0.3)
     assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -133,7 +139,7 @@ def test_overload_is_refused(client: Client) -> None:
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-def test_a_killed_replica_is_not_noticed(client: Client) -> None:
+def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> None:
     expected = client.generate("a red taco", candidates=64, keep=3, seed=7)
     events = client.generate_stream("a red taco", candidates=64, keep=3, seed=7)
     seen: list[Any] = [

@@ -1,0 +1,146 @@
+"""The calls of deployments that one request makes: bounded in time, cancelled with it, repeated by another replica."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+from weakref import WeakSet
+
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from t2i.logs import get_logger
+from t2i.serve.messages import CaptionRequest, SampledImages, SampleHeader, SampleProgress
+
+ATTEMPTS = 3
+"""How often a call is made, the first time included, before the client is told that a replica is lost."""
+
+logger = get_logger("serve.gateway")
+
+
+class Calls:
+    """Calls deployments on behalf of one request until its ``deadline`` (Unix time), and counts the tokens spent on it.
+
+    ``id`` names the request in the log, ``client`` whoever asked. ``reserve``, if there is one, is called with the
+    number of image tokens that are to be made, and raises if the client may not have them.
+    """
+
+    def __init__(self, deadline: float, request_id: str = "", client: str = "") -> None:
+        self.deadline = deadline
+        self.id = request_id or uuid.uuid4().hex[:12]
+        self.client = client
+        self.tokens_spent = 0
+        self.text_tokens = 0
+        self.reserve: Callable[[int], Awaitable[None]] | None = None
+        # Weak, so that a response does not keep images alive that nobody else wants any more.
+        self._responses: WeakSet[Any] = WeakSet()
+
+    @asynccontextmanager
+    async def bounded(self) -> AsyncIterator[None]:
+        """Raise TimeoutError if the block is not done by the deadline; cancel what it has called when it ends."""
+        try:
+            async with asyncio.timeout(self.deadline - time.time()):
+                yield
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel all calls that have not ended."""
+        for response in list(self._responses):
+            response.cancel()
+
+    def start(self, method: Any, *arguments: object) -> Any:
+        """Call a deployment's method and return its response, to await or iterate over, or to hand to another call."""
+        response = method.remote(*arguments)
+        self._responses.add(response)
+        return response
+
+    async def call(self, method: Any, *arguments: object) -> Any:
+        """Call a deployment's method and return its answer; retried if the replica is lost.
+
+        Raises:
+            RayActorError: a replica was lost at every attempt.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self.start(method, *arguments)
+            except RayError as error:
+                self.raise_if_last(error, attempt)
+
+    async def stream(self, method: Any, *arguments: object) -> AsyncGenerator[Any]:
+        """Yield what a deployment's generator method yields; retried from its start if the replica is lost.
+
+        Raises:
+            RayActorError: a replica was lost at every attempt.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async for item in self.start(method.options(stream=True), *arguments):
+                    yield item
+                return
+            except RayError as error:
+                self.raise_if_last(error, attempt)
+
+    async def sample(
+        self, prior: Any, wanted: CaptionRequest
+    ) -> AsyncGenerator[SampleHeader | SampleProgress | SampledImages]:
+        """Yield the events of the prior's ``sample``: none twice and no progress falling, even if a replica is lost."""
+        # A retry begins from the start and makes the same candidates (the seed contract). What the client knows already
+        # is left out. T1 is progress with one token, C0 candidate 0:
+        #
+        #     first replica    header T1 T2 C0 T3  lost
+        #     second replica                            header T1 T2 C0 T3 T4 C1
+        #     passed on        header T1 T2 C0 T3                          T4 C1
+        #     tokens_spent            1  2     3               4  5     6  7       all that were computed
+        #
+        # The other replica may finish candidates in another order and report progress at other counts, so events are
+        # compared with what was passed on, not counted.
+        has_header, furthest, current = False, -1, 0
+        passed_on = _PassedOn()
+        async with aclosing(self.stream(prior.sample, wanted)) as events:
+            async for event in events:
+                if isinstance(event, SampleHeader):
+                    self.text_tokens = event.text_tokens
+                    if not has_header and self.reserve:
+                        await self.reserve(wanted.candidates * (math.prod(event.grid) - len(wanted.prefix)))
+                    is_new, has_header, current = not has_header, True, 0
+                elif isinstance(event, SampleProgress):
+                    self.tokens_spent += event.tokens_done - current
+                    current, is_new = event.tokens_done, event.tokens_done > furthest or event.position > 0
+                    furthest = max(furthest, current)
+                else:
+                    event = passed_on.new(event)
+                    is_new = bool(event.finished or event.partial)
+                if is_new:
+                    yield event
+
+    def raise_if_last(self, error: RayError, attempt: int) -> None:
+        """Raise the error if it is no lost replica, or the last attempt; else log that there will be another."""
+        if attempt == ATTEMPTS or not is_lost_replica(error):
+            raise error
+        logger.warning("request %s: a replica was lost (attempt %d of %d), asking again", self.id, attempt, ATTEMPTS)
+
+
+def is_lost_replica(error: Exception) -> bool:
+    """Return whether a replica was lost: the one that was called, or the one whose answer was to be its argument."""
+    return isinstance(error.cause if isinstance(error, RayTaskError) else error, RayActorError)
+
+
+class _PassedOn:
+    """Which candidates, and how many tokens of unfinished ones, the client knows already."""
+
+    def __init__(self) -> None:
+        self._finished: set[int] = set()
+        self._tokens: dict[int, int] = {}
+
+    def new(self, images: SampledImages) -> SampledImages:
+        """Return the part of ``images`` that is new, and note it."""
+        finished = tuple(each for each in images.finished if each.candidate not in self._finished)
+        self._finished.update(each.candidate for each in finished)
+        longer = [each for each in images.partial if len(each.image_tokens) > self._tokens.get(each.candidate, 0)]
+        self._tokens.update({each.candidate: len(each.image_tokens) for each in longer})
+        return SampledImages(finished, tuple(longer))

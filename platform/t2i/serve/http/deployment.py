@@ -1,0 +1,36 @@
+"""The Serve deployment that answers HTTP behind Serve's own proxy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+
+from t2i.serve.access.access import Access
+from t2i.serve.access.keys import KeyRing
+from t2i.serve.app import GATEWAY_APP
+from t2i.serve.config import ServeConfig
+from t2i.serve.http.app import make_http
+from t2i.serve.http.limits import HttpLimits
+from t2i.serve.models import ServedModels
+
+
+class HttpDoor:
+    """One replica: it calls the models' deployments as a gateway does."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._limits = HttpLimits.of(config)
+        self._models = ServedModels()
+        self._access = Access()
+        if config.keys:
+            quotas = serve.get_deployment_handle("quotas", GATEWAY_APP, _check_exists=False)
+            self._access = Access(KeyRing(config.keys), quotas)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve the models of these names from now on, the default first; Serve calls it at the start as well."""
+        self._models.set(user_config["models"])
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the application; Serve calls this once, after the constructor."""
+        return make_http(self._models, self._limits, self._access, echo_request_id=False)
