@@ -169,9 +169,7 @@ def curve(folder: Path, name: str) -> list[Any]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_client_command_writes_images_that_can_be_drawn_again(
-    service: str, tmp_path: Path
-) -> None:
+def test_the_client_command_writes_images_that_can_be_drawn_again(service: str, tmp_path: Path) -> None:
     command = next(shlex.split(command) for command in commands("README.md") if "t2i generate" in command)
     asked = [word if word != "pictures/" else str(tmp_path) for word in command[1:]]
     run([str(BIN / "t2i"), *asked, "--server", service])

@@ -16,7 +16,7 @@ import pytest
 from models.settings import Bounds
 from t2i.config import ROOT, ConfigError, load_config
 from t2i.config.leaves import field_types, item_type, without_none
-from t2i.serve.cli import ServeCommand
+from t2i.serve.command import ServeCommand
 
 JOBS = sorted(file for file in (ROOT / "jobs").glob("*.py") if "run_job(" in file.read_text())
 NEEDED = {"generate": ["captions=[a]"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from t2i.client.answers import GeneratedImage, GenerationProgress, Preview
+from t2i.client.answers import Event, GeneratedImage, GenerationProgress, Preview
 from t2i.client.errors import InvalidRequestError, ServiceBusyError, ServiceError, ServiceUnreachableError
 from t2i.client.retries import ATTEMPTS, Furthest, Retries
 
@@ -48,9 +48,9 @@ def test_what_is_known_is_not_told_again() -> None:
     furthest = Furthest()
     image = GeneratedImage(b"", "png", 3, 0.5)
     preview = Preview(b"", "png", 3, 2, None)
-    first = [progress(10), preview, progress(20), image]
+    first: list[Event] = [progress(10), preview, progress(20), image]
     assert all(furthest.is_new(event) for event in first)
-    again = [progress(10), preview, progress(20), Preview(b"", "png", 3, 4, None), image, progress(30)]
+    again: list[Event] = [progress(10), preview, progress(20), Preview(b"", "png", 3, 4, None), image, progress(30)]
     assert [furthest.is_new(event) for event in again] == [False, False, True, True, False, True]
 
 

@@ -22,7 +22,7 @@ def test_other_tokens_have_another_version() -> None:
     engine = Engine(prior, slots=4)
     engine.add(Request("plain", (1, 2), 2, seed=7))
     engine.add(Request("filtered", (3,), 1, seed=8, sampling=SamplingParams(0.8, 20, 0.9, 3.0), prefix=(4, 5, 6)))
-    tokens = {}
+    tokens: dict[tuple[str, int], np.ndarray] = {}
     while engine.has_work:
         tokens |= {(each.request_id, each.candidate): each.image_tokens for each in engine.step().finished}
     together = np.concatenate([tokens[key] for key in sorted(tokens)]).astype("<i4")

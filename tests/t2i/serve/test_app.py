@@ -33,11 +33,16 @@ def test_the_deployed_file_builds_the_application(run_directory: Path) -> None:
 
 def test_quotas_are_counted_where_there_are_keys(tmp_path: Path) -> None:
     (tmp_path / "keys.yaml").write_text("keys: []")
-    keyed = gateway({"keys": str(tmp_path / "keys.yaml")})._bound_deployment.init_kwargs["quotas"]
-    assert keyed._bound_deployment.name == "quotas"
-    assert gateway({})._bound_deployment.init_kwargs["quotas"] is None
+    assert quotas_of({"keys": str(tmp_path / "keys.yaml")})._bound_deployment.name == "quotas"
+    assert quotas_of({}) is None
     with pytest.raises(UserError, match="keys: cannot read /none"):
         gateway({"keys": "/none"})
+
+
+def quotas_of(config: dict[str, Any]) -> Any:
+    """What the gateways of a configuration are told to count quotas by."""
+    bound: Any = gateway(config)._bound_deployment
+    return bound.init_kwargs["quotas"]
 
 
 def test_models_are_named_by_their_runs_or_as_they_are_told() -> None:

@@ -63,7 +63,8 @@ class DrawnAtServer:
         try:
             for event in call:
                 if event.HasField("candidate") and event.candidate.index == picture.candidate:
-                    return event.candidate.grid
+                    grid: prior_pb2.TokenGrid = event.candidate.grid
+                    return grid
         finally:
             call.cancel()
         raise UserError(f"{self._client.address} ended the stream too early: ask again.")

@@ -78,7 +78,9 @@ class DrawnHere:
         dvae = load_model(DVAE, DVAEConfig, RunLayout(self._config.run).dvae, decoder.device, decoder.dtype)
         batch = np.zeros((self._config.decode_batch, *grid.shape), np.int64)
         batch[0] = grid
-        return to_uint8(dvae.decode(torch.from_numpy(batch).flatten(1).to(device_of(dvae)), grid.shape))[0]
+        tokens = torch.from_numpy(batch).flatten(1).to(device_of(dvae))
+        image: np.ndarray = to_uint8(dvae.decode(tokens, grid.shape))[0]
+        return image
 
     @torch.inference_mode()
     def _score(self, caption: str, image: np.ndarray) -> float:

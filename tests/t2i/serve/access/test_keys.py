@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from models.errors import UserError
-from t2i.serve.access import keys as module
 from t2i.serve.access.keys import KeyRing, UnauthenticatedError, add_key, find_key, hash_of, read_keys
 from t2i.serve.cli import main
 
@@ -115,7 +114,7 @@ def test_all_hashes_are_compared_in_constant_time(file: Path, monkeypatch: pytes
         return one == other
 
     known = read_keys(str(file))
-    monkeypatch.setattr(module.hmac, "compare_digest", compare)
+    monkeypatch.setattr("hmac.compare_digest", compare)
     for word in words:
         find_key(known, word)
     assert compared == [(key.sha256, hash_of(word)) for word in words for key in known]

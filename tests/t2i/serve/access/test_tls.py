@@ -87,7 +87,7 @@ def test_clients_show_a_certificate_if_they_are_asked_to(
 ) -> None:
     service = start_service(replace(service_config, tls=files.config(client_ca=str(files.ca))))
     service.set_running({"prior", "decoder", "reranker"})
-    own = {}
+    own: dict[str, dict[str, Any]] = {}
     for whose, authority in (("mine", files.authority), ("other", trustme.CA())):
         issued = authority.issue_cert("client.example")
         issued.cert_chain_pems[0].write_to_path(str(tmp_path / f"{whose}.pem"))
@@ -95,7 +95,7 @@ def test_clients_show_a_certificate_if_they_are_asked_to(
         own[whose] = {"certificate": tmp_path / f"{whose}.pem", "certificate_key": tmp_path / f"{whose}.key"}
     with Client(service.address, ca=files.ca, **own["mine"]) as client:
         assert client.is_serving()
-    for options in ({}, own["other"]):
+    for options in (dict[str, Any](), own["other"]):
         with Client(service.address, ca=files.ca, **options) as client, pytest.raises(ServiceUnreachableError):
             client.is_serving()
 

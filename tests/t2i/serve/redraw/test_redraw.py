@@ -20,6 +20,8 @@ from t2i.serve.cli import main
 from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.generation.picture_files import read_picture
 
+WANTED: dict[str, Any] = {"candidates": 6, "keep": 2, "seed": 7, "temperature": 0.7}
+
 
 @pytest.fixture(autouse=True)
 def _threads() -> Any:
@@ -32,12 +34,11 @@ def _threads() -> Any:
 @pytest.fixture(scope="module")
 def pictures(service: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A picture in each format, and one that continues the top of another."""
-    folder, wanted = tmp_path_factory.mktemp("pictures"), {"candidates": 6, "keep": 2, "seed": 7, "temperature": 0.7}
-    files = {}
+    folder, files = tmp_path_factory.mktemp("pictures"), {}
     with Client(service.address) as client:
         for name in ("png", "jpeg", "webp"):
-            files[name] = client.generate("a red taco", format=name, **wanted).images[1].data
-        files["continued"] = client.generate("a blue cat", image=files["png"], image_rows=3, **wanted).images[0].data
+            files[name] = client.generate("a red taco", format=name, **WANTED).images[1].data
+        files["continued"] = client.generate("a blue cat", image=files["png"], image_rows=3, **WANTED).images[0].data
     for name, data in files.items():
         (folder / name).write_bytes(data)
     return {name: folder / name for name in files}
@@ -115,7 +116,6 @@ def test_what_cannot_be_redrawn_is_one_sentence(
 
 def test_without_metadata_a_file_has_only_its_pixels(service: Any, pictures: dict[str, Path]) -> None:
     with Client(service.address) as client:
-        wanted = {"candidates": 6, "keep": 2, "seed": 7, "temperature": 0.7}
-        bare = client.generate("a red taco", metadata=False, **wanted).images[1]
+        bare = client.generate("a red taco", metadata=False, **WANTED).images[1]
     assert not Image.open(io.BytesIO(bare.data)).info
     assert np.array_equal(np.asarray(bare.pil()), np.asarray(Image.open(pictures["png"])))

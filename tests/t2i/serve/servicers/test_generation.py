@@ -242,8 +242,8 @@ def test_drawings_continue_the_top_of_an_image(service: Any) -> None:
             grids = {e.candidate.index: e.candidate.grid for e in events if e.HasField("candidate")}
             assert all(list(grid.image_tokens)[: kept * 8] == prefix for grid in grids.values())
             decoded = DecoderStub(channel).Decode(decoder_pb2.DecodeRequest(grids=[grids[0], grids[1]]))
-            wanted = {"candidates": 2, "keep": 2, "seed": 3, "image": image, "image_rows": rows, "metadata": False}
-            answer = client.generate("a blue cat", **wanted)
+            settings: dict[str, Any] = {"candidates": 2, "keep": 2, "seed": 3, "image": image, "image_rows": rows}
+            answer = client.generate("a blue cat", **settings, metadata=False)
             assert {drawn.candidate: drawn.data for drawn in answer.images} == dict(enumerate(decoded.images))
             assert answer.summary.tokens_spent == 2 * (8 - kept) * 8
 
