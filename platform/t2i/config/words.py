@@ -89,8 +89,11 @@ def _declared(config_cls: type, key: str) -> Any:
         ConfigError: there is no such field; names the most similar one.
     """
     kind: Any = config_cls
-    for name in key.split("."):
+    for position, name in enumerate(names := key.split(".")):
         group = without_none(kind)[0]
+        if item_type(group):
+            whole = ".".join(names[:position])
+            raise ConfigError(f"{key} is not a known key: {whole} is a list, write {whole}=[...].")
         if not is_dataclass(group) or name not in field_types(typing.cast(type, group)):
             raise _unknown(config_cls, key)
         kind = field_types(typing.cast(type, group))[name]
