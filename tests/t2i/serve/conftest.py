@@ -157,7 +157,9 @@ def replica_context() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def service_config(run_directory: Path) -> ServeConfig:
-    return ServeConfig(run=str(run_directory), port=0, prior=PriorReplicaConfig(slots=4), max_candidates=64)
+    return ServeConfig(
+        run=str(run_directory), port=0, prior=PriorReplicaConfig(dtype="float32", slots=4, threads=1), max_candidates=64
+    )
 
 
 @pytest.fixture(scope="session")
