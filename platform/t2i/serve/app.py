@@ -15,13 +15,11 @@ from ray.serve import Application
 from t2i.config import load_mapping
 from t2i.serve.access.access import check_access
 from t2i.serve.access.quotas import QuotasReplica
-from t2i.serve.config import ServeConfig, check_run
+from t2i.serve.config import GATEWAY_CPUS, GATEWAYS_PER_NODE, ServeConfig, check_run
 from t2i.serve.gateway import Gateway
 
 GATEWAY_APP = "t2i"
 HTTP_APP = "t2i-http"
-GATEWAYS_PER_NODE = 2
-"""Gateways that one node may have: they share its port, so that one answers while the other is being replaced."""
 
 
 def model_app(config: ServeConfig, run: str) -> Application:
@@ -54,7 +52,7 @@ def gateway_app(config: ServeConfig) -> Application:
         name="gateway",
         num_replicas=config.gateways,
         max_replicas_per_node=GATEWAYS_PER_NODE,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options={"num_cpus": GATEWAY_CPUS},
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config={"models": config.model_names},
@@ -71,7 +69,7 @@ def http_app(config: ServeConfig) -> Application:
         name="http",
         num_replicas=1,
         max_ongoing_requests=1000,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options={"num_cpus": GATEWAY_CPUS},
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config={"models": config.model_names},

@@ -16,6 +16,12 @@ from models.run_layout import RunLayout
 from models.settings import AUTO, setting
 from t2i.serve.auto.choice import EngineSettings
 
+GATEWAYS_PER_NODE = 2
+"""Gateways that one node may have: they share its port, so that one answers while the other is being replaced."""
+
+GATEWAY_CPUS = 0.1
+"""Logical CPUs that a gateway, or the replica that answers HTTP, reserves."""
+
 SCALING_POLICY = "t2i.serve.scaling:by_outstanding_tokens"
 """Import path of the function by which Serve's controller scales the prior."""
 
@@ -193,6 +199,9 @@ class ServeConfig:
         path="read",
     )
     insecure: bool = setting(False, "listen on an address that others reach although there is neither TLS nor keys")
+    address_file: str | None = setting(
+        None, "file into which the address is written once the service is ready, for scripts", path="written"
+    )
     port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
     http_port: int = setting(
         0,

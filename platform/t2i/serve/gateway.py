@@ -14,7 +14,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from ray import serve
-from ray.serve.schema import ApplicationStatusOverview, ReplicaState  # type: ignore[attr-defined]  # the module does not list it in __all__
+from ray.serve.schema import (  # type: ignore[attr-defined]  # the module does not list all of them in __all__
+    ApplicationStatusOverview,
+    DeploymentStatus,
+    DeploymentStatusOverview,
+    ReplicaState,
+)
 
 from t2i.logs import get_logger
 from t2i.protos.v1 import decoder_pb2_grpc, generation_pb2_grpc, models_pb2_grpc, prior_pb2_grpc, reranker_pb2_grpc
@@ -149,17 +154,25 @@ async def set_health(servicer: HealthService, running: set[str]) -> None:
 
 
 def running_deployments(models: Sequence[str]) -> set[str]:
-    """Return the stages that have at least one running replica for every one of the models."""
+    """Return the stages that answer for every one of the models."""
     running = running_stages(models).values()
     return set.intersection(*running) if running else set()
 
 
 def running_stages(models: Sequence[str]) -> dict[str, set[str]]:
-    """Return by model which of its stages have at least one running replica."""
+    """Return by model which of its stages answer."""
     applications = serve.status().applications
     return {model: _running(applications.get(app_of(model))) for model in models}
 
 
 def _running(application: ApplicationStatusOverview | None) -> set[str]:
     deployments = application.deployments if application else {}
-    return {name for name, state in deployments.items() if state.replica_states.get(ReplicaState.RUNNING)}
+    return {name for name, state in deployments.items() if _answers(state)}
+
+
+def _answers(deployment: DeploymentStatusOverview) -> bool:
+    """Return whether a deployment has a running replica, or none because nobody has asked: a request starts one."""
+    # Where it is the autoscaler that has left no replica, the deployment counts as healthy. Were it said not to serve,
+    # a load balancer would send it nothing, and it would sleep for ever.
+    by_itself = (DeploymentStatus.HEALTHY, DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
+    return bool(deployment.replica_states.get(ReplicaState.RUNNING)) or deployment.status in by_itself

@@ -17,6 +17,7 @@ from models.errors import UserError
 from t2i.serve.app import GATEWAY_APP, HTTP_APP, gateway_app, http_app, model_app
 from t2i.serve.config import ServeConfig
 from t2i.serve.models import app_of
+from t2i.serve.room import check_room, room_of_cluster
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 """Keeps Serve from logging every call and replica; the gateway logs what a user needs to know."""
@@ -33,13 +34,14 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
     At the end the gateways finish what they have begun, for at most ``drain_s`` seconds, and then the models stop.
 
     Raises:
-        UserError: a run directory lacks a model, or a deployment does not start.
+        UserError: a run directory lacks a model, the cluster has no room, or a deployment does not start.
     """
     config = replace(config, port=config.port or free_port(config))
     apps = {app_of(name): model_app(config, run) for name, run in config.runs.items()}
     apps[GATEWAY_APP] = gateway_app(config)
     if config.http_port:
         apps[HTTP_APP] = http_app(config)
+    check_room(config, room_of_cluster())
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _start_serve(config)
     try:
