@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,17 @@ from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
+from t2i.sampling import SamplingParams
 from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
+from t2i.serve.gateway import running_stages
+from t2i.serve.generation.calls import Calls
+from t2i.serve.generation.events import Event, Picture, Progress, Stage, Wanted
+from t2i.serve.generation.generate import StageHandles, generate
 from t2i.serve.launch import launch_service
-from t2i.serve.models import app_of
+from t2i.serve.messages import CaptionRequest
+from t2i.serve.models import ServedModels, app_of
 from t2i.serve.redraw.at_server import list_models
+from t2i.serve.replicas.prior import PriorReplica
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
@@ -36,7 +45,7 @@ def address(
     ray_cluster: None,  # noqa: ARG001 - Serve runs on it
     run_directory: Path,
 ) -> Iterator[str]:
-    prior = PriorReplicaConfig(ongoing=2, queued=2, slots=4)
+    prior = PriorReplicaConfig(ongoing=2, queued=2, dtype="float32", slots=4, threads=1)
     config = ServeConfig(run=str(run_directory), port=0, prior=prior, drain_s=1.0)
     with launch_service(config) as address:
         yield address
@@ -151,6 +160,37 @@ def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> 
     assert [event for event in seen if isinstance(event, GeneratedImage)] == expected.images
     assert done == sorted(set(done))
     assert seen[-1].tokens_spent > expected.summary.tokens_spent
+
+
+def test_a_request_starts_a_prior_that_sleeps(client: Client, run_directory: Path) -> None:
+    from ray import serve
+
+    awake = name_of(str(run_directory))
+    pinned = {"dtype": "float32", "slots": 4, "threads": 1}
+    prior = PriorReplicaConfig(min_replicas=0, idle_s=0, cpus=0.1, **pinned)  # type: ignore[arg-type]
+    deployment = serve.deployment(name="prior", **prior.options())(PriorReplica)
+    app = deployment.bind(ServeConfig(run=str(run_directory), prior=prior))
+    serve.run(app, name=app_of("asleep"), route_prefix=None)
+    try:
+        wait_until(lambda: not serve.status().applications[app_of("asleep")].deployments["prior"].replica_states)
+        assert running_stages(["asleep"]) == {"asleep": {"prior"}}
+        models = ServedModels()
+        models.set([awake, "asleep"])
+        stages = replace(models.stages(awake), prior=models.stages("asleep").prior)
+        events = asyncio.run(drawn(stages, "a red taco", seed=7))
+    finally:
+        serve.delete(app_of("asleep"))
+    (picture,) = (event for event in events if isinstance(event, Picture))
+    assert isinstance(events[0], Progress)
+    assert events[0].stage == Stage.STARTING
+    assert picture.data == client.generate("a red taco", seed=7, metadata=False).images[0].data
+
+
+async def drawn(stages: StageHandles, caption: str, seed: int) -> list[Event]:
+    """What comes of a request for one image, asked without a gateway."""
+    calls = Calls(time.time() + 300)
+    wanted = CaptionRequest(calls.id, "", caption, 1, seed, SamplingParams(), (), calls.deadline)
+    return [event async for event in generate(stages, Wanted(wanted, 1, "png", metadata=False), calls)]
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
