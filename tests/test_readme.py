@@ -174,4 +174,4 @@ def test_the_client_command_writes_images_that_can_be_drawn_again(service: str, 
     asked = [word if word != "pictures/" else str(tmp_path) for word in command[1:]]
     run([str(BIN / "t2i"), *asked, "--server", service])
     assert len(list(tmp_path.glob("*.png"))) == int(command[command.index("-k") + 1])
-    assert run([str(BIN / "t2i"), "redraw", str(tmp_path / "000.png"), "--server", service]) == "identical\n"
+    assert run([str(BIN / "t2i"), "redraw", str(tmp_path / "7-000.png"), "--server", service]) == "identical\n"
