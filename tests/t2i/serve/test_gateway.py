@@ -11,7 +11,12 @@ from types import SimpleNamespace
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, DeploymentStatusTrigger, ReplicaState
+from ray.serve.schema import (  # type: ignore[attr-defined]  # the module does not list all of them in __all__
+    DeploymentStatus,
+    DeploymentStatusOverview,
+    DeploymentStatusTrigger,
+    ReplicaState,
+)
 
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
@@ -119,7 +124,7 @@ def test_a_stage_that_sleeps_answers(
     deployment = DeploymentStatusOverview(DeploymentStatus(status), DeploymentStatusTrigger.UNSPECIFIED, counts, "")
     application = SimpleNamespace(deployments={"prior": deployment})
     served = SimpleNamespace(applications={app_of("tiny"): application})
-    monkeypatch.setattr(module.serve, "status", lambda: served)
+    monkeypatch.setattr("ray.serve.status", lambda: served)
     assert running_stages(["tiny"]) == {"tiny": {"prior"} if answers else set()}
 
 

@@ -24,7 +24,7 @@ def test_the_defaults_fit_on_two_cores() -> None:
     [
         (TOO_MUCH, r"reserve 2.7 CPUs and the cluster has 2: use fewer min_replicas, reserve less with prior.cpus="),
         (ServeConfig(decoder=ReplicaConfig(gpus=1)), r"reserve 1 GPUs and the cluster has 0"),
-        (ServeConfig(gateways=3), "gateways is 3 and the cluster has 1 node: use at most 2"),
+        (ServeConfig(gateways=3), "gateways is 3 and each node has 2: use at most 2"),
     ],
 )
 def test_what_cannot_start_is_refused(config: ServeConfig, message: str) -> None:
@@ -38,5 +38,7 @@ def test_replicas_that_load_may_add_need_no_room_yet() -> None:
 
 def test_a_cluster_that_grows_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "t2i"):
-        check_room(TOO_MUCH, Room(1, {"CPU": 2.0}, grows=True))
-    assert "reserve 2.7 CPUs and the cluster has 2" in caplog.text
+        check_room(TOO_MUCH, Room(1, {"CPU": 2.0}, most={"CPU": 8.0}))
+    assert "reserve 2.7 CPUs and the cluster has 2: it waits" in caplog.text
+    with pytest.raises(UserError, match=r"reserve 2.7 CPUs"):
+        check_room(TOO_MUCH, Room(1, {"CPU": 2.0}, most={"CPU": 2.0}))

@@ -19,7 +19,7 @@ def agreed(key: str, measured: Callable[[], EngineSettings]) -> EngineSettings:
     Where several measure at the same time one of them is first. Without Ray there is nobody to agree with. The store is
     that of Ray's head, which lives as long as the cluster.
     """
-    if not _internal_kv_initialized():
+    if not _internal_kv_initialized():  # type: ignore[no-untyped-call]  # Ray's
         return measured()
     if not _internal_kv_get(key, namespace=NAMESPACE):
         _internal_kv_put(key, json.dumps(asdict(measured())), overwrite=False, namespace=NAMESPACE)

@@ -66,7 +66,8 @@ def _cpus() -> int:
     if not ray.is_initialized():
         return len(os.sched_getaffinity(0))
     here = ray.get_runtime_context().get_node_id()
-    return next(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["NodeID"] == here)
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
+    return next(int(node["Resources"].get("CPU", 1)) for node in nodes if node["NodeID"] == here)
 
 
 def _key(config: ServeConfig) -> str:
