@@ -20,7 +20,7 @@ logger = get_logger("serve")
 
 @dataclass(frozen=True)
 class Room:
-    """What a cluster has: ``nodes``, resources by Ray's names, and the ``most`` of these that an autoscaler may bring."""
+    """What a cluster has: ``nodes``, resources by Ray's names, and the ``most`` of them that an autoscaler brings."""
 
     nodes: int
     resources: Mapping[str, float]
