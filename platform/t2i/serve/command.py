@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -88,7 +89,9 @@ def _end_at_signals() -> None:
     def end(number: int, _: object) -> None:
         for each in SIGNALS:  # another one would interrupt the end
             signal.signal(each, signal.SIG_IGN)
-        print("t2i: stopped before the service was ready.", file=sys.stderr)
+        os.write(
+            sys.stderr.fileno(), b"t2i: stopped before the service was ready.\n"
+        )  # print may be what is interrupted
         sys.exit(128 + number)
 
     for each in SIGNALS:

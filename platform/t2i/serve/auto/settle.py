@@ -34,6 +34,7 @@ def settled(config: ServeConfig) -> ServeConfig:
     """Return the configuration with dtype, slots and threads of the prior, measured where they are left to be.
 
     int8 is not among the dtypes that are tried: its weights are others than were trained, which is for people to want.
+    Steps are measured as they are, uncompiled: to compile each of the settings would take minutes.
     """
     if not config.prior.is_measured:
         return config
