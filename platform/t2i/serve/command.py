@@ -89,9 +89,8 @@ def _end_at_signals() -> None:
     def end(number: int, _: object) -> None:
         for each in SIGNALS:  # another one would interrupt the end
             signal.signal(each, signal.SIG_IGN)
-        os.write(
-            sys.stderr.fileno(), b"t2i: stopped before the service was ready.\n"
-        )  # print may be what is interrupted
+        # Not by print, which may be what the signal has interrupted.
+        os.write(sys.stderr.fileno(), b"t2i: stopped before the service was ready.\n")
         sys.exit(128 + number)
 
     for each in SIGNALS:
