@@ -17,14 +17,14 @@ import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
+from t2i.client.models import list_models
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
-from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
+from t2i.serve.catalog import app_of
+from t2i.serve.config import Alias, PriorReplicaConfig, ReplicaConfig, ServeConfig, name_of
 from t2i.serve.launch import launch_service
-from t2i.serve.models import app_of
-from t2i.serve.redraw.at_server import list_models
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
@@ -36,8 +36,17 @@ def address(
     ray_cluster: None,  # noqa: ARG001 - Serve runs on it
     run_directory: Path,
 ) -> Iterator[str]:
-    prior = PriorReplicaConfig(ongoing=2, queued=2, slots=4)
-    config = ServeConfig(run=str(run_directory), port=0, prior=prior, drain_s=1.0)
+    # Two versions of a model stand side by side on this machine.
+    prior, other = PriorReplicaConfig(ongoing=2, queued=2, slots=4, cpus=0.1), ReplicaConfig(cpus=0.1)
+    config = ServeConfig(
+        run=str(run_directory),
+        port=0,
+        prior=prior,
+        decoder=other,
+        reranker=other,
+        drain_s=1.0,
+        aliases=[Alias("dall-e-3")],
+    )
     with launch_service(config) as address:
         yield address
 
@@ -151,6 +160,46 @@ def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> 
     assert [event for event in seen if isinstance(event, GeneratedImage)] == expected.images
     assert done == sorted(set(done))
     assert seen[-1].tokens_spent > expected.summary.tokens_spent
+
+
+def test_models_change_without_a_gap(address: str, client: Client, run_directory: Path, other_run: Path) -> None:
+    name = name_of(str(run_directory))
+    with Client(address) as asking, asked_steadily(asking) as answers:
+        *_, first = add_model(client, name, str(other_run))
+        rolled_in = len(answers)
+        list(add_model(client, "small", str(run_directory)))
+        set_default_model(client, "small")
+        with pytest.raises(InvalidRequestError, match="small is the default: make another the default first"):
+            remove_model(client, "small")
+        set_default_model(client, name)
+        remove_model(client, "small")
+        wait_until(lambda: len(answers) > rolled_in + 3)
+    assert first.step == ADD_STEP_SERVED
+    before, after = (weights_hash(manifest_hashes(RunLayout(run).dvae)) for run in (run_directory, other_run))
+    hashes = [answer.summary.models["decoder"] for answer in answers]
+    assert set(hashes) == {before[:12], after[:12]}
+    assert hashes[-1] == after[:12]
+    assert [model.name for model in list_models(client).models] == [name]
+    wait_until(lambda: model_apps() == [app_of(name, version_of(str(other_run)))])
+
+
+@contextmanager
+def asked_steadily(client: Client) -> Iterator[list[Answer]]:
+    """Ask for an image again and again during the block; yields the answers, and raises if one was an error."""
+    answers: list[Answer] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            answers.append(client.generate("a red taco", seed=7))
+
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(ask)
+        try:
+            yield answers
+        finally:
+            ended.set()
+        asking.result()
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:

@@ -75,10 +75,10 @@ class Backend:
         Raises:
             RequestError: a field is out of range; and what :func:`generate` raises.
         """
-        stages = self.models.stages(request.model)
-        prefix = await prefix_of(request, stages, calls)
+        model = self.models.find(request.model)
+        prefix = await prefix_of(request, model.stages, calls)
         wanted = replace(wanted_images(request, prefix, self.limits.max_candidates, calls), quality=quality)
-        wanted = replace(wanted, model=self.models.name_of(request.model))
-        async with aclosing(generate(stages, wanted, calls)) as events:
+        wanted = replace(wanted, model=model.name)
+        async with aclosing(generate(model.stages, wanted, calls)) as events:
             async for event in events:
                 yield event

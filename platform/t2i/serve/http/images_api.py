@@ -82,16 +82,18 @@ class ImagesApi:
         return await self._answer(request, asked, fields, files, "image_edit")
 
     async def models(self, request: Request) -> ModelList:
-        """List the models, the default first, each with the size of its images."""
-        names = self._backend.models.names
+        """List the models, the default first, each with the size of its images, and then their aliases."""
+        catalog = self._backend.models.catalog
         async with self._backend.working(self._backend.asked(request)) as calls:
-            shapes = await asyncio.gather(*(self._backend.shape(name, calls) for name in names))
-        limit = self._backend.limits.max_candidates
-        served = (
-            ServedModel(id=name, size=size_of(shape), rows=shape.rows, max_candidates=limit)
-            for name, shape in zip(names, shapes, strict=True)
-        )
-        return ModelList(data=list(served))
+            shapes = await asyncio.gather(*(self._backend.shape(name, calls) for name in catalog.apps))
+        by_model, limit = dict(zip(catalog.apps, shapes, strict=True)), self._backend.limits.max_candidates
+        served = []
+        for name in catalog.names:
+            root = catalog.resolve(name)
+            shape = by_model[root]
+            entry = ServedModel(id=name, root=root, size=size_of(shape), rows=shape.rows, max_candidates=limit)
+            served.append(entry)
+        return ModelList(data=served)
 
     async def image(
         self, name: str, expires: Annotated[int, Query(ge=0, lt=1 << 53)], signature: Annotated[str, Query()]

@@ -12,9 +12,9 @@ import pytest
 from openai import OpenAI
 
 from t2i.client import Client
+from t2i.serve.catalog import app_of
 from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
 from t2i.serve.launch import free_port, launch_service
-from t2i.serve.models import app_of
 
 pytestmark = pytest.mark.ray
 

@@ -12,10 +12,10 @@ from models.checkpoint import load_model
 from models.manifest import file_hash
 from models.prior import Prior, PriorConfig
 from t2i.client import Client
+from t2i.client.models import list_models
 from t2i.engine import ENGINE_VERSION
 from t2i.serve.cli import main
 from t2i.serve.generation.receipt import Receipt, Setup, from_message
-from t2i.serve.redraw.at_server import list_models
 
 
 def test_models_are_listed_with_hashes_sizes_and_limits(service: Any, run_directory: Path) -> None:
