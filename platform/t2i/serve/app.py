@@ -7,7 +7,7 @@ the gateways stay.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import serve
@@ -40,7 +40,8 @@ class Launched:
     @classmethod
     def of(cls, config: ServeConfig) -> Launched:
         """Return a service that is about to be launched; none before it has the same version."""
-        return cls(ServeConfig(**config.settings), secrets.token_hex(8))  # replicas need not know the command's class
+        config = ServeConfig(**config.settings)  # replicas need not know the class of the command's
+        return cls(with_url_key(config), secrets.token_hex(8))
 
     def doors(self, catalog: Catalog) -> dict[str, Application]:
         """Return the applications that hand requests to the models of a catalog, by name."""
@@ -80,7 +81,8 @@ def model_app(config: ServeConfig, run: str) -> Application:
 def gateway_app(config: ServeConfig, catalog: Catalog | None = None, version: str = "") -> Application:
     """Return the application of the gateways and, if clients need keys, of ``quotas``; nothing is started yet.
 
-    The models are those of a catalog, by default those of the configuration. They can be changed if it has a ``version`` (see :class:`Launched`).
+    The models are those of a catalog, by default those of the configuration. They can be changed if it has a
+    ``version`` (see :class:`Launched`).
 
     Raises:
         UserError: a file of keys or certificates cannot be used.
@@ -100,20 +102,22 @@ def gateway_app(config: ServeConfig, catalog: Catalog | None = None, version: st
 
 
 def http_app(config: ServeConfig, catalog: Catalog | None = None, version: str = "") -> Application:
-    """Return the application that answers HTTP behind Serve's proxy; nothing is started yet."""
+    """Return the application that answers HTTP behind Serve's proxy, and of ``images``; nothing is started yet."""
     from t2i.serve.http.deployment import HttpDoor  # imports FastAPI, which a gateway does without
+    from t2i.serve.http.image_store import ImageStore
 
-    # One replica: it holds the images whose addresses it has given away.
     door = serve.deployment(
         name="http",
-        num_replicas=1,
+        num_replicas=config.http_replicas,
         max_ongoing_requests=1000,
         ray_actor_options={"num_cpus": 0.1},
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config=(catalog or Catalog.of(config)).user_config(),
     )
-    return _pinned(door(serve.ingress()(HttpDoor)), version).bind(config)
+    images = _one("images", config, version)(ImageStore).bind(config.http_stored_mb << 20)
+    config = with_url_key(config)
+    return _pinned(door(serve.ingress()(HttpDoor)), version).bind(config, images)
 
 
 def rollout_app(service: Launched) -> Application:
@@ -164,6 +168,11 @@ def model(args: dict[str, Any]) -> Application:
     """
     config = load_mapping(ServeConfig, args)
     return model_app(config, config.run)
+
+
+def with_url_key(config: ServeConfig) -> ServeConfig:
+    """Return settings that have a key for the addresses of images, the same for all replicas: a random one if need be."""
+    return replace(config, http_url_key=config.http_url_key or secrets.token_hex(32))
 
 
 def _one(name: str, config: ServeConfig, version: str) -> Any:

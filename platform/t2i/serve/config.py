@@ -158,6 +158,9 @@ class ServeConfig:
         at_least=0,
         at_most=65535,
     )
+    http_replicas: int = setting(
+        2, "replicas that answer HTTP, behind the port of every node: one answers if another is lost", at_least=1
+    )
     http_url_key: str = setting(
         "", "signs the addresses of images in answers over HTTP; empty: a random key, so that a restart ends them"
     )

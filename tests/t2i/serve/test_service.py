@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,22 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
-from t2i.client.models import list_models
+from models.manifest import SHORT, manifest_hashes, weights_hash
+from models.run_layout import RunLayout
+from t2i.client import Client, GeneratedImage, GenerationProgress, InvalidRequestError, ServiceError
+from t2i.client.models import add_model, list_models, remove_model, set_default_model
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
+from t2i.protos.v1.generation_pb2 import GenerateRequest
+from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+from t2i.protos.v1.models_pb2 import ADD_STEP_SERVED
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.serve.catalog import app_of
 from t2i.serve.config import Alias, PriorReplicaConfig, ReplicaConfig, ServeConfig, name_of
 from t2i.serve.launch import launch_service
+from t2i.serve.running import model_apps
+from t2i.serve.runs import version_of
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
@@ -164,42 +173,51 @@ def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> 
 
 def test_models_change_without_a_gap(address: str, client: Client, run_directory: Path, other_run: Path) -> None:
     name = name_of(str(run_directory))
-    with Client(address) as asking, asked_steadily(asking) as answers:
-        *_, first = add_model(client, name, str(other_run))
-        rolled_in = len(answers)
+    with asked_steadily(address) as hashes:
+        *_, last = add_model(client, name, str(other_run))
+        rolled_in = len(hashes)
         list(add_model(client, "small", str(run_directory)))
         set_default_model(client, "small")
         with pytest.raises(InvalidRequestError, match="small is the default: make another the default first"):
             remove_model(client, "small")
+        assert client.generate("a red taco", seed=7).summary.models["decoder"] == decoder_of(run_directory)
         set_default_model(client, name)
         remove_model(client, "small")
-        wait_until(lambda: len(answers) > rolled_in + 3)
-    assert first.step == ADD_STEP_SERVED
-    before, after = (weights_hash(manifest_hashes(RunLayout(run).dvae)) for run in (run_directory, other_run))
-    hashes = [answer.summary.models["decoder"] for answer in answers]
-    assert set(hashes) == {before[:12], after[:12]}
-    assert hashes[-1] == after[:12]
+        wait_until(lambda: len(hashes) > rolled_in + 9)
+    assert last.step == ADD_STEP_SERVED
+    assert set(hashes) == {decoder_of(run_directory), decoder_of(other_run)}
+    assert set(hashes[rolled_in + 2 :]) == {decoder_of(other_run)}  # two had begun before
     assert [model.name for model in list_models(client).models] == [name]
     wait_until(lambda: model_apps() == [app_of(name, version_of(str(other_run)))])
 
 
 @contextmanager
-def asked_steadily(client: Client) -> Iterator[list[Answer]]:
-    """Ask for an image again and again during the block; yields the answers, and raises if one was an error."""
-    answers: list[Answer] = []
+def asked_steadily(address: str) -> Iterator[list[str]]:
+    """Have two clients ask a model again and again, and never twice for the same; raises if a request fails.
+
+    Yields the hashes of the decoders that have answered.
+    """
+    hashes: list[str] = []
     ended = threading.Event()
 
     def ask() -> None:
-        while not ended.is_set():
-            answers.append(client.generate("a red taco", seed=7))
+        with grpc.insecure_channel(address) as channel:
+            while not ended.is_set():
+                answer = GenerationStub(channel).Generate(GenerateRequest(caption="a red taco", model="dall-e-3"))
+                hashes.append(answer.summary.models.decoder)
 
-    with ThreadPoolExecutor(1) as thread:
-        asking = thread.submit(ask)
+    with ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(ask) for _ in range(2)]
         try:
-            yield answers
+            yield hashes
         finally:
             ended.set()
-        asking.result()
+        for each in asking:
+            each.result()
+
+
+def decoder_of(run: Path) -> str:
+    return weights_hash(manifest_hashes(Path(RunLayout(run).dvae)))[:SHORT]
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from starlette.requests import HTTPConnection
 
@@ -32,11 +33,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Backend:
-    """The models that are served, the limits of a request, and who may ask."""
+    """The models that are served, the limits of a request, who may ask, and the handle of ``images``."""
 
     models: ServedModels
     limits: HttpLimits
     access: Access
+    images: Any
 
     def asked(self, connection: HTTPConnection) -> Asked:
         """Return a request that may be made, before its work begins.

@@ -18,10 +18,10 @@ from t2i.serve.names import GATEWAY_APP
 
 
 class HttpDoor:
-    """One replica: it calls the models' deployments as a gateway does."""
+    """One replica: it calls the models' deployments as a gateway does, and keeps nothing that another would miss."""
 
-    def __init__(self, config: ServeConfig) -> None:
-        self._limits = HttpLimits.of(config)
+    def __init__(self, config: ServeConfig, images: Any) -> None:
+        self._limits, self._images = HttpLimits.of(config), images
         self._models = ServedModels()
         self._access = Access()
         if config.keys:
@@ -34,4 +34,4 @@ class HttpDoor:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application; Serve calls this once, after the constructor."""
-        return make_http(self._models, self._limits, self._access, echo_request_id=False)
+        return make_http(self._models, self._limits, self._images, self._access, echo_request_id=False)
