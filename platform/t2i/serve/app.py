@@ -171,7 +171,7 @@ def model(args: dict[str, Any]) -> Application:
 
 
 def with_url_key(config: ServeConfig) -> ServeConfig:
-    """Return settings that have a key for the addresses of images, the same for all replicas: a random one if need be."""
+    """Return settings that have a key for the addresses of images, one for all replicas: a random one if need be."""
     return replace(config, http_url_key=config.http_url_key or secrets.token_hex(32))
 
 

@@ -42,7 +42,7 @@ class RolloutReplica:
 
     def __init__(self, service: Launched) -> None:
         self._service = service
-        self._catalog = Catalog()
+        self._catalog = Catalog(revision=-1)  # older than any that a gateway knows
         self._draining: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
 

@@ -130,8 +130,9 @@ class LocalService:
         self.prior, self.reranker = stages.prior, stages.reranker
         self._health = HealthService()
         self.models, self.quotas = ServedModels({"tiny": stages}, {"dall-e-3": ""}), LocalHandle(QuotasReplica())
+        self.rollout = LocalHandle(None)  # a test says what changes models
         server, port = make_server(
-            self.models, self._health, self._config, self.quotas, lambda _: {"tiny": self.running}
+            self.models, self._health, self._config, self.quotas, lambda _: {"tiny": self.running}, self.rollout
         )
         self.address = f"127.0.0.1:{port}"
         await server.start()

@@ -1,6 +1,6 @@
 """Images that wait to be fetched from the addresses in an answer: for an hour, in bounded memory.
 
-The deployment ``images`` holds them for all replicas of the HTTP door, each of which may be lost, or answer for another.
+The deployment ``images`` holds them for all replicas of the HTTP door, which may be lost, and answer for one another.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ def test_a_model_that_lacks_a_stage_is_not_ready(service: Any, capsys: pytest.Ca
     service.set_running({"prior", "decoder", "reranker"})
     main(["models", "list", "--server", service.address])
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny"))
-    assert first.startswith("tiny (default, not ready)  32 px, 8 x 8 of 32 codes")
-    assert second.startswith("tiny (default, ready)")
+    assert first.startswith("tiny (default, not ready, also dall-e-3)  32 px, 8 x 8 of 32 codes")
+    assert second.startswith("tiny (default, ready, also dall-e-3)")
 
 
 class LoadingPrior:
