@@ -56,6 +56,7 @@ class Launched:
         Raises:
             UserError: a run lacks a model, or a file of keys or certificates cannot be used.
         """
+        check_access(self.config)
         models = {app_of(name): model_app(self.config, run) for name, run in self.config.runs.items()}
         return models | self.doors(Catalog.of(self.config)) | {ROLLOUT_APP: rollout_app(self)}
 
@@ -83,11 +84,7 @@ def gateway_app(config: ServeConfig, catalog: Catalog | None = None, version: st
 
     The models are those of a catalog, by default those of the configuration. They can be changed if it has a
     ``version`` (see :class:`Launched`).
-
-    Raises:
-        UserError: a file of keys or certificates cannot be used.
     """
-    check_access(config)
     gateway = serve.deployment(
         name="gateway",
         num_replicas=config.gateways,
@@ -147,7 +144,9 @@ def gateway(args: dict[str, Any]) -> Application:
         ConfigError: a field is unknown, of the wrong type or out of its bounds.
         UserError: a file of keys or certificates cannot be used.
     """
-    return gateway_app(load_mapping(ServeConfig, args))
+    config = load_mapping(ServeConfig, args)
+    check_access(config)
+    return gateway_app(config)
 
 
 def http(args: dict[str, Any]) -> Application:

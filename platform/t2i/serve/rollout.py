@@ -110,9 +110,12 @@ class RolloutReplica:
     def _deploy(self, app: str, run: str) -> None:
         run_apps({app: model_app(self._service.config, run)}, wait=False)
 
+    def _tell_doors(self, after: Catalog) -> None:
+        run_apps(self._service.doors(after))
+
     async def _switch(self, after: Catalog) -> None:
         """Let all doors know a catalog, and return when they do, even if the caller goes away meanwhile."""
-        doors = asyncio.create_task(asyncio.to_thread(run_apps, self._service.doors(after)))
+        doors = asyncio.create_task(asyncio.to_thread(self._tell_doors, after))
         try:
             await asyncio.shield(doors)
         finally:
