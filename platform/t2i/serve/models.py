@@ -35,11 +35,6 @@ class ServedModels:
         """The models that are known."""
         return self._known[0]
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the models, the default first."""
-        return list(self.catalog.apps)
-
     def set(self, catalog: Catalog) -> None:
         """Know these models from now on; requests that have begun keep the handles that they have."""
         before = self._known[1]
@@ -56,6 +51,11 @@ class ServedModels:
         if model not in catalog.apps:
             raise RequestError("model", f"model {name!r} is not served here: use {' or '.join(catalog.names)}.")
         return Served(model, handles[catalog.apps[model]])
+
+    def all(self) -> list[Served]:
+        """Return all models, the default first."""
+        catalog, handles = self._known
+        return [Served(name, handles[app]) for name, app in catalog.apps.items()]
 
     def stages(self, name: str) -> StageHandles:
         """Return the handles of the model that a name means, as :meth:`find`."""

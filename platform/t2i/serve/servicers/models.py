@@ -14,17 +14,18 @@ from ray.serve.exceptions import RayServeException
 from t2i.protos.v1 import models_pb2
 from t2i.protos.v1.models_pb2_grpc import ModelsServicer
 from t2i.protos.v1.receipt_pb2 import Setup
+from t2i.serve.catalog import Catalog
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.receipt import to_message
 from t2i.serve.messages import NotChangeableError, Step
-from t2i.serve.models import ServedModels
+from t2i.serve.models import Served, ServedModels
 from t2i.serve.servicers.rpc import Limits, administering, answering
 from t2i.serve.servicers.validation import MAX_CHARACTERS, MAX_PREVIEWED
 
 STAGES = {"prior", "decoder", "reranker"}
 
-DESCRIBE_S = 2.0
-"""Seconds that a prior has to describe its model; one that is loading does not answer."""
+DESCRIBE_S = 10.0
+"""Seconds that a running prior has to describe its model."""
 
 RunningStages = Callable[[Mapping[str, str]], Mapping[str, set[str]]]
 """Returns by model which of its stages have a running replica, given the models' applications; it may block."""
@@ -50,10 +51,10 @@ class ModelsService(ModelsServicer):
     ) -> models_pb2.ListModelsResponse:
         """Return all models, the default first, and the limits of requests."""
         async with answering(context, self._limits) as calls:
-            names = self._models.names
-            running = await asyncio.to_thread(self._running, self._models.catalog.apps)
-            ready = [running.get(name, set()) >= STAGES for name in names]
-            models = await asyncio.gather(*map(self._model, names, ready, [calls] * len(names)))
+            catalog, served = self._models.catalog, self._models.all()
+            running = await asyncio.to_thread(self._running, catalog.apps)
+            found = (self._model(each, catalog, running.get(each.name, set()), calls) for each in served)
+            models = await asyncio.gather(*found)
             return models_pb2.ListModelsResponse(models=models, limits=self._limits_message())
         raise AssertionError("unreachable: answering() ends the RPC")
 
@@ -93,17 +94,19 @@ class ModelsService(ModelsServicer):
                 )
             yield self._rollout, calls
 
-    async def _model(self, name: str, ready: bool, calls: Calls) -> models_pb2.Model:
-        """Return a model; only its name if its prior does not answer."""
-        catalog = self._models.catalog
-        model = models_pb2.Model(name=name, is_default=name == catalog.default, aliases=catalog.aliases_of(name))
+    async def _model(self, served: Served, catalog: Catalog, running: set[str], calls: Calls) -> models_pb2.Model:
+        """Return a model; only its names if its prior is not ``running`` or does not answer."""
+        name, aliases = served.name, catalog.aliases_of(served.name)
+        model = models_pb2.Model(name=name, is_default=name == catalog.default, aliases=aliases)
+        if "prior" not in running:
+            return model
         try:
             async with asyncio.timeout(DESCRIBE_S):
-                description = await calls.call(self._models.stages(name).prior.describe)
+                description = await calls.call(served.stages.prior.describe)
         except (TimeoutError, RayError, RayServeException):
             return model
         sizes = {key: value for key, value in asdict(description).items() if key != "setup"}
-        model.MergeFrom(models_pb2.Model(ready=ready, setup=to_message(description.setup, Setup), **sizes))
+        model.MergeFrom(models_pb2.Model(ready=running >= STAGES, setup=to_message(description.setup, Setup), **sizes))
         return model
 
     def _limits_message(self) -> models_pb2.Limits:
