@@ -16,7 +16,7 @@ from models.errors import UserError
 from t2i.serve.app import Launched
 from t2i.serve.catalog import MODEL_APPS
 from t2i.serve.config import ServeConfig
-from t2i.serve.running import QUIET, model_apps, run_apps
+from t2i.serve.running import QUIET, end_app, model_apps, run_apps
 
 
 @contextmanager
@@ -44,9 +44,9 @@ def _end(apps: Mapping[str, Application]) -> None:
     # Not serve.shutdown(), which would end other people's applications.
     for name in reversed(apps):
         if not name.startswith(MODEL_APPS):
-            serve.delete(name)
+            end_app(name)
     for name in model_apps():
-        serve.delete(name)
+        end_app(name)
 
 
 def _start_serve(config: ServeConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from t2i.serve.names import HTTP_APP
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 """Keeps Serve from logging every call and replica; the gateway logs what a user needs to know."""
+
+POLL_S = 0.1
+"""Seconds between two looks at whether an application has ended."""
 
 ROUTES = {HTTP_APP: "/"}
 """The paths of the applications that Serve's HTTP proxy leads to."""
@@ -49,6 +53,13 @@ def run_apps(apps: Mapping[str, Application], wait: bool = True) -> None:
     """
     targets = [RunTarget(app, name, route_prefix=ROUTES.get(name), logging_config=QUIET) for name, app in apps.items()]
     serve.run_many(targets, wait_for_applications_running=wait)
+
+
+def end_app(name: str) -> None:
+    """End an application, and return when it has: after all that it has begun, or its time for that."""
+    serve.delete(name, _blocking=False)  # which otherwise gives up after a minute
+    while name in serve.status().applications:
+        time.sleep(POLL_S)
 
 
 def app_states() -> dict[str, AppState]:

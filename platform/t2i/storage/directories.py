@@ -81,8 +81,10 @@ def _delete_older(folder: Path, than: float) -> None:
     for copy in folder.iterdir():  # files are copies, too, or locks
         with suppress(FileNotFoundError):  # another process of this node is deleting it at the same time
             if copy.lstat().st_mtime < than:
-                remove = shutil.rmtree if copy.is_dir() else Path.unlink
-                remove(copy)
+                if copy.is_dir():
+                    shutil.rmtree(copy)
+                else:
+                    copy.unlink()
 
 
 def _download(filesystem: AbstractFileSystem, source: str, manifests: dict[str, bytes], cache: Path) -> None:

@@ -83,7 +83,7 @@ class Access:
 def _is_loopback(peer: str) -> bool:
     """Return whether a peer of gRPC, such as ``ipv4:10.0.0.1:4711`` or ``ipv6:%5B::1%5D:4711``, is this machine."""
     host = unquote(peer).partition(":")[2].rpartition(":")[0]
-    return is_own(host.strip("[]"))
+    return is_own(host.strip("[]").removeprefix("::ffff:"))  # IPv4 by a socket for both
 
 
 def check_access(config: ServeConfig) -> None:

@@ -135,6 +135,7 @@ def test_a_key_changes_models_only_if_it_says_so(
     [
         ("ipv4:127.0.0.1:4711", True),
         ("ipv6:%5B::1%5D:4711", True),
+        ("ipv6:%5B::ffff:127.0.0.1%5D:4711", True),
         ("ipv4:10.0.0.1:4711", False),
         ("ipv6:%5B2001:db8::7%5D:4711", False),
         ("unix:", False),
