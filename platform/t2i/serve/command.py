@@ -18,7 +18,8 @@ from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
 from t2i.serve.access.access import check_access
-from t2i.serve.config import ServeConfig, check_run
+from t2i.serve.config import ServeConfig
+from t2i.serve.runs import check_run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,7 +39,8 @@ def serve(options: argparse.Namespace) -> None:
     """
     named = [f"{name}={value}" for name in ("run", "port") if (value := getattr(options, name)) is not None]
     config = load_config(ServeCommand, "serve", [*named, *options.settings])
-    check_run(config.run)
+    for run in config.runs.values():
+        check_run(run)
     check_access(config)
     for name in ("port", "http_port"):
         _check_port(config, name)

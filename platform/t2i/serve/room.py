@@ -58,7 +58,7 @@ def check_room(config: ServeConfig, room: Room) -> None:
 def needs(config: ServeConfig) -> dict[str, float]:
     """Return the resources that a service reserves at its start, by Ray's names."""
     stages = (config.prior, config.decoder, config.reranker)
-    doors = config.gateways + bool(config.http_port)
+    doors = config.gateways + (config.http_replicas if config.http_port else 0)
     cpus = len(config.runs) * sum(stage.initial_replicas * stage.cpus for stage in stages)
     gpus = len(config.runs) * sum(stage.initial_replicas * stage.gpus for stage in stages)
     return {"CPU": cpus + doors * GATEWAY_CPUS, "GPU": gpus}

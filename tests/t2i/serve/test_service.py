@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,29 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
+from models.manifest import SHORT, manifest_hashes, weights_hash
+from models.run_layout import RunLayout
+from t2i.client import Client, GeneratedImage, GenerationProgress, InvalidRequestError, ServiceError
+from t2i.client.models import add_model, list_models, remove_model, set_default_model
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
+from t2i.protos.v1.generation_pb2 import GenerateRequest
+from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+from t2i.protos.v1.models_pb2 import ADD_STEP_SERVED
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
-from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
+from t2i.serve.catalog import app_of
+from t2i.serve.config import Alias, PriorReplicaConfig, ReplicaConfig, ServeConfig, name_of
 from t2i.serve.gateway import running_stages
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.events import Event, Picture, Progress, Stage, Wanted
 from t2i.serve.generation.generate import StageHandles, generate
 from t2i.serve.launch import launch_service
 from t2i.serve.messages import CaptionRequest
-from t2i.serve.models import ServedModels, app_of
-from t2i.serve.redraw.at_server import list_models
 from t2i.serve.replicas.prior import PriorReplica
+from t2i.serve.running import model_apps
+from t2i.serve.runs import version_of
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
@@ -45,8 +53,18 @@ def address(
     ray_cluster: None,  # noqa: ARG001 - Serve runs on it
     run_directory: Path,
 ) -> Iterator[str]:
-    prior = PriorReplicaConfig(ongoing=2, queued=2, dtype="float32", slots=4, threads=1)
-    config = ServeConfig(run=str(run_directory), port=0, prior=prior, drain_s=1.0)
+    # Two versions of a model stand side by side on this machine.
+    prior = PriorReplicaConfig(ongoing=2, queued=2, dtype="float32", slots=4, threads=1, cpus=0.1)
+    other = ReplicaConfig(cpus=0.1)
+    config = ServeConfig(
+        run=str(run_directory),
+        port=0,
+        prior=prior,
+        decoder=other,
+        reranker=other,
+        drain_s=1.0,
+        aliases=[Alias("dall-e-3")],
+    )
     with launch_service(config) as address:
         yield address
 
@@ -165,21 +183,19 @@ def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> 
 def test_a_request_starts_a_prior_that_sleeps(client: Client, run_directory: Path) -> None:
     from ray import serve
 
-    awake = name_of(str(run_directory))
+    (awake,), asleep = model_apps(), app_of("asleep")
     pinned = {"dtype": "float32", "slots": 4, "threads": 1}
     prior = PriorReplicaConfig(min_replicas=0, idle_s=0, cpus=0.1, **pinned)  # type: ignore[arg-type]
     deployment = serve.deployment(name="prior", **prior.options())(PriorReplica)
-    app = deployment.bind(ServeConfig(run=str(run_directory), prior=prior))
-    serve.run(app, name=app_of("asleep"), route_prefix=None)
+    serve.run(deployment.bind(ServeConfig(run=str(run_directory), prior=prior)), name=asleep, route_prefix=None)
     try:
-        wait_until(lambda: not serve.status().applications[app_of("asleep")].deployments["prior"].replica_states)
-        assert running_stages(["asleep"]) == {"asleep": {"prior"}}
-        models = ServedModels()
-        models.set([awake, "asleep"])
-        stages = replace(models.stages(awake), prior=models.stages("asleep").prior)
+        wait_until(lambda: not serve.status().applications[asleep].deployments["prior"].replica_states)
+        assert running_stages({"asleep": asleep}) == {"asleep": {"prior"}}
+        decoder, reranker = (serve.get_deployment_handle(name, awake) for name in ("decoder", "reranker"))
+        stages = StageHandles(serve.get_deployment_handle("prior", asleep), decoder, reranker)
         events = asyncio.run(drawn(stages, "a red taco", seed=7))
     finally:
-        serve.delete(app_of("asleep"))
+        serve.delete(asleep)
     (picture,) = (event for event in events if isinstance(event, Picture))
     assert isinstance(events[0], Progress)
     assert events[0].stage == Stage.STARTING
@@ -191,6 +207,55 @@ async def drawn(stages: StageHandles, caption: str, seed: int) -> list[Event]:
     calls = Calls(time.time() + 300)
     wanted = CaptionRequest(calls.id, "", caption, 1, seed, SamplingParams(), (), calls.deadline)
     return [event async for event in generate(stages, Wanted(wanted, 1, "png", metadata=False), calls)]
+
+
+def test_models_change_without_a_gap(address: str, client: Client, run_directory: Path, other_run: Path) -> None:
+    name = name_of(str(run_directory))
+    with asked_steadily(address) as hashes:
+        *_, last = add_model(client, name, str(other_run))
+        rolled_in = len(hashes)
+        list(add_model(client, "small", str(run_directory)))
+        set_default_model(client, "small")
+        with pytest.raises(InvalidRequestError, match="small is the default: make another the default first"):
+            remove_model(client, "small")
+        assert client.generate("a red taco", seed=7).summary.models["decoder"] == decoder_of(run_directory)
+        set_default_model(client, name)
+        remove_model(client, "small")
+        wait_until(lambda: len(hashes) > rolled_in + 9)
+    assert last.step == ADD_STEP_SERVED
+    assert set(hashes) == {decoder_of(run_directory), decoder_of(other_run)}
+    assert set(hashes[rolled_in + 2 :]) == {decoder_of(other_run)}  # two had begun before
+    assert [model.name for model in list_models(client).models] == [name]
+    wait_until(lambda: model_apps() == [app_of(name, version_of(str(other_run)))])
+
+
+@contextmanager
+def asked_steadily(address: str) -> Iterator[list[str]]:
+    """Have two clients ask a model again and again, and never twice for the same; raises if a request fails.
+
+    Yields the hashes of the decoders that have answered.
+    """
+    hashes: list[str] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        with grpc.insecure_channel(address) as channel:
+            while not ended.is_set():
+                answer = GenerationStub(channel).Generate(GenerateRequest(caption="a red taco", model="dall-e-3"))
+                hashes.append(answer.summary.models.decoder)
+
+    with ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(ask) for _ in range(2)]
+        try:
+            yield hashes
+        finally:
+            ended.set()
+        for each in asking:
+            each.result()
+
+
+def decoder_of(run: Path) -> str:
+    return weights_hash(manifest_hashes(Path(RunLayout(run).dvae)))[:SHORT]
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:

@@ -22,12 +22,14 @@ from t2i.sampling import RequestError
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import DecodedImages, EncodedImages
 from t2i.serve.replicas.uploads import Uploads
+from t2i.serve.runs import fetched
 
 
 class DecoderReplica:
     """Holds the dVAE; images of concurrent requests are decoded in one batch."""
 
     def __init__(self, config: ServeConfig) -> None:
+        config = fetched(config)
         torch.set_num_threads(config.decoder.threads_used)
         directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)

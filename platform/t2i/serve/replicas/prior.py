@@ -19,6 +19,7 @@ from t2i.serve.config import ServeConfig
 from t2i.serve.messages import CaptionRequest, SampledImages, SampleHeader, SampleProgress
 from t2i.serve.replicas.engine_loop import EngineLoop, Event
 from t2i.serve.replicas.setup import ModelDescription, description_of
+from t2i.serve.runs import fetched
 from t2i.serve.scaling import IMAGES_PER_SLOT
 
 
@@ -26,7 +27,7 @@ class PriorReplica:
     """Holds the tokenizer, the prior and the engine that samples from it."""
 
     def __init__(self, config: ServeConfig, *_: object) -> None:
-        config = settled(config)
+        config = settled(fetched(config))
         torch.set_num_threads(config.prior.settings.threads)
         directory = RunLayout(config.run).prior
         prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)

@@ -19,6 +19,7 @@ from models.run_layout import RunLayout
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import DecodedImages, RankedImages
 from t2i.serve.replicas.uploads import Uploads
+from t2i.serve.runs import fetched
 
 CAPTIONS = 1024
 """Captions whose features are kept: the candidates of one caption are ranked by many calls."""
@@ -28,6 +29,7 @@ class RerankerReplica:
     """Holds CLIP; images of concurrent requests are encoded in one batch."""
 
     def __init__(self, config: ServeConfig) -> None:
+        config = fetched(config)
         torch.set_num_threads(config.reranker.threads_used)
         directory = RunLayout(config.run).clip
         self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)
