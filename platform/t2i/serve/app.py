@@ -17,6 +17,7 @@ from t2i.serve.access.access import check_access
 from t2i.serve.access.quotas import QuotasReplica
 from t2i.serve.config import ServeConfig, check_run
 from t2i.serve.gateway import Gateway
+from t2i.serve.monitoring.tracing import check_tracing, variables_to_hand_on
 
 GATEWAY_APP = "t2i"
 HTTP_APP = "t2i-http"
@@ -47,14 +48,15 @@ def gateway_app(config: ServeConfig) -> Application:
     """Return the application of the gateways and, if clients need keys, of ``quotas``; nothing is started yet.
 
     Raises:
-        UserError: a file of keys or certificates cannot be used.
+        UserError: a file of keys or certificates cannot be used, or traces cannot be sent.
     """
     check_access(config)
+    check_tracing()
     gateway = serve.deployment(
         name="gateway",
         num_replicas=config.gateways,
         max_replicas_per_node=GATEWAYS_PER_NODE,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options=_actor(num_cpus=0.1),
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config={"models": config.model_names},
@@ -71,7 +73,7 @@ def http_app(config: ServeConfig) -> Application:
         name="http",
         num_replicas=1,
         max_ongoing_requests=1000,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options=_actor(num_cpus=0.1),
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config={"models": config.model_names},
@@ -114,7 +116,7 @@ def _quotas(config: ServeConfig) -> Any:
         name="quotas",
         num_replicas=1,
         max_ongoing_requests=1000,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=_actor(num_cpus=0),
         graceful_shutdown_timeout_s=config.drain_s + 5,  # a gateway that drains still tells what was spent
         health_check_period_s=2.0,
     )
@@ -123,4 +125,12 @@ def _quotas(config: ServeConfig) -> Any:
 
 def _deployment(name: str, replicas: Any, config: ServeConfig) -> Any:
     # A stage may be asked until the last gateway has drained.
-    return serve.deployment(name=name, graceful_shutdown_timeout_s=config.drain_s + 10, **replicas.options())
+    options = replicas.options()
+    options["ray_actor_options"] = _actor(**options["ray_actor_options"])
+    return serve.deployment(name=name, graceful_shutdown_timeout_s=config.drain_s + 10, **options)
+
+
+def _actor(**resources: float) -> dict[str, Any]:
+    """Return the options of a replica's actor; it sends traces to where this process would."""
+    variables = variables_to_hand_on()
+    return {**resources, "runtime_env": {"env_vars": variables}} if variables else dict(resources)

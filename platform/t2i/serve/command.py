@@ -15,9 +15,10 @@ from models.files import write_whole
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
-from t2i.logs import get_logger
+from t2i.logs import get_logger, set_log_format
 from t2i.serve.access.access import check_access
 from t2i.serve.config import ServeConfig, check_run
+from t2i.serve.monitoring.tracing import check_tracing
 
 
 @dataclass
@@ -37,6 +38,8 @@ def serve(options: argparse.Namespace) -> None:
     config = load_config(ServeCommand, "serve", [*named, *options.settings])
     check_run(config.run)
     check_access(config)
+    check_tracing()
+    set_log_format(config.log_format)
     for name in ("port", "http_port"):
         _check_port(config, name)
     from t2i.serve.launch import launch_service

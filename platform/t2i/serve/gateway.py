@@ -7,6 +7,7 @@ not let us choose error messages. Serve starts, checks, restarts and scales the 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ from t2i.serve.access.keys import KeyRing
 from t2i.serve.access.tls import server_credentials
 from t2i.serve.config import ServeConfig
 from t2i.serve.models import ServedModels, app_of
+from t2i.serve.monitoring.declared import GATEWAY_STARTED, STAGE_READY
+from t2i.serve.monitoring.recorder import observe
+from t2i.serve.monitoring.setup import set_up_monitoring
 from t2i.serve.servicers.authentication import RequireKey
 from t2i.serve.servicers.generation import GenerationService
 from t2i.serve.servicers.health import HealthService
@@ -57,6 +61,7 @@ class Gateway:
     """
 
     def __init__(self, config: ServeConfig, models: ServedModels | None = None, quotas: Any = None) -> None:
+        set_up_monitoring(config, "gateway")
         self._drain_s = config.drain_s
         self._health = HealthService()
         self._models = models or ServedModels()
@@ -87,6 +92,7 @@ class Gateway:
         """Start the server, then tell the health service every few seconds which deployments are running."""
         await set_health(self._health, running=set())
         await self._server.start()
+        observe(GATEWAY_STARTED, time.time())
         logger.info("listening on %s", self.address)
         while True:
             running = await asyncio.to_thread(running_deployments, self._models.names)
@@ -155,9 +161,13 @@ def running_deployments(models: Sequence[str]) -> set[str]:
 
 
 def running_stages(models: Sequence[str]) -> dict[str, set[str]]:
-    """Return by model which of its stages have at least one running replica."""
+    """Return by model which of its stages have at least one running replica, and tell Prometheus."""
     applications = serve.status().applications
-    return {model: _running(applications.get(app_of(model))) for model in models}
+    running = {model: _running(applications.get(app_of(model))) for model in models}
+    for model, stages in running.items():
+        for stage in REQUIRED_DEPLOYMENTS[""]:
+            observe(STAGE_READY, float(stage in stages), model=model, stage=stage)
+    return running
 
 
 def _running(application: ApplicationStatusOverview | None) -> set[str]:

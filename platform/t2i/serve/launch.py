@@ -18,10 +18,6 @@ from t2i.serve.app import GATEWAY_APP, HTTP_APP, gateway_app, http_app, model_ap
 from t2i.serve.config import ServeConfig
 from t2i.serve.models import app_of
 
-QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
-"""Keeps Serve from logging every call and replica; the gateway logs what a user needs to know."""
-
-
 ROUTES = {HTTP_APP: "/"}
 """The paths of the applications that Serve's HTTP proxy leads to."""
 
@@ -44,7 +40,10 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
     _start_serve(config)
     try:
         _deploy(
-            [RunTarget(app, name, route_prefix=ROUTES.get(name), logging_config=QUIET) for name, app in apps.items()]
+            [
+                RunTarget(app, name, route_prefix=ROUTES.get(name), logging_config=quiet(config))
+                for name, app in apps.items()
+            ]
         )
         yield config.address(config.port)
     finally:
@@ -52,14 +51,19 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
             serve.delete(name)
 
 
+def quiet(config: ServeConfig) -> LoggingConfig:
+    """Return what keeps Serve from logging every call and replica; gateways log what a user needs to know."""
+    return LoggingConfig(encoding=config.log_format.upper(), log_level="WARNING", enable_access_log=False)
+
+
 def _start_serve(config: ServeConfig) -> None:
     """Start Serve, with its HTTP proxy if there is a port for it."""
     if config.http_port:
         certificate, key = config.tls.certificate, config.tls.key
         options = HTTPOptions(host=config.host, port=config.http_port, ssl_certfile=certificate, ssl_keyfile=key)
-        serve.start(proxy_location="EveryNode", http_options=options, logging_config=QUIET)
+        serve.start(proxy_location="EveryNode", http_options=options, logging_config=quiet(config))
     else:
-        serve.start(proxy_location="Disabled", logging_config=QUIET)
+        serve.start(proxy_location="Disabled", logging_config=quiet(config))
 
 
 def free_port(config: ServeConfig) -> int:

@@ -41,6 +41,9 @@ class QueueFullError(Exception):
         super().__init__(late_s)
         self.late_s = late_s
 
+    def __str__(self) -> str:
+        return f"others' work leaves it {self.late_s:.1f} s too little."
+
 
 @dataclass(frozen=True)
 class SampleHeader:

@@ -8,11 +8,12 @@ from ray import serve
 
 from t2i.sampling import RequestError
 from t2i.serve.generation.generate import StageHandles
+from t2i.serve.monitoring.stage import APP_PREFIX
 
 
 def app_of(model: str) -> str:
     """Return the name of the Serve application of a model."""
-    return f"t2i-model-{model}"
+    return f"{APP_PREFIX}{model}"
 
 
 class ServedModels:

@@ -12,11 +12,13 @@ from typing import Any
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from t2i.serve.access.keys import Key, KeyRing
+from t2i.serve.access.keys import Key, KeyRing, UnauthenticatedError
 from t2i.serve.access.quota import Claim
 from t2i.serve.access.tls import check_certificates
 from t2i.serve.config import ServeConfig
 from t2i.serve.generation.calls import Calls
+from t2i.serve.monitoring.declared import REQUESTS_REJECTED
+from t2i.serve.monitoring.recorder import count
 
 
 class Access:
@@ -36,7 +38,11 @@ class Access:
         Raises:
             UnauthenticatedError: there is none, or it is not known.
         """
-        return self._keys.find(authorization) if self._keys else None
+        try:
+            return self._keys.find(authorization) if self._keys else None
+        except UnauthenticatedError:
+            count(REQUESTS_REJECTED, model="", reason="unauthenticated")
+            raise
 
     @asynccontextmanager
     async def admitted(self, key: Key | None, calls: Calls) -> AsyncIterator[None]:

@@ -76,9 +76,10 @@ class Backend:
             RequestError: a field is out of range; and what :func:`generate` raises.
         """
         stages = self.models.stages(request.model)
+        calls.monitor.model = self.models.name_of(request.model)
         prefix = await prefix_of(request, stages, calls)
         wanted = replace(wanted_images(request, prefix, self.limits.max_candidates, calls), quality=quality)
-        wanted = replace(wanted, model=self.models.name_of(request.model))
+        wanted = replace(wanted, model=calls.monitor.model)
         async with aclosing(generate(stages, wanted, calls)) as events:
             async for event in events:
                 yield event

@@ -14,12 +14,14 @@ from t2i.serve.config import ServeConfig
 from t2i.serve.http.app import make_http
 from t2i.serve.http.limits import HttpLimits
 from t2i.serve.models import ServedModels
+from t2i.serve.monitoring.setup import set_up_monitoring
 
 
 class HttpDoor:
     """One replica: it calls the models' deployments as a gateway does."""
 
     def __init__(self, config: ServeConfig) -> None:
+        set_up_monitoring(config, "http")
         self._limits = HttpLimits.of(config)
         self._models = ServedModels()
         self._access = Access()

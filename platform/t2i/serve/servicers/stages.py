@@ -36,6 +36,7 @@ class PriorService(PriorServicer):
         """Yield the ``SampleStart`` message, then progress and candidates as they are made."""
         async with answering(context, self._limits) as calls:
             prior = self._models.stages(request.model).prior
+            calls.monitor.model = self._models.name_of(request.model)
             wanted = caption_request(request, request.prefix, self._limits.max_images, calls)
             async for event in calls.sample(prior, wanted):
                 if isinstance(event, SampleHeader):

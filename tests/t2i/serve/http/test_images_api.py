@@ -141,7 +141,7 @@ def test_models_are_listed_with_their_size(client: OpenAI) -> None:
 
 
 def test_a_full_queue_says_when_to_come_back(client: OpenAI, service: Any) -> None:
-    async def full(_: object) -> Any:
+    async def full(*_: object, **__: object) -> Any:
         raise QueueFullError(2.5)
         yield
 
@@ -151,7 +151,7 @@ def test_a_full_queue_says_when_to_come_back(client: OpenAI, service: Any) -> No
 
 
 def test_an_unexpected_error_shows_nothing_of_itself(client: OpenAI, service: Any) -> None:
-    async def broken(_: object) -> Any:
+    async def broken(*_: object, **__: object) -> Any:
         raise KeyError("/secret/path")
         yield
 

@@ -43,7 +43,7 @@ def test_a_model_that_lacks_a_stage_is_not_ready(service: Any, capsys: pytest.Ca
 class LoadingPrior:
     """A prior whose replica was lost."""
 
-    async def describe(self) -> None:
+    async def describe(self, **_: object) -> None:
         raise TimeoutError
 
 
