@@ -42,7 +42,7 @@ class Calls:
         self.tokens_spent = 0
         self.text_tokens = 0
         self.reserve: Callable[[int], Awaitable[None]] | None = None
-        self.monitor = RequestMonitor(self.id, trace_headers(headers or {}))
+        self.monitor = RequestMonitor(self.id, deadline, trace_headers(headers or {}))
         # Weak, so that a response does not keep images alive that nobody else wants any more.
         self._responses: WeakSet[Any] = WeakSet()
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from t2i.logs import get_logger, name_request
 from t2i.serve.monitoring import tracing
-from t2i.serve.monitoring.outcome import End, outcome_of
+from t2i.serve.monitoring.outcome import ANSWERED, End, outcome_of
 
 logger = get_logger("serve.replica")
 
@@ -58,13 +58,13 @@ def _working(origin: Origin | None, name: str) -> Iterator[None]:
     origin = origin or Origin("")
     name_request(origin.request_id)
     span = tracing.start_span(name, origin.headers)
-    error: BaseException | None = None
+    outcome = ANSWERED
     try:
         yield
-    except BaseException as raised:
-        error = raised
-        if outcome_of(raised).end is End.REJECTED:
-            logger.info("request %s refused by %s: %s", origin.request_id, name, raised)
+    except BaseException as error:
+        outcome = outcome_of(error)
+        if outcome.end is End.REJECTED:
+            logger.info("request %s refused by %s: %s", origin.request_id, name, error)
         raise
     finally:
-        tracing.end_span(span, error)
+        tracing.end_span(span, outcome)

@@ -32,18 +32,20 @@ class Outcome:
     reason: str
 
 
+ANSWERED = Outcome(End.ANSWERED, "length")
+CANCELLED = Outcome(End.CANCELLED, "cancelled")
+DEADLINE = Outcome(End.FAILED, "deadline")
+INTERNAL = Outcome(End.FAILED, "internal")
+
 _OUTCOMES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Outcome], ...] = (
-    ((asyncio.CancelledError, GeneratorExit), Outcome(End.CANCELLED, "cancelled")),
+    ((asyncio.CancelledError, GeneratorExit), CANCELLED),
     (RequestError, Outcome(End.REJECTED, "invalid")),
     (UnauthenticatedError, Outcome(End.REJECTED, "unauthenticated")),
     (QuotaExceededError, Outcome(End.REJECTED, "quota")),
     ((QueueFullError, BackPressureError), Outcome(End.REJECTED, "queue_full")),
-    (TimeoutError, Outcome(End.FAILED, "deadline")),
+    (TimeoutError, DEADLINE),
     ((RayActorError, DeploymentUnavailableError, ReplicaUnavailableError), Outcome(End.FAILED, "unavailable")),
 )
-
-ANSWERED = Outcome(End.ANSWERED, "length")
-INTERNAL = Outcome(End.FAILED, "internal")
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -51,9 +53,7 @@ def cause_of(error: BaseException) -> BaseException:
     return error.cause if isinstance(error, RayTaskError) else error
 
 
-def outcome_of(error: BaseException | None) -> Outcome:
-    """Return the outcome of a request that ended with this error (None: without one)."""
-    if error is None:
-        return ANSWERED
+def outcome_of(error: BaseException) -> Outcome:
+    """Return the outcome of a request that ended with this error."""
     cause = cause_of(error)
     return next((outcome for kinds, outcome in _OUTCOMES if isinstance(cause, kinds)), INTERNAL)

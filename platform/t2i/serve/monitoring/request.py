@@ -10,7 +10,7 @@ from t2i.logs import get_logger, name_request
 from t2i.serve.monitoring import declared as metrics
 from t2i.serve.monitoring import tracing
 from t2i.serve.monitoring.declared import Metric
-from t2i.serve.monitoring.outcome import INTERNAL, End, Outcome, cause_of, outcome_of
+from t2i.serve.monitoring.outcome import ANSWERED, CANCELLED, DEADLINE, INTERNAL, End, Outcome, cause_of, outcome_of
 from t2i.serve.monitoring.recorder import change, count, observe
 
 logger = get_logger("serve.request")
@@ -20,12 +20,13 @@ class RequestMonitor:
     """What a request does and costs, as it tells it.
 
     ``model`` is the one that draws for it. While it is empty nothing is drawn (as in a list of models), and the request
-    is counted only if it is rejected or fails. ``headers`` hold the trace that it belongs to, if any.
+    is counted only if it is rejected or fails. ``deadline`` is Unix time. ``headers`` hold the trace
+    that it belongs to, if any.
     """
 
-    def __init__(self, request_id: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, request_id: str, deadline: float, headers: Mapping[str, str]) -> None:
         self.model = ""
-        self._id, self._headers = request_id, headers
+        self._id, self._deadline, self._headers = request_id, deadline, headers
         self._begin = time.monotonic()
         self._counted_in: Metric | None = None
         self._new_tokens = 0
@@ -37,15 +38,15 @@ class RequestMonitor:
         name_request(self._id)
         span = tracing.start_span("request", self._headers)
         tracing.make_current(span)
-        error: BaseException | None = None
+        outcome, sentence = ANSWERED, ""
         try:
             yield
-        except BaseException as raised:
-            error = raised
+        except BaseException as error:
+            outcome, sentence = self._outcome(error), str(cause_of(error))
             raise
         finally:
-            tracing.end_span(span, error, **{"t2i.request_id": self._id, "t2i.model": self.model})
-            self._end(error)
+            tracing.end_span(span, outcome, **{"t2i.request_id": self._id, "t2i.model": self.model})
+            self._end(outcome, sentence)
 
     def waiting(self) -> None:
         """Note that it waits for its first image token."""
@@ -96,12 +97,17 @@ class RequestMonitor:
             change(gauge, 1, model=self.model)
         self._counted_in = gauge
 
-    def _end(self, error: BaseException | None) -> None:
-        outcome, seconds = outcome_of(error), time.monotonic() - self._begin
+    def _outcome(self, error: BaseException) -> Outcome:
+        """Return how it ended; at a client's own deadline gRPC may be the first to cancel."""
+        outcome = outcome_of(error)
+        return DEADLINE if outcome == CANCELLED and time.time() >= self._deadline else outcome
+
+    def _end(self, outcome: Outcome, sentence: str) -> None:
+        seconds = time.monotonic() - self._begin
         self._count_in(None)
         self._count_end(outcome, seconds)
-        if outcome != INTERNAL and (self.model or error):  # an internal error is logged with its traceback
-            logger.info("request %s %s after %.2f s%s", self._id, outcome.end.value, seconds, _why(outcome, error))
+        if outcome != INTERNAL and (self.model or outcome != ANSWERED):  # internal errors are logged with a traceback
+            logger.info("request %s %s after %.2f s%s", self._id, outcome.end.value, seconds, _why(outcome, sentence))
 
     def _count_end(self, outcome: Outcome, seconds: float) -> None:
         match outcome.end:
@@ -118,8 +124,12 @@ class RequestMonitor:
             count(metrics.WASTED_TOKENS, self._new_tokens, model=self.model, reason=outcome.reason)
 
 
-def _why(outcome: Outcome, error: BaseException | None) -> str:
-    """Return what the log says of a request that has no answer; sentences are for what the caller can mend."""
-    if error is None or outcome.end is End.CANCELLED:
-        return ""
-    return f", {outcome.reason}: {cause_of(error)}" if outcome.end is End.REJECTED else f", {outcome.reason}"
+def _why(outcome: Outcome, sentence: str) -> str:
+    """Return what the log says of a request that has no answer; the sentence is for what the caller can mend."""
+    match outcome.end:
+        case End.REJECTED:
+            return f", {outcome.reason}: {sentence}"
+        case End.FAILED:
+            return f", {outcome.reason}"
+        case _:
+            return ""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.errors import UserError
-from t2i.serve.monitoring.outcome import End, outcome_of
+from t2i.serve.monitoring.outcome import ANSWERED, End, Outcome
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -119,13 +119,12 @@ def make_current(span: Any) -> None:
         context.attach(trace.set_span_in_context(span))
 
 
-def end_span(span: Any, error: BaseException | None = None, **attributes: str) -> None:
+def end_span(span: Any, outcome: Outcome = ANSWERED, **attributes: str) -> None:
     """End a span; one that failed says for what reason, and nothing of the exception."""
     if span is None:
         return
     from opentelemetry.trace import StatusCode
 
-    outcome = outcome_of(error)
     span.set_attributes({**attributes, "t2i.outcome": outcome.end.value})
     if outcome.end is not End.ANSWERED:
         span.set_attribute("error.type", outcome.reason)
