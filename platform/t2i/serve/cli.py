@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-k", "--keep", type=int, default=1, help="how many of them to save, the best by CLIP (default: %(default)s)"
     )
-    command.add_argument("--out", type=_local_path, default=".", help="directory for the images (default: this one)")
+    command.add_argument(
+        "--out", type=_local_path, default=".", help="directory for the images, SEED-RANK.FORMAT (default: this one)"
+    )
     command.add_argument(
         "--seed", type=int, help="the same seed gives the same images; by default the service chooses one"
     )
@@ -160,7 +162,7 @@ def _generate(options: argparse.Namespace) -> None:
     with _client(options) as client:
         answer = _ask(client, options)
     for rank, image in enumerate(answer.images):
-        path = options.out / f"{rank:03d}.{image.format}"
+        path = options.out / f"{answer.summary.seed}-{rank:03d}.{image.format}"  # other answers lie beside it
         _write(path, image.data)
         print(f"{path}  score {image.score:.3f}  candidate {image.candidate}")
     note = ", the caption's end was cut off" if answer.summary.caption_truncated else ""

@@ -21,8 +21,8 @@ def test_generate_writes_the_best_images_by_rank(
 ) -> None:
     words = ["a red taco", "-n", "4", "-k", "2", "--seed", "7", "--format", "webp"]
     main(["generate", *words, "--out", str(tmp_path / "new"), "--server", service.address, *stream])
-    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["000.webp", "001.webp"]
-    assert Image.open(tmp_path / "new" / "000.webp").size == (32, 32)
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["7-000.webp", "7-001.webp"]
+    assert Image.open(tmp_path / "new" / "7-000.webp").size == (32, 32)
     output = capsys.readouterr().out
     scores = [float(score) for score in re.findall(r"score (\S+)", output)]
     assert scores == sorted(scores, reverse=True)

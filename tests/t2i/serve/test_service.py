@@ -90,7 +90,7 @@ def test_answers_a_client_in_another_process(address: str, client: Client, tmp_p
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
     subprocess.run(command, env=environment, check=True, timeout=120)
     answer = client.generate("a red taco", candidates=4, keep=2, seed=7)
-    assert [(tmp_path / f"00{rank}.png").read_bytes() for rank in (0, 1)] == [image.data for image in answer.images]
+    assert [(tmp_path / f"7-00{rank}.png").read_bytes() for rank in (0, 1)] == [image.data for image in answer.images]
 
 
 def test_streams_progress_and_the_same_images(client: Client) -> None:

@@ -21,8 +21,8 @@ from t2i.serve.servicers.validation import MAX_CHARACTERS, MAX_PREVIEWED
 
 STAGES = {"prior", "decoder", "reranker"}
 
-DESCRIBE_S = 2.0
-"""Seconds that a prior has to describe its model; one that is loading does not answer."""
+DESCRIBE_S = 10.0
+"""Seconds that a running prior has to describe its model."""
 
 RunningStages = Callable[[Sequence[str]], Mapping[str, set[str]]]
 """Returns by model which of its stages have a running replica; it may block."""
@@ -43,21 +43,22 @@ class ModelsService(ModelsServicer):
         async with answering(context, self._limits) as calls:
             names = self._models.names
             running = await asyncio.to_thread(self._running, names)
-            ready = [running.get(name, set()) >= STAGES for name in names]
-            models = await asyncio.gather(*map(self._model, names, ready, [calls] * len(names)))
+            models = await asyncio.gather(*(self._model(name, running.get(name, set()), calls) for name in names))
             return models_pb2.ListModelsResponse(models=models, limits=self._limits_message())
         raise AssertionError("unreachable: answering() ends the RPC")
 
-    async def _model(self, name: str, ready: bool, calls: Calls) -> models_pb2.Model:
-        """Return a model; only its name if its prior does not answer."""
+    async def _model(self, name: str, running: set[str], calls: Calls) -> models_pb2.Model:
+        """Return a model; only its name if its prior is not ``running`` or does not answer."""
         model = models_pb2.Model(name=name, is_default=name == self._models.name_of(""))
+        if "prior" not in running:
+            return model
         try:
             async with asyncio.timeout(DESCRIBE_S):
                 description = await calls.call(self._models.stages(name).prior.describe)
         except (TimeoutError, RayError, RayServeException):
             return model
         sizes = {key: value for key, value in asdict(description).items() if key != "setup"}
-        model.MergeFrom(models_pb2.Model(ready=ready, setup=to_message(description.setup, Setup), **sizes))
+        model.MergeFrom(models_pb2.Model(ready=running >= STAGES, setup=to_message(description.setup, Setup), **sizes))
         return model
 
     def _limits_message(self) -> models_pb2.Limits:
