@@ -17,6 +17,7 @@ class StageMonitor:
     def __init__(self, stage: str) -> None:
         self._model = serve.get_replica_context().app_name.removeprefix(APP_PREFIX)
         self._labels = {"model": self._model, "stage": stage}
+        self._used = -1
 
     def waited(self, seconds: float) -> None:
         """Note how long something waited until work on it began."""
@@ -27,6 +28,8 @@ class StageMonitor:
         observe(metrics.COMPUTE_SECONDS, seconds, **self._labels)
 
     def slots(self, used: int, total: int) -> None:
-        """Note how many slots of the engine are in use."""
-        observe(metrics.SLOTS_USED, used, model=self._model)
-        observe(metrics.SLOTS, total, model=self._model)
+        """Note how many slots of the engine are in use; costs nothing as long as they are the same."""
+        if used != self._used:
+            observe(metrics.SLOTS_USED, used, model=self._model)
+            observe(metrics.SLOTS, total, model=self._model)
+        self._used = used
