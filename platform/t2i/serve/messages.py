@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -43,6 +44,10 @@ class QueueFullError(Exception):
 
     def __str__(self) -> str:
         return f"others' work leaves it {self.late_s:.1f} s too little."
+
+
+class NotChangeableError(Exception):
+    """The models of this service cannot be changed while it runs; the message says in one sentence how they are."""
 
 
 @dataclass(frozen=True)
@@ -112,3 +117,21 @@ class RankedImages:
     scores: list[float]
     order: list[int]
     model: str
+
+
+class Step(Enum):
+    """How far the addition of a model is."""
+
+    QUEUE = "queue"
+    LOAD = "load"
+    SWITCH = "switch"
+    SERVED = "served"
+
+
+@dataclass(frozen=True)
+class Added:
+    """The progress of an addition: its step, how many stages are running, and what keeps the others from it."""
+
+    step: Step
+    stages_running: int = 0
+    waits_for: str = ""

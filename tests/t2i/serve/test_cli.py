@@ -91,6 +91,12 @@ def test_a_run_that_cannot_be_written_is_served_without_a_note(tmp_path: Path) -
     note_address(str(tmp_path / "file"), "127.0.0.1:1")
 
 
+def test_a_run_in_a_store_is_served_without_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    note_address("memory://bucket/run", "127.0.0.1:1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_status_says_whether_the_models_are_there(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for running, code in (({"prior"}, 1), ({"prior", "decoder", "reranker"}, 0)):
         service.set_running(running)

@@ -33,10 +33,11 @@ class _Described(FastAPI):
 
 
 def make_http(
-    models: ServedModels, limits: HttpLimits, access: Access | None = None, echo_request_id: bool = True
+    models: ServedModels, limits: HttpLimits, images: Any, access: Access | None = None, echo_request_id: bool = True
 ) -> FastAPI:
     """Return the application over these models, by default for everybody.
 
+    ``images`` is the handle of an :class:`ImageStore`, which keeps what answers have only the addresses of.
     Serve's proxy puts the id of a request into the answer by itself.
     """
     # FastAPI's own pages of documentation load scripts from elsewhere.
@@ -47,7 +48,7 @@ def make_http(
         redoc_url=None,
         telemetry={"operation_spans": False},  # one span of its own a request is enough
     )
-    backend = Backend(models, limits, access or Access())
+    backend = Backend(models, limits, access or Access(), images)
     app.include_router(ImagesApi(backend).router())
     app.include_router(EventsApi(backend).router())
     app.include_router(page_router())

@@ -43,7 +43,7 @@ REQUESTS_CANCELLED = Metric("t2i_requests_cancelled_total", "counter", "requests
 REQUESTS_REJECTED = Metric(
     "t2i_requests_rejected_total",
     "counter",
-    "requests refused for what their client can mend: invalid, unauthenticated, quota or queue_full",
+    "requests refused for what their client can mend: invalid, unauthenticated, forbidden, quota or queue_full",
     ("model", "reason"),
 )
 REQUESTS_FAILED = Metric(

@@ -10,7 +10,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
 from t2i.sampling import RequestError
-from t2i.serve.access.keys import UnauthenticatedError
+from t2i.serve.access.keys import ForbiddenError, UnauthenticatedError
 from t2i.serve.access.quota import QuotaExceededError
 from t2i.serve.messages import QueueFullError
 
@@ -41,6 +41,7 @@ _OUTCOMES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Ou
     ((asyncio.CancelledError, GeneratorExit), CANCELLED),
     (RequestError, Outcome(End.REJECTED, "invalid")),
     (UnauthenticatedError, Outcome(End.REJECTED, "unauthenticated")),
+    (ForbiddenError, Outcome(End.REJECTED, "forbidden")),
     (QuotaExceededError, Outcome(End.REJECTED, "quota")),
     ((QueueFullError, BackPressureError), Outcome(End.REJECTED, "queue_full")),
     (TimeoutError, DEADLINE),

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from ray import serve
 
+from t2i.serve.catalog import model_of
 from t2i.serve.monitoring import declared as metrics
 from t2i.serve.monitoring.recorder import observe
-
-APP_PREFIX = "t2i-model-"
-"""Before the name of a model in that of its Serve application."""
 
 
 class StageMonitor:
     """Measures a replica of ``stage`` (prior, decoder or reranker), of the model whose application it belongs to."""
 
     def __init__(self, stage: str) -> None:
-        self._model = serve.get_replica_context().app_name.removeprefix(APP_PREFIX)
+        self._model = model_of(serve.get_replica_context().app_name)
         self._labels = {"model": self._model, "stage": stage}
         self._used = -1
 

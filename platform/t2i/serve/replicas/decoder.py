@@ -24,6 +24,7 @@ from t2i.serve.monitoring.origin import for_request
 from t2i.serve.monitoring.setup import set_up_monitoring
 from t2i.serve.replicas.batches import Batches
 from t2i.serve.replicas.uploads import Uploads
+from t2i.serve.runs import fetched
 
 
 class DecoderReplica:
@@ -31,6 +32,7 @@ class DecoderReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         set_up_monitoring(config, "decoder")
+        config = fetched(config)
         torch.set_num_threads(config.decoder.threads)
         directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)

@@ -20,6 +20,7 @@ from t2i.serve.monitoring.origin import for_request
 from t2i.serve.monitoring.setup import set_up_monitoring
 from t2i.serve.replicas.engine_loop import EngineLoop, Event
 from t2i.serve.replicas.setup import ModelDescription, description_of
+from t2i.serve.runs import fetched
 
 
 class PriorReplica:
@@ -27,6 +28,7 @@ class PriorReplica:
 
     def __init__(self, config: ServeConfig, *_: object) -> None:
         set_up_monitoring(config, "prior")
+        config = fetched(config)
         torch.set_num_threads(config.prior.threads)
         directory = RunLayout(config.run).prior
         prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)

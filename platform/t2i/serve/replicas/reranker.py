@@ -21,6 +21,7 @@ from t2i.serve.monitoring.origin import for_request
 from t2i.serve.monitoring.setup import set_up_monitoring
 from t2i.serve.replicas.batches import Batches
 from t2i.serve.replicas.uploads import Uploads
+from t2i.serve.runs import fetched
 
 CAPTIONS = 1024
 """Captions whose features are kept: the candidates of one caption are ranked by many calls."""
@@ -31,6 +32,7 @@ class RerankerReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         set_up_monitoring(config, "reranker")
+        config = fetched(config)
         torch.set_num_threads(config.reranker.threads)
         directory = RunLayout(config.run).clip
         self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)

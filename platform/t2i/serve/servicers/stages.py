@@ -35,10 +35,10 @@ class PriorService(PriorServicer):
     async def Sample(self, request: prior_pb2.SampleRequest, context: Any) -> AsyncIterator[prior_pb2.SampleResponse]:
         """Yield the ``SampleStart`` message, then progress and candidates as they are made."""
         async with answering(context, self._limits) as calls:
-            prior = self._models.stages(request.model).prior
-            calls.monitor.model = self._models.name_of(request.model)
+            served = self._models.find(request.model)
+            calls.monitor.model = served.name
             wanted = caption_request(request, request.prefix, self._limits.max_images, calls)
-            async for event in calls.sample(prior, wanted):
+            async for event in calls.sample(served.stages.prior, wanted):
                 if isinstance(event, SampleHeader):
                     (height, width), truncated = event.grid, event.truncated
                     model = event.setup.prior.weights[:SHORT]

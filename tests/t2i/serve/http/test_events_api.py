@@ -60,7 +60,7 @@ def test_a_stream_is_kept_alive(http: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_error_in_a_stream_is_its_last_event(http: str, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(*_: object, **__: object) -> Any:
+    async def broken(*_: object) -> Any:
         raise KeyError("/secret/path")
 
     monkeypatch.setattr(service.reranker.replica, "rank", broken)

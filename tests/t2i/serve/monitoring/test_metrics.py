@@ -15,6 +15,7 @@ import pytest
 from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.client import Client, GenerationProgress, ServiceError, UnauthenticatedError
+from t2i.client.models import list_models
 from t2i.protos.v1 import prior_pb2
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.serve.access.keys import add_key
@@ -35,7 +36,7 @@ def by_grpc(service: Any) -> None:
 
 
 def by_http(service: Any) -> None:
-    limits = HttpLimits(max_candidates=64, time_limit_s=60, max_body_mb=1, stored_mb=1)
+    limits = HttpLimits(max_candidates=64, time_limit_s=60, max_body_mb=1)
     with serve_http(service, limits) as http:
         assert "event: summary" in httpx.post(f"{http}/t2i/v1/generate", json=WANTED, timeout=None).text
 
@@ -109,7 +110,7 @@ def test_a_passed_deadline_is_a_failure(service: Any, recorded: Recorded) -> Non
 
 
 def test_rejects_are_counted_by_reason(service: Any, recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuse(*_: object, **__: object) -> Any:
+    async def refuse(*_: object) -> Any:
         raise QueueFullError(100.0)
         yield
 
@@ -150,8 +151,6 @@ def test_the_prior_s_own_service_counts_too(service: Any, recorded: Recorded) ->
 
 
 def test_a_list_of_models_is_no_request(service: Any, recorded: Recorded) -> None:
-    from t2i.serve.redraw.at_server import list_models
-
     with Client(service.address) as client:
         list_models(client)
     assert not any("request" in name for name in recorded.names())

@@ -48,7 +48,7 @@ def by_grpc(service: Any) -> None:
 
 
 def by_http(service: Any) -> None:
-    limits = HttpLimits(max_candidates=64, time_limit_s=60, max_body_mb=1, stored_mb=1)
+    limits = HttpLimits(max_candidates=64, time_limit_s=60, max_body_mb=1)
     fields = {"prompt": "a red taco", "candidates": 3, "seed": 7}
     headers = {"traceparent": TRACEPARENT, "x-request-id": "mine"}
     with serve_http(service, limits) as http:

@@ -152,7 +152,7 @@ def test_deadline_ends_the_work(service: Any) -> None:
 class BrokenReranker:
     """A replica that fails in a way that nobody expects."""
 
-    async def rank(self, *_: object, **__: object) -> None:
+    async def rank(self, *_: object) -> None:
         raise ZeroDivisionError("a secret of the server")
 
 
