@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from typing import Any
 import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from models.manifest import SHORT, manifest_hashes, weights_hash
 from models.run_layout import RunLayout
@@ -41,19 +44,31 @@ from t2i.serve.generation.generate import StageHandles, generate
 from t2i.serve.launch import launch_service
 from t2i.serve.messages import CaptionRequest
 from t2i.serve.models import ServedModels
+from t2i.serve.monitoring.declared import METRICS
 from t2i.serve.replicas.prior import PriorReplica
 from t2i.serve.running import model_apps
 from t2i.serve.runs import version_of
+from tests.ray_metrics import scrape
+from tests.t2i.serve.monitoring.collector import Received, collector
+from tests.t2i.serve.monitoring.test_declared import series
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
 ROOT = Path(__file__).resolve().parents[3]
+STAGES = ("prior", "decoder", "reranker")
+ALWAYS = [
+    metric
+    for metric in METRICS
+    if not any(word in metric.name for word in ("cancelled", "rejected", "failed", "wasted", "repeated"))
+]
+"""What every service tells that has answered a request with previews."""
 
 
 @pytest.fixture(scope="module")
 def address(
     ray_cluster: None,  # noqa: ARG001 - Serve runs on it
     run_directory: Path,
+    spans: list[Received],  # noqa: ARG001 - to where the service sends its traces
 ) -> Iterator[str]:
     # Two versions of a model stand side by side on this machine.
     other = ReplicaConfig(cpus=0.1)
@@ -69,6 +84,15 @@ def address(
     )
     with launch_service(config) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def spans() -> Iterator[list[Received]]:
+    """The spans that the service has sent."""
+    with collector() as (endpoint, received), pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # milliseconds between two deliveries
+        yield received
 
 
 @pytest.fixture
@@ -166,6 +190,42 @@ def test_overload_is_refused(client: Client) -> None:
     with ThreadPoolExecutor(12) as threads:
         codes = list(threads.map(ask, range(12)))
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def test_prometheus_reads_the_metrics_of_gateways_and_replicas(client: Client, run_directory: Path) -> None:
+    list(client.generate_stream("a red taco", candidates=4, keep=2, seed=7, preview_rows=2))
+    name, found = name_of(str(run_directory)), dict[str, list[Sample]]()
+
+    def has_all() -> bool:
+        found.clear()
+        for family in text_string_to_metric_families(scrape()):
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append(sample)
+        return all(series(metric) <= found.keys() for metric in ALWAYS)
+
+    wait_until(has_all)
+    for metric in ALWAYS:
+        for sample in (each for one in series(metric) for each in found[one]):
+            assert {*metric.labels, "deployment", "application", "replica"} <= set(sample.labels)
+            assert sample.labels.get("model", name) == name
+    assert sum(sample.value for sample in found["ray_t2i_slots"]) == 4
+    assert {(s.labels["stage"], s.value) for s in found["ray_t2i_stage_ready"]} == {(stage, 1.0) for stage in STAGES}
+    assert sum(sample.value for sample in found["ray_t2i_generation_tokens_total"]) >= 4 * 64
+
+
+def test_spans_of_gateway_and_replicas_are_one_trace(address: str, spans: list[Received]) -> None:
+    trace = uuid.uuid4().hex
+    request = GenerateRequest(caption="a red taco", candidates=2, seed=7)
+    parent = (("traceparent", f"00-{trace}-b7ad6b7169203331-01"),)
+    GenerationStub(grpc.insecure_channel(address)).Generate(request, metadata=parent)
+    sources = {"prior.sample": "prior", "decoder.decode": "decoder", "reranker.rank": "reranker"}
+    sources |= dict.fromkeys(("request", "queue", "sample", "rank", "encode"), "gateway")
+    wait_until(lambda: {span.name for span in spans if span.trace == trace} >= sources.keys())
+    ours = [span for span in spans if span.trace == trace and span.name in sources]
+    assert {span.name: span.component for span in ours} == sources
+    (root,) = (span for span in ours if span.name == "request")
+    assert root.parent == "b7ad6b7169203331"
+    assert {span.parent for span in ours if span is not root} == {root.span}
 
 
 def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> None:
