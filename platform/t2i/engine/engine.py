@@ -38,6 +38,11 @@ class Engine:
         return self._scheduler.has_work
 
     @property
+    def slots_used(self) -> int:
+        """How many slots hold a candidate; a guided one takes two."""
+        return self._scheduler.slots_used
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of the KV cache in use now."""
         return self._runner.cache.bytes

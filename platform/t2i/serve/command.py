@@ -17,8 +17,10 @@ from models.files import write_whole
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
+from t2i.logs import set_log_format
 from t2i.serve.access.access import check_access
 from t2i.serve.config import ServeConfig
+from t2i.serve.monitoring.tracing import check_tracing
 from t2i.serve.runs import check_run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -42,6 +44,8 @@ def serve(options: argparse.Namespace) -> None:
     for run in config.runs.values():
         check_run(run)
     check_access(config)
+    check_tracing()
+    set_log_format(config.log_format)
     for name in ("port", "http_port"):
         _check_port(config, name)
     from t2i.serve.launch import launch_service

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from models.dtypes import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import AUTO, setting
+from t2i.logs import LOG_FORMATS
 from t2i.serve.auto.choice import EngineSettings
 
 GATEWAYS_PER_NODE = 2
@@ -238,6 +239,7 @@ class ServeConfig:
     )
     decode_batch: int = setting(8, "images that the decoder decodes at once", at_least=1)
     rank_batch: int = setting(8, "images that the reranker scores at once", at_least=1)
+    log_format: str = setting("text", "text, or json: one object a line, with the request's id")
     gateways: int = setting(
         2,
         "gateway replicas, at most two on each node, where they share the port: one answers if the other is lost",
@@ -249,6 +251,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         self.host = self.host.removeprefix("[").removesuffix("]")
+        if self.log_format not in LOG_FORMATS:
+            raise ValueError(f"log_format is {self.log_format!r}: use {' or '.join(LOG_FORMATS)}.")
         if not (self.tls.is_on or self.keys or self.insecure or is_own(self.host)):
             reached = f"host is {self.host}, which others may reach, and there is neither TLS nor keys"
             raise ValueError(f"{reached}: give tls.certificate and tls.key, or keys, or say insecure=true.")

@@ -44,7 +44,7 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
 def _end(apps: Mapping[str, Application]) -> None:
     """End the doors, then the models, which may be others than at the start."""
     # Not serve.shutdown(), which would end other people's applications.
-    for name in reversed(apps):
+    for name in reversed(list(apps)):
         if not name.startswith(MODEL_APPS):
             end_app(name)
     for name in model_apps():

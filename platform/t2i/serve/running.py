@@ -35,7 +35,7 @@ class AppState:
     """How far an application is.
 
     Attributes:
-        running: its deployments that answer: they have a running replica, or none because nobody asks.
+        running: its deployments that answer: those with a running replica, and those that a request starts.
         is_ready: whether all have what they should have.
         has_failed: whether Serve has given up starting it, or a replica of it is ill.
         waits_for: what keeps it from being ready, in Serve's words; empty: nothing that is known.

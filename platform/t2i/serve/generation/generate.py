@@ -60,6 +60,8 @@ async def generate(stages: StageHandles, wanted: Wanted, calls: Calls) -> AsyncG
     work = asyncio.create_task(run.work())
     try:
         while (event := await run.events.get()) is not None:
+            if isinstance(event, Preview):
+                calls.monitor.preview()
             yield event
         await work
     finally:
@@ -88,6 +90,7 @@ class _Run:
         except BaseExceptionGroup as group:  # of the tasks; one error says enough
             raise group.exceptions[0] from group
         finally:
+            self._watch.stop()
             self.events.put_nowait(None)
 
     async def _sample_and_rank(self) -> None:
@@ -158,8 +161,10 @@ class _Run:
         for each in self._best:
             image = await self._pixels(each)
             data = await self._encode(image, self._recipe_of(each, image) if self._wanted.metadata else None)
+            self._calls.monitor.image(image.shape[0] * image.shape[1])
             self.events.put_nowait(Picture(each.candidate, data, each.score))
         best = tuple(each.candidate for each in self._best)
+        self._calls.monitor.ranked(self._progress.ranked, len(best), self._tokens_per_step)
         spent, seconds = self._calls.tokens_spent, self._watch.read()
         self.events.put_nowait(Receipt(self._recipe, best, spent, self._tokens_per_step, seconds))
 

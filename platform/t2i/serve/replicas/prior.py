@@ -17,6 +17,8 @@ from t2i.engine import Engine, PartialCandidate, encode_request
 from t2i.serve.auto.settle import settled
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import CaptionRequest, SampledImages, SampleHeader, SampleProgress
+from t2i.serve.monitoring.origin import for_request
+from t2i.serve.monitoring.setup import set_up_monitoring
 from t2i.serve.replicas.engine_loop import EngineLoop, Event
 from t2i.serve.replicas.setup import ModelDescription, description_of
 from t2i.serve.runs import fetched
@@ -27,6 +29,7 @@ class PriorReplica:
     """Holds the tokenizer, the prior and the engine that samples from it."""
 
     def __init__(self, config: ServeConfig, *_: object) -> None:
+        set_up_monitoring(config, "prior")
         config = settled(fetched(config))
         torch.set_num_threads(config.prior.settings.threads)
         directory = RunLayout(config.run).prior
@@ -39,6 +42,7 @@ class PriorReplica:
             engine.compile()
         self._engine = EngineLoop(engine)
 
+    @for_request("prior")
     async def sample(self, wanted: CaptionRequest) -> AsyncIterator[SampleHeader | Event]:
         """Sample the candidates of a caption: yields the header, then the events of :meth:`EngineLoop.stream`.
 
@@ -70,6 +74,7 @@ class PriorReplica:
         per_preview = max(1, every) * self._layout.grid[1]
         return tuple(each for each in images.partial if len(each.image_tokens) % per_preview == 0)
 
+    @for_request("prior")
     async def describe(self) -> ModelDescription:
         """Return the hashes and sizes of the whole model."""
         return self._description

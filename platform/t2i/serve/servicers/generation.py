@@ -54,6 +54,7 @@ class GenerationService(GenerationServicer):
         """Yield progress and previews as they are made, then the best images, best first, then the summary."""
         async with answering(context, self._limits) as calls:
             model = self._models.find(request.model)
+            calls.monitor.model = model.name
             prefix = await prefix_of(request, model.stages, calls)
             wanted = wanted_images(request, prefix, self._limits.max_images, calls)
             wanted = replace(wanted, model=model.name)

@@ -46,9 +46,10 @@ class PriorService(PriorServicer):
         Before it comes progress while no replica answers.
         """
         async with answering(context, self._limits) as calls:
-            prior = self._models.stages(request.model).prior
+            served = self._models.find(request.model)
+            calls.monitor.model = served.name
             wanted = caption_request(request, request.prefix, self._limits.max_images, calls)
-            async for event in calls.sample(prior, wanted):
+            async for event in calls.sample(served.stages.prior, wanted):
                 if isinstance(event, ReplicaStarting):
                     starting = generation_pb2.Progress(stage=generation_pb2.STAGE_STARTING)
                     yield prior_pb2.SampleResponse(progress=starting)

@@ -17,6 +17,8 @@ from t2i.serve.messages import QueueFullError, SampledImages, SampleProgress
 from t2i.serve.replicas import engine_loop as module
 from t2i.serve.replicas.engine_loop import EngineLoop, EngineStoppedError
 
+pytestmark = pytest.mark.usefixtures("replica_context")
+
 
 @pytest.fixture
 def engine(run_directory: Path) -> Engine:
