@@ -27,7 +27,7 @@ class Engine:
     ) -> None:
         self.layout = prior.layout
         self.slots = slots
-        captions = min(captions or slots, slots)
+        self.captions = captions = min(captions or slots, slots)
         self._clock = clock
         self._runner = Runner(prior, slots, captions)
         self._scheduler = Scheduler(slots, captions, self.layout.image_length)

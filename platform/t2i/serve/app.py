@@ -17,14 +17,11 @@ from t2i.config import load_mapping
 from t2i.serve.access.access import check_access
 from t2i.serve.access.quotas import QuotasReplica
 from t2i.serve.catalog import Catalog, app_of
-from t2i.serve.config import ModelConfig, ServeConfig
+from t2i.serve.config import GATEWAY_CPUS, GATEWAYS_PER_NODE, ModelConfig, ServeConfig
 from t2i.serve.gateway import Gateway
 from t2i.serve.monitoring.tracing import check_tracing, variables_to_hand_on
 from t2i.serve.names import GATEWAY_APP, HTTP_APP, ROLLOUT_APP
 from t2i.serve.runs import version_of
-
-GATEWAYS_PER_NODE = 2
-"""Gateways that one node may have: they share its port, so that one answers while the other is being replaced."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,14 @@ def gateway_app(config: ServeConfig, catalog: Catalog | None = None, version: st
         name="gateway",
         num_replicas=config.gateways,
         max_replicas_per_node=GATEWAYS_PER_NODE,
-        ray_actor_options=_actor(num_cpus=0.1),
+        ray_actor_options=_actor(num_cpus=GATEWAY_CPUS),
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config=(catalog or Catalog.of(config)).user_config(),
     )
     quotas = _one("quotas", config, version)(QuotasReplica).bind() if config.keys else None
-    return _pinned(gateway(Gateway), version).bind(config, quotas=quotas, changeable=bool(version))
+    app: Application = _pinned(gateway(Gateway), version).bind(config, quotas=quotas, changeable=bool(version))
+    return app
 
 
 def http_app(config: ServeConfig, catalog: Catalog | None = None, version: str = "") -> Application:
@@ -109,14 +107,15 @@ def http_app(config: ServeConfig, catalog: Catalog | None = None, version: str =
         name="http",
         num_replicas=config.http_replicas,
         max_ongoing_requests=1000,
-        ray_actor_options=_actor(num_cpus=0.1),
+        ray_actor_options=_actor(num_cpus=GATEWAY_CPUS),
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config=(catalog or Catalog.of(config)).user_config(),
     )
     images = _one("images", config, version)(ImageStore).bind(config.http_stored_mb << 20)
     config = with_url_key(config)
-    return _pinned(door(serve.ingress()(HttpDoor)), version).bind(config, images)
+    app: Application = _pinned(door(serve.ingress()(HttpDoor)), version).bind(config, images)
+    return app
 
 
 def rollout_app(service: Launched) -> Application:

@@ -51,6 +51,11 @@ class NotChangeableError(Exception):
 
 
 @dataclass(frozen=True)
+class ReplicaStarting:
+    """No replica of the prior has answered yet: one is being started, or replaced."""
+
+
+@dataclass(frozen=True)
 class SampleHeader:
     """The prior's first event, before any image token is made.
 

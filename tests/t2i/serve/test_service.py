@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,18 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.models_pb2 import ADD_STEP_SERVED
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
-from t2i.serve.catalog import app_of
+from t2i.sampling import SamplingParams
+from t2i.serve.catalog import Catalog, app_of
 from t2i.serve.config import Alias, PriorReplicaConfig, ReplicaConfig, ServeConfig, name_of
+from t2i.serve.gateway import running_stages
+from t2i.serve.generation.calls import Calls
+from t2i.serve.generation.events import Event, Picture, Progress, Stage, Wanted
+from t2i.serve.generation.generate import StageHandles, generate
 from t2i.serve.launch import launch_service
+from t2i.serve.messages import CaptionRequest
+from t2i.serve.models import ServedModels
 from t2i.serve.monitoring.declared import METRICS
+from t2i.serve.replicas.prior import PriorReplica
 from t2i.serve.running import model_apps
 from t2i.serve.runs import version_of
 from tests.ray_metrics import scrape
@@ -61,7 +71,8 @@ def address(
     spans: list[Received],  # noqa: ARG001 - to where the service sends its traces
 ) -> Iterator[str]:
     # Two versions of a model stand side by side on this machine.
-    prior, other = PriorReplicaConfig(ongoing=2, queued=2, slots=4, cpus=0.1), ReplicaConfig(cpus=0.1)
+    other = ReplicaConfig(cpus=0.1)
+    prior = PriorReplicaConfig(ongoing=2, queued=2, cpus=0.1, dtype="float32", slots=4, threads=1)
     config = ServeConfig(
         run=str(run_directory),
         port=0,
@@ -229,6 +240,37 @@ def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> 
     assert [event for event in seen if isinstance(event, GeneratedImage)] == expected.images
     assert done == sorted(set(done))
     assert seen[-1].tokens_spent > expected.summary.tokens_spent
+
+
+def test_a_request_starts_a_prior_that_sleeps(client: Client, run_directory: Path) -> None:
+    from ray import serve
+
+    awake = name_of(str(run_directory))
+    pinned = {"dtype": "float32", "slots": 4, "threads": 1}
+    prior = PriorReplicaConfig(min_replicas=0, idle_s=0, cpus=0.1, **pinned)  # type: ignore[arg-type]
+    deployment = serve.deployment(name="prior", **prior.options())(PriorReplica)
+    app = deployment.bind(ServeConfig(run=str(run_directory), prior=prior))
+    serve.run(app, name=app_of("asleep"), route_prefix=None)
+    try:
+        wait_until(lambda: not serve.status().applications[app_of("asleep")].deployments["prior"].replica_states)
+        assert running_stages({"asleep": app_of("asleep")}) == {"asleep": {"prior"}}
+        models = ServedModels()
+        models.set(Catalog({name: app_of(name) for name in (awake, "asleep")}))
+        stages = replace(models.find(awake).stages, prior=models.find("asleep").stages.prior)
+        events = asyncio.run(drawn(stages, "a red taco", seed=7))
+    finally:
+        serve.delete(app_of("asleep"))
+    (picture,) = (event for event in events if isinstance(event, Picture))
+    assert isinstance(events[0], Progress)
+    assert events[0].stage == Stage.STARTING
+    assert picture.data == client.generate("a red taco", seed=7, metadata=False).images[0].data
+
+
+async def drawn(stages: StageHandles, caption: str, seed: int) -> list[Event]:
+    """What comes of a request for one image, asked without a gateway."""
+    calls = Calls(time.time() + 300)
+    wanted = CaptionRequest(calls.id, "", caption, 1, seed, SamplingParams(), (), calls.deadline)
+    return [event async for event in generate(stages, Wanted(wanted, 1, "png", metadata=False), calls)]
 
 
 def test_models_change_without_a_gap(address: str, client: Client, run_directory: Path, other_run: Path) -> None:

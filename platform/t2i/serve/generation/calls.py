@@ -14,13 +14,17 @@ from weakref import WeakSet
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from t2i.logs import get_logger
-from t2i.serve.messages import CaptionRequest, SampledImages, SampleHeader, SampleProgress
+from t2i.serve.generation.waiting import noting_waits
+from t2i.serve.messages import CaptionRequest, ReplicaStarting, SampledImages, SampleHeader, SampleProgress
 from t2i.serve.monitoring.origin import Origin
 from t2i.serve.monitoring.request import RequestMonitor
 from t2i.serve.monitoring.tracing import current_headers, trace_headers
 
 ATTEMPTS = 3
 """How often a call is made, the first time included, before the client is told that a replica is lost."""
+
+ANSWER_S = 1.0
+"""Seconds in which a replica that is there has answered: the prior's does so before it samples anything."""
 
 logger = get_logger("serve.gateway")
 
@@ -82,21 +86,28 @@ class Calls:
     async def stream(self, method: Any, *arguments: object) -> AsyncGenerator[Any]:
         """Yield what a deployment's generator method yields; retried from its start if the replica is lost.
 
+        In between None, once for every :data:`ANSWER_S` seconds in which no replica has answered.
+
         Raises:
             RayActorError: a replica was lost at every attempt.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async for item in self.start(method.options(stream=True), *arguments):
-                    yield item
+                items = noting_waits(self.start(method.options(stream=True), *arguments), ANSWER_S)
+                async with aclosing(items):
+                    async for item in items:
+                        yield item
                 return
             except RayError as error:
                 self.raise_if_last(error, attempt)
 
     async def sample(
         self, prior: Any, wanted: CaptionRequest
-    ) -> AsyncGenerator[SampleHeader | SampleProgress | SampledImages]:
-        """Yield the events of the prior's ``sample``: none twice and no progress falling, even if a replica is lost."""
+    ) -> AsyncGenerator[ReplicaStarting | SampleHeader | SampleProgress | SampledImages]:
+        """Yield the events of the prior's ``sample``: none twice and no progress falling, even if a replica is lost.
+
+        In between :class:`ReplicaStarting`, every second for which a replica is waited for.
+        """
         # A retry begins from the start and makes the same candidates (the seed contract). What the client knows already
         # is left out. T1 is progress with one token, C0 candidate 0:
         #
@@ -112,7 +123,9 @@ class Calls:
         self.monitor.waiting()
         async with aclosing(self.stream(prior.sample, wanted)) as events:
             async for event in events:
-                if isinstance(event, SampleHeader):
+                if event is None:
+                    event, is_new = ReplicaStarting(), True
+                elif isinstance(event, SampleHeader):
                     is_new, has_header, current = not has_header, True, 0
                     if is_new:
                         await self._begin(event, wanted)

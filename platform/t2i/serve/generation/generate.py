@@ -25,7 +25,14 @@ from t2i.serve.generation.events import Event, Picture, Preview, Progress, Stage
 from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.generation.receipt import PictureRecipe, Prefix, Receipt, Recipe, Setup, pixels_hash, tokens_hash
 from t2i.serve.generation.stopwatch import Stopwatch
-from t2i.serve.messages import DecodedImages, RankedImages, SampledImages, SampleHeader, SampleProgress
+from t2i.serve.messages import (
+    DecodedImages,
+    RankedImages,
+    ReplicaStarting,
+    SampledImages,
+    SampleHeader,
+    SampleProgress,
+)
 
 CHUNK = 8
 """Candidates that are decoded and ranked by one call; pixels are kept or let go by so many."""
@@ -91,6 +98,8 @@ class _Run:
         async with asyncio.TaskGroup() as tasks:
             async for event in self._calls.sample(self._stages.prior, self._wanted.caption):
                 match event:
+                    case ReplicaStarting():
+                        self._tell(Stage.STARTING)
                     case SampleHeader():
                         self._grid, self._truncated, self._setup = event.grid, event.truncated, event.setup
                     case SampleProgress():

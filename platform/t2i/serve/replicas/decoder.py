@@ -33,7 +33,7 @@ class DecoderReplica:
     def __init__(self, config: ServeConfig) -> None:
         set_up_monitoring(config, "decoder")
         config = fetched(config)
-        torch.set_num_threads(config.decoder.threads)
+        torch.set_num_threads(config.decoder.threads_used)
         directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)
         self._model = weights_hash(verify(directory))

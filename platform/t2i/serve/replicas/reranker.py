@@ -33,7 +33,7 @@ class RerankerReplica:
     def __init__(self, config: ServeConfig) -> None:
         set_up_monitoring(config, "reranker")
         config = fetched(config)
-        torch.set_num_threads(config.reranker.threads)
+        torch.set_num_threads(config.reranker.threads_used)
         directory = RunLayout(config.run).clip
         self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)
         self._model = weights_hash(verify(directory))

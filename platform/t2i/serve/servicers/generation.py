@@ -22,6 +22,7 @@ from t2i.serve.servicers.rpc import Limits, answering
 from t2i.serve.servicers.validation import check_format, wanted_images
 
 STAGES = {
+    Stage.STARTING: pb.STAGE_STARTING,
     Stage.QUEUE: pb.STAGE_QUEUE,
     Stage.SAMPLE: pb.STAGE_SAMPLE,
     Stage.DECODE: pb.STAGE_DECODE,
