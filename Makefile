@@ -42,7 +42,7 @@ test: $(TESTED) ## every test that needs no GPU, but the long ones (about 25 min
 test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray and not slow'
 
-soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a thousand random mixes; a cluster
+soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a service; a thousand random mixes; a cluster
 	$(BIN)/pytest -m 'soak and not gpu'
 
 test-peers: $(PEERS)/.installed ## models and figures against other implementations (the extra `peers`, an environment of its own)

@@ -14,21 +14,37 @@ RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Cable:
-    """Carries bytes between whoever connects to ``address`` and a server, until it is cut."""
+    """Carries bytes between whoever connects to ``address`` and a server, until it is cut; ``run`` it on a thread."""
 
     def __init__(self, server: str) -> None:
         self._host, _, self._port = server.rpartition(":")
+        self._listening = socket.create_server(("127.0.0.1", 0))
         self._writers: set[asyncio.StreamWriter] = set()
-        self.loop = asyncio.new_event_loop()
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{listening.getsockname()[1]}"
-        self.loop.run_until_complete(asyncio.start_server(self._carry, sock=listening))
+        self._ready, self._unplugged = threading.Event(), asyncio.Event()
+        self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def run(self) -> None:
+        """Carry bytes until :meth:`unplug`."""
+        asyncio.run(self._run())
 
     def cut(self) -> None:
         """Reset all connections; new ones are carried again."""
-        self.loop.call_soon_threadsafe(self._cut)
+        self._ready.wait()
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()
 
-    def _cut(self) -> None:
+    def unplug(self) -> None:
+        """Cut, and carry no more."""
+        self.cut()
+        self._loop.call_soon_threadsafe(self._unplugged.set)
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(self._carry, sock=self._listening)
+        self._ready.set()
+        await self._unplugged.wait()
+        server.close()
+
+    async def _cut(self) -> None:
         for writer in self._writers:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
             writer.transport.abort()
@@ -53,11 +69,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def cable_to(server: str) -> Iterator[Cable]:
     """Yield a cable to a server's ``host:port``."""
     cable = Cable(server)
-    thread = threading.Thread(target=cable.loop.run_forever)
+    thread = threading.Thread(target=cable.run)
     thread.start()
     try:
         yield cable
     finally:
-        cable.cut()
-        cable.loop.call_soon_threadsafe(cable.loop.stop)
+        cable.unplug()
         thread.join()

@@ -22,6 +22,7 @@ SCALE = float(os.environ.get("T2I_SOAK", "1"))
 """Multiplies how often everything is tried; at 1 all of it takes six minutes on two cores."""
 
 REPLICAS = 2
+CONTROLLER = "ray::ServeController"
 STAGES = ("prior", "decoder", "reranker")
 
 Known = Mapping[str, list[bytes]]
@@ -48,7 +49,7 @@ class SoakService:
 
     def controller(self) -> int:
         """The process of Serve's controller."""
-        (process,) = _titled("ray::ServeController")
+        (process,) = _titled(CONTROLLER)
         return process
 
     def megabytes(self) -> dict[str, float]:
@@ -74,10 +75,11 @@ class SoakService:
         return not any(engine["requests"] for engine in self.engines().values())
 
     def is_whole(self) -> bool:
-        """Whether every replica is up, so far as processes and health tell."""
-        counts = {name: len(self.processes(name)) for name in (*STAGES, "gateway")}
+        """Whether every process is there, and health says so."""
+        wanted = {**dict.fromkeys((*STAGES, "gateway"), REPLICAS), "http": 1}
+        there = {name: len(self.processes(name)) for name in wanted}
         with Client(self.grpc) as client:
-            return counts == dict.fromkeys(counts, REPLICAS) and client.is_serving()
+            return there == wanted and bool(_titled(CONTROLLER)) and client.is_serving()
 
     def ask(self, client: Client, caption: str) -> list[bytes]:
         """The images for a caption, always of the same seed."""

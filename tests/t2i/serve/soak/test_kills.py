@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from tests.t2i.serve.soak.conftest import Note
-from tests.t2i.serve.soak.service import REPLICAS, SoakService, times, under_load, wait_until
+from tests.t2i.serve.soak.service import REPLICAS, Answers, SoakService, times, under_load, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.soak]
 KILLS = times(1)
@@ -64,6 +64,6 @@ def test_http_comes_back(service: SoakService, note: Note) -> None:
     note("SIGKILL of the only replica that answers HTTP", "1", f"OpenAI's client got its answer after {seconds:.1f} s")
 
 
-def report(note: Note, what: str, kills: int, answers) -> None:  # type: ignore[no-untyped-def]
+def report(note: Note, what: str, kills: int, answers: Answers) -> None:
     lost, longest = sum(answers.lost.values()), answers.slowest_s
     note(what, f"{kills}, under {answers.right + lost} requests", f"{lost} lost; longest answer {longest:.1f} s")
