@@ -9,8 +9,8 @@ from t2i.engine.request import Request
 from t2i.serve.messages import QueueFullError
 
 SLACK = 1.25
-"""A request has to have so many times the time that sampling it should take: decoding and ranking follow, and steps take
-longer while these have the CPUs. Filled up to the deadline itself, a queue lets all that are in it be a little late."""
+"""A request has to have so many times the time that sampling it should take: decoding and ranking follow, and take CPUs
+from it. Filled up to the deadline itself, a queue would let all that wait in it be a little late."""
 
 
 @dataclass

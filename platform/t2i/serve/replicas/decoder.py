@@ -21,6 +21,7 @@ from t2i.data.transforms import centre_square
 from t2i.sampling import RequestError
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import DecodedImages, EncodedImages
+from t2i.serve.replicas.expected import log_only_faults
 from t2i.serve.replicas.uploads import Uploads
 
 
@@ -28,6 +29,7 @@ class DecoderReplica:
     """Holds the dVAE; images of concurrent requests are decoded in one batch."""
 
     def __init__(self, config: ServeConfig) -> None:
+        log_only_faults()
         torch.set_num_threads(config.decoder.threads)
         directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)

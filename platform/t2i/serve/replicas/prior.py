@@ -17,6 +17,7 @@ from t2i.engine import Engine, PartialCandidate, encode_request
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import CaptionRequest, SampledImages, SampleHeader, SampleProgress
 from t2i.serve.replicas.engine_loop import EngineLoop, Event
+from t2i.serve.replicas.expected import log_only_faults
 from t2i.serve.replicas.setup import ModelDescription, description_of
 
 
@@ -24,6 +25,7 @@ class PriorReplica:
     """Holds the tokenizer, the prior and the engine that samples from it."""
 
     def __init__(self, config: ServeConfig, *_: object) -> None:
+        log_only_faults()
         torch.set_num_threads(config.prior.threads)
         directory = RunLayout(config.run).prior
         prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)

@@ -18,6 +18,7 @@ from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank
 from models.run_layout import RunLayout
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import DecodedImages, RankedImages
+from t2i.serve.replicas.expected import log_only_faults
 from t2i.serve.replicas.uploads import Uploads
 
 CAPTIONS = 1024
@@ -28,6 +29,7 @@ class RerankerReplica:
     """Holds CLIP; images of concurrent requests are encoded in one batch."""
 
     def __init__(self, config: ServeConfig) -> None:
+        log_only_faults()
         torch.set_num_threads(config.reranker.threads)
         directory = RunLayout(config.run).clip
         self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)
