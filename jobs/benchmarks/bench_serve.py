@@ -256,7 +256,7 @@ def overloaded(config: BenchServe, doors: Doors, saturated: float) -> None:
         rate = config.overload * saturated
         counted = ask(replace(config, seconds=config.overload_s), doors, "Arrivals", 4, rate=rate)
     after = seconds(partial(doors.generate, doors.channel))()
-    sent = sum(counted.count(name) for name in counted.rows)
+    sent = sum(map(counted.count, counted.times))
     title(f"{config.overload:.0f} times as many, {config.overload_s:.0f} s: {sent} requests")
     row("answered", f"{counted.per_second(ANSWER):.2f} /s", f"{counted.per_second(ANSWER) / saturated:.2f} (aim 0.9)")
     row("refused after 50, 95, 99 %", percentiles(counted, REFUSAL), "(aim 0.1 s)")

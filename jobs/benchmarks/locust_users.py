@@ -31,7 +31,6 @@ OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 """Users are other programs, which reach other gateways behind the port; gRPC would give them all one connection."""
 
 
-@events.init_command_line_parser.add_listener
 def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=1.0, help="Arrivals: requests a second, of all users together")
     parser.add_argument("--candidates", type=int, default=1, help="images sampled for each request")
@@ -41,13 +40,16 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--uncounted", type=float, default=0.0, help="seconds at the beginning that are not counted")
 
 
-@events.test_start.add_listener
 def _begin_to_count(environment: Environment, **_: object) -> None:
     options: Any = environment.parsed_options
     gevent.spawn_later(options.uncounted, environment.stats.reset_all)
 
 
-class _Client(User):  # type: ignore[misc]  # where locust is not installed its classes are untyped
+events.init_command_line_parser.add_listener(_add_options)
+events.test_start.add_listener(_begin_to_count)
+
+
+class _Client(User):
     """A program with a connection of its own."""
 
     abstract = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def soaked(
 
     start_ray(RayConfig(cpus=2, object_store_gb=0.5))
     serve.shutdown()  # one that runs keeps the proxies that it has: none
-    stage = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "cpus": 0.25}
+    stage: dict[str, Any] = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "cpus": 0.25}
     prior = PriorReplicaConfig(slots=4, **stage)
     config = ServeConfig(str(run_directory), port=0, prior=prior, drain_s=1.0)
     config.decoder, config.reranker = ReplicaConfig(**stage), ReplicaConfig(**stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 
 import pytest
 from openai import OpenAI
@@ -54,12 +55,12 @@ def test_a_killed_controller_is_not_noticed(service: SoakService, note: Note) ->
 
 def test_http_comes_back(service: SoakService, note: Note) -> None:
     client = OpenAI(base_url=f"{service.http}/v1", api_key="none", max_retries=8)
-    fields = {"prompt": "a red taco", "extra_body": {"seed": 7, "candidates": 4}}
-    expected = client.images.generate(**fields).data
+    draw = partial(client.images.generate, prompt="a red taco", extra_body={"seed": 7, "candidates": 4})
+    expected = draw().data
     (door,) = service.processes("http")
     os.kill(door, signal.SIGKILL)
     begin = time.monotonic()
-    assert client.images.generate(**fields).data == expected
+    assert draw().data == expected
     seconds = time.monotonic() - begin
     note("SIGKILL of the only replica that answers HTTP", "1", f"OpenAI's client got its answer after {seconds:.1f} s")
 
