@@ -54,6 +54,7 @@ class BenchServe(ServeConfig):
     """The service, the models in one process, and how much is asked of both."""
 
     ray: RayConfig = setting(RayConfig, "the Ray cluster")
+    port: int = setting(0, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
     threads: int | None = setting(None, "threads of the models in one process; empty: torch's default", at_least=1)
     candidates: int = setting(4, "images sampled for each request of the load", at_least=1)
     rounds: int = setting(3, "timed rounds of what is compared, in turn; medians are printed", at_least=1)
