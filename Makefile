@@ -37,13 +37,14 @@ demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve
 
 test: $(TESTED) ## every test that needs no GPU, but the long ones (about 25 minutes on two cores)
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray'
-	$(BIN)/pytest -m 'ray and not gpu and not soak'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'ray and not gpu and not soak'
 
 test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray and not slow'
 
-soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a service; a thousand random mixes; a cluster
-	$(BIN)/pytest -m 'soak and not gpu'
+soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a thousand random mixes; a cluster; a service
+	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve/soak
+	$(BIN)/pytest tests/t2i/serve/soak
 
 test-peers: $(PEERS)/.installed ## models and figures against other implementations (the extra `peers`, an environment of its own)
 	$(PEERS)/bin/pytest tests/peers

@@ -112,7 +112,7 @@ def test_every_job_with_help_lists_its_fields() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_jobs_make_a_whole_run(trained: Path) -> None:
     for made in ("tokenizer", "dvae/model", "tokens/train", "prior/model", "clip/model"):
         assert (trained / made / "manifest.json").is_file()
@@ -122,7 +122,7 @@ def test_the_jobs_make_a_whole_run(trained: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_id_list_is_evaluated_with_coco_s_images(trained: Path) -> None:
     (ids,) = json.loads((trained / "eval/report.json").read_text())["sets"]  # that of the last command
     assert ids["name"] == "ids"
@@ -168,10 +168,10 @@ def curve(folder: Path, name: str) -> list[Any]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_client_command_writes_images_that_can_be_drawn_again(service: str, tmp_path: Path) -> None:
     command = next(shlex.split(command) for command in commands("README.md") if "t2i generate" in command)
     asked = [word if word != "pictures/" else str(tmp_path) for word in command[1:]]
     run([str(BIN / "t2i"), *asked, "--server", service])
     assert len(list(tmp_path.glob("*.png"))) == int(command[command.index("-k") + 1])
-    assert run([str(BIN / "t2i"), "redraw", str(tmp_path / "000.png"), "--server", service]) == "identical\n"
+    assert run([str(BIN / "t2i"), "redraw", str(tmp_path / "7-000.png"), "--server", service]) == "identical\n"

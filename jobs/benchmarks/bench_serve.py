@@ -43,7 +43,8 @@ from t2i.protos.v1.reranker_pb2 import RankRequest
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.serve.app import gateway_app
 from t2i.serve.config import ServeConfig, TLSConfig
-from t2i.serve.launch import QUIET, free_port, launch_service
+from t2i.serve.launch import free_port, launch_service
+from t2i.serve.running import QUIET
 
 CAPTION = "a taco"
 MESSAGE = [("grpc.max_receive_message_length", -1)]

@@ -29,6 +29,9 @@ WANTS_TOKEN = (
     "RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
 )
 
+STARTS_TOO_SLOWLY = "timed out during startup"
+BUSY = "end what keeps this machine busy, or see its logs in /tmp/ray/session_latest/logs."
+
 STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "FSSPEC_S3_ANON")
 """Variables that say where stores are, which workers get from the driver; credentials they have of their own."""
 
@@ -51,7 +54,7 @@ def start_ray(config: RayConfig) -> None:
     """Join the cluster, or start one on this machine; do nothing if Ray is already initialised.
 
     Raises:
-        UserError: there is no Ray at the address, or it refuses this process.
+        UserError: there is no Ray at the address, or it refuses this process, or none starts here.
     """
     if ray.is_initialized():
         return
@@ -60,7 +63,7 @@ def start_ray(config: RayConfig) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # says at every start that tokens are on
     try:
         if address == "local":
-            _init(address, **_local_resources(config))
+            _start_local(config)
         else:
             _join(address, "ray.address" if config.address else "RAY_ADDRESS")
     except AuthenticationError as error:
@@ -76,6 +79,19 @@ def start_ray(config: RayConfig) -> None:
 def _init(address: str, **options: Any) -> None:
     environment = runtime_env(joins=address != "local")
     ray.init(address=address, runtime_env=environment, logging_level=logging.WARNING, **options)
+
+
+def _start_local(config: RayConfig) -> None:
+    """Start a Ray on this machine, with a second try on one that is too busy for Ray's 30 seconds."""
+    for attempt in range(2):
+        try:
+            return _init("local", **_local_resources(config))
+        except Exception as error:  # Ray raises nothing narrower
+            if STARTS_TOO_SLOWLY not in str(error):
+                raise
+            ray.shutdown()
+            if attempt:
+                raise UserError(f"Ray did not start in time, twice: {BUSY}") from error
 
 
 def _local_resources(config: RayConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tests.conftest import StartProcess
 from tests.images import encode
 from tests.random_run import write_random_run
 
-FEW, MANY = 1_000, 5_000
+FEW, MANY = 600, 3_000
 NETWORK = "test_efficientnet.r160_in1k"
 """One of timm's smallest, so that most of the time goes into what an evaluation does besides."""
 

@@ -158,3 +158,22 @@ def test_a_local_ray_without_its_token_is_one_sentence(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(UserError, match=r"^Ray at local asks for a token, and has refused this one or none: put what"):
         start_ray(RayConfig())
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_busy_machine_has_two_tries(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    starts: list[str] = []
+
+    def start(address: str, **_: Any) -> None:
+        starts.append(address)
+        if len(starts) <= failures:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(cluster, "exit_when_lost", lambda: None)
+    if failures == 1:
+        start_ray(RayConfig())
+    else:
+        with pytest.raises(UserError, match=r"^Ray did not start in time, twice: end what keeps this machine busy"):
+            start_ray(RayConfig())
+    assert starts == ["local", "local"]

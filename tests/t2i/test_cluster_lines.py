@@ -143,10 +143,15 @@ def test_the_lines_for_a_cluster_train_and_evaluate_from_and_to_a_store(
     assert trained.final_metrics(2)
     assert read_file(f"{run}/prior/model/manifest.json")
 
-    type_line(f"{lines['coco_eval']} 'sets=[{{name: val, source: {{path: {pairs}}}}}]'", user)
+    evaluate = f"{lines['coco_eval']} 'sets=[{{name: val, source: {{path: {pairs}}}}}]'"
+    type_line(evaluate, user)
     (evaluated,) = json.loads(read_file(f"{bucket}/eval/report.json"))["sets"]
     assert {"fd_efficientnet_lite0", "clip_score"} <= {figure["metric"] for figure in evaluated["figures"]}
     assert b"<html" in read_file(f"{bucket}/eval/report.html")
+    assert read_file(f"{bucket}/eval/val/contact_sheet.png").startswith(b"\x89PNG")
     assert json.loads(read_file(f"{bucket}/eval/receipt.json"))
     nodes = nodes_of_actors(cluster, user)
     assert [len(nodes[name]) for name in ("RayTrainWorker", "MapWorker(Map(Generate))")] == [2, 2], nodes
+
+    type_line(evaluate, user)  # finds its shards in the store
+    assert json.loads(read_file(f"{bucket}/eval/report.json"))["sets"] == [evaluated]

@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-k", "--keep", type=int, default=1, help="how many of them to save, the best by CLIP (default: %(default)s)"
     )
-    command.add_argument("--out", type=_local_path, default=".", help="directory for the images (default: this one)")
+    command.add_argument(
+        "--out", type=_local_path, default=".", help="directory for the images, SEED-RANK.FORMAT (default: this one)"
+    )
     command.add_argument(
         "--seed", type=int, help="the same seed gives the same images; by default the service chooses one"
     )
@@ -96,10 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_server(where)
     command.set_defaults(command=_redraw)
 
-    command = commands.add_parser("models", help="list the models of a service")
-    command.add_argument("action", choices=["list"], help="what to do")
-    _add_server(command)
-    command.set_defaults(command=_models)
+    command = commands.add_parser("models", help="the models of a service: list, add, remove, default")
+    _add_model_commands(command.add_subparsers(required=True, metavar="COMMAND"))
 
     command = commands.add_parser("status", help="say whether a service is ready; exit code 1 if it is not")
     _add_server(command)
@@ -118,8 +118,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--tokens-per-minute", type=int, help="image tokens that it may ask for in a minute")
     command.add_argument("--concurrent", type=int, help="requests that it may have at once")
+    command.add_argument("--admin", action="store_true", help="it may also change the service's models")
     command.set_defaults(command=_new_key)
     return parser
+
+
+def _add_model_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
+    actions = {
+        "list": "list the models of a service",
+        "add": "serve a run under a name, in the place of what it has now, while the service answers",
+        "remove": "end a model, once what it has begun is done",
+        "default": "let a model answer the requests that name none",
+    }
+    for action, meaning in actions.items():
+        command = commands.add_parser(action, help=meaning, description=f"{meaning}.".capitalize())
+        if action != "list":
+            command.add_argument("name", help="what requests call the model: letters, digits, '.', '_' and '-'")
+        if action == "add":
+            command.add_argument("run", help="run directory as the service sees it, or s3://...")
+        _add_server(command)
+        command.set_defaults(command=_models, action=action)
 
 
 def _add_server(command: argparse._ActionsContainer) -> None:
@@ -153,14 +171,14 @@ def _serve(options: argparse.Namespace) -> None:
 def _new_key(options: argparse.Namespace) -> None:
     from t2i.serve.access.keys import add_key
 
-    print(add_key(options.file, options.name, options.tokens_per_minute, options.concurrent))
+    print(add_key(options.file, options.name, options.tokens_per_minute, options.concurrent, options.admin))
 
 
 def _generate(options: argparse.Namespace) -> None:
     with _client(options) as client:
         answer = _ask(client, options)
     for rank, image in enumerate(answer.images):
-        path = options.out / f"{rank:03d}.{image.format}"
+        path = options.out / f"{answer.summary.seed}-{rank:03d}.{image.format}"  # other answers lie beside it
         _write(path, image.data)
         print(f"{path}  score {image.score:.3f}  candidate {image.candidate}")
     note = ", the caption's end was cut off" if answer.summary.caption_truncated else ""
@@ -214,10 +232,18 @@ def _redraw(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from t2i.serve.redraw.command import print_models
+    from t2i.serve import model_commands
 
     with _client(options) as client:
-        print_models(client)
+        match options.action:
+            case "list":
+                model_commands.print_models(client)
+            case "add":
+                model_commands.add(client, options.name, options.run)
+            case "remove":
+                model_commands.remove(client, options.name)
+            case "default":
+                model_commands.set_default(client, options.name)
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -17,7 +17,9 @@ from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
 from t2i.logs import get_logger
 from t2i.serve.access.access import check_access
-from t2i.serve.config import ServeConfig, check_run
+from t2i.serve.config import ServeConfig
+from t2i.serve.runs import check_run
+from t2i.storage import filesystem_for, is_local
 
 
 @dataclass
@@ -35,7 +37,8 @@ def serve(options: argparse.Namespace) -> None:
     """
     named = [f"{name}={value}" for name in ("run", "port") if (value := getattr(options, name)) is not None]
     config = load_config(ServeCommand, "serve", [*named, *options.settings])
-    check_run(config.run)
+    for run in config.runs.values():
+        check_run(run)
     check_access(config)
     for name in ("port", "http_port"):
         _check_port(config, name)
@@ -50,6 +53,8 @@ def serve(options: argparse.Namespace) -> None:
 
 def note_address(run: str, address: str) -> None:
     """Write the service's address into the run directory, for scripts; a run that is only read goes without."""
+    if not is_local(filesystem_for(run)[0]):
+        return
     try:
         write_whole(Path(run) / "serve" / "address", address.encode())
     except OSError as error:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from models.dtypes import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
-from models.errors import UserError
-from models.manifest import MANIFEST
-from models.run_layout import RunLayout
 from models.settings import setting
 
 
@@ -88,10 +84,21 @@ class NamedRun:
     """A run directory whose models are served under a name."""
 
     name: str = setting("", "what requests call it: letters, digits, '.', '_' and '-'")
-    run: str = setting("", "run directory that holds tokenizer, prior, dvae and clip", path="read")
+    run: str = setting("", "run that holds tokenizer, prior, dvae and clip: a directory or s3://...", path="read")
 
     def __post_init__(self) -> None:
         check_name(self.name)
+
+
+@dataclass
+class Alias:
+    """Another name by which requests may ask for a model, for clients that have one built in."""
+
+    name: str = setting("", "what requests call it, such as dall-e-3")
+    model: str = setting("", "the model that answers; empty: whichever is the default")
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "aliases")
 
 
 @dataclass
@@ -129,10 +136,11 @@ class ServeConfig:
 
     run: str = setting(
         "runs/tiny",
-        "run directory that holds tokenizer, prior, dvae and clip; its last part names the default model",
+        "run with tokenizer, prior, dvae and clip, a directory or s3://...; its last part names the default model",
         path="read",
     )
     models: list[NamedRun] = setting(list, "further models, each with a name and a run directory")
+    aliases: list[Alias] = setting(list, "other names of models, for clients that ask for dall-e-3 or the like")
     host: str = setting(
         "127.0.0.1", "IPv4 or IPv6 address to listen on; 0.0.0.0 or :: opens the service to the network"
     )
@@ -149,6 +157,9 @@ class ServeConfig:
         "port for HTTP, which is OpenAI's Images API and a web page, on the same address; 0: none",
         at_least=0,
         at_most=65535,
+    )
+    http_replicas: int = setting(
+        2, "replicas that answer HTTP, behind the port of every node: one answers if another is lost", at_least=1
     )
     http_url_key: str = setting(
         "", "signs the addresses of images in answers over HTTP; empty: a random key, so that a restart ends them"
@@ -179,7 +190,7 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         self.host = self.host.removeprefix("[").removesuffix("]")
-        if not (self.tls.is_on or self.keys or self.insecure or _is_own(self.host)):
+        if not (self.tls.is_on or self.keys or self.insecure or is_own(self.host)):
             reached = f"host is {self.host}, which others may reach, and there is neither TLS nor keys"
             raise ValueError(f"{reached}: give tls.certificate and tls.key, or keys, or say insecure=true.")
         if self.http_port and self.tls.client_ca:
@@ -189,6 +200,12 @@ class ServeConfig:
         if len(set(self.model_names)) <= len(self.models):
             names = ", ".join(self.model_names)
             raise ValueError(f"models: {names} are not all different: give each a name of its own.")
+        self._check_aliases()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of this class by their names, without those of a class made from it."""
+        return {each.name: getattr(self, each.name) for each in fields(ServeConfig)}
 
     @property
     def runs(self) -> dict[str, str]:
@@ -200,9 +217,29 @@ class ServeConfig:
         """The names of the models, the default first."""
         return [name_of(self.run), *(named.name for named in self.models)]
 
+    def _check_aliases(self) -> None:
+        names = [alias.name for alias in self.aliases]
+        if twice := {name for name in names if (names + self.model_names).count(name) > 1}:
+            raise ValueError(f"aliases: {min(twice)} is the name of a model or there twice: choose another.")
+        if unknown := {each.model for each in self.aliases} - {"", *self.model_names}:
+            known = " or ".join(self.model_names)
+            raise ValueError(f"aliases: there is no model {min(unknown)}: use {known}, or leave model out.")
+
     def address(self, port: int) -> str:
         """Return ``host:port``, an IPv6 host in brackets."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+
+@dataclass
+class ModelConfig(ServeConfig):
+    """The settings of one model's replicas; ``version`` says what their run has to hold, see :mod:`t2i.serve.runs`."""
+
+    version: str = ""
+
+    @classmethod
+    def of(cls, config: ServeConfig, run: str, version: str) -> ModelConfig:
+        """Return a service's settings for the replicas of one of its models."""
+        return cls(**{**config.settings, "run": run, "models": [], "aliases": []}, version=version)
 
 
 def name_of(run: str) -> str:
@@ -210,7 +247,7 @@ def name_of(run: str) -> str:
     return re.sub(r"[^\w.-]", "-", run.rstrip("/").rpartition("/")[2], flags=re.ASCII) or "model"
 
 
-def _is_own(host: str) -> bool:
+def is_own(host: str) -> bool:
     """Return whether only this machine reaches what listens on a host; 0.0.0.0 and :: are every address that it has."""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -226,14 +263,3 @@ def check_name(name: str, field: str = "models") -> None:
     """
     if not re.fullmatch(r"[\w.-]{1,64}", name, flags=re.ASCII):
         raise ValueError(f"{field}: the name {name!r} is not possible: use up to 64 letters, digits, '.', '_' and '-'.")
-
-
-def check_run(run: str) -> None:
-    """Check that a run directory has every model, before anything is started.
-
-    Raises:
-        UserError: a model is missing; names which.
-    """
-    for name, directory in RunLayout(run).models.items():
-        if not Path(directory, MANIFEST).is_file():
-            raise UserError(f"{run} has no {name}: train it, or name another run directory.")

@@ -7,22 +7,24 @@ not let us choose error messages. Serve starts, checks, restarts and scales the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from ray import serve
-from ray.serve.schema import ApplicationStatusOverview, ReplicaState  # type: ignore[attr-defined]  # the module does not list it in __all__
 
 from t2i.logs import get_logger
 from t2i.protos.v1 import decoder_pb2_grpc, generation_pb2_grpc, models_pb2_grpc, prior_pb2_grpc, reranker_pb2_grpc
 from t2i.serve.access.access import Access
 from t2i.serve.access.keys import KeyRing
 from t2i.serve.access.tls import server_credentials
+from t2i.serve.catalog import Catalog
 from t2i.serve.config import ServeConfig
-from t2i.serve.models import ServedModels, app_of
+from t2i.serve.models import ServedModels
+from t2i.serve.names import ROLLOUT_APP
+from t2i.serve.running import AppState, app_states
 from t2i.serve.servicers.authentication import RequireKey
 from t2i.serve.servicers.generation import GenerationService
 from t2i.serve.servicers.health import HealthService
@@ -49,24 +51,28 @@ logger = get_logger("serve.gateway")
 class Gateway:
     """One gateway replica: a gRPC server that answers the services of ``t2i.v1`` by calling the models' deployments.
 
-    ``quotas`` is the handle of the deployment that counts what keys use.
+    ``quotas`` is the handle of the deployment that counts what keys use; ``changeable`` says whether there is one by
+    which models are changed.
 
     Raises:
         RuntimeError: the port is taken.
         UserError: a file of keys or certificates cannot be used.
     """
 
-    def __init__(self, config: ServeConfig, models: ServedModels | None = None, quotas: Any = None) -> None:
+    def __init__(
+        self, config: ServeConfig, models: ServedModels | None = None, quotas: Any = None, changeable: bool = False
+    ) -> None:
         self._drain_s = config.drain_s
         self._health = HealthService()
         self._models = models or ServedModels()
-        self._server, port = make_server(self._models, self._health, config, quotas)
+        rollout = serve.get_deployment_handle("rollout", ROLLOUT_APP, _check_exists=False) if changeable else None
+        self._server, port = make_server(self._models, self._health, config, quotas, rollout=rollout)
         self.address = config.address(port)
         self._task = asyncio.create_task(self._run())
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Serve the models of these names from now on, the default first; Serve calls it at the start as well."""
-        self._models.set(user_config["models"])
+        """Serve the models of this catalog from now on; Serve calls it at the start as well."""
+        self._models.set(Catalog.from_user_config(user_config))
 
     async def check_health(self) -> None:
         """Raise RuntimeError if the server's task has ended; Serve then replaces this replica."""
@@ -89,7 +95,7 @@ class Gateway:
         await self._server.start()
         logger.info("listening on %s", self.address)
         while True:
-            running = await asyncio.to_thread(running_deployments, self._models.names)
+            running = await asyncio.to_thread(running_deployments, self._models.catalog.apps)
             await set_health(self._health, running)
             await asyncio.sleep(HEALTH_PERIOD_S)
 
@@ -100,10 +106,12 @@ def make_server(
     config: ServeConfig,
     quotas: Any = None,
     running: RunningStages | None = None,
+    rollout: Any = None,
 ) -> tuple[grpc.aio.Server, int]:
     """Return a server with all services, bound to its port but not started, and the number of the port.
 
-    ``running`` tells which stages of each model are running; by default Serve is asked.
+    ``running`` tells which stages of each model are running; by default Serve is asked. ``rollout`` is the handle of
+    the deployment that changes models; None: they cannot be changed.
 
     Raises:
         RuntimeError: the port is taken.
@@ -118,7 +126,9 @@ def make_server(
     prior_pb2_grpc.add_PriorServicer_to_server(PriorService(models, limits), server)
     decoder_pb2_grpc.add_DecoderServicer_to_server(DecoderService(models, limits), server)
     reranker_pb2_grpc.add_RerankerServicer_to_server(RerankerService(models, limits), server)
-    models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models, limits, running or running_stages), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(
+        ModelsService(models, limits, running or running_stages, rollout), server
+    )
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = [name for name in REQUIRED_DEPLOYMENTS if name]
     reflection.enable_server_reflection([*names, "t2i.v1.Models", health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -148,18 +158,13 @@ async def set_health(servicer: HealthService, running: set[str]) -> None:
         await servicer.set(service, status.SERVING if needed <= running else status.NOT_SERVING)
 
 
-def running_deployments(models: Sequence[str]) -> set[str]:
-    """Return the stages that have at least one running replica for every one of the models."""
-    running = running_stages(models).values()
+def running_deployments(apps: Mapping[str, str]) -> set[str]:
+    """Return the stages that have at least one running replica for every model, given the models' applications."""
+    running = running_stages(apps).values()
     return set.intersection(*running) if running else set()
 
 
-def running_stages(models: Sequence[str]) -> dict[str, set[str]]:
-    """Return by model which of its stages have at least one running replica."""
-    applications = serve.status().applications
-    return {model: _running(applications.get(app_of(model))) for model in models}
-
-
-def _running(application: ApplicationStatusOverview | None) -> set[str]:
-    deployments = application.deployments if application else {}
-    return {name for name, state in deployments.items() if state.replica_states.get(ReplicaState.RUNNING)}
+def running_stages(apps: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return by model which of its stages have at least one running replica, given the models' applications."""
+    states = app_states()
+    return {model: set(states.get(app, AppState()).running) for model, app in apps.items()}

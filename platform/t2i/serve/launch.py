@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from ray import serve
-from ray.serve import RunTarget
+from ray.serve import Application
 from ray.serve.config import HTTPOptions
-from ray.serve.schema import LoggingConfig
 
 from models.errors import UserError
-from t2i.serve.app import GATEWAY_APP, HTTP_APP, gateway_app, http_app, model_app
+from t2i.serve.app import Launched
+from t2i.serve.catalog import MODEL_APPS
 from t2i.serve.config import ServeConfig
-from t2i.serve.models import app_of
-
-QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
-"""Keeps Serve from logging every call and replica; the gateway logs what a user needs to know."""
-
-
-ROUTES = {HTTP_APP: "/"}
-"""The paths of the applications that Serve's HTTP proxy leads to."""
+from t2i.serve.running import QUIET, end_app, model_apps, run_apps
 
 
 @contextmanager
@@ -33,23 +26,27 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
     At the end the gateways finish what they have begun, for at most ``drain_s`` seconds, and then the models stop.
 
     Raises:
-        UserError: a run directory lacks a model, or a deployment does not start.
+        UserError: a run lacks a model, or a deployment does not start.
     """
     config = replace(config, port=config.port or free_port(config))
-    apps = {app_of(name): model_app(config, run) for name, run in config.runs.items()}
-    apps[GATEWAY_APP] = gateway_app(config)
-    if config.http_port:
-        apps[HTTP_APP] = http_app(config)
+    apps = Launched.of(config).apps()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _start_serve(config)
     try:
-        _deploy(
-            [RunTarget(app, name, route_prefix=ROUTES.get(name), logging_config=QUIET) for name, app in apps.items()]
-        )
+        _deploy(apps)
         yield config.address(config.port)
     finally:
-        for name in reversed(apps):  # not serve.shutdown(), which would end other people's applications
-            serve.delete(name)
+        _end(apps)
+
+
+def _end(apps: Mapping[str, Application]) -> None:
+    """End the doors, then the models, which may be others than at the start."""
+    # Not serve.shutdown(), which would end other people's applications.
+    for name in reversed(apps):
+        if not name.startswith(MODEL_APPS):
+            end_app(name)
+    for name in model_apps():
+        end_app(name)
 
 
 def _start_serve(config: ServeConfig) -> None:
@@ -70,9 +67,9 @@ def free_port(config: ServeConfig) -> int:
         return port
 
 
-def _deploy(targets: list[RunTarget]) -> None:
+def _deploy(apps: Mapping[str, Application]) -> None:
     """Start all applications side by side, and wait for them."""
     try:
-        serve.run_many(targets)
+        run_apps(apps)
     except RuntimeError as error:
         raise UserError(f"the service did not start, see the log above: {str(error).splitlines()[0]}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class QueueFullError(Exception):
     def __init__(self, late_s: float) -> None:
         super().__init__(late_s)
         self.late_s = late_s
+
+
+class NotChangeableError(Exception):
+    """The models of this service cannot be changed while it runs; the message says in one sentence how they are."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +114,21 @@ class RankedImages:
     scores: list[float]
     order: list[int]
     model: str
+
+
+class Step(Enum):
+    """How far the addition of a model is."""
+
+    QUEUE = "queue"
+    LOAD = "load"
+    SWITCH = "switch"
+    SERVED = "served"
+
+
+@dataclass(frozen=True)
+class Added:
+    """The progress of an addition: its step, how many stages are running, and what keeps the others from it."""
+
+    step: Step
+    stages_running: int = 0
+    waits_for: str = ""

@@ -2,51 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ray import serve
 
 from t2i.sampling import RequestError
+from t2i.serve.catalog import Catalog, app_of
 from t2i.serve.generation.generate import StageHandles
 
 
-def app_of(model: str) -> str:
-    """Return the name of the Serve application of a model."""
-    return f"t2i-model-{model}"
+@dataclass(frozen=True)
+class Served:
+    """A model that answers a request: its name, whatever the request called it, and its handles."""
+
+    name: str
+    stages: StageHandles
 
 
 class ServedModels:
-    """The models by name, the default first."""
+    """The models of a catalog, with the handles of their applications; ``stages`` are those that are known already."""
 
-    def __init__(self, stages: Mapping[str, StageHandles] | None = None) -> None:
-        self._stages = dict(stages or {})
+    def __init__(
+        self, stages: Mapping[str, StageHandles] | None = None, aliases: Mapping[str, str] | None = None
+    ) -> None:
+        apps = {name: app_of(name) for name in stages or {}}
+        handles = {apps[name]: each for name, each in (stages or {}).items()}
+        self._known = (Catalog(apps, aliases or {}), handles)  # exchanged as a whole: other threads read it
 
     @property
-    def names(self) -> list[str]:
-        """The names of the models, the default first."""
-        return list(self._stages)
+    def catalog(self) -> Catalog:
+        """The models that are known."""
+        return self._known[0]
 
-    def set(self, names: Sequence[str]) -> None:
+    def set(self, catalog: Catalog) -> None:
         """Know these models from now on; requests that have begun keep the handles that they have."""
-        self._stages = {name: self._stages.get(name) or _handles(name) for name in names}
+        before = self._known[1]
+        self._known = (catalog, {app: before.get(app) or _handles(app) for app in catalog.apps.values()})
 
-    def name_of(self, name: str) -> str:
-        """Return the name of the model that ``name`` means: the default's if it is empty."""
-        return name or next(iter(self._stages), "")
-
-    def stages(self, name: str) -> StageHandles:
-        """Return the handles of a model's deployments; the empty name means the default.
+    def find(self, name: str) -> Served:
+        """Return the model that a name or an alias means; the empty name means the default.
 
         Raises:
             RequestError: there is no such model.
         """
-        name = self.name_of(name)
-        if name not in self._stages:
-            raise RequestError("model", f"model {name!r} is not served here: use {' or '.join(self._stages)}.")
-        return self._stages[name]
+        catalog, handles = self._known
+        model = catalog.resolve(name)
+        if model not in catalog.apps:
+            raise RequestError("model", f"model {name!r} is not served here: use {' or '.join(catalog.names)}.")
+        return Served(model, handles[catalog.apps[model]])
+
+    def all(self) -> list[Served]:
+        """Return all models, the default first."""
+        catalog, handles = self._known
+        return [Served(name, handles[app]) for name, app in catalog.apps.items()]
+
+    def stages(self, name: str) -> StageHandles:
+        """Return the handles of the model that a name means, as :meth:`find`."""
+        return self.find(name).stages
 
 
-def _handles(name: str) -> StageHandles:
+def _handles(app: str) -> StageHandles:
     # Not asked whether they exist: gateways and models start side by side, and health tells when all are there.
     stages = ("prior", "decoder", "reranker")
-    return StageHandles(*(serve.get_deployment_handle(each, app_of(name), _check_exists=False) for each in stages))
+    return StageHandles(*(serve.get_deployment_handle(each, app, _check_exists=False) for each in stages))

@@ -36,6 +36,12 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_run(run, CAPTIONS, text_length=8, clip=CLIPConfig())
 
 
+@pytest.fixture(scope="session")
+def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another version of the same models."""
+    return write_random_run(tmp_path_factory.mktemp("other"), CAPTIONS, text_length=8, clip=CLIPConfig(), seed=1)
+
+
 class LocalResponse:
     """What a deployment handle's call returns: awaitable, iterable, cancellable."""
 
@@ -123,9 +129,10 @@ class LocalService:
         stages = make_stages(self._config)
         self.prior, self.reranker = stages.prior, stages.reranker
         self._health = HealthService()
-        self.models, self.quotas = ServedModels({"tiny": stages}), LocalHandle(QuotasReplica())
+        self.models, self.quotas = ServedModels({"tiny": stages}, {"dall-e-3": ""}), LocalHandle(QuotasReplica())
+        self.rollout = LocalHandle(None)  # a test says what changes models
         server, port = make_server(
-            self.models, self._health, self._config, self.quotas, lambda _: {"tiny": self.running}
+            self.models, self._health, self._config, self.quotas, lambda _: {"tiny": self.running}, self.rollout
         )
         self.address = f"127.0.0.1:{port}"
         await server.start()

@@ -13,8 +13,8 @@ from ray.serve.schema import ServeDeploySchema
 from models.errors import UserError
 from t2i.config import ConfigError, load_mapping
 from t2i.serve.app import gateway, http, model
+from t2i.serve.catalog import app_of
 from t2i.serve.config import NamedRun, ReplicaConfig, ServeConfig
-from t2i.serve.models import app_of
 
 DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "serve" / "t2i.yaml"
 

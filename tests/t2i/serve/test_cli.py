@@ -21,8 +21,8 @@ def test_generate_writes_the_best_images_by_rank(
 ) -> None:
     words = ["a red taco", "-n", "4", "-k", "2", "--seed", "7", "--format", "webp"]
     main(["generate", *words, "--out", str(tmp_path / "new"), "--server", service.address, *stream])
-    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["000.webp", "001.webp"]
-    assert Image.open(tmp_path / "new" / "000.webp").size == (32, 32)
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["7-000.webp", "7-001.webp"]
+    assert Image.open(tmp_path / "new" / "7-000.webp").size == (32, 32)
     output = capsys.readouterr().out
     scores = [float(score) for score in re.findall(r"score (\S+)", output)]
     assert scores == sorted(scores, reverse=True)
@@ -89,6 +89,12 @@ def test_a_run_that_cannot_be_written_is_served_without_a_note(tmp_path: Path) -
     assert (tmp_path / "serve" / "address").read_text() == "127.0.0.1:1"
     (tmp_path / "file").touch()
     note_address(str(tmp_path / "file"), "127.0.0.1:1")
+
+
+def test_a_run_in_a_store_is_served_without_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    note_address("memory://bucket/run", "127.0.0.1:1")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_status_says_whether_the_models_are_there(service: Any, capsys: pytest.CaptureFixture[str]) -> None:

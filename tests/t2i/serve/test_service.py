@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,22 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
+from models.manifest import SHORT, manifest_hashes, weights_hash
+from models.run_layout import RunLayout
+from t2i.client import Client, GeneratedImage, GenerationProgress, InvalidRequestError, ServiceError
+from t2i.client.models import add_model, list_models, remove_model, set_default_model
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
+from t2i.protos.v1.generation_pb2 import GenerateRequest
+from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+from t2i.protos.v1.models_pb2 import ADD_STEP_SERVED
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
-from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
+from t2i.serve.catalog import app_of
+from t2i.serve.config import Alias, PriorReplicaConfig, ReplicaConfig, ServeConfig, name_of
 from t2i.serve.launch import launch_service
-from t2i.serve.models import app_of
-from t2i.serve.redraw.at_server import list_models
+from t2i.serve.running import model_apps
+from t2i.serve.runs import version_of
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
@@ -36,8 +45,17 @@ def address(
     ray_cluster: None,  # noqa: ARG001 - Serve runs on it
     run_directory: Path,
 ) -> Iterator[str]:
-    prior = PriorReplicaConfig(ongoing=2, queued=2, slots=4)
-    config = ServeConfig(run=str(run_directory), port=0, prior=prior, drain_s=1.0)
+    # Two versions of a model stand side by side on this machine.
+    prior, other = PriorReplicaConfig(ongoing=2, queued=2, slots=4, cpus=0.1), ReplicaConfig(cpus=0.1)
+    config = ServeConfig(
+        run=str(run_directory),
+        port=0,
+        prior=prior,
+        decoder=other,
+        reranker=other,
+        drain_s=1.0,
+        aliases=[Alias("dall-e-3")],
+    )
     with launch_service(config) as address:
         yield address
 
@@ -64,7 +82,7 @@ def test_answers_a_client_in_another_process(address: str, client: Client, tmp_p
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
     subprocess.run(command, env=environment, check=True, timeout=120)
     answer = client.generate("a red taco", candidates=4, keep=2, seed=7)
-    assert [(tmp_path / f"00{rank}.png").read_bytes() for rank in (0, 1)] == [image.data for image in answer.images]
+    assert [(tmp_path / f"7-00{rank}.png").read_bytes() for rank in (0, 1)] == [image.data for image in answer.images]
 
 
 def test_streams_progress_and_the_same_images(client: Client) -> None:
@@ -151,6 +169,55 @@ def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> 
     assert [event for event in seen if isinstance(event, GeneratedImage)] == expected.images
     assert done == sorted(set(done))
     assert seen[-1].tokens_spent > expected.summary.tokens_spent
+
+
+def test_models_change_without_a_gap(address: str, client: Client, run_directory: Path, other_run: Path) -> None:
+    name = name_of(str(run_directory))
+    with asked_steadily(address) as hashes:
+        *_, last = add_model(client, name, str(other_run))
+        rolled_in = len(hashes)
+        list(add_model(client, "small", str(run_directory)))
+        set_default_model(client, "small")
+        with pytest.raises(InvalidRequestError, match="small is the default: make another the default first"):
+            remove_model(client, "small")
+        assert client.generate("a red taco", seed=7).summary.models["decoder"] == decoder_of(run_directory)
+        set_default_model(client, name)
+        remove_model(client, "small")
+        wait_until(lambda: len(hashes) > rolled_in + 9)
+    assert last.step == ADD_STEP_SERVED
+    assert set(hashes) == {decoder_of(run_directory), decoder_of(other_run)}
+    assert set(hashes[rolled_in + 2 :]) == {decoder_of(other_run)}  # two had begun before
+    assert [model.name for model in list_models(client).models] == [name]
+    wait_until(lambda: model_apps() == [app_of(name, version_of(str(other_run)))])
+
+
+@contextmanager
+def asked_steadily(address: str) -> Iterator[list[str]]:
+    """Have two clients ask a model again and again, and never twice for the same; raises if a request fails.
+
+    Yields the hashes of the decoders that have answered.
+    """
+    hashes: list[str] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        with grpc.insecure_channel(address) as channel:
+            while not ended.is_set():
+                answer = GenerationStub(channel).Generate(GenerateRequest(caption="a red taco", model="dall-e-3"))
+                hashes.append(answer.summary.models.decoder)
+
+    with ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(ask) for _ in range(2)]
+        try:
+            yield hashes
+        finally:
+            ended.set()
+        for each in asking:
+            each.result()
+
+
+def decoder_of(run: Path) -> str:
+    return weights_hash(manifest_hashes(Path(RunLayout(run).dvae)))[:SHORT]
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from t2i.protos.v1 import receipt_pb2 as t2i_dot_protos_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1at2i/protos/v1/models.proto\x12\x06t2i.v1\x1a\x1bt2i/protos/v1/receipt.proto\"\x13\n\x11ListModelsRequest\"S\n\x12ListModelsResponse\x12\x1d\n\x06models\x18\x01 \x03(\x0b\x32\r.t2i.v1.Model\x12\x1e\n\x06limits\x18\x02 \x01(\x0b\x32\x0e.t2i.v1.Limits\"\x9d\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nis_default\x18\x02 \x01(\x08\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x1c\n\x05setup\x18\x04 \x01(\x0b\x32\r.t2i.v1.Setup\x12\x12\n\nimage_side\x18\x05 \x01(\x05\x12\x13\n\x0bgrid_height\x18\x06 \x01(\x05\x12\x12\n\ngrid_width\x18\x07 \x01(\x05\x12\r\n\x05\x63odes\x18\x08 \x01(\x05\x12\x13\n\x0btext_length\x18\t \x01(\x05\x12\x31\n\nparameters\x18\n \x03(\x0b\x32\x1d.t2i.v1.Model.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"g\n\x06Limits\x12\x12\n\ncandidates\x18\x01 \x01(\x05\x12\x1c\n\x14previewed_candidates\x18\x02 \x01(\x05\x12\x1a\n\x12\x63\x61ption_characters\x18\x03 \x01(\x05\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x32M\n\x06Models\x12\x43\n\nListModels\x12\x19.t2i.v1.ListModelsRequest\x1a\x1a.t2i.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1at2i/protos/v1/models.proto\x12\x06t2i.v1\x1a\x1bt2i/protos/v1/receipt.proto\"\x13\n\x11ListModelsRequest\"S\n\x12ListModelsResponse\x12\x1d\n\x06models\x18\x01 \x03(\x0b\x32\r.t2i.v1.Model\x12\x1e\n\x06limits\x18\x02 \x01(\x0b\x32\x0e.t2i.v1.Limits\"\xae\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nis_default\x18\x02 \x01(\x08\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x1c\n\x05setup\x18\x04 \x01(\x0b\x32\r.t2i.v1.Setup\x12\x12\n\nimage_side\x18\x05 \x01(\x05\x12\x13\n\x0bgrid_height\x18\x06 \x01(\x05\x12\x12\n\ngrid_width\x18\x07 \x01(\x05\x12\r\n\x05\x63odes\x18\x08 \x01(\x05\x12\x13\n\x0btext_length\x18\t \x01(\x05\x12\x31\n\nparameters\x18\n \x03(\x0b\x32\x1d.t2i.v1.Model.ParametersEntry\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"g\n\x06Limits\x12\x12\n\ncandidates\x18\x01 \x01(\x05\x12\x1c\n\x14previewed_candidates\x18\x02 \x01(\x05\x12\x1a\n\x12\x63\x61ption_characters\x18\x03 \x01(\x05\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\",\n\x0f\x41\x64\x64ModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\"\\\n\x10\x41\x64\x64ModelResponse\x12\x1d\n\x04step\x18\x01 \x01(\x0e\x32\x0f.t2i.v1.AddStep\x12\x16\n\x0estages_running\x18\x02 \x01(\x05\x12\x11\n\twaits_for\x18\x03 \x01(\t\"\"\n\x12RemoveModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13RemoveModelResponse\"!\n\x11SetDefaultRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12SetDefaultResponse*t\n\x07\x41\x64\x64Step\x12\x18\n\x14\x41\x44\x44_STEP_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x44\x44_STEP_QUEUE\x10\x01\x12\x11\n\rADD_STEP_LOAD\x10\x02\x12\x13\n\x0f\x41\x44\x44_STEP_SWITCH\x10\x03\x12\x13\n\x0f\x41\x44\x44_STEP_SERVED\x10\x04\x32\x9b\x02\n\x06Models\x12\x43\n\nListModels\x12\x19.t2i.v1.ListModelsRequest\x1a\x1a.t2i.v1.ListModelsResponse\x12?\n\x08\x41\x64\x64Model\x12\x17.t2i.v1.AddModelRequest\x1a\x18.t2i.v1.AddModelResponse0\x01\x12\x46\n\x0bRemoveModel\x12\x1a.t2i.v1.RemoveModelRequest\x1a\x1b.t2i.v1.RemoveModelResponse\x12\x43\n\nSetDefault\x12\x19.t2i.v1.SetDefaultRequest\x1a\x1a.t2i.v1.SetDefaultResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +34,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL_PARAMETERSENTRY']._loaded_options = None
   _globals['_MODEL_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_ADDSTEP']._serialized_start=839
+  _globals['_ADDSTEP']._serialized_end=955
   _globals['_LISTMODELSREQUEST']._serialized_start=67
   _globals['_LISTMODELSREQUEST']._serialized_end=86
   _globals['_LISTMODELSRESPONSE']._serialized_start=88
   _globals['_LISTMODELSRESPONSE']._serialized_end=171
   _globals['_MODEL']._serialized_start=174
-  _globals['_MODEL']._serialized_end=459
-  _globals['_MODEL_PARAMETERSENTRY']._serialized_start=410
-  _globals['_MODEL_PARAMETERSENTRY']._serialized_end=459
-  _globals['_LIMITS']._serialized_start=461
-  _globals['_LIMITS']._serialized_end=564
-  _globals['_MODELS']._serialized_start=566
-  _globals['_MODELS']._serialized_end=643
+  _globals['_MODEL']._serialized_end=476
+  _globals['_MODEL_PARAMETERSENTRY']._serialized_start=427
+  _globals['_MODEL_PARAMETERSENTRY']._serialized_end=476
+  _globals['_LIMITS']._serialized_start=478
+  _globals['_LIMITS']._serialized_end=581
+  _globals['_ADDMODELREQUEST']._serialized_start=583
+  _globals['_ADDMODELREQUEST']._serialized_end=627
+  _globals['_ADDMODELRESPONSE']._serialized_start=629
+  _globals['_ADDMODELRESPONSE']._serialized_end=721
+  _globals['_REMOVEMODELREQUEST']._serialized_start=723
+  _globals['_REMOVEMODELREQUEST']._serialized_end=757
+  _globals['_REMOVEMODELRESPONSE']._serialized_start=759
+  _globals['_REMOVEMODELRESPONSE']._serialized_end=780
+  _globals['_SETDEFAULTREQUEST']._serialized_start=782
+  _globals['_SETDEFAULTREQUEST']._serialized_end=815
+  _globals['_SETDEFAULTRESPONSE']._serialized_start=817
+  _globals['_SETDEFAULTRESPONSE']._serialized_end=837
+  _globals['_MODELS']._serialized_start=958
+  _globals['_MODELS']._serialized_end=1241
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from t2i.protos.v1 import receipt_pb2 as _receipt_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,35 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AddStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AddStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AddStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ADD_STEP_UNSPECIFIED: _AddStep.ValueType  # 0
+    ADD_STEP_QUEUE: _AddStep.ValueType  # 1
+    """Another change is made first."""
+    ADD_STEP_LOAD: _AddStep.ValueType  # 2
+    """Its replicas start and load the models."""
+    ADD_STEP_SWITCH: _AddStep.ValueType  # 3
+    """The servers hand requests to it from now on."""
+    ADD_STEP_SERVED: _AddStep.ValueType  # 4
+    """All servers do."""
+
+class AddStep(_AddStep, metaclass=_AddStepEnumTypeWrapper): ...
+
+ADD_STEP_UNSPECIFIED: AddStep.ValueType  # 0
+ADD_STEP_QUEUE: AddStep.ValueType  # 1
+"""Another change is made first."""
+ADD_STEP_LOAD: AddStep.ValueType  # 2
+"""Its replicas start and load the models."""
+ADD_STEP_SWITCH: AddStep.ValueType  # 3
+"""The servers hand requests to it from now on."""
+ADD_STEP_SERVED: AddStep.ValueType  # 4
+"""All servers do."""
+Global___AddStep: _TypeAlias = AddStep  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -92,6 +122,7 @@ class Model(_message.Message):
     CODES_FIELD_NUMBER: _builtins.int
     TEXT_LENGTH_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What requests call it."""
     is_default: _builtins.bool
@@ -114,6 +145,10 @@ class Model(_message.Message):
     def parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Numbers in the weights, by stage: prior, decoder, reranker."""
 
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other names under which requests may ask for it."""
+
     def __init__(
         self,
         *,
@@ -127,10 +162,11 @@ class Model(_message.Message):
         codes: _builtins.int = ...,
         text_length: _builtins.int = ...,
         parameters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["setup", b"setup"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "grid_height", b"grid_height", "grid_width", b"grid_width", "image_side", b"image_side", "is_default", b"is_default", "name", b"name", "parameters", b"parameters", "ready", b"ready", "setup", b"setup", "text_length", b"text_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "codes", b"codes", "grid_height", b"grid_height", "grid_width", b"grid_width", "image_side", b"image_side", "is_default", b"is_default", "name", b"name", "parameters", b"parameters", "ready", b"ready", "setup", b"setup", "text_length", b"text_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,3 +203,122 @@ class Limits(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Limits: _TypeAlias = Limits  # noqa: Y015
+
+@_typing.final
+class AddModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What requests will call it: up to 64 letters, digits, '.', '_' and '-'."""
+    run: _builtins.str
+    """A run directory as the server sees it, or the address of a run in a store, such as s3://bucket/run."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        run: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddModelRequest: _TypeAlias = AddModelRequest  # noqa: Y015
+
+@_typing.final
+class AddModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    STAGES_RUNNING_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    step: Global___AddStep.ValueType
+    stages_running: _builtins.int
+    """How many of its three stages are running."""
+    waits_for: _builtins.str
+    """What keeps a stage from starting, if that is known: no room in the cluster, for instance."""
+    def __init__(
+        self,
+        *,
+        step: Global___AddStep.ValueType = ...,
+        stages_running: _builtins.int = ...,
+        waits_for: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stages_running", b"stages_running", "step", b"step", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddModelResponse: _TypeAlias = AddModelResponse  # noqa: Y015
+
+@_typing.final
+class RemoveModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModelRequest: _TypeAlias = RemoveModelRequest  # noqa: Y015
+
+@_typing.final
+class RemoveModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModelResponse: _TypeAlias = RemoveModelResponse  # noqa: Y015
+
+@_typing.final
+class SetDefaultRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDefaultRequest: _TypeAlias = SetDefaultRequest  # noqa: Y015
+
+@_typing.final
+class SetDefaultResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDefaultResponse: _TypeAlias = SetDefaultResponse  # noqa: Y015

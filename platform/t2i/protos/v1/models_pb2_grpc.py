@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ModelsStub:
-    """Which models a server has.
+    """Which models a server has, and changes of them while it answers. Changes need a key with `admin: true`; where there
+    are no keys, a caller on the server's own machine. Each may be asked for again: what is done already is not done twice.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,52 @@ class ModelsStub:
                 request_serializer=t2i_dot_protos_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=t2i_dot_protos_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.AddModel = channel.unary_stream(
+                '/t2i.v1.Models/AddModel',
+                request_serializer=t2i_dot_protos_dot_v1_dot_models__pb2.AddModelRequest.SerializeToString,
+                response_deserializer=t2i_dot_protos_dot_v1_dot_models__pb2.AddModelResponse.FromString,
+                _registered_method=True)
+        self.RemoveModel = channel.unary_unary(
+                '/t2i.v1.Models/RemoveModel',
+                request_serializer=t2i_dot_protos_dot_v1_dot_models__pb2.RemoveModelRequest.SerializeToString,
+                response_deserializer=t2i_dot_protos_dot_v1_dot_models__pb2.RemoveModelResponse.FromString,
+                _registered_method=True)
+        self.SetDefault = channel.unary_unary(
+                '/t2i.v1.Models/SetDefault',
+                request_serializer=t2i_dot_protos_dot_v1_dot_models__pb2.SetDefaultRequest.SerializeToString,
+                response_deserializer=t2i_dot_protos_dot_v1_dot_models__pb2.SetDefaultResponse.FromString,
+                _registered_method=True)
 
 
 class ModelsServicer:
-    """Which models a server has.
+    """Which models a server has, and changes of them while it answers. Changes need a key with `admin: true`; where there
+    are no keys, a caller on the server's own machine. Each may be asked for again: what is done already is not done twice.
     """
 
     def ListModels(self, request, context):
         """Returns all models, the default first, and the limits of requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddModel(self, request, context):
+        """Loads a run and serves it under a name. If the name is served already, the version before answers until then, and
+        goes on with what it has begun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveModel(self, request, context):
+        """Ends a model, once what it has begun is done. The default cannot be removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetDefault(self, request, context):
+        """Lets a model answer the requests that name none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +100,21 @@ def add_ModelsServicer_to_server(servicer, server):
                     request_deserializer=t2i_dot_protos_dot_v1_dot_models__pb2.ListModelsRequest.FromString,
                     response_serializer=t2i_dot_protos_dot_v1_dot_models__pb2.ListModelsResponse.SerializeToString,
             ),
+            'AddModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.AddModel,
+                    request_deserializer=t2i_dot_protos_dot_v1_dot_models__pb2.AddModelRequest.FromString,
+                    response_serializer=t2i_dot_protos_dot_v1_dot_models__pb2.AddModelResponse.SerializeToString,
+            ),
+            'RemoveModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModel,
+                    request_deserializer=t2i_dot_protos_dot_v1_dot_models__pb2.RemoveModelRequest.FromString,
+                    response_serializer=t2i_dot_protos_dot_v1_dot_models__pb2.RemoveModelResponse.SerializeToString,
+            ),
+            'SetDefault': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDefault,
+                    request_deserializer=t2i_dot_protos_dot_v1_dot_models__pb2.SetDefaultRequest.FromString,
+                    response_serializer=t2i_dot_protos_dot_v1_dot_models__pb2.SetDefaultResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             't2i.v1.Models', rpc_method_handlers)
@@ -70,7 +124,8 @@ def add_ModelsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Models:
-    """Which models a server has.
+    """Which models a server has, and changes of them while it answers. Changes need a key with `admin: true`; where there
+    are no keys, a caller on the server's own machine. Each may be asked for again: what is done already is not done twice.
     """
 
     @staticmethod
@@ -90,6 +145,87 @@ class Models:
             '/t2i.v1.Models/ListModels',
             t2i_dot_protos_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
             t2i_dot_protos_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/t2i.v1.Models/AddModel',
+            t2i_dot_protos_dot_v1_dot_models__pb2.AddModelRequest.SerializeToString,
+            t2i_dot_protos_dot_v1_dot_models__pb2.AddModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/t2i.v1.Models/RemoveModel',
+            t2i_dot_protos_dot_v1_dot_models__pb2.RemoveModelRequest.SerializeToString,
+            t2i_dot_protos_dot_v1_dot_models__pb2.RemoveModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDefault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/t2i.v1.Models/SetDefault',
+            t2i_dot_protos_dot_v1_dot_models__pb2.SetDefaultRequest.SerializeToString,
+            t2i_dot_protos_dot_v1_dot_models__pb2.SetDefaultResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelsStub:
-    """Which models a server has."""
+    """Which models a server has, and changes of them while it answers. Changes need a key with `admin: true`; where there
+    are no keys, a caller on the server's own machine. Each may be asked for again: what is done already is not done twice.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +37,37 @@ class ModelsStub:
     def __new__(cls, channel: _aio.Channel) -> ModelsAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
     """Returns all models, the default first, and the limits of requests."""
+    AddModel: _grpc.UnaryStreamMultiCallable[_models_pb2.AddModelRequest, _models_pb2.AddModelResponse]
+    """Loads a run and serves it under a name. If the name is served already, the version before answers until then, and
+    goes on with what it has begun.
+    """
+    RemoveModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.RemoveModelRequest, _models_pb2.RemoveModelResponse]
+    """Ends a model, once what it has begun is done. The default cannot be removed."""
+    SetDefault: _grpc.UnaryUnaryMultiCallable[_models_pb2.SetDefaultRequest, _models_pb2.SetDefaultResponse]
+    """Lets a model answer the requests that name none."""
 
 @_typing.type_check_only
 class ModelsAsyncStub(ModelsStub):
-    """Which models a server has."""
+    """Which models a server has, and changes of them while it answers. Changes need a key with `admin: true`; where there
+    are no keys, a caller on the server's own machine. Each may be asked for again: what is done already is not done twice.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Returns all models, the default first, and the limits of requests."""
+    AddModel: _aio.UnaryStreamMultiCallable[_models_pb2.AddModelRequest, _models_pb2.AddModelResponse]  # type: ignore[assignment]
+    """Loads a run and serves it under a name. If the name is served already, the version before answers until then, and
+    goes on with what it has begun.
+    """
+    RemoveModel: _aio.UnaryUnaryMultiCallable[_models_pb2.RemoveModelRequest, _models_pb2.RemoveModelResponse]  # type: ignore[assignment]
+    """Ends a model, once what it has begun is done. The default cannot be removed."""
+    SetDefault: _aio.UnaryUnaryMultiCallable[_models_pb2.SetDefaultRequest, _models_pb2.SetDefaultResponse]  # type: ignore[assignment]
+    """Lets a model answer the requests that name none."""
 
 class ModelsServicer(metaclass=_abc_1.ABCMeta):
-    """Which models a server has."""
+    """Which models a server has, and changes of them while it answers. Changes need a key with `admin: true`; where there
+    are no keys, a caller on the server's own machine. Each may be asked for again: what is done already is not done twice.
+    """
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -54,5 +76,31 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListModelsResponse, _abc.Awaitable[_models_pb2.ListModelsResponse]]:
         """Returns all models, the default first, and the limits of requests."""
+
+    @_abc_1.abstractmethod
+    def AddModel(
+        self,
+        request: _models_pb2.AddModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_models_pb2.AddModelResponse], _abc.AsyncIterator[_models_pb2.AddModelResponse]]:
+        """Loads a run and serves it under a name. If the name is served already, the version before answers until then, and
+        goes on with what it has begun.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveModel(
+        self,
+        request: _models_pb2.RemoveModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.RemoveModelResponse, _abc.Awaitable[_models_pb2.RemoveModelResponse]]:
+        """Ends a model, once what it has begun is done. The default cannot be removed."""
+
+    @_abc_1.abstractmethod
+    def SetDefault(
+        self,
+        request: _models_pb2.SetDefaultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.SetDefaultResponse, _abc.Awaitable[_models_pb2.SetDefaultResponse]]:
+        """Lets a model answer the requests that name none."""
 
 def add_ModelsServicer_to_server(servicer: ModelsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from t2i.serve.access.keys import Key, KeyRing
+from t2i.serve.access.keys import ForbiddenError, Key, KeyRing
 from t2i.serve.access.quota import Claim
 from t2i.serve.access.tls import check_certificates
-from t2i.serve.config import ServeConfig
+from t2i.serve.config import ServeConfig, is_own
 from t2i.serve.generation.calls import Calls
 
 
@@ -37,6 +38,21 @@ class Access:
             UnauthenticatedError: there is none, or it is not known.
         """
         return self._keys.find(authorization) if self._keys else None
+
+    def check_admin(self, authorization: str | None, peer: str) -> None:
+        """Check that a caller may change the service's models: a key must say so; without keys, whoever is at home may.
+
+        A run is read from wherever its caller says, and loads the machine: so an open port is not enough.
+
+        Raises:
+            UnauthenticatedError: the service needs a key, and it is missing or not known.
+            ForbiddenError: the caller may not.
+        """
+        key = self.key_of(authorization)
+        if key is not None and not key.admin:
+            raise ForbiddenError(f"key {key.name} may not change models: use one made by `t2i keys new --admin`.")
+        if key is None and not _is_loopback(peer):
+            raise ForbiddenError("models are changed from the service's own machine, or with a key: give it keys=.")
 
     @asynccontextmanager
     async def admitted(self, key: Key | None, calls: Calls) -> AsyncIterator[None]:
@@ -62,6 +78,12 @@ class Access:
     async def _close(self, claim: Claim, spent: int) -> None:
         with suppress(RayError, RayServeException):  # a new replica does not know the claim
             await self._quotas.close.remote(claim, spent)
+
+
+def _is_loopback(peer: str) -> bool:
+    """Return whether a peer of gRPC, such as ``ipv4:10.0.0.1:4711`` or ``ipv6:%5B::1%5D:4711``, is this machine."""
+    host = unquote(peer).partition(":")[2].rpartition(":")[0]
+    return is_own(host.strip("[]").removeprefix("::ffff:"))  # IPv4 by a socket for both
 
 
 def check_access(config: ServeConfig) -> None:

@@ -7,6 +7,7 @@
       sha256: 5e88...        # of the key, which is stored nowhere
       tokens_per_minute: 100000
       concurrent: 4
+      admin: true
 
 A key has 256 random bits. So its hash needs no salt, and no slow function: there is nothing to guess.
 """
@@ -40,6 +41,7 @@ class Key:
     sha256: str = setting("", "SHA-256 of the key, in hexadecimal digits")
     tokens_per_minute: int | None = setting(None, "image tokens that it may ask for in a minute", at_least=1)
     concurrent: int | None = setting(None, "requests that it may have at once", at_least=1)
+    admin: bool = setting(False, "may also change the models of the service")
 
     def __post_init__(self) -> None:
         check_name(self.name, "keys")
@@ -66,6 +68,10 @@ class KeyFile:
 
 class UnauthenticatedError(Exception):
     """A client showed no key, or one that is not known; the message says so in one sentence."""
+
+
+class ForbiddenError(Exception):
+    """A client is known, and may not do what it asks for; the message says so in one sentence."""
 
 
 class KeyRing:
@@ -130,19 +136,27 @@ def read_keys(path: str) -> list[Key]:
     return load_text(KeyFile, _read(Path(path)), path).keys
 
 
-def add_key(path: Path, name: str, tokens_per_minute: int | None = None, concurrent: int | None = None) -> str:
+def add_key(
+    path: Path,
+    name: str,
+    tokens_per_minute: int | None = None,
+    concurrent: int | None = None,
+    admin: bool = False,
+) -> str:
     """Return a new key, whose hash is appended to a file of keys, which is made if there is none.
 
     Raises:
         UserError: the name is taken or not possible, or the file cannot be read or written.
     """
     word = f"t2i-{secrets.token_urlsafe(32)}"
-    quotas = {"tokens_per_minute": tokens_per_minute, "concurrent": concurrent}
-    fields = {"name": name, "sha256": hash_of(word), **{each: count for each, count in quotas.items() if count}}
+    rights = {"tokens_per_minute": tokens_per_minute, "concurrent": concurrent, "admin": admin}
+    fields = {"name": name, "sha256": hash_of(word), **{each: value for each, value in rights.items() if value}}
     before = re.sub(r"^keys: *\[ *\]", "keys:", _read(path).rstrip() if path.exists() else "keys:", flags=re.MULTILINE)
     # Appended as text, so that comments stay; the items of a list may be indented.
     indent = next(iter(re.findall(r"^( *)- ", before, re.MULTILINE)), "")
-    lines = [f"{each}: {value!r}" if each == "name" else f"{each}: {value}" for each, value in fields.items()]
+    lines = [
+        f"{each}: {value!r}" if each == "name" else f"{each}: {str(value).lower()}" for each, value in fields.items()
+    ]
     text = "\n".join([before, f"{indent}- " + f"\n{indent}  ".join(lines), ""])
     try:
         load_text(KeyFile, text, str(path))

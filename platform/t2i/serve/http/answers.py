@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -57,14 +57,17 @@ class ImagesAnswer(BaseModel):
 
 
 async def whole_answer(
-    events: AsyncIterator[Event], described: dict[str, str], address: Callable[[bytes], str] | None, calls: Calls
+    events: AsyncIterator[Event],
+    described: dict[str, str],
+    address: Callable[[bytes], Awaitable[str]] | None,
+    calls: Calls,
 ) -> ImagesAnswer:
     """Return all images in one body; ``address`` keeps an image and returns where it is fetched (None: base64)."""
     data = []
     async for each in events:
         match each:
             case Picture():
-                where = {"url": address(each.data)} if address else {"b64_json": _base64(each.data)}
+                where = {"url": await address(each.data)} if address else {"b64_json": _base64(each.data)}
                 data.append(ImageData(candidate=each.candidate, score=each.score, **where))
             case Receipt():
                 receipt = each

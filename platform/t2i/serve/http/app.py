@@ -33,15 +33,16 @@ class _Described(FastAPI):
 
 
 def make_http(
-    models: ServedModels, limits: HttpLimits, access: Access | None = None, echo_request_id: bool = True
+    models: ServedModels, limits: HttpLimits, images: Any, access: Access | None = None, echo_request_id: bool = True
 ) -> FastAPI:
     """Return the application over these models, by default for everybody.
 
+    ``images`` is the handle of an :class:`ImageStore`, which keeps what answers have only the addresses of.
     Serve's proxy puts the id of a request into the answer by itself.
     """
     # FastAPI's own pages of documentation load scripts from elsewhere.
     app = _Described(title="t2i", version=version("t2i-platform"), docs_url=None, redoc_url=None)
-    backend = Backend(models, limits, access or Access())
+    backend = Backend(models, limits, access or Access(), images)
     app.include_router(ImagesApi(backend).router())
     app.include_router(EventsApi(backend).router())
     app.include_router(page_router())

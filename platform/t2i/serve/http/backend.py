@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from starlette.requests import HTTPConnection
 
@@ -32,11 +33,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Backend:
-    """The models that are served, the limits of a request, and who may ask."""
+    """The models that are served, the limits of a request, who may ask, and the handle of ``images``."""
 
     models: ServedModels
     limits: HttpLimits
     access: Access
+    images: Any
 
     def asked(self, connection: HTTPConnection) -> Asked:
         """Return a request that may be made, before its work begins.
@@ -75,10 +77,10 @@ class Backend:
         Raises:
             RequestError: a field is out of range; and what :func:`generate` raises.
         """
-        stages = self.models.stages(request.model)
-        prefix = await prefix_of(request, stages, calls)
+        model = self.models.find(request.model)
+        prefix = await prefix_of(request, model.stages, calls)
         wanted = replace(wanted_images(request, prefix, self.limits.max_candidates, calls), quality=quality)
-        wanted = replace(wanted, model=self.models.name_of(request.model))
-        async with aclosing(generate(stages, wanted, calls)) as events:
+        wanted = replace(wanted, model=model.name)
+        async with aclosing(generate(model.stages, wanted, calls)) as events:
             async for event in events:
                 yield event

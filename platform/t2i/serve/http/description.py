@@ -26,9 +26,13 @@ class ErrorBody(BaseModel):
 
 
 class ServedModel(BaseModel):
-    """A model: its images' size, their rows of image tokens, and the most candidates of a request."""
+    """A model: its images' size, their rows of image tokens, and the most candidates of a request.
+
+    ``root`` is the name of the model: that of another entry where ``id`` is an alias.
+    """
 
     id: str
+    root: str
     object: Literal["model"] = "model"
     created: int = 0
     owned_by: str = "t2i"
@@ -38,7 +42,7 @@ class ServedModel(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models, the default first."""
+    """The models, the default first, and then their other names."""
 
     object: Literal["list"] = "list"
     data: list[ServedModel]

@@ -1,4 +1,7 @@
-"""Images that wait to be fetched from the addresses in an answer: for an hour, in bounded memory."""
+"""Images that wait to be fetched from the addresses in an answer: for an hour, in bounded memory.
+
+The deployment ``images`` holds them for all replicas of the HTTP door, which may be lost, and answer for one another.
+"""
 
 from __future__ import annotations
 
@@ -22,37 +25,50 @@ class StoredImage:
     expires: int
 
 
-class ImageStore:
-    """Keeps the newest images, of together at most ``room`` bytes; an empty ``key`` means a random one."""
+class Addresses:
+    """Addresses of images that nobody else can make; those with the same key know each other's.
 
-    def __init__(self, room: int, key: str) -> None:
-        self._room = room
+    An empty ``key`` means a random one.
+    """
+
+    def __init__(self, key: str) -> None:
         self._key = key.encode() or secrets.token_bytes(32)
-        self._images: OrderedDict[str, StoredImage] = OrderedDict()
-        self._bytes = 0
 
-    def put(self, data: bytes, file_format: str) -> str:
-        """Keep an image; return where it is fetched, a path with a signature that nobody else can make."""
-        expires = int(time.time()) + KEPT_S
-        name = secrets.token_urlsafe(16)
-        self._images[name] = StoredImage(data, file_format, expires)
-        self._bytes += len(data)
-        self._forget()
+    def path(self, name: str, expires: int) -> str:
+        """Return where an image is fetched until it ``expires`` (Unix time): a path with a signature."""
         return f"v1/images/{name}?expires={expires}&signature={self._signature(name, expires)}"
 
-    def get(self, name: str, expires: int, signature: str) -> StoredImage | None:
-        """Return an image; None if its time is over, or newer ones needed the room.
+    def check(self, name: str, expires: int, signature: str) -> None:
+        """Check the parts of an address.
 
         Raises:
             PermissionError: the signature is not that of this address.
         """
         if not hmac.compare_digest(signature.encode(), self._signature(name, expires).encode()):
             raise PermissionError
-        self._forget()
-        return self._images.get(name)
 
     def _signature(self, name: str, expires: int) -> str:
         return hmac.new(self._key, f"{name}:{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+class ImageStore:
+    """Keeps the newest images, of together at most ``room`` bytes; a replica of the deployment ``images``."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._images: OrderedDict[str, StoredImage] = OrderedDict()
+        self._bytes = 0
+
+    async def put(self, name: str, image: StoredImage) -> None:
+        """Keep an image; again if its answer was lost."""
+        self._bytes += len(image.data) - (len(self._images[name].data) if name in self._images else 0)
+        self._images[name] = image
+        self._forget()
+
+    async def get(self, name: str) -> StoredImage | None:
+        """Return an image; None if its time is over, or newer ones needed the room."""
+        self._forget()
+        return self._images.get(name)
 
     def _forget(self) -> None:
         """Let go of images that are expired, and of the oldest while there is not room for all."""

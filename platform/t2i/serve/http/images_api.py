@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ from t2i.serve.http.fields import (
     size_of,
     to_message,
 )
-from t2i.serve.http.image_store import KEPT_S, ImageStore
+from t2i.serve.http.image_store import KEPT_S, Addresses, StoredImage
 from t2i.serve.http.masks import kept_rows
 from t2i.serve.http.presence import while_present
 from t2i.serve.http.shape import ImageShape
@@ -46,7 +47,7 @@ class ImagesApi:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._store = ImageStore(backend.limits.stored_mb << 20, backend.limits.url_key)
+        self._addresses = Addresses(backend.limits.url_key)
         self._masks = asyncio.Lock()  # one file at a time is decoded: it may hold 16 megapixels
 
     def router(self) -> APIRouter:
@@ -82,26 +83,35 @@ class ImagesApi:
         return await self._answer(request, asked, fields, files, "image_edit")
 
     async def models(self, request: Request) -> ModelList:
-        """List the models, the default first, each with the size of its images."""
-        names = self._backend.models.names
+        """List the models, the default first, each with the size of its images, and then their aliases."""
+        catalog = self._backend.models.catalog
         async with self._backend.working(self._backend.asked(request)) as calls:
-            shapes = await asyncio.gather(*(self._backend.shape(name, calls) for name in names))
-        limit = self._backend.limits.max_candidates
-        served = (
-            ServedModel(id=name, size=size_of(shape), rows=shape.rows, max_candidates=limit)
-            for name, shape in zip(names, shapes, strict=True)
-        )
-        return ModelList(data=list(served))
+            shapes = await asyncio.gather(*(self._backend.shape(name, calls) for name in catalog.apps))
+        by_model, limit = dict(zip(catalog.apps, shapes, strict=True)), self._backend.limits.max_candidates
+        served = []
+        for name in catalog.names:
+            root = catalog.resolve(name)
+            shape = by_model[root]
+            entry = ServedModel(id=name, root=root, size=size_of(shape), rows=shape.rows, max_candidates=limit)
+            served.append(entry)
+        return ModelList(data=served)
 
     async def image(
-        self, name: str, expires: Annotated[int, Query(ge=0, lt=1 << 53)], signature: Annotated[str, Query()]
+        self,
+        request: Request,
+        name: str,
+        expires: Annotated[int, Query(ge=0, lt=1 << 53)],
+        signature: Annotated[str, Query()],
     ) -> Response:
         """Return an image of an answer with addresses."""
         try:
-            image = self._store.get(name, expires, signature)
+            self._addresses.check(name, expires, signature)
         except PermissionError:
             sentence = "signature is not that of this address: use the url of the answer as it is."
             return JSONResponse(error_body(sentence, "invalid_request_error", "signature", "invalid_signature"), 403)
+        calls = self._backend.limits.calls(request)
+        async with calls.bounded():
+            image: StoredImage | None = await calls.call(self._backend.images.get, name)
         if image is None:
             sentence = (
                 "the image is gone: its hour is over, or newer ones took its place; the same seed draws it again."
@@ -119,12 +129,19 @@ class ImagesApi:
         drawing = _Drawing(self._backend, self._masks, fields, files, asked)
         if fields.stream:
             return EventStream(drawing.events(kind), asked.calls.id)
-        address = self._address(request, file_format(fields)) if fields.response_format == "url" else None
+        address = self._keeper(request, file_format(fields), asked.calls) if fields.response_format == "url" else None
         answer = await while_present(request.receive, drawing.whole(address))
         return JSONResponse(answer.model_dump(exclude_none=True))
 
-    def _address(self, request: Request, kind: str) -> Callable[[bytes], str]:
-        return lambda data: f"{request.base_url}{self._store.put(data, kind)}"
+    def _keeper(self, request: Request, kind: str, calls: Calls) -> Callable[[bytes], Awaitable[str]]:
+        """Return what keeps an image of a request and returns its address."""
+
+        async def keep(data: bytes) -> str:
+            name, expires = secrets.token_urlsafe(16), int(time.time()) + KEPT_S
+            await calls.call(self._backend.images.put, name, StoredImage(data, kind, expires))
+            return f"{request.base_url}{self._addresses.path(name, expires)}"
+
+        return keep
 
 
 class _Drawing:
@@ -135,7 +152,7 @@ class _Drawing:
     ) -> None:
         self._backend, self._masks, self._fields, self._files, self._asked = backend, masks, fields, files, asked
 
-    async def whole(self, address: Callable[[bytes], str] | None) -> ImagesAnswer:
+    async def whole(self, address: Callable[[bytes], Awaitable[str]] | None) -> ImagesAnswer:
         """Return all in one answer."""
         async with self._backend.working(self._asked) as calls:
             shape = await self._shape(calls)

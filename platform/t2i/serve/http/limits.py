@@ -17,20 +17,18 @@ REQUEST_ID = "x-request-id"
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """Bounds of one request, and of the images that are kept for answers with addresses.
+    """Bounds of one request, and the key of the addresses in answers.
 
     Attributes:
         max_candidates: most images that one request may have sampled.
         time_limit_s: longest time that it may take, in seconds.
         max_body_mb: largest body, in MiB.
-        stored_mb: room for images that are waiting to be fetched, in MiB.
-        url_key: signs their addresses; empty: a random key.
+        url_key: signs the addresses of images; empty: a random key.
     """
 
     max_candidates: int
     time_limit_s: float
     max_body_mb: int
-    stored_mb: int
     url_key: str = ""
 
     @classmethod
@@ -40,7 +38,6 @@ class HttpLimits:
             config.max_candidates,
             config.time_limit_s,
             config.max_message_mb,
-            config.http_stored_mb,
             config.http_url_key,
         )
 

@@ -8,29 +8,16 @@ import numpy as np
 
 from models.errors import UserError
 from t2i.client import Client
+from t2i.client.models import list_models
 from t2i.image_files import decode_rgb
 from t2i.protos.v1 import decoder_pb2, generation_pb2, models_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
-from t2i.protos.v1.models_pb2_grpc import ModelsStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.serve.generation.receipt import PictureRecipe, Recipe, RecipeError, Setup, from_message
 from t2i.serve.redraw.drawing import Drawn
 
 TIMEOUT_S = 600.0
-
-
-def list_models(client: Client) -> models_pb2.ListModelsResponse:
-    """Return the models of a service, the default first, and its limits.
-
-    Raises:
-        ServiceError: the service answers with an error, or not at all.
-    """
-    with client.translated_errors():
-        answer: models_pb2.ListModelsResponse = ModelsStub(client.channel).ListModels(
-            models_pb2.ListModelsRequest(), timeout=TIMEOUT_S, metadata=client.metadata
-        )
-    return answer
 
 
 class DrawnAtServer:

@@ -16,10 +16,11 @@ from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank
 from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.engine import Engine, encode_request
-from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig, check_run
+from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig
 from t2i.serve.generation.receipt import PictureRecipe, RecipeError, Setup, StageSetup
 from t2i.serve.redraw.drawing import Drawn
 from t2i.serve.replicas.setup import setup_of
+from t2i.serve.runs import check_run
 
 MOST = 4096
 """Rows that a stage may compute at once: recipes come from strangers, and memory grows with it."""

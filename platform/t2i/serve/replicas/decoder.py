@@ -23,6 +23,7 @@ from t2i.serve.config import ServeConfig
 from t2i.serve.messages import DecodedImages, EncodedImages
 from t2i.serve.replicas.expected import log_only_faults
 from t2i.serve.replicas.uploads import Uploads
+from t2i.serve.runs import fetched
 
 
 class DecoderReplica:
@@ -30,6 +31,7 @@ class DecoderReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         log_only_faults()
+        config = fetched(config)
         torch.set_num_threads(config.decoder.threads)
         directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)

@@ -19,6 +19,7 @@ from t2i.serve.messages import CaptionRequest, SampledImages, SampleHeader, Samp
 from t2i.serve.replicas.engine_loop import EngineLoop, Event
 from t2i.serve.replicas.expected import log_only_faults
 from t2i.serve.replicas.setup import ModelDescription, description_of
+from t2i.serve.runs import fetched
 
 
 class PriorReplica:
@@ -26,6 +27,7 @@ class PriorReplica:
 
     def __init__(self, config: ServeConfig, *_: object) -> None:
         log_only_faults()
+        config = fetched(config)
         torch.set_num_threads(config.prior.threads)
         directory = RunLayout(config.run).prior
         prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)

@@ -20,6 +20,7 @@ from t2i.serve.config import ServeConfig
 from t2i.serve.messages import DecodedImages, RankedImages
 from t2i.serve.replicas.expected import log_only_faults
 from t2i.serve.replicas.uploads import Uploads
+from t2i.serve.runs import fetched
 
 CAPTIONS = 1024
 """Captions whose features are kept: the candidates of one caption are ranked by many calls."""
@@ -30,6 +31,7 @@ class RerankerReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         log_only_faults()
+        config = fetched(config)
         torch.set_num_threads(config.reranker.threads)
         directory = RunLayout(config.run).clip
         self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)

@@ -14,9 +14,9 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from t2i.logs import get_logger
 from t2i.sampling import RequestError
-from t2i.serve.access.keys import UnauthenticatedError
+from t2i.serve.access.keys import ForbiddenError, UnauthenticatedError
 from t2i.serve.access.quota import QuotaExceededError
-from t2i.serve.messages import QueueFullError
+from t2i.serve.messages import NotChangeableError, QueueFullError
 
 logger = get_logger("serve.gateway")
 
@@ -53,6 +53,10 @@ def status_of(error: Exception, request_id: str) -> Status:
         return _busy(str(cause), cause.retry_after_s)
     if isinstance(cause, UnauthenticatedError):
         return _status(code_pb2.UNAUTHENTICATED, str(cause))
+    if isinstance(cause, ForbiddenError):
+        return _status(code_pb2.PERMISSION_DENIED, str(cause))
+    if isinstance(cause, NotChangeableError):
+        return _status(code_pb2.FAILED_PRECONDITION, str(cause))
     for kinds, code, message in _EXPECTED:
         if isinstance(cause, kinds):
             return _status(code, message)

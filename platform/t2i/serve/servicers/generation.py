@@ -52,11 +52,11 @@ class GenerationService(GenerationServicer):
     ) -> AsyncGenerator[pb.GenerateStreamResponse]:
         """Yield progress and previews as they are made, then the best images, best first, then the summary."""
         async with answering(context, self._limits) as calls:
-            stages = self._models.stages(request.model)
-            prefix = await prefix_of(request, stages, calls)
+            model = self._models.find(request.model)
+            prefix = await prefix_of(request, model.stages, calls)
             wanted = wanted_images(request, prefix, self._limits.max_images, calls)
-            wanted = replace(wanted, model=self._models.name_of(request.model))
-            async with aclosing(generate(stages, wanted, calls)) as events:
+            wanted = replace(wanted, model=model.name)
+            async with aclosing(generate(model.stages, wanted, calls)) as events:
                 async for event in events:
                     yield message_of(event, check_format(request.format))
 

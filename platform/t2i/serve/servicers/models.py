@@ -1,9 +1,10 @@
-"""The service ``t2i.v1.Models``: which models there are, what computes for them, and their sizes."""
+"""The service ``t2i.v1.Models``: which models there are, what computes for them, their sizes, and changes of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -13,26 +14,35 @@ from ray.serve.exceptions import RayServeException
 from t2i.protos.v1 import models_pb2
 from t2i.protos.v1.models_pb2_grpc import ModelsServicer
 from t2i.protos.v1.receipt_pb2 import Setup
+from t2i.serve.catalog import Catalog
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.receipt import to_message
-from t2i.serve.models import ServedModels
-from t2i.serve.servicers.rpc import Limits, answering
+from t2i.serve.messages import NotChangeableError, Step
+from t2i.serve.models import Served, ServedModels
+from t2i.serve.servicers.rpc import Limits, administering, answering
 from t2i.serve.servicers.validation import MAX_CHARACTERS, MAX_PREVIEWED
 
 STAGES = {"prior", "decoder", "reranker"}
 
-DESCRIBE_S = 2.0
-"""Seconds that a prior has to describe its model; one that is loading does not answer."""
+DESCRIBE_S = 10.0
+"""Seconds that a running prior has to describe its model."""
 
-RunningStages = Callable[[Sequence[str]], Mapping[str, set[str]]]
-"""Returns by model which of its stages have a running replica; it may block."""
+RunningStages = Callable[[Mapping[str, str]], Mapping[str, set[str]]]
+"""Returns by model which of its stages have a running replica, given the models' applications; it may block."""
+
+STEPS = {
+    Step.QUEUE: models_pb2.ADD_STEP_QUEUE,
+    Step.LOAD: models_pb2.ADD_STEP_LOAD,
+    Step.SWITCH: models_pb2.ADD_STEP_SWITCH,
+    Step.SERVED: models_pb2.ADD_STEP_SERVED,
+}
 
 
 class ModelsService(ModelsServicer):
-    """Lists the models."""
+    """Lists the models, and lets the deployment ``rollout`` change them; None: they cannot be changed."""
 
-    def __init__(self, models: ServedModels, limits: Limits, running: RunningStages) -> None:
-        self._models, self._limits, self._running = models, limits, running
+    def __init__(self, models: ServedModels, limits: Limits, running: RunningStages, rollout: Any) -> None:
+        self._models, self._limits, self._running, self._rollout = models, limits, running, rollout
 
     async def ListModels(
         self,
@@ -41,23 +51,62 @@ class ModelsService(ModelsServicer):
     ) -> models_pb2.ListModelsResponse:
         """Return all models, the default first, and the limits of requests."""
         async with answering(context, self._limits) as calls:
-            names = self._models.names
-            running = await asyncio.to_thread(self._running, names)
-            ready = [running.get(name, set()) >= STAGES for name in names]
-            models = await asyncio.gather(*map(self._model, names, ready, [calls] * len(names)))
+            catalog, served = self._models.catalog, self._models.all()
+            running = await asyncio.to_thread(self._running, catalog.apps)
+            found = (self._model(each, catalog, running.get(each.name, set()), calls) for each in served)
+            models = await asyncio.gather(*found)
             return models_pb2.ListModelsResponse(models=models, limits=self._limits_message())
         raise AssertionError("unreachable: answering() ends the RPC")
 
-    async def _model(self, name: str, ready: bool, calls: Calls) -> models_pb2.Model:
-        """Return a model; only its name if its prior does not answer."""
-        model = models_pb2.Model(name=name, is_default=name == self._models.name_of(""))
+    async def AddModel(
+        self, request: models_pb2.AddModelRequest, context: Any
+    ) -> AsyncIterator[models_pb2.AddModelResponse]:
+        """Yield how far the addition of a model is, until all gateways hand requests to it."""
+        async with self._changing(context) as (rollout, calls):
+            added = calls.stream(rollout.add, self._models.catalog, request.name, request.run)
+            async with aclosing(added) as events:
+                async for event in events:
+                    yield models_pb2.AddModelResponse(
+                        step=STEPS[event.step], stages_running=event.stages_running, waits_for=event.waits_for
+                    )
+
+    async def RemoveModel(self, request: models_pb2.RemoveModelRequest, context: Any) -> models_pb2.RemoveModelResponse:
+        """Return once no gateway hands requests to the model."""
+        async with self._changing(context) as (rollout, calls):
+            await calls.call(rollout.remove, self._models.catalog, request.name)
+            return models_pb2.RemoveModelResponse()
+        raise AssertionError("unreachable: answering() ends the RPC")
+
+    async def SetDefault(self, request: models_pb2.SetDefaultRequest, context: Any) -> models_pb2.SetDefaultResponse:
+        """Return once all gateways have the model as their default."""
+        async with self._changing(context) as (rollout, calls):
+            await calls.call(rollout.set_default, self._models.catalog, request.name)
+            return models_pb2.SetDefaultResponse()
+        raise AssertionError("unreachable: answering() ends the RPC")
+
+    @asynccontextmanager
+    async def _changing(self, context: Any) -> AsyncIterator[tuple[Any, Calls]]:
+        """Yield the deployment that changes models, and what calls it."""
+        async with administering(context, self._limits) as calls:
+            if self._rollout is None:
+                raise NotChangeableError(
+                    "this service is deployed from a file: change models there, and deploy it again."
+                )
+            yield self._rollout, calls
+
+    async def _model(self, served: Served, catalog: Catalog, running: set[str], calls: Calls) -> models_pb2.Model:
+        """Return a model; only its names if its prior is not ``running`` or does not answer."""
+        name, aliases = served.name, catalog.aliases_of(served.name)
+        model = models_pb2.Model(name=name, is_default=name == catalog.default, aliases=aliases)
+        if "prior" not in running:
+            return model
         try:
             async with asyncio.timeout(DESCRIBE_S):
-                description = await calls.call(self._models.stages(name).prior.describe)
+                description = await calls.call(served.stages.prior.describe)
         except (TimeoutError, RayError, RayServeException):
             return model
         sizes = {key: value for key, value in asdict(description).items() if key != "setup"}
-        model.MergeFrom(models_pb2.Model(ready=ready, setup=to_message(description.setup, Setup), **sizes))
+        model.MergeFrom(models_pb2.Model(ready=running >= STAGES, setup=to_message(description.setup, Setup), **sizes))
         return model
 
     def _limits_message(self) -> models_pb2.Limits:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -24,6 +24,9 @@ Not in the initial metadata: once these are sent, gRPC no longer repeats a call 
 
 TOKENS_SPENT = "t2i-tokens-spent"
 """Key in the trailing metadata of an error: the image tokens that were made for the request nevertheless."""
+
+CHANGE_LIMIT_S = 3600.0
+"""Longest time for a change of the models: large ones come from far away."""
 
 HEAD_START_S = 0.05
 """Seconds by which the service ends a call before its deadline, so that the answer still reaches the client."""
@@ -63,6 +66,18 @@ async def answering(context: grpc.aio.ServicerContext[Any, Any], limits: Limits)
         status = rpc_status.to_status(status_of(error, calls.id))
         told = ((REQUEST_ID, calls.id), (TOKENS_SPENT, str(calls.tokens_spent)))
         await context.abort(status.code, status.details, (*status.trailing_metadata, *told))
+
+
+@asynccontextmanager
+async def administering(context: grpc.aio.ServicerContext[Any, Any], limits: Limits) -> AsyncIterator[Calls]:
+    """Be :func:`answering` for an RPC that changes the service, which takes as long as its client's deadline allows.
+
+    Others than administrators are refused.
+    """
+    async with answering(context, replace(limits, time_limit_s=CHANGE_LIMIT_S)) as calls:
+        authorization = dict(context.invocation_metadata() or ()).get(AUTHORIZATION)
+        limits.access.check_admin(authorization, context.peer())
+        yield calls
 
 
 def client_of(peer: str) -> str:

@@ -251,7 +251,7 @@ async function loadModels() {
   try {
     const response = await fetch("v1/models", { headers: authorization() });
     if (!response.ok) throw new Refusal(await response.json().catch(() => null), 0);
-    models = (await response.json()).data;
+    models = (await response.json()).data.filter((model) => model.id === model.root); // the others are aliases
   } catch (error) {
     const sentence = error instanceof Refusal ? error.message : GONE;
     askForKey(error);

@@ -19,14 +19,14 @@ def file(tmp_path: Path) -> Path:
 
 def test_new_keys_are_printed_once_and_stored_as_hashes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["keys", "new", "alice", "--file", str(file), "--tokens-per-minute", "1000", "--concurrent", "2"])
-    main(["keys", "new", "bob", "--file", str(file)])
+    main(["keys", "new", "bob", "--file", str(file), "--admin"])
     alice, bob = capsys.readouterr().out.split()
     assert alice != bob
     assert alice not in file.read_text()
     known = read_keys(str(file))
-    assert [(key.name, key.tokens_per_minute, key.concurrent) for key in known] == [
-        ("alice", 1000, 2),
-        ("bob", None, None),
+    assert [(key.name, key.tokens_per_minute, key.concurrent, key.admin) for key in known] == [
+        ("alice", 1000, 2, False),
+        ("bob", None, None, True),
     ]
     assert find_key(known, alice) is known[0]
     assert find_key(known, bob) is known[1]

@@ -14,7 +14,7 @@ from models.errors import UserError
 from t2i.client import Client, ServiceUnreachableError
 from t2i.config import load_mapping
 from t2i.serve.access.tls import check_certificates
-from t2i.serve.app import gateway_app
+from t2i.serve.app import gateway
 from t2i.serve.config import ServeConfig, TLSConfig
 
 StartService = Callable[[ServeConfig], Any]
@@ -110,7 +110,7 @@ def test_files_that_do_not_fit_are_named(files: Files, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"server.pem does not go with tls.key \(key values mismatch\)"):
         check_certificates(TLSConfig(str(files.certificate), str(tmp_path / "other.key")))
     with pytest.raises(UserError, match="does not go with"):
-        gateway_app(ServeConfig(tls=TLSConfig(str(files.certificate), str(tmp_path / "other.key"))))
+        gateway({"tls": {"certificate": str(files.certificate), "key": str(tmp_path / "other.key")}})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "192.0.2.7", "images.example.com"])

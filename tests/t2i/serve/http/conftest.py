@@ -15,15 +15,19 @@ import uvicorn
 from t2i.serve.access.access import Access
 from t2i.serve.config import ServeConfig
 from t2i.serve.http.app import make_http
+from t2i.serve.http.image_store import ImageStore
 from t2i.serve.http.limits import HttpLimits
+from tests.t2i.serve.conftest import LocalHandle
 
 
 @contextmanager
-def serve_http(service: Any, limits: HttpLimits, access: Access | None = None) -> Iterator[str]:
+def serve_http(
+    service: Any, limits: HttpLimits, access: Access | None = None, images: LocalHandle | None = None
+) -> Iterator[str]:
     """Yield the address of a server that answers in the service's event loop."""
-    server = uvicorn.Server(
-        uvicorn.Config(make_http(service.models, limits, access), log_level="critical", lifespan="off")
-    )
+    images = images or LocalHandle(ImageStore(1 << 20))
+    app = make_http(service.models, limits, images, access)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         running = asyncio.run_coroutine_threadsafe(server.serve([listening]), service.loop)
@@ -34,7 +38,7 @@ def serve_http(service: Any, limits: HttpLimits, access: Access | None = None) -
 
 @pytest.fixture(scope="session")
 def http_limits(service_config: ServeConfig) -> HttpLimits:
-    return HttpLimits.of(replace(service_config, max_message_mb=1, http_stored_mb=1))
+    return HttpLimits.of(replace(service_config, max_message_mb=1))
 
 
 @pytest.fixture(scope="session")

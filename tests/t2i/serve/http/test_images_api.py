@@ -20,9 +20,11 @@ from PIL import Image
 from t2i.client import Client
 from t2i.serve.access.access import Access
 from t2i.serve.access.keys import KeyRing, add_key
+from t2i.serve.http.image_store import ImageStore
 from t2i.serve.http.limits import HttpLimits
 from t2i.serve.messages import QueueFullError
 from tests.images import half_transparent
+from tests.t2i.serve.conftest import LocalHandle
 from tests.t2i.serve.http.conftest import serve_http
 
 PROMPT = "a red taco"
@@ -253,6 +255,27 @@ def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_an_image_is_fetched_from_whichever_replica_answers(service: Any, http_limits: HttpLimits) -> None:
+    limits, images = replace(http_limits, url_key="key"), LocalHandle(ImageStore(1 << 20))
+    with serve_http(service, limits, images=images) as one, serve_http(service, limits, images=images) as other:
+        client = OpenAI(base_url=f"{one}/v1", api_key="none", max_retries=0)
+        (drawn,) = client.images.generate(prompt=PROMPT, response_format="url", **ours(seed=7)).data or []
+        assert drawn.url is not None
+        first, second = httpx.get(drawn.url), httpx.get(drawn.url.replace(one, other))
+    assert first.status_code == second.status_code == 200
+    assert first.content == second.content
+
+
+def test_a_model_is_found_by_its_other_names(http: str, client: OpenAI, service: Any) -> None:
+    entries = httpx.get(f"{http}/v1/models").json()["data"]
+    assert [(entry["id"], entry["root"]) for entry in entries] == [("tiny", "tiny"), ("dall-e-3", "tiny")]
+    data = client.images.generate(prompt=PROMPT, model="dall-e-3", **ours(seed=7)).data or []
+    with Client(service.address) as grpc_client:
+        answer = grpc_client.generate(PROMPT, seed=7, model="dall-e-3")
+    assert base64.b64decode(data[0].b64_json or "") == answer.images[0].data
+    assert answer.summary.receipt.recipe.model == "tiny"
 
 
 def test_where_keys_are_needed_none_asks_without_one(service: Any, http_limits: HttpLimits, tmp_path: Path) -> None:

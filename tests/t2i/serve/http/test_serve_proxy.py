@@ -12,9 +12,9 @@ import pytest
 from openai import OpenAI
 
 from t2i.client import Client
+from t2i.serve.catalog import app_of
 from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
 from t2i.serve.launch import free_port, launch_service
-from t2i.serve.models import app_of
 
 pytestmark = pytest.mark.ray
 
@@ -41,6 +41,8 @@ def test_serves_the_page_the_api_and_the_probe(addresses: tuple[str, str]) -> No
     assert "<title>Text to image</title>" in httpx.get(http).text
     client = OpenAI(base_url=f"{http}/v1", api_key="none", max_retries=0)
     (image,) = client.images.generate(prompt="a red taco", extra_body={"seed": 7}).data or []
+    (address,) = client.images.generate(prompt="a red taco", response_format="url", extra_body={"seed": 7}).data or []
+    assert {httpx.get(address.url or "").content for _ in range(8)} == {base64.b64decode(image.b64_json or "")}
     with Client(grpc) as grpc_client:
         assert [each.data for each in grpc_client.generate("a red taco", seed=7).images] == [
             base64.b64decode(image.b64_json or "")

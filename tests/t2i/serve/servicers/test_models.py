@@ -12,10 +12,10 @@ from models.checkpoint import load_model
 from models.manifest import file_hash
 from models.prior import Prior, PriorConfig
 from t2i.client import Client
+from t2i.client.models import list_models
 from t2i.engine import ENGINE_VERSION
 from t2i.serve.cli import main
 from t2i.serve.generation.receipt import Receipt, Setup, from_message
-from t2i.serve.redraw.at_server import list_models
 
 
 def test_models_are_listed_with_hashes_sizes_and_limits(service: Any, run_directory: Path) -> None:
@@ -36,8 +36,8 @@ def test_a_model_that_lacks_a_stage_is_not_ready(service: Any, capsys: pytest.Ca
     service.set_running({"prior", "decoder", "reranker"})
     main(["models", "list", "--server", service.address])
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny"))
-    assert first.startswith("tiny (default, not ready)  32 px, 8 x 8 of 32 codes")
-    assert second.startswith("tiny (default, ready)")
+    assert first.startswith("tiny (default, not ready, also dall-e-3)  32 px, 8 x 8 of 32 codes")
+    assert second.startswith("tiny (default, ready, also dall-e-3)")
 
 
 class LoadingPrior:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from t2i.client import Client
-from t2i.serve.models import app_of
+from t2i.serve.catalog import app_of
 from tests.processes import descendants
 
 SCALE = float(os.environ.get("T2I_SOAK", "1"))
@@ -23,7 +23,7 @@ SCALE = float(os.environ.get("T2I_SOAK", "1"))
 
 REPLICAS = 2
 CONTROLLER = "ray::ServeController"
-STAGES = ("prior", "decoder", "reranker")
+DEPLOYMENTS = ("prior", "decoder", "reranker", "gateway", "http")
 
 Known = Mapping[str, list[bytes]]
 """Captions, and the images that each gives."""
@@ -54,8 +54,7 @@ class SoakService:
 
     def megabytes(self) -> dict[str, float]:
         """The memory that each process of the service has for itself, by its name and number."""
-        deployments = (*STAGES, "gateway", "http")
-        pids = {f"{name} {pid}": pid for name in deployments for pid in self.processes(name)}
+        pids = {f"{name} {pid}": pid for name in DEPLOYMENTS for pid in self.processes(name)}
         pids[f"controller {self.controller()}"] = self.controller()
         return {name: psutil.Process(pid).memory_full_info().uss / 1e6 for name, pid in pids.items()}
 
@@ -76,7 +75,7 @@ class SoakService:
 
     def is_whole(self) -> bool:
         """Whether every process is there, and health says so."""
-        wanted = {**dict.fromkeys((*STAGES, "gateway"), REPLICAS), "http": 1}
+        wanted = dict.fromkeys(DEPLOYMENTS, REPLICAS)
         there = {name: len(self.processes(name)) for name in wanted}
         with Client(self.grpc) as client:
             return there == wanted and bool(_titled(CONTROLLER)) and client.is_serving()

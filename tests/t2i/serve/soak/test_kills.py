@@ -53,16 +53,15 @@ def test_a_killed_controller_is_not_noticed(service: SoakService, note: Note) ->
     assert not answers.lost
 
 
-def test_http_comes_back(service: SoakService, note: Note) -> None:
-    client = OpenAI(base_url=f"{service.http}/v1", api_key="none", max_retries=8)
+def test_one_of_two_replicas_killed_is_not_noticed_over_http(service: SoakService, note: Note) -> None:
+    client = OpenAI(base_url=f"{service.http}/v1", api_key="none")  # which asks twice more by itself
     draw = partial(client.images.generate, prompt="a red taco", extra_body={"seed": 7, "candidates": 4})
     expected = draw().data
-    (door,) = service.processes("http")
-    os.kill(door, signal.SIGKILL)
+    os.kill(service.processes("http")[0], signal.SIGKILL)
     begin = time.monotonic()
-    assert draw().data == expected
-    seconds = time.monotonic() - begin
-    note("SIGKILL of the only replica that answers HTTP", "1", f"OpenAI's client got its answer after {seconds:.1f} s")
+    assert [draw().data for _ in range(4)] == [expected] * 4
+    told = f"0 lost; OpenAI's client had them after {time.monotonic() - begin:.1f} s"
+    note("SIGKILL of one of two replicas of http", "1, before 4 requests", told)
 
 
 def report(note: Note, what: str, kills: int, answers: Answers) -> None:
