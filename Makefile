@@ -23,12 +23,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# What only tests need: optional packages (torchao would slow every start of the demo down), and a browser for pages.
+# What only tests need: optional packages (torchao would slow every start of the demo down), a browser for pages, and
+# Prometheus's promtool for alert rules, without which those tests are skipped.
 $(TESTED): $(STAMP)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,bench,mlflow,wandb,eightbit]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,bench,mlflow,wandb,eightbit,otlp]'
 	@command -v chromium chromium-browser google-chrome-stable google-chrome > /dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install --yes chromium > /dev/null; } \
 		|| $(BIN)/playwright install chromium
+	@command -v promtool > /dev/null || [ "$$(id -u)" != 0 ] \
+		|| { apt-get -qq update && apt-get -qq install --yes --no-install-recommends prometheus > /dev/null; }
 	@! command -v npm > /dev/null || npm ci --silent --no-audit --no-fund --prefix tests/t2i/serve/http/node
 	@touch $@
 

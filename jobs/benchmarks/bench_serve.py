@@ -42,6 +42,7 @@ from t2i.protos.v1.prior_pb2 import TokenGrid
 from t2i.protos.v1.reranker_pb2 import RankRequest
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.serve.app import gateway_app
+from t2i.serve.auto.settle import settled
 from t2i.serve.config import ServeConfig, TLSConfig
 from t2i.serve.launch import free_port, launch_service
 from t2i.serve.running import QUIET
@@ -70,11 +71,11 @@ class BenchServe(ServeConfig):
 
 def main(config: BenchServe) -> None:
     """Print the table."""
+    start_ray(config.ray)
+    config = settled(replace(config, http_port=config.http_port or free_port(config)))
     torch.set_num_threads(config.threads or torch.get_num_threads())
     bare = Bare(config)
-    print(f"{machine()}; {config.run}, {config.prior.slots} slots, {config.candidates} candidates a request")
-    start_ray(config.ray)
-    config = replace(config, http_port=config.http_port or free_port(config))
+    print(f"{machine()}; {config.run}, {config.prior.settings}, {config.candidates} candidates a request")
     with launch_service(config) as address, tls_gateway(config) as secure:
         doors = Doors(config, address, *secure)
         doors.wait()
@@ -89,7 +90,7 @@ class Bare:
     """The models of the run in this process: engine, decoder and reranker, nothing else."""
 
     def __init__(self, config: BenchServe) -> None:
-        self._models = TextToImage.load(config.run, config.prior.slots, dtype=config.prior.dtype)
+        self._models = TextToImage.load(config.run, config.prior.settings.slots, dtype=config.prior.settings.dtype)
         self._config = config
 
     def images_per_second(self) -> float:
@@ -192,7 +193,7 @@ def saturation(config: BenchServe, bare: Bare, doors: Doors) -> float:
     """Print the speed with always enough to do; return the service's in requests a second."""
 
     def served() -> float:
-        users = 2 + 2 * config.prior.slots // config.candidates
+        users = 2 + 2 * config.prior.settings.slots // config.candidates
         return config.candidates * ask(config, doors, "Repeating", users).per_second(ANSWER)
 
     speed = medians({"bare": bare.images_per_second, "service": served}, config.rounds)

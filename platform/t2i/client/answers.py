@@ -17,7 +17,7 @@ class GenerationProgress:
     """How far a request is.
 
     Attributes:
-        stage: queue, sample, decode or rank.
+        stage: queue, sample, decode or rank; starting: the service waits for a replica that is being started.
         tokens_done: image tokens made so far, over all candidates; ``tokens_total`` will be made.
         candidates_ranked: candidates that are decoded and ranked.
         queue_position: place among the requests that wait, from 1; 0: it has begun.

@@ -81,6 +81,11 @@ class Scheduler:
         self._texts: Counter[tuple[int, ...]] = Counter()  # how many candidates are reading each text
 
     @property
+    def slots_used(self) -> int:
+        """How many slots hold a candidate; a guided one takes two."""
+        return self.slots - len(self._free)
+
+    @property
     def has_work(self) -> bool:
         """Whether any request is waiting or running."""
         return bool(self._requests)

@@ -17,13 +17,11 @@ from t2i.config import load_mapping
 from t2i.serve.access.access import check_access
 from t2i.serve.access.quotas import QuotasReplica
 from t2i.serve.catalog import Catalog, app_of
-from t2i.serve.config import ModelConfig, ServeConfig
+from t2i.serve.config import GATEWAY_CPUS, GATEWAYS_PER_NODE, ModelConfig, ServeConfig
 from t2i.serve.gateway import Gateway
+from t2i.serve.monitoring.tracing import check_tracing, variables_to_hand_on
 from t2i.serve.names import GATEWAY_APP, HTTP_APP, ROLLOUT_APP
 from t2i.serve.runs import version_of
-
-GATEWAYS_PER_NODE = 2
-"""Gateways that one node may have: they share its port, so that one answers while the other is being replaced."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,10 @@ class Launched:
         """Return all applications, by name, those first that others need.
 
         Raises:
-            UserError: a run lacks a model, or a file of keys or certificates cannot be used.
+            UserError: a run lacks a model, a file of keys or certificates cannot be used, or traces cannot be sent.
         """
         check_access(self.config)
+        check_tracing()
         models = {app_of(name): model_app(self.config, run) for name, run in self.config.runs.items()}
         return models | self.doors(Catalog.of(self.config)) | {ROLLOUT_APP: rollout_app(self)}
 
@@ -89,13 +88,14 @@ def gateway_app(config: ServeConfig, catalog: Catalog | None = None, version: st
         name="gateway",
         num_replicas=config.gateways,
         max_replicas_per_node=GATEWAYS_PER_NODE,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options=_actor(num_cpus=GATEWAY_CPUS),
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config=(catalog or Catalog.of(config)).user_config(),
     )
     quotas = _one("quotas", config, version)(QuotasReplica).bind() if config.keys else None
-    return _pinned(gateway(Gateway), version).bind(config, quotas=quotas, changeable=bool(version))
+    app: Application = _pinned(gateway(Gateway), version).bind(config, quotas=quotas, changeable=bool(version))
+    return app
 
 
 def http_app(config: ServeConfig, catalog: Catalog | None = None, version: str = "") -> Application:
@@ -107,14 +107,15 @@ def http_app(config: ServeConfig, catalog: Catalog | None = None, version: str =
         name="http",
         num_replicas=config.http_replicas,
         max_ongoing_requests=1000,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options=_actor(num_cpus=GATEWAY_CPUS),
         graceful_shutdown_timeout_s=config.drain_s + 5,
         health_check_period_s=2.0,
         user_config=(catalog or Catalog.of(config)).user_config(),
     )
     images = _one("images", config, version)(ImageStore).bind(config.http_stored_mb << 20)
     config = with_url_key(config)
-    return _pinned(door(serve.ingress()(HttpDoor)), version).bind(config, images)
+    app: Application = _pinned(door(serve.ingress()(HttpDoor)), version).bind(config, images)
+    return app
 
 
 def rollout_app(service: Launched) -> Application:
@@ -130,7 +131,7 @@ def rollout_app(service: Launched) -> Application:
             "downscale_delay_s": service.config.drain_s + 60,  # it also ends models that have drained
         },
         max_ongoing_requests=100,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=_actor(num_cpus=0),
         health_check_period_s=2.0,
     )
     app: Application = rollout(RolloutReplica).bind(service)
@@ -142,10 +143,11 @@ def gateway(args: dict[str, Any]) -> Application:
 
     Raises:
         ConfigError: a field is unknown, of the wrong type or out of its bounds.
-        UserError: a file of keys or certificates cannot be used.
+        UserError: a file of keys or certificates cannot be used, or traces cannot be sent.
     """
     config = load_mapping(ServeConfig, args)
     check_access(config)
+    check_tracing()
     return gateway_app(config)
 
 
@@ -180,7 +182,7 @@ def _one(name: str, config: ServeConfig, version: str) -> Any:
         name=name,
         num_replicas=1,
         max_ongoing_requests=1000,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=_actor(num_cpus=0),
         graceful_shutdown_timeout_s=config.drain_s + 5,  # a door that drains still needs it
         health_check_period_s=2.0,
     )
@@ -194,4 +196,12 @@ def _pinned(deployment: Any, version: str) -> Any:
 
 def _deployment(name: str, replicas: Any, config: ServeConfig) -> Any:
     # A stage may be asked until the last gateway has drained.
-    return serve.deployment(name=name, graceful_shutdown_timeout_s=config.drain_s + 10, **replicas.options())
+    options = replicas.options()
+    options["ray_actor_options"] = _actor(**options["ray_actor_options"])
+    return serve.deployment(name=name, graceful_shutdown_timeout_s=config.drain_s + 10, **options)
+
+
+def _actor(**resources: float) -> dict[str, Any]:
+    """Return the options of a replica's actor; it sends traces to where this process would."""
+    variables = variables_to_hand_on()
+    return {**resources, "runtime_env": {"env_vars": variables}} if variables else dict(resources)

@@ -18,6 +18,11 @@ def app_of(model: str, version: str = "") -> str:
     return f"{MODEL_APPS}{model}@{version}" if version else f"{MODEL_APPS}{model}"
 
 
+def model_of(app: str) -> str:
+    """Return the model whose application has this name."""
+    return app.removeprefix(MODEL_APPS).partition("@")[0]
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The models that a service has.

@@ -207,6 +207,7 @@ def _ask(client: Client, options: argparse.Namespace) -> Answer:
         for event in client.generate_stream(options.caption, **wanted):
             match event:
                 case GenerationProgress():
+                    bar.set_description("a replica is starting" if event.stage == "starting" else None)
                     bar.total = event.tokens_total
                     bar.update(event.tokens_done - bar.n)
                 case GeneratedImage():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
+import sys
 import threading
 from dataclasses import dataclass
 from errno import EACCES, EADDRINUSE
@@ -15,11 +17,13 @@ from models.files import write_whole
 from models.settings import setting
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import load_config
-from t2i.logs import get_logger
+from t2i.logs import set_log_format
 from t2i.serve.access.access import check_access
 from t2i.serve.config import ServeConfig
+from t2i.serve.monitoring.tracing import check_tracing
 from t2i.serve.runs import check_run
-from t2i.storage import filesystem_for, is_local
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -40,25 +44,32 @@ def serve(options: argparse.Namespace) -> None:
     for run in config.runs.values():
         check_run(run)
     check_access(config)
+    check_tracing()
+    set_log_format(config.log_format)
     for name in ("port", "http_port"):
         _check_port(config, name)
     from t2i.serve.launch import launch_service
 
+    _end_at_signals()
     start_ray(config.ray)
+    _end_at_signals()  # Ray has put its own handlers there
     with launch_service(config) as address:
-        note_address(config.run, address)
+        if config.address_file:
+            write_address(Path(config.address_file), address)
         print(f"serving {config.run} on {address}{_and_http(config)}", flush=True)
         _wait_for_signal()
 
 
-def note_address(run: str, address: str) -> None:
-    """Write the service's address into the run directory, for scripts; a run that is only read goes without."""
-    if not is_local(filesystem_for(run)[0]):
-        return
+def write_address(file: Path, address: str) -> None:
+    """Write the service's address into a file, for scripts.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     try:
-        write_whole(Path(run) / "serve" / "address", address.encode())
+        write_whole(file, address.encode())
     except OSError as error:
-        get_logger("serve").info("%s cannot be written (%s): its serve/address is left out", run, error.strerror)
+        raise UserError(f"cannot write {file} ({error.strerror}): choose another address_file=.") from error
 
 
 def _and_http(config: ServeConfig) -> str:
@@ -78,8 +89,22 @@ def _check_port(config: ServeConfig, name: str) -> None:
         raise UserError(f"cannot listen on {address} ({error.strerror}): choose {remedy}.") from error
 
 
+def _end_at_signals() -> None:
+    """Let a signal end this process by an exception from now on, so that what has been started is ended, too."""
+
+    def end(number: int, _: object) -> None:
+        for each in SIGNALS:  # another one would interrupt the end
+            signal.signal(each, signal.SIG_IGN)
+        # Not by print, which may be what the signal has interrupted.
+        os.write(sys.stderr.fileno(), b"t2i: stopped before the service was ready.\n")
+        sys.exit(128 + number)
+
+    for each in SIGNALS:
+        signal.signal(each, end)
+
+
 def _wait_for_signal() -> None:
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: stopped.set())
     stopped.wait()

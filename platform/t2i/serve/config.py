@@ -9,15 +9,31 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from models.dtypes import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
-from models.settings import setting
+from models.settings import AUTO, setting
+from t2i.logs import LOG_FORMATS
+from t2i.serve.auto.choice import EngineSettings
+
+GATEWAYS_PER_NODE = 2
+"""Gateways that one node may have: they share its port, so that one answers while the other is being replaced."""
+
+GATEWAY_CPUS = 0.1
+"""Logical CPUs that a gateway, or the replica that answers HTTP, reserves."""
+
+SCALING_POLICY = "t2i.serve.scaling:by_outstanding_tokens"
+"""Import path of the function by which Serve's controller scales the prior."""
 
 
 @dataclass
 class ReplicaConfig:
     """How many replicas a deployment has, and the load and the hardware of each."""
 
-    min_replicas: int = setting(1, "replicas kept at all times", at_least=1)
+    min_replicas: int = setting(
+        1, "replicas kept at all times; 0: the first request after a pause waits for one to start", at_least=0
+    )
     max_replicas: int = setting(1, "replicas that load may grow to", at_least=1)
+    idle_s: float = setting(
+        600.0, "seconds after which replicas that load no longer needs are stopped, down to min_replicas", at_least=0
+    )
     ongoing: int = setting(
         32,
         "calls that one replica works on at once; replicas are added when they have more than half of it",
@@ -26,7 +42,11 @@ class ReplicaConfig:
     queued: int = setting(64, "calls that may wait for a replica; further ones are refused", at_least=0)
     cpus: float = setting(0.25, "logical CPUs that one replica reserves", at_least=0)
     gpus: float = setting(0.0, "GPUs that one replica reserves; 0 computes on the CPU", at_least=0)
-    threads: int = setting(1, "threads that one replica computes with on the CPU", at_least=1)
+    threads: int | None = setting(
+        None,
+        "threads that one replica computes with on the CPU; auto: as many as the CPUs that it reserves, at least one",
+        at_least=1,
+    )
     dtype: str = setting("float32", DTYPE_MEANING)
     known_dtypes: ClassVar[Collection[str]] = DTYPES
 
@@ -35,6 +55,16 @@ class ReplicaConfig:
         if self.min_replicas > self.max_replicas:
             counts = f"min_replicas is {self.min_replicas} and max_replicas {self.max_replicas}"
             raise ValueError(f"{counts}: use min_replicas <= max_replicas.")
+
+    @property
+    def initial_replicas(self) -> int:
+        """The replicas at the start: one even where none are kept, so that a fault is found then, not by a client."""
+        return max(1, self.min_replicas)
+
+    @property
+    def threads_used(self) -> int:
+        """The threads that one replica computes with on the CPU."""
+        return self.threads or max(1, int(self.cpus))
 
     @property
     def device(self) -> str:
@@ -56,10 +86,16 @@ class ReplicaConfig:
             return {"num_replicas": self.min_replicas}
         autoscaling = {
             "min_replicas": self.min_replicas,
+            "initial_replicas": self.initial_replicas,
             "max_replicas": self.max_replicas,
-            "target_ongoing_requests": self.ongoing / 2,
+            "downscale_delay_s": self.idle_s,
+            **self._load(),
         }
         return {"autoscaling_config": autoscaling}
+
+    def _load(self) -> dict[str, Any]:
+        """Return by what Serve scales: the calls that wait at replicas and handles, or are worked on."""
+        return {"target_ongoing_requests": self.ongoing / 2}
 
 
 @dataclass
@@ -70,13 +106,34 @@ class PriorReplicaConfig(ReplicaConfig):
     ongoing: int = setting(
         1000, "requests that one replica has at once; it refuses those that cannot meet their deadline", at_least=1
     )
-    dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
-    slots: int = setting(16, "candidates that one replica samples at once", at_least=1)
+    threads: int | None = setting(
+        None, "threads that one replica computes with on the CPU; auto: measured at the start", at_least=1
+    )
+    dtype: str = setting(AUTO, f"{PRIOR_DTYPE_MEANING}; auto: measured at the start")
+    slots: int | None = setting(
+        None, "candidates that one replica samples at once; auto: measured at the start", at_least=1
+    )
     captions: int | None = setting(
         None, "most captions sampled at once, which bounds the memory for text; empty: as many as slots", at_least=1
     )
     compile: bool = setting(False, COMPILE_MEANING)
-    known_dtypes: ClassVar[Collection[str]] = PRIOR_DTYPES
+    known_dtypes: ClassVar[Collection[str]] = (*PRIOR_DTYPES, AUTO)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a setting is left to what is measured at the start."""
+        return self.dtype == AUTO or self.slots is None or self.threads is None
+
+    @property
+    def settings(self) -> EngineSettings:
+        """What an engine computes with; nothing is left to be measured by now."""
+        assert self.slots is not None
+        assert self.threads is not None
+        return EngineSettings(self.dtype, self.slots, self.threads)
+
+    def _load(self) -> dict[str, Any]:
+        """Return by what Serve scales: the image tokens that replicas have still to make, which differ by request."""
+        return {"policy": {"policy_function": SCALING_POLICY}}
 
 
 @dataclass
@@ -151,6 +208,9 @@ class ServeConfig:
         path="read",
     )
     insecure: bool = setting(False, "listen on an address that others reach although there is neither TLS nor keys")
+    address_file: str | None = setting(
+        None, "file into which the address is written once the service is ready, for scripts", path="written"
+    )
     port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
     http_port: int = setting(
         0,
@@ -179,6 +239,7 @@ class ServeConfig:
     )
     decode_batch: int = setting(8, "images that the decoder decodes at once", at_least=1)
     rank_batch: int = setting(8, "images that the reranker scores at once", at_least=1)
+    log_format: str = setting("text", "text, or json: one object a line, with the request's id")
     gateways: int = setting(
         2,
         "gateway replicas, at most two on each node, where they share the port: one answers if the other is lost",
@@ -190,6 +251,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         self.host = self.host.removeprefix("[").removesuffix("]")
+        if self.log_format not in LOG_FORMATS:
+            raise ValueError(f"log_format is {self.log_format!r}: use {' or '.join(LOG_FORMATS)}.")
         if not (self.tls.is_on or self.keys or self.insecure or is_own(self.host)):
             reached = f"host is {self.host}, which others may reach, and there is neither TLS nor keys"
             raise ValueError(f"{reached}: give tls.certificate and tls.key, or keys, or say insecure=true.")

@@ -7,6 +7,7 @@ not let us choose error messages. Serve starts, checks, restarts and scales the 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,9 @@ from t2i.serve.access.tls import server_credentials
 from t2i.serve.catalog import Catalog
 from t2i.serve.config import ServeConfig
 from t2i.serve.models import ServedModels
+from t2i.serve.monitoring.declared import GATEWAY_STARTED, STAGE_READY
+from t2i.serve.monitoring.recorder import observe
+from t2i.serve.monitoring.setup import set_up_monitoring
 from t2i.serve.names import ROLLOUT_APP
 from t2i.serve.running import AppState, app_states
 from t2i.serve.servicers.authentication import RequireKey
@@ -62,6 +66,7 @@ class Gateway:
     def __init__(
         self, config: ServeConfig, models: ServedModels | None = None, quotas: Any = None, changeable: bool = False
     ) -> None:
+        set_up_monitoring(config, "gateway")
         self._drain_s = config.drain_s
         self._health = HealthService()
         self._models = models or ServedModels()
@@ -93,6 +98,7 @@ class Gateway:
         """Start the server, then tell the health service every few seconds which deployments are running."""
         await set_health(self._health, running=set())
         await self._server.start()
+        observe(GATEWAY_STARTED, time.time())
         logger.info("listening on %s", self.address)
         while True:
             running = await asyncio.to_thread(running_deployments, self._models.catalog.apps)
@@ -165,6 +171,13 @@ def running_deployments(apps: Mapping[str, str]) -> set[str]:
 
 
 def running_stages(apps: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return by model which of its stages have at least one running replica, given the models' applications."""
+    """Return by model which of its stages have at least one running replica, given the models' applications.
+
+    Prometheus is told as well.
+    """
     states = app_states()
-    return {model: set(states.get(app, AppState()).running) for model, app in apps.items()}
+    running = {model: set(states.get(app, AppState()).running) for model, app in apps.items()}
+    for model, stages in running.items():
+        for stage in REQUIRED_DEPLOYMENTS[""]:
+            observe(STAGE_READY, float(stage in stages), model=model, stage=stage)
+    return running

@@ -16,6 +16,7 @@ from models.errors import UserError
 from t2i.serve.app import Launched
 from t2i.serve.catalog import MODEL_APPS
 from t2i.serve.config import ServeConfig
+from t2i.serve.room import check_room, room_of_cluster
 from t2i.serve.running import QUIET, end_app, model_apps, run_apps
 
 
@@ -26,10 +27,11 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
     At the end the gateways finish what they have begun, for at most ``drain_s`` seconds, and then the models stop.
 
     Raises:
-        UserError: a run lacks a model, or a deployment does not start.
+        UserError: a run lacks a model, the cluster has no room, or a deployment does not start.
     """
     config = replace(config, port=config.port or free_port(config))
     apps = Launched.of(config).apps()
+    check_room(config, room_of_cluster())
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _start_serve(config)
     try:
@@ -42,7 +44,7 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
 def _end(apps: Mapping[str, Application]) -> None:
     """End the doors, then the models, which may be others than at the start."""
     # Not serve.shutdown(), which would end other people's applications.
-    for name in reversed(apps):
+    for name in reversed(list(apps)):
         if not name.startswith(MODEL_APPS):
             end_app(name)
     for name in model_apps():

@@ -42,9 +42,17 @@ class QueueFullError(Exception):
         super().__init__(late_s)
         self.late_s = late_s
 
+    def __str__(self) -> str:
+        return f"others' work leaves it {self.late_s:.1f} s too little."
+
 
 class NotChangeableError(Exception):
     """The models of this service cannot be changed while it runs; the message says in one sentence how they are."""
+
+
+@dataclass(frozen=True)
+class ReplicaStarting:
+    """No replica of the prior has answered yet: one is being started, or replaced."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from t2i.sampling import RequestError
 from t2i.serve.app import Launched, model_app
 from t2i.serve.catalog import Catalog, app_of
 from t2i.serve.messages import Added, Step
+from t2i.serve.monitoring.origin import for_request
 from t2i.serve.running import AppState, app_states, model_apps, run_apps
 from t2i.serve.runs import version_of
 
@@ -46,6 +47,7 @@ class RolloutReplica:
         self._draining: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
 
+    @for_request("rollout")
     async def add(self, known: Catalog, name: str, run: str) -> AsyncGenerator[Added]:
         """Serve a run under a name; yields how far that is. If the caller goes away before the switch, nothing changes.
 
@@ -65,6 +67,7 @@ class RolloutReplica:
                 await self._switch(after)
             yield Added(Step.SERVED, 3)
 
+    @for_request("rollout")
     async def remove(self, known: Catalog, name: str) -> None:
         """End a model.
 
@@ -74,6 +77,7 @@ class RolloutReplica:
         async with self._changing(known):
             await self._switch(self._catalog.without(name))
 
+    @for_request("rollout")
     async def set_default(self, known: Catalog, name: str) -> None:
         """Make a model the default.
 

@@ -11,6 +11,8 @@ from ray.serve import Application, RunTarget
 from ray.serve.schema import (  # type: ignore[attr-defined]  # the module does not list them in __all__
     ApplicationStatus,
     ApplicationStatusOverview,
+    DeploymentStatus,
+    DeploymentStatusOverview,
     LoggingConfig,
     ReplicaState,
 )
@@ -33,7 +35,7 @@ class AppState:
     """How far an application is.
 
     Attributes:
-        running: its deployments that have a running replica.
+        running: its deployments that answer: those with a running replica, and those that a request starts.
         is_ready: whether all have what they should have.
         has_failed: whether Serve has given up starting it, or a replica of it is ill.
         waits_for: what keeps it from being ready, in Serve's words; empty: nothing that is known.
@@ -74,7 +76,7 @@ def model_apps() -> list[str]:
 
 def _state(application: ApplicationStatusOverview) -> AppState:
     status, deployments = application.status, application.deployments
-    running = {name for name, each in deployments.items() if each.replica_states.get(ReplicaState.RUNNING)}
+    running = {name for name, each in deployments.items() if _answers(each)}
     waits_for = next((each.message for name, each in deployments.items() if name not in running and each.message), "")
     return AppState(
         frozenset(running),
@@ -82,3 +84,11 @@ def _state(application: ApplicationStatusOverview) -> AppState:
         has_failed=status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY),
         waits_for=waits_for.partition("\n")[0],  # what follows is the traceback of a replica
     )
+
+
+def _answers(deployment: DeploymentStatusOverview) -> bool:
+    """Return whether a deployment has a running replica, or none because nobody has asked: a request starts one."""
+    # Where it is the autoscaler that has left no replica, the deployment counts as healthy. Were it said not to serve,
+    # a load balancer would send it nothing, and it would sleep for ever.
+    by_itself = (DeploymentStatus.HEALTHY, DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
+    return bool(deployment.replica_states.get(ReplicaState.RUNNING)) or deployment.status in by_itself

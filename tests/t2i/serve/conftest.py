@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,9 @@ from models.reranker import CLIPConfig
 from t2i.serve.access.quotas import QuotasReplica
 from t2i.serve.config import PriorReplicaConfig, ServeConfig
 from t2i.serve.gateway import make_server, set_health
+from t2i.serve.generation import calls
 from t2i.serve.generation.generate import StageHandles
+from t2i.serve.messages import CaptionRequest
 from t2i.serve.models import ServedModels
 from t2i.serve.replicas.decoder import DecoderReplica
 from t2i.serve.replicas.prior import PriorReplica
@@ -94,17 +96,18 @@ class LocalMethod:
     def options(self, stream: bool) -> LocalMethod:  # noqa: ARG002 - the name under which Serve takes it
         return self
 
-    def remote(self, *arguments: object) -> LocalResponse:
+    def remote(self, *arguments: object, **named: object) -> LocalResponse:
         lose_after = self._handle.losses.pop(0) if self._handle.losses else None
         method = getattr(self._handle.replica, self._name)
+        named = named if hasattr(method, "__wrapped__") else {}  # a test's own replica need not take the origin
         if any(isinstance(argument, LocalResponse) for argument in arguments):
-            return LocalResponse(_after(method, arguments), lose_after)
-        return LocalResponse(method(*arguments), lose_after)
+            return LocalResponse(_after(method, arguments, named), lose_after)
+        return LocalResponse(method(*arguments, **named), lose_after)
 
 
-async def _after(method: Callable[..., Any], arguments: Sequence[object]) -> Any:
+async def _after(method: Callable[..., Any], arguments: Sequence[object], named: dict[str, object]) -> Any:
     """Call a method once the calls whose answers it takes have ended."""
-    return await method(*[await each if isinstance(each, LocalResponse) else each for each in arguments])
+    return await method(*[await each if isinstance(each, LocalResponse) else each for each in arguments], **named)
 
 
 def make_stages(config: ServeConfig) -> StageHandles:
@@ -145,6 +148,21 @@ class LocalService:
         self.running = deployments
         asyncio.run_coroutine_threadsafe(set_health(self._health, deployments), self.loop).result()
 
+    @contextmanager
+    def starting(self) -> Iterator[threading.Event]:
+        """The prior answers only once the event is set, as if its replica were being started."""
+        ready, sample = threading.Event(), self.prior.replica.sample
+
+        async def late(wanted: CaptionRequest) -> AsyncGenerator[Any]:
+            while not ready.is_set():
+                await asyncio.sleep(0.01)
+            async with aclosing(sample(wanted)) as events:
+                async for event in events:
+                    yield event
+
+        with mock.patch.object(self.prior.replica, "sample", late), mock.patch.object(calls, "ANSWER_S", 0.05):
+            yield ready
+
     def activity(self) -> dict[str, int]:
         """The prior's engine: steps made and requests inside."""
         return asyncio.run_coroutine_threadsafe(self.prior.replica.activity(), self.loop).result()
@@ -164,7 +182,9 @@ def replica_context() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def service_config(run_directory: Path) -> ServeConfig:
-    return ServeConfig(run=str(run_directory), port=0, prior=PriorReplicaConfig(slots=4), max_candidates=64)
+    return ServeConfig(
+        run=str(run_directory), port=0, prior=PriorReplicaConfig(dtype="float32", slots=4, threads=1), max_candidates=64
+    )
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from models.errors import UserError
 from t2i.client import Client
 from t2i.serve.cli import main
-from t2i.serve.command import note_address
+from t2i.serve.command import write_address
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -84,17 +85,11 @@ def test_a_host_that_this_machine_does_not_have_is_named(
     assert re.fullmatch(r"t2i: cannot listen on \S+:0 \(.+\): choose another host=\.\n", capsys.readouterr().err)
 
 
-def test_a_run_that_cannot_be_written_is_served_without_a_note(tmp_path: Path) -> None:
-    note_address(str(tmp_path), "127.0.0.1:1")
-    assert (tmp_path / "serve" / "address").read_text() == "127.0.0.1:1"
-    (tmp_path / "file").touch()
-    note_address(str(tmp_path / "file"), "127.0.0.1:1")
-
-
-def test_a_run_in_a_store_is_served_without_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    note_address("memory://bucket/run", "127.0.0.1:1")
-    assert list(tmp_path.iterdir()) == []
+def test_the_address_is_written_where_it_is_wanted(tmp_path: Path) -> None:
+    write_address(tmp_path / "new" / "address", "127.0.0.1:1")
+    assert (tmp_path / "new" / "address").read_text() == "127.0.0.1:1"
+    with pytest.raises(UserError, match="choose another address_file="):
+        write_address(tmp_path / "new" / "address" / "below", "127.0.0.1:1")
 
 
 def test_status_says_whether_the_models_are_there(service: Any, capsys: pytest.CaptureFixture[str]) -> None:

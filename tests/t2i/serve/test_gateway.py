@@ -6,16 +6,24 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ray.serve.schema import (  # type: ignore[attr-defined]  # the module does not list all of them in __all__
+    DeploymentStatus,
+    DeploymentStatusOverview,
+    DeploymentStatusTrigger,
+    ReplicaState,
+)
 
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.serve import gateway as module
+from t2i.serve.catalog import app_of
 from t2i.serve.config import ServeConfig
-from t2i.serve.gateway import Gateway, make_server
+from t2i.serve.gateway import Gateway, make_server, running_stages
 from t2i.serve.generation.generate import StageHandles
 from t2i.serve.models import ServedModels
 from t2i.serve.servicers.health import HealthService
@@ -98,6 +106,27 @@ def test_draining_finishes_what_runs_and_takes_nothing_new(
     kinds, code = asyncio.run(main())
     assert kinds[-2:] == ["image", "summary"]
     assert code == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("status", "states", "answers"),
+    [
+        ("UPDATING", {"STARTING": 1}, False),
+        ("UNHEALTHY", {"STARTING": 1}, False),
+        ("UNHEALTHY", {"RUNNING": 1, "STARTING": 1}, True),
+        ("HEALTHY", {}, True),  # the autoscaler has left none, since nobody asks
+        ("UPSCALING", {"STARTING": 1}, True),
+    ],
+)
+def test_a_stage_that_sleeps_answers(
+    monkeypatch: pytest.MonkeyPatch, status: str, states: dict[str, int], answers: bool
+) -> None:
+    counts = {ReplicaState(name): count for name, count in states.items()}
+    deployment = DeploymentStatusOverview(DeploymentStatus(status), DeploymentStatusTrigger.UNSPECIFIED, counts, "")
+    application = SimpleNamespace(deployments={"prior": deployment})
+    served = SimpleNamespace(applications={app_of("tiny"): application})
+    monkeypatch.setattr("ray.serve.status", lambda: served)
+    assert running_stages({"tiny": app_of("tiny")}) == {"tiny": {"prior"} if answers else set()}
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "::", "127.0.0.1", "0.0.0.0"])

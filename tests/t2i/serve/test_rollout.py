@@ -68,7 +68,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[NotedServe]:
     monkeypatch.setattr(module, "run_apps", noted.run_apps)
     monkeypatch.setattr(module, "app_states", lambda: dict(noted.states))
     monkeypatch.setattr(module, "model_apps", lambda: noted.models)
-    with mock.patch.object(module.serve, "delete", noted.delete):
+    with mock.patch("ray.serve.delete", noted.delete):
         yield noted
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from models.manifest import SHORT, manifest_hashes, weights_hash
 from models.run_layout import RunLayout
@@ -29,24 +34,45 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.models_pb2 import ADD_STEP_SERVED
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
-from t2i.serve.catalog import app_of
+from t2i.sampling import SamplingParams
+from t2i.serve.catalog import Catalog, app_of
 from t2i.serve.config import Alias, PriorReplicaConfig, ReplicaConfig, ServeConfig, name_of
+from t2i.serve.gateway import running_stages
+from t2i.serve.generation.calls import Calls
+from t2i.serve.generation.events import Event, Picture, Progress, Stage, Wanted
+from t2i.serve.generation.generate import StageHandles, generate
 from t2i.serve.launch import launch_service
+from t2i.serve.messages import CaptionRequest
+from t2i.serve.models import ServedModels
+from t2i.serve.monitoring.declared import METRICS
+from t2i.serve.replicas.prior import PriorReplica
 from t2i.serve.running import model_apps
 from t2i.serve.runs import version_of
+from tests.ray_metrics import scrape
+from tests.t2i.serve.monitoring.collector import Received, collector
+from tests.t2i.serve.monitoring.test_declared import series
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
 ROOT = Path(__file__).resolve().parents[3]
+STAGES = ("prior", "decoder", "reranker")
+ALWAYS = [
+    metric
+    for metric in METRICS
+    if not any(word in metric.name for word in ("cancelled", "rejected", "failed", "wasted", "repeated"))
+]
+"""What every service tells that has answered a request with previews."""
 
 
 @pytest.fixture(scope="module")
 def address(
     ray_cluster: None,  # noqa: ARG001 - Serve runs on it
     run_directory: Path,
+    spans: list[Received],  # noqa: ARG001 - to where the service sends its traces
 ) -> Iterator[str]:
     # Two versions of a model stand side by side on this machine.
-    prior, other = PriorReplicaConfig(ongoing=2, queued=2, slots=4, cpus=0.1), ReplicaConfig(cpus=0.1)
+    other = ReplicaConfig(cpus=0.1)
+    prior = PriorReplicaConfig(ongoing=2, queued=2, cpus=0.1, dtype="float32", slots=4, threads=1)
     config = ServeConfig(
         run=str(run_directory),
         port=0,
@@ -58,6 +84,15 @@ def address(
     )
     with launch_service(config) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def spans() -> Iterator[list[Received]]:
+    """The spans that the service has sent."""
+    with collector() as (endpoint, received), pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # milliseconds between two deliveries
+        yield received
 
 
 @pytest.fixture
@@ -157,6 +192,42 @@ def test_overload_is_refused(client: Client) -> None:
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
+def test_prometheus_reads_the_metrics_of_gateways_and_replicas(client: Client, run_directory: Path) -> None:
+    list(client.generate_stream("a red taco", candidates=4, keep=2, seed=7, preview_rows=2))
+    name, found = name_of(str(run_directory)), dict[str, list[Sample]]()
+
+    def has_all() -> bool:
+        found.clear()
+        for family in text_string_to_metric_families(scrape()):
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append(sample)
+        return all(series(metric) <= found.keys() for metric in ALWAYS)
+
+    wait_until(has_all)
+    for metric in ALWAYS:
+        for sample in (each for one in series(metric) for each in found[one]):
+            assert {*metric.labels, "deployment", "application", "replica"} <= set(sample.labels)
+            assert sample.labels.get("model", name) == name
+    assert sum(sample.value for sample in found["ray_t2i_slots"]) == 4
+    assert {(s.labels["stage"], s.value) for s in found["ray_t2i_stage_ready"]} == {(stage, 1.0) for stage in STAGES}
+    assert sum(sample.value for sample in found["ray_t2i_generation_tokens_total"]) >= 4 * 64
+
+
+def test_spans_of_gateway_and_replicas_are_one_trace(address: str, spans: list[Received]) -> None:
+    trace = uuid.uuid4().hex
+    request = GenerateRequest(caption="a red taco", candidates=2, seed=7)
+    parent = (("traceparent", f"00-{trace}-b7ad6b7169203331-01"),)
+    GenerationStub(grpc.insecure_channel(address)).Generate(request, metadata=parent)
+    sources = {"prior.sample": "prior", "decoder.decode": "decoder", "reranker.rank": "reranker"}
+    sources |= dict.fromkeys(("request", "queue", "sample", "rank", "encode"), "gateway")
+    wait_until(lambda: {span.name for span in spans if span.trace == trace} >= sources.keys())
+    ours = [span for span in spans if span.trace == trace and span.name in sources]
+    assert {span.name: span.component for span in ours} == sources
+    (root,) = (span for span in ours if span.name == "request")
+    assert root.parent == "b7ad6b7169203331"
+    assert {span.parent for span in ours if span is not root} == {root.span}
+
+
 def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> None:
     expected = client.generate("a red taco", candidates=64, keep=3, seed=7)
     events = client.generate_stream("a red taco", candidates=64, keep=3, seed=7)
@@ -169,6 +240,37 @@ def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> 
     assert [event for event in seen if isinstance(event, GeneratedImage)] == expected.images
     assert done == sorted(set(done))
     assert seen[-1].tokens_spent > expected.summary.tokens_spent
+
+
+def test_a_request_starts_a_prior_that_sleeps(client: Client, run_directory: Path) -> None:
+    from ray import serve
+
+    awake = name_of(str(run_directory))
+    pinned = {"dtype": "float32", "slots": 4, "threads": 1}
+    prior = PriorReplicaConfig(min_replicas=0, idle_s=0, cpus=0.1, **pinned)  # type: ignore[arg-type]
+    deployment = serve.deployment(name="prior", **prior.options())(PriorReplica)
+    app = deployment.bind(ServeConfig(run=str(run_directory), prior=prior))
+    serve.run(app, name=app_of("asleep"), route_prefix=None)
+    try:
+        wait_until(lambda: not serve.status().applications[app_of("asleep")].deployments["prior"].replica_states)
+        assert running_stages({"asleep": app_of("asleep")}) == {"asleep": {"prior"}}
+        models = ServedModels()
+        models.set(Catalog({name: app_of(name) for name in (awake, "asleep")}))
+        stages = replace(models.find(awake).stages, prior=models.find("asleep").stages.prior)
+        events = asyncio.run(drawn(stages, "a red taco", seed=7))
+    finally:
+        serve.delete(app_of("asleep"))
+    (picture,) = (event for event in events if isinstance(event, Picture))
+    assert isinstance(events[0], Progress)
+    assert events[0].stage == Stage.STARTING
+    assert picture.data == client.generate("a red taco", seed=7, metadata=False).images[0].data
+
+
+async def drawn(stages: StageHandles, caption: str, seed: int) -> list[Event]:
+    """What comes of a request for one image, asked without a gateway."""
+    calls = Calls(time.time() + 300)
+    wanted = CaptionRequest(calls.id, "", caption, 1, seed, SamplingParams(), (), calls.deadline)
+    return [event async for event in generate(stages, Wanted(wanted, 1, "png", metadata=False), calls)]
 
 
 def test_models_change_without_a_gap(address: str, client: Client, run_directory: Path, other_run: Path) -> None:

@@ -52,11 +52,12 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     STAGE_DECODE: _Stage.ValueType  # 2
     STAGE_RANK: _Stage.ValueType  # 3
     STAGE_QUEUE: _Stage.ValueType  # 4
+    STAGE_STARTING: _Stage.ValueType  # 5
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
     """What is being done: the request waits for its turn, the prior samples image tokens, the decoder makes images of them,
     CLIP ranks these. Candidates are decoded and ranked as they finish; DECODE and RANK are what is left after the last
-    image token.
+    image token. STARTING comes every second while no replica of the prior answers: one is being started, or replaced.
     """
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
@@ -64,6 +65,7 @@ STAGE_SAMPLE: Stage.ValueType  # 1
 STAGE_DECODE: Stage.ValueType  # 2
 STAGE_RANK: Stage.ValueType  # 3
 STAGE_QUEUE: Stage.ValueType  # 4
+STAGE_STARTING: Stage.ValueType  # 5
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 @_typing.final

@@ -13,11 +13,13 @@ from urllib.parse import unquote
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from t2i.serve.access.keys import ForbiddenError, Key, KeyRing
+from t2i.serve.access.keys import ForbiddenError, Key, KeyRing, UnauthenticatedError
 from t2i.serve.access.quota import Claim
 from t2i.serve.access.tls import check_certificates
 from t2i.serve.config import ServeConfig, is_own
 from t2i.serve.generation.calls import Calls
+from t2i.serve.monitoring.declared import REQUESTS_REJECTED
+from t2i.serve.monitoring.recorder import count
 
 
 class Access:
@@ -37,7 +39,11 @@ class Access:
         Raises:
             UnauthenticatedError: there is none, or it is not known.
         """
-        return self._keys.find(authorization) if self._keys else None
+        try:
+            return self._keys.find(authorization) if self._keys else None
+        except UnauthenticatedError:
+            count(REQUESTS_REJECTED, model="", reason="unauthenticated")
+            raise
 
     def check_admin(self, authorization: str | None, peer: str) -> None:
         """Check that a caller may change the service's models: a key must say so; without keys, whoever is at home may.

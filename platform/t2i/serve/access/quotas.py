@@ -7,6 +7,7 @@ from collections import defaultdict
 from functools import partial
 
 from t2i.serve.access.quota import Claim, Quota
+from t2i.serve.monitoring.origin import for_request
 
 
 class QuotasReplica:
@@ -20,10 +21,12 @@ class QuotasReplica:
     def __init__(self) -> None:
         self._quotas: dict[str, Quota] = defaultdict(partial(Quota, time.time))
 
+    @for_request("quotas")
     async def open(self, claim: Claim) -> None:
         """Take a place for a request: see :meth:`Quota.open`."""
         self._quotas[claim.key].open(claim)
 
+    @for_request("quotas")
     async def reserve(self, claim: Claim, tokens: int) -> None:
         """Take the tokens that a request is about to make: see :meth:`Quota.reserve`."""
         self._quotas[claim.key].reserve(claim, tokens)

@@ -11,8 +11,9 @@ from t2i.serve.messages import CaptionRequest
 
 
 class Stage(Enum):
-    """What is being done."""
+    """What is being done; STARTING: no replica of the prior answers yet, one is being started or replaced."""
 
+    STARTING = "starting"
     QUEUE = "queue"
     SAMPLE = "sample"
     DECODE = "decode"

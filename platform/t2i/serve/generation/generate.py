@@ -25,7 +25,14 @@ from t2i.serve.generation.events import Event, Picture, Preview, Progress, Stage
 from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.generation.receipt import PictureRecipe, Prefix, Receipt, Recipe, Setup, pixels_hash, tokens_hash
 from t2i.serve.generation.stopwatch import Stopwatch
-from t2i.serve.messages import DecodedImages, RankedImages, SampledImages, SampleHeader, SampleProgress
+from t2i.serve.messages import (
+    DecodedImages,
+    RankedImages,
+    ReplicaStarting,
+    SampledImages,
+    SampleHeader,
+    SampleProgress,
+)
 
 CHUNK = 8
 """Candidates that are decoded and ranked by one call; pixels are kept or let go by so many."""
@@ -53,6 +60,8 @@ async def generate(stages: StageHandles, wanted: Wanted, calls: Calls) -> AsyncG
     work = asyncio.create_task(run.work())
     try:
         while (event := await run.events.get()) is not None:
+            if isinstance(event, Preview):
+                calls.monitor.preview()
             yield event
         await work
     finally:
@@ -81,6 +90,7 @@ class _Run:
         except BaseExceptionGroup as group:  # of the tasks; one error says enough
             raise group.exceptions[0] from group
         finally:
+            self._watch.stop()
             self.events.put_nowait(None)
 
     async def _sample_and_rank(self) -> None:
@@ -88,6 +98,8 @@ class _Run:
         async with asyncio.TaskGroup() as tasks:
             async for event in self._calls.sample(self._stages.prior, self._wanted.caption):
                 match event:
+                    case ReplicaStarting():
+                        self._tell(Stage.STARTING)
                     case SampleHeader():
                         self._grid, self._truncated, self._setup = event.grid, event.truncated, event.setup
                     case SampleProgress():
@@ -149,8 +161,10 @@ class _Run:
         for each in self._best:
             image = await self._pixels(each)
             data = await self._encode(image, self._recipe_of(each, image) if self._wanted.metadata else None)
+            self._calls.monitor.image(image.shape[0] * image.shape[1])
             self.events.put_nowait(Picture(each.candidate, data, each.score))
         best = tuple(each.candidate for each in self._best)
+        self._calls.monitor.ranked(self._progress.ranked, len(best), self._tokens_per_step)
         spent, seconds = self._calls.tokens_spent, self._watch.read()
         self.events.put_nowait(Receipt(self._recipe, best, spent, self._tokens_per_step, seconds))
 

@@ -41,7 +41,13 @@ def make_http(
     Serve's proxy puts the id of a request into the answer by itself.
     """
     # FastAPI's own pages of documentation load scripts from elsewhere.
-    app = _Described(title="t2i", version=version("t2i-platform"), docs_url=None, redoc_url=None)
+    app = _Described(
+        title="t2i",
+        version=version("t2i-platform"),
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"operation_spans": False},  # one span of its own a request is enough
+    )
     backend = Backend(models, limits, access or Access(), images)
     app.include_router(ImagesApi(backend).router())
     app.include_router(EventsApi(backend).router())

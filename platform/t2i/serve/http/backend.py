@@ -78,6 +78,7 @@ class Backend:
             RequestError: a field is out of range; and what :func:`generate` raises.
         """
         model = self.models.find(request.model)
+        calls.monitor.model = model.name
         prefix = await prefix_of(request, model.stages, calls)
         wanted = replace(wanted_images(request, prefix, self.limits.max_candidates, calls), quality=quality)
         wanted = replace(wanted, model=model.name)

@@ -14,6 +14,7 @@ from t2i.serve.config import ServeConfig
 from t2i.serve.http.app import make_http
 from t2i.serve.http.limits import HttpLimits
 from t2i.serve.models import ServedModels
+from t2i.serve.monitoring.setup import set_up_monitoring
 from t2i.serve.names import GATEWAY_APP
 
 
@@ -21,6 +22,7 @@ class HttpDoor:
     """One replica: it calls the models' deployments as a gateway does, and keeps nothing that another would miss."""
 
     def __init__(self, config: ServeConfig, images: Any) -> None:
+        set_up_monitoring(config, "http")
         self._limits, self._images = HttpLimits.of(config), images
         self._models = ServedModels()
         self._access = Access()

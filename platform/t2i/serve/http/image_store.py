@@ -12,6 +12,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from t2i.serve.monitoring.origin import for_request
+
 KEPT_S = 3600
 """Seconds after which the address of an image expires."""
 
@@ -59,12 +61,14 @@ class ImageStore:
         self._images: OrderedDict[str, StoredImage] = OrderedDict()
         self._bytes = 0
 
+    @for_request("images")
     async def put(self, name: str, image: StoredImage) -> None:
         """Keep an image; again if its answer was lost."""
         self._bytes += len(image.data) - (len(self._images[name].data) if name in self._images else 0)
         self._images[name] = image
         self._forget()
 
+    @for_request("images")
     async def get(self, name: str) -> StoredImage | None:
         """Return an image; None if its time is over, or newer ones needed the room."""
         self._forget()

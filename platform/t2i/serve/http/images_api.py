@@ -125,7 +125,8 @@ class ImagesApi:
     ) -> Response:
         check_together(fields)
         if fields.user:
-            logger.info("request %s is of user %r", asked.calls.id, fields.user)
+            named = {"request_id": asked.calls.id}
+            logger.info("request %s is of user %r", asked.calls.id, fields.user, extra=named)
         drawing = _Drawing(self._backend, self._masks, fields, files, asked)
         if fields.stream:
             return EventStream(drawing.events(kind), asked.calls.id)

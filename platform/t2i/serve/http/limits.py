@@ -45,7 +45,7 @@ class HttpLimits:
         """Return what calls deployments for a request until its time is over."""
         # The port is another one for each connection; who asks is told by the address alone.
         client = f"http:{connection.client.host}" if connection.client else ""
-        return Calls(time.time() + self.time_limit_s, request_id_of(connection), client)
+        return Calls(time.time() + self.time_limit_s, request_id_of(connection), client, connection.headers)
 
 
 def request_id_of(connection: HTTPConnection) -> str:

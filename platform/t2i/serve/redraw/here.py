@@ -48,10 +48,10 @@ class DrawnHere:
     def _sample(self, picture: PictureRecipe) -> tuple[np.ndarray, tuple[int, int]]:
         """Return the image tokens int32 [N] of the candidate, and the rows and columns of their grid."""
         recipe, prior, layout = picture.recipe, self._config.prior, RunLayout(self._config.run)
-        torch.set_num_threads(prior.threads)
-        engine = Engine(
-            load_model(Prior, PriorConfig, layout.prior, prior.device, prior.dtype), prior.slots, prior.captions
-        )
+        settings = prior.settings
+        torch.set_num_threads(settings.threads)
+        model = load_model(Prior, PriorConfig, layout.prior, prior.device, settings.dtype)
+        engine = Engine(model, settings.slots, prior.captions)
         if prior.compile:
             engine.compile()
         request, _ = encode_request(
@@ -75,7 +75,7 @@ class DrawnHere:
     def _decode(self, grid: np.ndarray) -> np.ndarray:
         """Return the image of a grid [h, w] of tokens, decoded as a replica does: in a batch that is filled up."""
         decoder = self._config.decoder
-        torch.set_num_threads(decoder.threads)
+        torch.set_num_threads(decoder.threads_used)
         dvae = load_model(DVAE, DVAEConfig, RunLayout(self._config.run).dvae, decoder.device, decoder.dtype)
         batch = np.zeros((self._config.decode_batch, *grid.shape), np.int64)
         batch[0] = grid
@@ -86,7 +86,7 @@ class DrawnHere:
     @torch.inference_mode()
     def _score(self, caption: str, image: np.ndarray) -> float:
         reranker = self._config.reranker
-        torch.set_num_threads(reranker.threads)
+        torch.set_num_threads(reranker.threads_used)
         clip = load_model(CLIPReranker, CLIPConfig, RunLayout(self._config.run).clip, reranker.device, reranker.dtype)
         features = encode_filled(clip, clip.prepare(to_float(image[None])), self._config.rank_batch)
         return float(rank(features, clip.encode_captions([caption])[0]).scores[0])

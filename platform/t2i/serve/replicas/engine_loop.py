@@ -26,6 +26,7 @@ from typing import TypeVar
 from t2i.engine import Engine, FinishedCandidate, PartialCandidate, Request, StepResult, TokenProgress
 from t2i.logs import get_logger
 from t2i.serve.messages import SampledImages, SampleProgress
+from t2i.serve.monitoring.stage import StageMonitor
 from t2i.serve.replicas.backlog import Backlog
 
 Event = SampledImages | SampleProgress
@@ -49,12 +50,13 @@ class EngineLoop:
 
     def __init__(self, engine: Engine, seconds_per_step: float = 0.0) -> None:
         self.steps = 0  # that made image tokens
-        self._engine = engine
+        self._engine, self._monitor = engine, StageMonitor("prior")
         self._backlog = Backlog(engine.slots, engine.layout.image_length, seconds_per_step)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._inboxes: dict[str, _Inbox] = {}
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._run())
+        self._note_slots()
 
     @property
     def requests(self) -> int:
@@ -118,6 +120,7 @@ class EngineLoop:
         """Take a request out of the engine, if it is still there, and log what was spent on it."""
         if spent := self._engine.cancel(request_id):
             _log_unfinished(request_id, spent)
+            self._note_slots()
 
     async def _run(self) -> None:
         """Step while there is work, else sleep until a request is added; if a step fails, tell all requests and end."""
@@ -131,6 +134,7 @@ class EngineLoop:
                     result = await self._on_thread(self._engine.step)
                     self._note_step(result, time.perf_counter() - begin)
                     self._deliver(result)
+                    self._note_slots()
         except Exception:
             logger.exception("the engine failed")
             raise
@@ -142,8 +146,12 @@ class EngineLoop:
         """Count a step, and let its time weigh a twentieth in the estimate, as prefills make single steps long."""
         if result.progress:
             self.steps += 1
+            self._monitor.computed(seconds)
             known = self._backlog.seconds_per_step
             self._backlog.seconds_per_step = known + (seconds - known) / 20 if known else seconds
+
+    def _note_slots(self) -> None:
+        self._monitor.slots(self._engine.slots_used, self._engine.slots)
 
     def _deliver(self, result: StepResult) -> None:
         """Put what a step gave into the inboxes of the requests that are still being streamed."""
@@ -164,6 +172,8 @@ class EngineLoop:
         for request_id, progress in result.progress.items():
             if inbox := self._inboxes.get(request_id):
                 self._backlog.update(request_id, progress.tokens_total - progress.tokens_done)
+                if not inbox.steps:
+                    self._monitor.waited(time.perf_counter() - inbox.since)
                 inbox.put_progress(progress)
 
     def _put(self, request_id: str, event: SampledImages | Exception) -> None:
@@ -175,7 +185,10 @@ class EngineLoop:
 
 
 def _log_unfinished(request_id: str, spent: int) -> None:
-    logger.info("request %s left the engine unfinished, %d image tokens were spent on it", request_id, spent)
+    asked = {"request_id": request_id.rpartition(".")[0]}  # without what tells the attempts of a request apart
+    logger.info(
+        "request %s left the engine unfinished, %d image tokens were spent on it", request_id, spent, extra=asked
+    )
 
 
 class _Inbox:
@@ -184,6 +197,7 @@ class _Inbox:
     def __init__(self, tokens: int) -> None:
         self.progress = TokenProgress(0, tokens)
         self.steps = 0  # of which there was progress
+        self.since = time.perf_counter()
         self._events: asyncio.Queue[SampledImages | TokenProgress | Exception] = asyncio.Queue()
         self._percent = -1
 

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from ray import serve
 from torch import Tensor
 
 from models.checkpoint import load_model
@@ -18,7 +17,9 @@ from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank
 from models.run_layout import RunLayout
 from t2i.serve.config import ServeConfig
 from t2i.serve.messages import DecodedImages, RankedImages
-from t2i.serve.replicas.expected import log_only_faults
+from t2i.serve.monitoring.origin import for_request
+from t2i.serve.monitoring.setup import set_up_monitoring
+from t2i.serve.replicas.batches import Batches
 from t2i.serve.replicas.uploads import Uploads
 from t2i.serve.runs import fetched
 
@@ -30,18 +31,18 @@ class RerankerReplica:
     """Holds CLIP; images of concurrent requests are encoded in one batch."""
 
     def __init__(self, config: ServeConfig) -> None:
-        log_only_faults()
+        set_up_monitoring(config, "reranker")
         config = fetched(config)
-        torch.set_num_threads(config.reranker.threads)
+        torch.set_num_threads(config.reranker.threads_used)
         directory = RunLayout(config.run).clip
         self._clip = load_model(CLIPReranker, CLIPConfig, directory, config.reranker.device, config.reranker.dtype)
         self._model = weights_hash(verify(directory))
         self._uploads = Uploads()
         self._batch = config.rank_batch
         self._caption_feature = lru_cache(CAPTIONS)(self._encode_caption)
-        # Not as a decorator of the method: its queue would be shared by all instances and tied to one event loop.
-        self._encode_one = serve.batch(max_batch_size=self._batch, batch_wait_timeout_s=0.005)(self._encode_many)
+        self._encode_one = Batches(self._encode_batch, self._batch, "reranker")
 
+    @for_request("reranker")
     async def rank(self, caption: str, images: DecodedImages | Mapping[str, bytes]) -> RankedImages:
         """Rank what the decoder made, or image files each of any size, by their CLIP cosine with the caption.
 
@@ -59,10 +60,6 @@ class RerankerReplica:
     def _prepare(self, image: np.ndarray) -> Tensor:
         """Return an image uint8 [H, W, 3] as CLIP's input [3, side, side]."""
         return self._clip.prepare(to_float(image[None]))[0]
-
-    async def _encode_many(self, images: list[Tensor]) -> list[Tensor]:
-        """Encode the images that :func:`serve.batch` has collected from concurrent requests, off the event loop."""
-        return await asyncio.to_thread(self._encode_batch, images)
 
     @torch.inference_mode()
     def _encode_batch(self, images: list[Tensor]) -> list[Tensor]:

@@ -49,12 +49,13 @@ def setup_of(config: ServeConfig) -> Setup:
         CheckpointError: a manifest is damaged.
     """
     layout, prior = RunLayout(config.run), config.prior
+    slots = prior.settings.slots
     return Setup(
         tokenizer=_hash(layout.tokenizer),
-        prior=_stage(layout.prior, prior, prior.slots),
+        prior=_stage(layout.prior, prior, slots),
         decoder=_stage(layout.dvae, config.decoder, config.decode_batch),
         reranker=_stage(layout.clip, config.reranker, config.rank_batch),
-        captions=min(prior.captions or prior.slots, prior.slots),
+        captions=min(prior.captions or slots, slots),
         compiled=prior.compile,
         engine=ENGINE_VERSION,
         package=_package_version(),
@@ -98,7 +99,7 @@ def device_name(device: str) -> str:
 
 
 def _stage(directory: str, replicas: ReplicaConfig, batch: int) -> StageSetup:
-    return StageSetup(_hash(directory), replicas.dtype, device_name(replicas.device), batch, replicas.threads)
+    return StageSetup(_hash(directory), replicas.dtype, device_name(replicas.device), batch, replicas.threads_used)
 
 
 def _hash(directory: str) -> str:

@@ -60,7 +60,7 @@ def status_of(error: Exception, request_id: str) -> Status:
     for kinds, code, message in _EXPECTED:
         if isinstance(cause, kinds):
             return _status(code, message)
-    logger.error("request %s failed", request_id, exc_info=error)
+    logger.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
     return _status(code_pb2.INTERNAL, f"internal error: the server's log has it under request {request_id}.")
 
 

@@ -22,6 +22,7 @@ from t2i.serve.servicers.rpc import Limits, answering
 from t2i.serve.servicers.validation import check_format, wanted_images
 
 STAGES = {
+    Stage.STARTING: pb.STAGE_STARTING,
     Stage.QUEUE: pb.STAGE_QUEUE,
     Stage.SAMPLE: pb.STAGE_SAMPLE,
     Stage.DECODE: pb.STAGE_DECODE,
@@ -53,6 +54,7 @@ class GenerationService(GenerationServicer):
         """Yield progress and previews as they are made, then the best images, best first, then the summary."""
         async with answering(context, self._limits) as calls:
             model = self._models.find(request.model)
+            calls.monitor.model = model.name
             prefix = await prefix_of(request, model.stages, calls)
             wanted = wanted_images(request, prefix, self._limits.max_images, calls)
             wanted = replace(wanted, model=model.name)

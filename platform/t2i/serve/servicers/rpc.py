@@ -51,7 +51,7 @@ async def answering(context: grpc.aio.ServicerContext[Any, Any], limits: Limits)
     remaining = context.time_remaining()
     limit = min(limits.time_limit_s, math.inf if remaining is None else max(0.0, remaining - HEAD_START_S))
     metadata = dict(context.invocation_metadata() or ())
-    calls = Calls(time.time() + limit, str(metadata.get(REQUEST_ID, "")), client_of(context.peer()))
+    calls = Calls(time.time() + limit, str(metadata.get(REQUEST_ID, "")), client_of(context.peer()), metadata)
     # Without the callback a replica would go on for a client that has hung up. It is called at every end of the RPC,
     # the regular one too: a context does not tell reliably that it was cancelled (grpc/grpc#36193), and to cancel what
     # has ended does nothing.

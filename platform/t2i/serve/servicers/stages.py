@@ -12,7 +12,15 @@ from t2i.protos.v1.decoder_pb2_grpc import DecoderServicer
 from t2i.protos.v1.prior_pb2_grpc import PriorServicer
 from t2i.protos.v1.reranker_pb2_grpc import RerankerServicer
 from t2i.serve.generation.image_codec import encode_image
-from t2i.serve.messages import DecodedImages, EncodedImages, RankedImages, SampledImages, SampleHeader, SampleProgress
+from t2i.serve.messages import (
+    DecodedImages,
+    EncodedImages,
+    RankedImages,
+    ReplicaStarting,
+    SampledImages,
+    SampleHeader,
+    SampleProgress,
+)
 from t2i.serve.models import ServedModels
 from t2i.serve.servicers.rpc import Limits, answering
 from t2i.serve.servicers.validation import (
@@ -33,12 +41,19 @@ class PriorService(PriorServicer):
         self._limits = limits
 
     async def Sample(self, request: prior_pb2.SampleRequest, context: Any) -> AsyncIterator[prior_pb2.SampleResponse]:
-        """Yield the ``SampleStart`` message, then progress and candidates as they are made."""
+        """Yield the ``SampleStart`` message, then progress and candidates as they are made.
+
+        Before it comes progress while no replica answers.
+        """
         async with answering(context, self._limits) as calls:
-            prior = self._models.stages(request.model).prior
+            served = self._models.find(request.model)
+            calls.monitor.model = served.name
             wanted = caption_request(request, request.prefix, self._limits.max_images, calls)
-            async for event in calls.sample(prior, wanted):
-                if isinstance(event, SampleHeader):
+            async for event in calls.sample(served.stages.prior, wanted):
+                if isinstance(event, ReplicaStarting):
+                    starting = generation_pb2.Progress(stage=generation_pb2.STAGE_STARTING)
+                    yield prior_pb2.SampleResponse(progress=starting)
+                elif isinstance(event, SampleHeader):
                     (height, width), truncated = event.grid, event.truncated
                     model = event.setup.prior.weights[:SHORT]
                     start = prior_pb2.SampleStart(seed=wanted.seed, caption_truncated=truncated, model=model)

@@ -112,6 +112,10 @@ function showProgress(progress, request) {
   const done = +progress.tokens_done;
   const bar = $("bar");
   if (total && !progress.queue_position) bar.value = done / total; else bar.removeAttribute("value");
+  if (progress.stage === "STAGE_STARTING") {
+    $("counts").textContent = "A replica of the model is being started";
+    return say("Waiting: the model is starting.");
+  }
   const left = progress.seconds_left >= 1 ? ` · about ${Math.ceil(progress.seconds_left)} s left` : "";
   if (progress.queue_position) {
     $("counts").textContent = `Number ${progress.queue_position} in the queue${left}`;

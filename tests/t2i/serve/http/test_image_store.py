@@ -38,7 +38,8 @@ def test_an_image_is_gone_after_an_hour() -> None:
     image = StoredImage(b"red", "png", 1000 + KEPT_S)
 
     async def main() -> list[StoredImage | None]:
-        store, found = ImageStore(100), []
+        store = ImageStore(100)
+        found: list[StoredImage | None] = []
         for now in (1000.0, 1000.0 + KEPT_S - 1, 1000.0 + KEPT_S):
             with mock.patch(CLOCK, return_value=now):
                 if not found:

@@ -166,6 +166,15 @@ def test_a_full_queue_says_when_to_come_back(browser: Browser, http: str, servic
         expect(page.get_by_role("button", name=re.compile("Try again in \\d+ s"))).to_be_disabled()
 
 
+def test_a_model_that_is_being_started_is_waited_for(browser: Browser, http: str, service: Any) -> None:
+    with clean(browser, http) as page, service.starting() as ready:
+        page.get_by_label("Caption", exact=True).fill("a red taco")
+        page.get_by_role("button", name="Draw").click()
+        expect(page.locator("#counts")).to_have_text("A replica of the model is being started")
+        ready.set()
+        assert finished(page).pictures
+
+
 def test_errors_are_told_as_they_are(browser: Browser, http: str, service: Any) -> None:
     async def late(_: object) -> Any:
         raise TimeoutError

@@ -28,7 +28,9 @@ def addresses(
     from ray import serve
 
     serve.shutdown()  # one that runs keeps the proxies that it has: none
-    config = ServeConfig(run=str(run_directory), port=0, prior=PriorReplicaConfig(slots=4), drain_s=1.0)
+    config = ServeConfig(
+        run=str(run_directory), port=0, prior=PriorReplicaConfig(dtype="float32", slots=4, threads=1), drain_s=1.0
+    )
     config.http_port = free_port(config)
     with launch_service(config) as address:
         yield address, f"http://127.0.0.1:{config.http_port}"

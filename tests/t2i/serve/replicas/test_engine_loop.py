@@ -18,6 +18,8 @@ from t2i.serve.replicas import engine_loop as module
 from t2i.serve.replicas.backlog import SLACK
 from t2i.serve.replicas.engine_loop import EngineLoop, EngineStoppedError
 
+pytestmark = pytest.mark.usefixtures("replica_context")
+
 
 @pytest.fixture
 def engine(run_directory: Path) -> Engine:

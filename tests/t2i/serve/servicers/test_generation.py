@@ -101,6 +101,40 @@ def test_stream_tells_progress_then_images_then_summary(service: Any) -> None:
     assert events[len(progress) :] == [*answer.images, answer.summary]
 
 
+def test_says_that_it_waits_for_a_replica(service: Any) -> None:
+    stages = []
+    with Client(service.address) as client, service.starting() as ready:
+        for event in client.generate_stream("a red taco", seed=7):
+            if isinstance(event, GenerationProgress):
+                stages.append(event.stage)
+                if len(stages) == 3:
+                    ready.set()
+    assert stages[:3] == ["starting"] * 3
+    assert stages[-2:] == ["decode", "rank"]
+
+
+def test_a_lost_replica_is_said_to_be_replaced(service: Any) -> None:
+    with Client(service.address) as client, service.starting() as ready:
+        ready.set()
+        service.prior.losses = [20]
+        events = client.generate_stream("a red taco", candidates=6, seed=7)
+        progress = (event for event in events if isinstance(event, GenerationProgress))
+        next(event for event in progress if event.tokens_done)
+        ready.clear()
+        waiting = next(event for event in progress if event.stage == "starting")
+        ready.set()
+        assert waiting.tokens_done > 0
+        assert [event.tokens_done for event in progress][-1] == 6 * 64
+
+
+def test_the_prior_alone_says_so_too(service: Any) -> None:
+    with service.starting() as ready:
+        events = PriorStub(grpc.insecure_channel(service.address)).Sample(prior_pb2.SampleRequest(caption="a red taco"))
+        assert next(events).progress.stage == generation_pb2.STAGE_STARTING
+        ready.set()
+        assert next(event for event in events if not event.HasField("progress")).HasField("start")
+
+
 def test_says_when_the_caption_was_cut(service: Any) -> None:
     with Client(service.address) as client:
         assert client.generate("a red taco, " * 30, seed=7).summary.caption_truncated

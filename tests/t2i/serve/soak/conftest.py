@@ -47,7 +47,7 @@ def soaked(
     start_ray(RayConfig(cpus=2, object_store_gb=0.5))
     serve.shutdown()  # one that runs keeps the proxies that it has: none
     stage: dict[str, Any] = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "cpus": 0.25}
-    prior = PriorReplicaConfig(slots=4, **stage)
+    prior = PriorReplicaConfig(dtype="float32", slots=4, threads=1, **stage)
     config = ServeConfig(str(run_directory), port=0, prior=prior, drain_s=1.0)
     config.decoder, config.reranker = ReplicaConfig(**stage), ReplicaConfig(**stage)
     config.http_port = free_port(config)

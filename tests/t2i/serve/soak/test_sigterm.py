@@ -22,7 +22,17 @@ CANDIDATES = 256
 def test_sigterm_finishes_what_runs_and_refuses_what_comes(
     run_directory: Path, start_process: StartProcess, tmp_path: Path, note: Note
 ) -> None:
-    words = ["serve", "--run", str(run_directory), "--port", "0", "prior.slots=4", "ray.cpus=2"]
+    words = [
+        "serve",
+        "--run",
+        str(run_directory),
+        "--port",
+        "0",
+        "prior.slots=4",
+        "prior.threads=1",
+        "prior.dtype=float32",
+        "ray.cpus=2",
+    ]
     log = tmp_path / "log"
     process = start_process(
         [sys.executable, "-c", "from t2i.serve.cli import main; main()", *words], stdout=log.open("w")
