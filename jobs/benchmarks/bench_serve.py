@@ -72,7 +72,7 @@ class BenchServe(ServeConfig):
 def main(config: BenchServe) -> None:
     """Print the table."""
     start_ray(config.ray)
-    config = settled(replace(config, http_port=config.http_port or free_port(config)))
+    config = replace(config, prior=settled(config).prior, http_port=config.http_port or free_port(config))
     torch.set_num_threads(config.threads or torch.get_num_threads())
     bare = Bare(config)
     print(f"{machine()}; {config.run}, {config.prior.settings}, {config.candidates} candidates a request")
