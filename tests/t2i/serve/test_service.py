@@ -79,8 +79,8 @@ def address(
         prior=prior,
         decoder=other,
         reranker=other,
-        drain_s=1.0,
-        aliases=[Alias("dall-e-3")],
+        drain_s=4.0,
+        aliases=[Alias("dall-e-3", name_of(str(run_directory)))],
     )
     with launch_service(config) as address:
         yield address
