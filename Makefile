@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 # What only tests need: optional packages (torchao would slow every start of the demo down), a browser for pages, and
 # Prometheus's promtool for alert rules, without which those tests are skipped.
 $(TESTED): $(STAMP)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,mlflow,wandb,eightbit,otlp]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,bench,mlflow,wandb,eightbit,otlp]'
 	@command -v chromium chromium-browser google-chrome-stable google-chrome > /dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install --yes chromium > /dev/null; } \
 		|| $(BIN)/playwright install chromium
@@ -45,8 +45,9 @@ test: $(TESTED) ## every test that needs no GPU, but the long ones (about 25 min
 test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray and not slow'
 
-soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a thousand random mixes; a cluster
-	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu'
+soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a thousand random mixes; a cluster; a service
+	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve/soak
+	$(BIN)/pytest tests/t2i/serve/soak
 
 test-peers: $(PEERS)/.installed ## models and figures against other implementations (the extra `peers`, an environment of its own)
 	$(PEERS)/bin/pytest tests/peers
@@ -80,6 +81,7 @@ bench: $(TESTED) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_storage.py
 	$(BIN)/python jobs/benchmarks/bench_eval.py run=$(RUN) captions=256
 	$(BIN)/python jobs/benchmarks/bench_fid.py
+	$(BIN)/python jobs/benchmarks/bench_serve.py run=$(RUN)
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/benchmarks/bench_engine.py peers=true

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from t2i.engine.request import Request
 from t2i.serve.messages import QueueFullError
 
+SLACK = 1.25
+"""A request has to have so many times the time that sampling it should take: decoding and ranking follow, and take CPUs
+from it. Filled up to the deadline itself, a queue would let all that wait in it be a little late."""
+
 
 @dataclass
 class _Outstanding:
@@ -55,7 +59,7 @@ class Backlog:
             QueueFullError: what is here already leaves it too little time before its deadline (Unix time, as ``now``).
         """
         outstanding = _Outstanding(request, request.candidates * (self._image_length - len(request.prefix)))
-        late = now + self._seconds(outstanding, is_new=True) - request.deadline
+        late = now + SLACK * self._seconds(outstanding, is_new=True) - request.deadline
         if late > 0 and self._requests:
             raise QueueFullError(late)
         self._requests[request.id] = outstanding

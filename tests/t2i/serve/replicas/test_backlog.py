@@ -9,7 +9,7 @@ import pytest
 from t2i.engine import Request
 from t2i.sampling import SamplingParams
 from t2i.serve.messages import QueueFullError
-from t2i.serve.replicas.backlog import Backlog
+from t2i.serve.replicas.backlog import SLACK, Backlog
 
 IMAGE = 10
 """Tokens of an image; a step takes a second."""
@@ -51,8 +51,8 @@ def test_what_would_be_late_is_refused_with_how_late() -> None:
     backlog = backlog_of(request("a", 4, "x"))
     with pytest.raises(QueueFullError) as refused:
         backlog.add(request("b", 2, "y", deadline=15.0), now=0.0)
-    assert refused.value.late_s == (20 + 20) / 2 - 15
-    backlog.add(request("c", 2, "y", deadline=20.0), now=0.0)
+    assert refused.value.late_s == SLACK * (20 + 20) / 2 - 15
+    backlog.add(request("c", 2, "y", deadline=SLACK * 20.0), now=0.0)
     assert len(backlog) == 2
 
 
