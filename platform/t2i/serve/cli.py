@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bypass_proxies_for_loopback()
     try:
         _check_encoding(sys.argv[1:] if arguments is None else arguments)
-        options = _parser().parse_args(arguments)
+        options = make_parser().parse_args(arguments)
         options.command(options)
     except UserError as error:
         print(f"t2i: {error}", file=sys.stderr)
@@ -55,7 +55,8 @@ def _local_path(word: str) -> Path:
     return Path(word if os.path.lexists(word) else os.path.expanduser(word)).absolute()
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; what it returns has the ``command`` to be called with it."""
     parser = _Parser(prog="t2i", description="Text to image: serve a trained run and ask it for images.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

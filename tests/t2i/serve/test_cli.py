@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from PIL import Image
 
 from models.errors import UserError
 from t2i.client import Client
-from t2i.serve.cli import main
-from t2i.serve.command import write_address
+from t2i.config import load_config
+from t2i.serve.cli import main, make_parser
+from t2i.serve.command import ServeCommand, write_address
+from tests.commands import commands
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -110,3 +113,13 @@ def test_an_interrupt_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch, caps
         main(["status"])
     assert caught.value.code == 130
     assert capsys.readouterr().err == "t2i: interrupted: the service stops what it was doing for you.\n"
+
+
+@pytest.mark.parametrize("line", [line for line in commands("README.md") if "bin/t2i " in line])
+def test_the_readme_s_commands_are_understood(line: str) -> None:
+    words = shlex.split(line.partition("bin/t2i ")[2])
+    options = make_parser().parse_args(words)
+    assert callable(options.command)
+    if words[0] == "serve":
+        run = [f"run={options.run}"] if options.run else []
+        assert load_config(ServeCommand, "serve", [*run, *options.settings])
