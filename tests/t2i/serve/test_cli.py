@@ -115,8 +115,10 @@ def test_an_interrupt_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().err == "t2i: interrupted: the service stops what it was doing for you.\n"
 
 
-@pytest.mark.parametrize("line", [line for line in commands("README.md") if "bin/t2i " in line])
-def test_the_readme_s_commands_are_understood(line: str) -> None:
+@pytest.mark.parametrize(
+    "line", [line for name in ("README.md", "docs/serving.md") for line in commands(name) if "bin/t2i " in line]
+)
+def test_the_documents_commands_are_understood(line: str) -> None:
     words = shlex.split(line.partition("bin/t2i ")[2])
     options = make_parser().parse_args(words)
     assert callable(options.command)
