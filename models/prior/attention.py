@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from models.prior.masks import Kind, image_mask, stream_mask
 
@@ -153,8 +154,6 @@ class FlexAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return what the queries of a whole stream gather: [B, A, L, E] x 3 -> [B, A, L, E]."""
-        from torch.nn.attention.flex_attention import flex_attention  # which decoding does without
-
         attend = compiled_flex_attention() if q.is_cuda else flex_attention
         q, k, v = (x[:, :, self.order] for x in (q, k, v))
         out: Tensor = attend(q, k, v, block_mask=self._block_mask(q.device))
@@ -163,8 +162,6 @@ class FlexAttention(nn.Module):
     def _block_mask(self, device: torch.device) -> Any:
         """Return the table of non-empty blocks, made at the first call, on the device of that call."""
         if self._blocks is None:
-            from torch.nn.attention.flex_attention import create_block_mask
-
             mask, length = self.get_buffer("mask"), len(self.order)
 
             def is_visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # noqa: ARG001 (torch's)
@@ -177,6 +174,4 @@ class FlexAttention(nn.Module):
 @cache
 def compiled_flex_attention() -> Any:
     """Return FlexAttention compiled to one fused kernel; uncompiled it computes every pair."""
-    from torch.nn.attention.flex_attention import flex_attention
-
     return torch.compile(flex_attention, dynamic=False)

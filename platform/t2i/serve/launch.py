@@ -34,21 +34,26 @@ def launch_service(config: ServeConfig) -> Iterator[str]:
     check_room(config, room_of_cluster())
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _start_serve(config)
+    is_ready = False
     try:
         _deploy(apps)
+        is_ready = True
         yield config.address(config.port)
     finally:
-        _end(apps)
+        _end(apps, wait=is_ready)
 
 
-def _end(apps: Mapping[str, Application]) -> None:
-    """End the doors, then the models, which may be others than at the start."""
+def _end(apps: Mapping[str, Application], wait: bool) -> None:
+    """End the doors, then the models, which may be others than at the start.
+
+    Those of a service that was not ready are not waited for: they have begun nothing, and may be loading for long.
+    """
     # Not serve.shutdown(), which would end other people's applications.
     for name in reversed(list(apps)):
         if not name.startswith(MODEL_APPS):
-            end_app(name)
+            end_app(name, wait)
     for name in model_apps():
-        end_app(name)
+        end_app(name, wait)
 
 
 def _start_serve(config: ServeConfig) -> None:

@@ -57,10 +57,10 @@ def run_apps(apps: Mapping[str, Application], wait: bool = True) -> None:
     serve.run_many(targets, wait_for_applications_running=wait)
 
 
-def end_app(name: str) -> None:
-    """End an application, and return when it has: after all that it has begun, or its time for that."""
+def end_app(name: str, wait: bool = True) -> None:
+    """End an application; with ``wait`` return when it has: after all that it has begun, or its time for that."""
     serve.delete(name, _blocking=False)  # which otherwise gives up after a minute
-    while name in serve.status().applications:
+    while wait and name in serve.status().applications:
         time.sleep(POLL_S)
 
 

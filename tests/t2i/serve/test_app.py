@@ -11,10 +11,10 @@ from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
 from models.errors import UserError
-from t2i.config import ConfigError, load_mapping
+from t2i.config import ConfigError, load_config, load_mapping
 from t2i.serve.app import gateway, http, model
 from t2i.serve.catalog import app_of
-from t2i.serve.config import NamedRun, ReplicaConfig, ServeConfig
+from t2i.serve.config import NamedRun, PriorReplicaConfig, ReplicaConfig, ServeConfig
 
 DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "serve" / "t2i.yaml"
 
@@ -89,6 +89,15 @@ def test_a_stage_computes_in_float32_or_bfloat16(run_directory: Path) -> None:
     model({"run": str(run_directory), "decoder": {"dtype": "bfloat16"}})
     with pytest.raises(UserError, match="dtype is 'fp16': use float32 or bfloat16"):
         model({"run": str(run_directory), "reranker": {"dtype": "fp16"}})
+
+
+def test_auto_is_said_of_numbers_as_of_words() -> None:
+    words = [f"prior.{name}=auto" for name in ("dtype", "slots", "threads")]
+    assert load_config(ServeConfig, "serve", words).prior == PriorReplicaConfig()
+    given = load_mapping(ServeConfig, {"prior": {"slots": "auto", "threads": 2}, "keys": "/auto"})
+    assert (given.prior.slots, given.prior.threads, given.keys) == (None, 2, "/auto")
+    with pytest.raises(ConfigError, match="max_candidates is 'auto': use a whole number"):
+        load_mapping(ServeConfig, {"max_candidates": "auto"})
 
 
 def test_replicas_are_fixed_or_scale_with_load() -> None:

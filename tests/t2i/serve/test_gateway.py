@@ -123,7 +123,7 @@ def test_a_stage_that_sleeps_answers(
 ) -> None:
     counts = {ReplicaState(name): count for name, count in states.items()}
     deployment = DeploymentStatusOverview(DeploymentStatus(status), DeploymentStatusTrigger.UNSPECIFIED, counts, "")
-    application = SimpleNamespace(deployments={"prior": deployment})
+    application = SimpleNamespace(deployments={"prior": deployment}, status="RUNNING")
     served = SimpleNamespace(applications={app_of("tiny"): application})
     monkeypatch.setattr("ray.serve.status", lambda: served)
     assert running_stages({"tiny": app_of("tiny")}) == {"tiny": {"prior"} if answers else set()}

@@ -16,7 +16,7 @@ TOO_MUCH = ServeConfig(prior=PriorReplicaConfig(min_replicas=2, max_replicas=2))
 
 def test_the_defaults_fit_on_two_cores() -> None:
     check_room(ServeConfig(http_port=8000), TWO_CORES)
-    assert needs(ServeConfig(http_port=8000)) == pytest.approx({"CPU": 1.8, "GPU": 0.0})
+    assert needs(ServeConfig(http_port=8000)) == pytest.approx({"CPU": 1.9, "GPU": 0.0})
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,12 @@ COMPUTE_SECONDS = Metric(
 )
 SLOTS_USED = Metric("t2i_slots_used", "gauge", "slots of an engine that hold a candidate")
 SLOTS = Metric("t2i_slots", "gauge", "slots of an engine")
-STAGE_READY = Metric("t2i_stage_ready", "gauge", "1 if a stage has a running replica, else 0", ("model", "stage"))
+STAGE_READY = Metric(
+    "t2i_stage_ready",
+    "gauge",
+    "1 if a stage answers, as a replica runs or a request would start one; else 0",
+    ("model", "stage"),
+)
 GATEWAY_STARTED = Metric("t2i_gateway_start_time_seconds", "gauge", "Unix time at which a gateway began to listen", ())
 
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

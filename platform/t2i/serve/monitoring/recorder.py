@@ -46,10 +46,11 @@ def to_ray(metric: Metric, value: float, labels: dict[str, str]) -> None:
 @cache
 def _instrument(metric: Metric) -> Any:
     """Return Ray's object for a metric; made at its first use, in a replica, whose labels Serve then adds."""
+    labels: Any = metric.labels  # Serve's annotation would have exactly one
     match metric.kind:
         case "counter":
-            return ray_metrics.Counter(metric.name, metric.meaning, metric.labels)
+            return ray_metrics.Counter(metric.name, metric.meaning, labels)
         case "gauge":
-            return ray_metrics.Gauge(metric.name, metric.meaning, metric.labels)
+            return ray_metrics.Gauge(metric.name, metric.meaning, labels)
         case "histogram":
-            return ray_metrics.Histogram(metric.name, metric.meaning, list(metric.buckets), metric.labels)
+            return ray_metrics.Histogram(metric.name, metric.meaning, list(metric.buckets), labels)

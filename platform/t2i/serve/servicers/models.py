@@ -63,6 +63,7 @@ class ModelsService(ModelsServicer):
     ) -> AsyncIterator[models_pb2.AddModelResponse]:
         """Yield how far the addition of a model is, until all gateways hand requests to it."""
         async with self._changing(context) as (rollout, calls):
+            self._models.catalog.with_model(request.name, "")
             added = calls.stream(rollout.add, self._models.catalog, request.name, request.run)
             async with aclosing(added) as events:
                 async for event in events:
@@ -73,6 +74,7 @@ class ModelsService(ModelsServicer):
     async def RemoveModel(self, request: models_pb2.RemoveModelRequest, context: Any) -> models_pb2.RemoveModelResponse:
         """Return once no gateway hands requests to the model."""
         async with self._changing(context) as (rollout, calls):
+            self._models.catalog.without(request.name)
             await calls.call(rollout.remove, self._models.catalog, request.name)
             return models_pb2.RemoveModelResponse()
         raise AssertionError("unreachable: answering() ends the RPC")
@@ -80,13 +82,18 @@ class ModelsService(ModelsServicer):
     async def SetDefault(self, request: models_pb2.SetDefaultRequest, context: Any) -> models_pb2.SetDefaultResponse:
         """Return once all gateways have the model as their default."""
         async with self._changing(context) as (rollout, calls):
+            self._models.catalog.with_default(request.name)
             await calls.call(rollout.set_default, self._models.catalog, request.name)
             return models_pb2.SetDefaultResponse()
         raise AssertionError("unreachable: answering() ends the RPC")
 
     @asynccontextmanager
     async def _changing(self, context: Any) -> AsyncIterator[tuple[Any, Calls]]:
-        """Yield the deployment that changes models, and what calls it."""
+        """Yield the deployment that changes models, and what calls it.
+
+        What this gateway's catalog shows to be impossible is refused here: Serve logs an exception of ``rollout`` as an
+        error of the service.
+        """
         async with administering(context, self._limits) as calls:
             if self._rollout is None:
                 raise NotChangeableError(

@@ -51,5 +51,5 @@ def _spans(body: bytes) -> Iterator[Received]:
         attributes = {each.key: each.value.string_value for each in group.resource.attributes}
         for scope in group.scope_spans:
             for span in scope.spans:
-                ids = (each.hex() for each in (span.trace_id, span.span_id, span.parent_span_id))
-                yield Received(span.name, *ids, attributes["t2i.component"])
+                trace, own, parent = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
+                yield Received(span.name, trace, own, parent, attributes["t2i.component"])

@@ -26,19 +26,18 @@ from tests.t2i.serve.http.conftest import serve_http
 from tests.t2i.serve.monitoring.conftest import Recorded
 
 CANDIDATES, KEPT, TOKENS = 5, 2, 64
-WANTED = {"caption": "a red taco", "candidates": CANDIDATES, "keep": KEPT, "seed": 7, "preview_rows": 2}
 
 
 def by_grpc(service: Any) -> None:
     with Client(service.address) as client:
-        wanted = {name: value for name, value in WANTED.items() if name != "caption"}
-        list(client.generate_stream("a red taco", **wanted))
+        list(client.generate_stream("a red taco", candidates=CANDIDATES, keep=KEPT, seed=7, preview_rows=2))
 
 
 def by_http(service: Any) -> None:
     limits = HttpLimits(max_candidates=64, time_limit_s=60, max_body_mb=1)
+    wanted = {"caption": "a red taco", "candidates": CANDIDATES, "keep": KEPT, "seed": 7, "preview_rows": 2}
     with serve_http(service, limits) as http:
-        assert "event: summary" in httpx.post(f"{http}/t2i/v1/generate", json=WANTED, timeout=None).text
+        assert "event: summary" in httpx.post(f"{http}/t2i/v1/generate", json=wanted, timeout=None).text
 
 
 @pytest.mark.parametrize("ask", [by_grpc, by_http])

@@ -89,7 +89,7 @@ def test_what_replicas_are_handed_makes_their_spans_children(spans: InMemorySpan
     """In another process there is no current span: only the headers lead to the request's."""
 
     @for_request("decoder")
-    async def decode() -> None: ...
+    async def decode(**_: Any) -> None: ...
 
     asyncio.run(decode(origin=Origin("mine", {"traceparent": TRACEPARENT})))
     (span,) = spans.get_finished_spans()

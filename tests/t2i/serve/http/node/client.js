@@ -27,6 +27,6 @@ const edit = await client.images.edit({ image: createReadStream(process.argv[3])
 console.log(JSON.stringify({
   whole: whole.data.map((image) => image.b64_json),
   stream,
-  refusals: [await refusal({ n: 11 }), await refusal({ steps: 3 }), await refusal({ model: "dall-e-3" })],
+  refusals: [await refusal({ n: 11 }), await refusal({ steps: 3 }), await refusal({ model: "gpt-image-1" })],
   edit: edit.data.length,
 }));
