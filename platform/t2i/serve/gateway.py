@@ -98,9 +98,10 @@ class Gateway:
         """Start the server, then tell the health service every few seconds which deployments are running."""
         await set_health(self._health, running=set())
         await self._server.start()
-        observe(GATEWAY_STARTED, time.time())
+        started = time.time()
         logger.info("listening on %s", self.address)
         while True:
+            observe(GATEWAY_STARTED, started)  # again and again: what is told this early once is lost
             running = await asyncio.to_thread(running_deployments, self._models.catalog.apps)
             await set_health(self._health, running)
             await asyncio.sleep(HEALTH_PERIOD_S)

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,15 +196,17 @@ def test_prometheus_reads_the_metrics_of_gateways_and_replicas(client: Client, r
     list(client.generate_stream("a red taco", candidates=4, keep=2, seed=7, preview_rows=2))
     name, found = name_of(str(run_directory)), dict[str, list[Sample]]()
 
-    def has_all() -> bool:
+    def missing() -> set[str]:
         found.clear()
         for family in text_string_to_metric_families(scrape()):
             for sample in family.samples:  # of this service alone: Ray keeps what others before it have counted
                 if sample.labels.get("deployment") and sample.labels.get("model", name) == name:
                     found.setdefault(sample.name, []).append(sample)
-        return all(series(metric) <= found.keys() for metric in ALWAYS)
+        return set().union(*(series(metric) for metric in ALWAYS)) - found.keys()
 
-    wait_until(has_all)
+    with suppress(AssertionError):
+        wait_until(lambda: not missing())
+    assert missing() == set()
     for metric in ALWAYS:
         for sample in (each for one in series(metric) for each in found[one]):
             assert {*metric.labels, "deployment", "application", "replica"} <= set(sample.labels)

@@ -13,6 +13,7 @@ async def noting_waits(items: AsyncIterable[ItemT], every_s: float) -> AsyncGene
     """Yield the items, and None once for every ``every_s`` seconds for which the first one is waited for."""
     rest = aiter(items)
     first = asyncio.ensure_future(anext(rest))
+    first.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked for even if nobody listens then
     try:
         while not (await asyncio.wait([first], timeout=every_s))[0]:
             yield None

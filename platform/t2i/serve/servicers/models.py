@@ -67,6 +67,8 @@ class ModelsService(ModelsServicer):
             added = calls.stream(rollout.add, self._models.catalog, request.name, request.run)
             async with aclosing(added) as events:
                 async for event in events:
+                    if event is None:  # the replica that makes changes is being started
+                        continue
                     yield models_pb2.AddModelResponse(
                         step=STEPS[event.step], stages_running=event.stages_running, waits_for=event.waits_for
                     )
