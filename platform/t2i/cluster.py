@@ -30,7 +30,7 @@ WANTS_TOKEN = (
 )
 
 STARTS_TOO_SLOWLY = "timed out during startup"
-BUSY = "end what keeps this machine busy, or see its logs in /tmp/ray/session_latest/logs."
+"""What Ray says of a start that has taken it more than 30 seconds."""
 
 STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "FSSPEC_S3_ANON")
 """Variables that say where stores are, which workers get from the driver; credentials they have of their own."""
@@ -91,7 +91,8 @@ def _start_local(config: RayConfig) -> None:
                 raise
             ray.shutdown()
             if attempt:
-                raise UserError(f"Ray did not start in time, twice: {BUSY}") from error
+                remedy = "end what keeps this machine busy, or see its logs in /tmp/ray/session_latest/logs."
+                raise UserError(f"Ray did not start in time, twice: {remedy}") from error
 
 
 def _local_resources(config: RayConfig) -> dict[str, Any]:

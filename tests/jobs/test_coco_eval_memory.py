@@ -36,7 +36,7 @@ print(re.search("VmHWM:.*", open("/proc/self/status").read())[0])
 def write_pairs(path: Path, images: int) -> None:
     """Write so many different 32 px images, each with a caption of its own."""
     corners = np.random.default_rng(0).integers(0, 256, (images, 2, 2, 3), np.uint8)
-    encoded = [encode(Image.fromarray(each).resize((32, 32))) for each in corners]
+    encoded: list[bytes | None] = [encode(Image.fromarray(each).resize((32, 32))) for each in corners]
     captions = [[f"picture {index} of a circle"] for index in range(images)]
     pq.write_table(pairs_table([f"{index:06d}" for index in range(images)], encoded, captions), path)
 
