@@ -7,6 +7,7 @@ TESTED := $(VENV)/.tested
 PEERS := .venv-peers
 RUN ?= models/trained/small
 PORT ?= 50051
+HTTP_PORT ?= 8000
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast test-peers soak lint type proto bench bench-peers serve clean
@@ -22,12 +23,16 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# What only tests need: optional packages (torchao would slow every start of the demo down), and a browser for pages.
+# What only tests need: optional packages (torchao would slow every start of the demo down), a browser for pages, and
+# Prometheus's promtool for alert rules, without which those tests are skipped.
 $(TESTED): $(STAMP)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,mlflow,wandb,eightbit]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,bench,mlflow,wandb,eightbit,otlp]'
 	@command -v chromium chromium-browser google-chrome-stable google-chrome > /dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install --yes chromium > /dev/null; } \
 		|| $(BIN)/playwright install chromium
+	@command -v promtool > /dev/null || [ "$$(id -u)" != 0 ] \
+		|| { apt-get -qq update && apt-get -qq install --yes --no-install-recommends prometheus > /dev/null; }
+	@! command -v npm > /dev/null || npm ci --loglevel=error --no-audit --no-fund --prefix tests/t2i/serve/http/node
 	@touch $@
 
 demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 9 minutes)
@@ -40,8 +45,9 @@ test: $(TESTED) ## every test that needs no GPU, but the long ones (about 25 min
 test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray and not slow'
 
-soak: $(TESTED) ## long crash tests: twenty kills, a lost node, a store that goes away; a thousand random mixes; a cluster (T2I_SOAK=0.25: a quarter)
-	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu'
+soak: $(TESTED) ## long tests: kills, a lost node, a store that goes away, random mixes, a cluster, a service under fire (T2I_SOAK=0.1: a tenth)
+	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve/soak
+	$(BIN)/pytest tests/t2i/serve/soak
 
 test-peers: $(PEERS)/.installed ## models and figures against other implementations (the extra `peers`, an environment of its own)
 	$(PEERS)/bin/pytest tests/peers
@@ -52,10 +58,13 @@ $(PEERS)/.installed: pyproject.toml constraints.txt
 	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --no-deps dalle-pytorch # youtokentome: no build
 	@touch $@
 
-lint: $(STAMP) ## ruff, and the import directions
+lint: $(STAMP) ## ruff, the import directions, and the protos: style, and that they break no client of main's
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@git rev-parse --quiet --verify main > /dev/null 2>&1 || { echo "no branch main: protos are not compared"; exit 0; }; \
+		$(BIN)/buf breaking --against "$$(git rev-parse --git-common-dir)#branch=main,subdir=platform"
 
 type: $(TESTED) ## mypy
 	$(BIN)/mypy
@@ -72,14 +81,15 @@ bench: $(TESTED) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_storage.py
 	$(BIN)/python jobs/benchmarks/bench_eval.py run=$(RUN) captions=256
 	$(BIN)/python jobs/benchmarks/bench_fid.py
+	$(BIN)/python jobs/benchmarks/bench_serve.py run=$(RUN)
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/benchmarks/bench_engine.py peers=true
 	$(PEERS)/bin/python jobs/benchmarks/bench_stages.py peers=true
 	$(PEERS)/bin/python jobs/benchmarks/bench_train.py peers=true
 
-serve: $(STAMP) ## serve the models of RUN (default: those that come with the code) on 127.0.0.1:PORT (default 50051)
-	$(BIN)/t2i serve --run $(RUN) --port $(PORT)
+serve: $(STAMP) ## serve the models of RUN (default: those that come with the code): gRPC on PORT (50051), page on HTTP_PORT (8000)
+	$(BIN)/t2i serve --run $(RUN) --port $(PORT) http_port=$(HTTP_PORT)
 
 clean: ## remove the environment, caches and runs
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs dist

@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
-from models.precision import DTYPE_MEANING, check_dtype
+from models.dtypes import DTYPE_MEANING, check_dtype
 from models.run_layout import RunLayout
 from models.settings import setting
 from t2i import data

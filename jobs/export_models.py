@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.checkpoint import copy_model
-from models.precision import DTYPES, check_dtype
+from models.dtypes import check_dtype
+from models.precision import TORCH_DTYPES
 from models.run_layout import RunLayout
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
@@ -42,7 +43,7 @@ def main(config: ExportModels) -> None:
     source, target = RunLayout(config.run).models, RunLayout(out).models
     CaptionTokenizer.load(fetch_directory(source.pop("tokenizer"))).save(target["tokenizer"])
     for name, directory in source.items():
-        copy_model(fetch_directory(directory), Path(target[name]), DTYPES[config.dtype])
+        copy_model(fetch_directory(directory), Path(target[name]), TORCH_DTYPES[config.dtype])
     if images := training_source(config.run):
         write_training_source(str(out), images)
     sizes = {str(file.relative_to(out)): file.stat().st_size for file in sorted(out.rglob("*")) if file.is_file()}

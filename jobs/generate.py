@@ -18,8 +18,8 @@ from typing import NoReturn
 from PIL import Image
 from tqdm import tqdm
 
+from models.dtypes import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.errors import UserError
-from models.precision import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import setting
 from t2i.config import run_job
 from t2i.contact_sheet import SheetRow, contact_sheet

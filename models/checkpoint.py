@@ -16,8 +16,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from models.dtypes import DTYPES, check_dtype
 from models.manifest import MANIFEST, WEIGHTS, CheckpointError, verify, write_manifest
-from models.precision import DTYPES, PRIOR_DTYPES, cast_for_inference, check_dtype
+from models.precision import TORCH_DTYPES, cast_for_inference
 
 CONFIG = "config.yaml"
 """Name of the configuration file in a model directory."""
@@ -39,7 +40,7 @@ def save_model(directory: str | Path, model: nn.Module) -> Path:
 def load_model(
     cls: type[ModelT], config_cls: type, directory: str | Path, device: str = "cpu", dtype: str = "float32"
 ) -> ModelT:
-    """Return the model of class ``cls`` in a directory, in eval mode, to compute in ``dtype`` (see models.precision).
+    """Return the model of class ``cls`` in a directory, in eval mode, to compute in ``dtype`` (see models.dtypes).
 
     Its configuration is read as a ``config_cls``.
 
@@ -53,7 +54,7 @@ def load_model(
     config = load_config_file(directory / CONFIG, config_cls)
     model = cls(config)
     _load_state(model, directory)
-    return cast_for_inference(model.to(device).eval(), PRIOR_DTYPES[dtype])
+    return cast_for_inference(model.to(device).eval(), TORCH_DTYPES[dtype])
 
 
 def load_weights(model: nn.Module, directory: str | Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from models.errors import UserError
@@ -23,6 +23,9 @@ MANIFEST = "manifest.json"
 
 WEIGHTS = "weights.safetensors"
 """Name of the weights file in a model directory."""
+
+SHORT = 12
+"""Hex digits of a hash that are enough to tell models apart, for people."""
 
 _RANK_MANIFEST = re.compile(r"manifest-(\d{5})-of-(\d{5})\.json")
 
@@ -129,8 +132,12 @@ def is_complete(directory: str | Path) -> bool:
 
 def model_hash(directory: str | Path) -> str:
     """Return twelve hex digits that identify the weights of a model directory, for reports and logs."""
-    files = verify(directory)
-    return files.get(WEIGHTS, hashlib.sha256(json.dumps(files).encode()).hexdigest())[:12]
+    return weights_hash(verify(directory))[:SHORT]
+
+
+def weights_hash(files: Mapping[str, str]) -> str:
+    """Return the SHA-256 of a model's weights, given the hash of each file: of the others where it has no weights."""
+    return files.get(WEIGHTS) or hashlib.sha256(json.dumps(dict(files)).encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

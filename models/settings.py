@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+AUTO = "auto"
+"""A word for a setting that the code chooses; for a number that may be left out it says the same as leaving it out."""
+
 LARGEST = 2**63 - 1
 """The largest whole number that a setting takes: stores and tensors hold 64 bits."""
 

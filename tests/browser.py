@@ -39,12 +39,19 @@ def open_chromium() -> Iterator[Browser]:
 @contextmanager
 def open_page(browser: Browser, file: Path, width: int, colours: Any = "light") -> Iterator[tuple[Page, Findings]]:
     """Open a local file in a window ``width`` px wide, and note what goes wrong in it."""
+    with open_address(browser, file.as_uri(), width, colours) as opened:
+        yield opened
+
+
+@contextmanager
+def open_address(browser: Browser, address: str, width: int, colours: Any = "light") -> Iterator[tuple[Page, Findings]]:
+    """Open a page in a window ``width`` px wide, and note what goes wrong in it."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=colours)
     page.set_default_timeout(0)  # pytest's own limit is enough: a machine that is busy is no failure
     findings = Findings()
     page.on("pageerror", lambda error: findings.errors.append(str(error)))
     page.on("console", lambda message: findings.errors.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: findings.requests.append(request.url))
-    page.goto(file.as_uri())
+    page.goto(address)
     yield page, findings
     page.close()

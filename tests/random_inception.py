@@ -32,9 +32,9 @@ def write_random_inception(path: Path, classes: int = 1008) -> Path:
 
 
 def two_image_sets() -> tuple[np.ndarray, np.ndarray]:
-    """Return images uint8 [32, 64, 64, 3] and [24, 64, 64, 3]; the second set has less contrast."""
-    images = _smooth_noise(1, 56).permute(0, 2, 3, 1).mul(255)
-    return images[:32].byte().numpy(), (images[32:] * 0.8).byte().numpy()
+    """Return images uint8 [16, 64, 64, 3] and [12, 64, 64, 3]; the second set has less contrast."""
+    images = _smooth_noise(1, 28).permute(0, 2, 3, 1).mul(255)
+    return images[:16].byte().numpy(), (images[16:] * 0.8).byte().numpy()
 
 
 def _smooth_noise(seed: int, n: int) -> torch.Tensor:

@@ -15,12 +15,15 @@ from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 
 
-def write_random_run(run: Path, captions: Sequence[str], text_length: int, clip: CLIPConfig, side: int = 8) -> Path:
+def write_random_run(
+    run: Path, captions: Sequence[str], text_length: int, clip: CLIPConfig, side: int = 8, seed: int = 0
+) -> Path:
     """Write tokenizer, dVAE, prior and CLIP under ``run``, which is returned.
 
-    Images have ``side`` x ``side`` tokens of 32 codes, and four times as many pixels a side.
+    Another ``seed`` gives other weights. Images have ``side`` x ``side`` tokens of 32 codes, and four times as many
+    pixels a side.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     layout = RunLayout(run)
     grid = {"grid_height": side, "grid_width": side, "codebook_size": 32}
     prior = PriorConfig(layers=3, heads=2, head_width=16, text_length=text_length, text_vocabulary=300, **grid)

@@ -20,9 +20,11 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", CARD, MONITORING, "jobs/datasets/em
 DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
 RUN_ELSEWHERE = {
     "README.md": (
-        r"\S*python jobs/|\S*t2i generate",  # test_readme
+        r"\S*python jobs/|\S*t2i (?:generate|redraw)",  # test_readme
+        r"(?:T2I_KEY=\S+ )?\S*t2i ",  # t2i/serve/test_cli
         r"export RAY_API|ray job submit",  # t2i/test_cluster_lines
     ),
+    "docs/serving.md": (r"(?:T2I_KEY=\S+ )?\S*t2i ",),  # t2i/serve/test_cli
     CARD: (r"python jobs/|mv ",),  # here
     MONITORING: (r"cp ",),  # here
 }

@@ -169,8 +169,10 @@ def curve(folder: Path, name: str) -> list[Any]:
 
 @pytest.mark.ray
 @pytest.mark.soak
-def test_the_client_command_writes_the_images_it_was_asked_for(service: str, tmp_path: Path) -> None:
+def test_the_client_command_writes_images_that_can_be_drawn_again(service: str, trained: Path, tmp_path: Path) -> None:
     command = next(shlex.split(command) for command in commands("README.md") if "t2i generate" in command)
     asked = [word if word != "pictures/" else str(tmp_path) for word in command[1:]]
     run([str(BIN / "t2i"), *asked, "--server", service])
     assert len(list(tmp_path.glob("*.png"))) == int(command[command.index("-k") + 1])
+    picture, where = str(tmp_path / "7-000.png"), (["--server", service], ["--run", str(trained)])
+    assert [run([str(BIN / "t2i"), "redraw", picture, *words]) for words in where] == ["identical\n"] * 2

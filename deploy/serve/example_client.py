@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from t2i.serve.client import Client, GeneratedImage, GenerationProgress, Summary
+from t2i.client import Client, GeneratedImage, GenerationProgress, Summary
 
 with Client("127.0.0.1:50051") as client:
     rank = 0

@@ -27,11 +27,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness import gemm_flops, machine, timed
 from memory import peak_memory
+from models.dtypes import DTYPES
 from models.dvae import DVAE, DVAEConfig
 from models.dvae.released import rename
 from models.errors import UserError
 from models.images import to_float
-from models.precision import DTYPES, cast_for_inference
+from models.precision import TORCH_DTYPES, cast_for_inference
 from models.reranker import CLIPConfig, CLIPReranker
 from models.settings import setting
 from rounding import agreement, compare_dvaes, compare_scores, trained_models
@@ -65,7 +66,7 @@ def main(config: BenchStages) -> None:
     """Print all tables."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(0)
-    rates = {name: gemm_flops(dtype, size=2048) for name, dtype in DTYPES.items()}
+    rates = {name: gemm_flops(TORCH_DTYPES[name], size=2048) for name in DTYPES}
     print(f"{machine()}, open_clip {open_clip.__version__}")
     print("large matrix products: " + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()))
     dalle = Dalle() if config.peers else None
@@ -162,7 +163,7 @@ def table(runs: Runs, work: Work, rates: Mapping[str, float], images: int, repea
 
 def in_each_format(model: ModelT) -> dict[str, ModelT]:
     """Return a copy of a model for each dtype, cast as it is for inference."""
-    return {name: cast_for_inference(copy.deepcopy(model), dtype) for name, dtype in DTYPES.items()}
+    return {name: cast_for_inference(copy.deepcopy(model), TORCH_DTYPES[name]) for name in DTYPES}
 
 
 def pictures(count: int, side: int) -> Tensor:

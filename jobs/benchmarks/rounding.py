@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from models.checkpoint import load_model
+from models.dtypes import DTYPES, PRIOR_DTYPES
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float
-from models.precision import DTYPES, PRIOR_DTYPES
 from models.prior import Prior, PriorConfig, text_tensor
 from models.reranker import CLIPConfig, CLIPReranker
 from models.run_layout import RunLayout

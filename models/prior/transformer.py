@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.dtypes import PRIOR_DTYPES
 from models.errors import UserError
 from models.gradient_scaling import Residual, no_fp16_autocast
-from models.precision import PRIOR_DTYPES
 from models.prior.attention import SPARSE_MIN_LENGTH, DenseAttention, FlexAttention, LocalAttention
 from models.prior.decoding.kv_cache import AttentionFn, KVCache
 from models.prior.decoding.packed import Int8Linear, PackedLinear, pack

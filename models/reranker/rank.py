@@ -41,7 +41,8 @@ def encode_filled(reranker: CLIPReranker, prepared: Tensor, batch: int = RANK_BA
 
 def rank(image_features: Tensor, caption_feature: Tensor) -> Ranking:
     """Rank unit-norm image features [n, F] by dot product with a caption's [F]; equal scores keep their order."""
-    scores = (image_features @ caption_feature).float()
+    # Row by row: a matrix product sums in another order for another n, and the score stands in the image's file.
+    scores = (image_features.float() * caption_feature.float()).sum(dim=-1)
     return Ranking(scores, scores.argsort(descending=True, stable=True))
 
 

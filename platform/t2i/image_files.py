@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -77,16 +79,16 @@ def decode_rgb(data: bytes) -> np.ndarray:
         ImageError: there are no bytes; or the image is damaged, truncated, of an unknown format, over 16 megapixels, or
             of numbers whose range is not known.
     """
-    if not data:
-        raise ImageError("it has no bytes: the file is missing or empty")
+    with _reasons():
+        image = _load(data)
+        return _upright(on_white(image), image)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Raise ImageError with the reason for whatever Pillow raises in the block."""
     try:
-        image = _open(data)
-        _scale_transparent_colour(image)
-        image.load()
-        check_size(image)  # again: the picture inside an icon may be larger than the icon's header says
-        turn = TRANSPOSE.get(_orientation(image))
-        rgb = on_white(image)
-        return np.asarray(rgb.transpose(turn) if turn is not None else rgb)
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -101,8 +103,39 @@ def decode_rgb(data: bytes) -> np.ndarray:
         ) from error
 
 
+def decode_alpha(data: bytes) -> np.ndarray:
+    """Return the opacity of each pixel of an encoded image, uint8 [H, W], turned upright; 255 where it says none.
+
+    Raises:
+        ImageError: as :func:`decode_rgb` does.
+    """
+    with _reasons():
+        image = _load(data)
+        if not image.has_transparency_data:
+            return np.full((image.height, image.width), 255, np.uint8)
+        alpha = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+        return _upright(alpha.getchannel("A"), image)
+
+
+def _load(data: bytes) -> Image.Image:
+    """Return a decoded image."""
+    image = _open(data)
+    _scale_transparent_colour(image)
+    image.load()
+    check_size(image)  # again: the picture inside an icon may be larger than the icon's header says
+    return image
+
+
+def _upright(pixels: Image.Image, image: Image.Image) -> np.ndarray:
+    """Return the pixels of an image, turned as the image has to be."""
+    turn = TRANSPOSE.get(_orientation(image))
+    return np.asarray(pixels.transpose(turn) if turn is not None else pixels)
+
+
 def _open(data: bytes) -> Image.Image:
     """Return an image whose header is read, and found not too large."""
+    if not data:
+        raise ImageError("it has no bytes: the file is missing or empty")
     image = Image.open(io.BytesIO(data), formats=formats())
     check_size(image)
     return image

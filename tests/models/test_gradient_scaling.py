@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -24,6 +23,7 @@ from models.gradient_scaling import GradientScales, LossScale, ResblockScales, g
 from models.prior import Prior, PriorConfig, prior_loss
 from models.prior.transformer import Block
 from models.sharded import full_tensor
+from tests.workers import run_workers
 
 CONFIG = PriorConfig(3, 2, 16, text_length=8, text_vocabulary=50, grid_height=4, grid_width=4, codebook_size=32)
 
@@ -366,4 +366,4 @@ def two_workers(rank: int, store: str, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_all_workers_skip_what_overflowed_in_one(kind: str, tmp_path: Path) -> None:
-    spawn(two_workers, (str(tmp_path / "store"), kind), nprocs=2)
+    run_workers(two_workers, (str(tmp_path / "store"), kind))

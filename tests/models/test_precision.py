@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from models.checkpoint import load_model, save_model
+from models.dtypes import check_dtype
 from models.dvae import DVAE, DVAEConfig
 from models.errors import UserError
-from models.precision import cast_for_inference, check_dtype
+from models.precision import cast_for_inference
 
 CONFIG = DVAEConfig(width=16, groups=3, codebook_size=32, decoder_input_width=16)
 

@@ -7,9 +7,8 @@ unknown and repeated keys, wrong types, numbers out of bounds and invalid combin
 from t2i.config.commands import Command
 from t2i.config.errors import ConfigError
 from t2i.config.job import run_job
-from t2i.config.loading import CONFIGS, describe, load_config, load_mapping
+from t2i.config.loading import CONFIGS, describe, load_config, load_mapping, load_text
 from t2i.config.paths import ROOT, absolute, is_same, recorded
-from t2i.config.proxies import bypass_proxies_for_loopback, is_loopback, proxy_variable
 from t2i.config.words import check_encoding
 
 __all__ = [
@@ -18,14 +17,12 @@ __all__ = [
     "Command",
     "ConfigError",
     "absolute",
-    "bypass_proxies_for_loopback",
     "check_encoding",
     "describe",
-    "is_loopback",
     "is_same",
     "load_config",
     "load_mapping",
-    "proxy_variable",
+    "load_text",
     "recorded",
     "run_job",
 ]

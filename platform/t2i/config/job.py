@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from models.errors import UserError
 from t2i.config.commands import Command
 from t2i.config.loading import describe, load_config
-from t2i.config.proxies import bypass_proxies_for_loopback
+from t2i.proxies import bypass_proxies_for_loopback
 
 ConfigT = TypeVar("ConfigT")
 

@@ -54,8 +54,20 @@ def load_mapping(config_cls: type[ConfigT], values: Mapping[str, Any]) -> Config
     Raises:
         ConfigError: as of :func:`load_config`.
     """
-    given = read_yaml(config_cls, yaml.safe_dump(dict(values)), "args")
-    return _finished(config_cls, _merged(_defaults(config_cls, None), _literal(given)))
+    return load_text(config_cls, yaml.safe_dump(dict(values)), "args")
+
+
+def load_text(config_cls: type[ConfigT], text: str, origin: str) -> ConfigT:
+    """Return a ``config_cls`` made of its defaults and of a YAML document; errors name its ``origin``, such as a file.
+
+    Raises:
+        ConfigError: as of :func:`load_config`.
+    """
+    given = read_yaml(config_cls, text, origin)
+    try:
+        return _finished(config_cls, _merged(_defaults(config_cls, None), _literal(given)))
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
 
 
 def describe(config_cls: type, job: str, command: str = "") -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from models.settings import AUTO
 from t2i.config.errors import ConfigError
 from t2i.config.leaves import field_types, item_type, known_keys, without_none
 
@@ -54,7 +55,7 @@ def read_words(config_cls: type, arguments: Sequence[str]) -> dict[str, Any]:
 def read_word(word: str, kind: Any, key: str) -> Any:
     """Return the value of a word for a field of the declared type ``kind``; lists and groups are YAML."""
     inner, optional = without_none(kind)
-    if optional and word in ("", "null"):
+    if optional and (word in ("", "null") or _is_auto(word, inner)):
         return None
     if is_dataclass(inner) or item_type(inner):
         return _read(_compose(word, key), kind, key)
@@ -89,8 +90,11 @@ def _declared(config_cls: type, key: str) -> Any:
         ConfigError: there is no such field; names the most similar one.
     """
     kind: Any = config_cls
-    for name in key.split("."):
+    for position, name in enumerate(names := key.split(".")):
         group = without_none(kind)[0]
+        if item_type(group):
+            whole = ".".join(names[:position])
+            raise ConfigError(f"{key} is not a known key: {whole} is a list, write {whole}=[...].")
         if not is_dataclass(group) or name not in field_types(typing.cast(type, group)):
             raise _unknown(config_cls, key)
         kind = field_types(typing.cast(type, group))[name]
@@ -126,6 +130,8 @@ def _read(node: yaml.Node | None, kind: Any, key: str) -> Any:
         return [_read(each, item, key) for each in node.value]
     if not isinstance(node, yaml.ScalarNode):
         raise ConfigError(f"{key} has {{...}} or [...] where {_NAMES[inner]} belongs: put texts in quotes.")
+    if optional and _is_auto(node.value, inner):
+        return None
     return _scalar(node.value, inner, key)
 
 
@@ -144,6 +150,10 @@ def _group(node: yaml.Node | None, group: type, key: str) -> dict[str, Any]:
             raise ConfigError(f"{prefix}{name} is given twice: leave one out.")
         values[name] = _read(value_node, field_types(group)[name], f"{prefix}{name}")
     return values
+
+
+def _is_auto(word: str, kind: Any) -> bool:
+    return word == AUTO and kind in (int, float)
 
 
 def _scalar(word: str, kind: Any, key: str) -> Any:

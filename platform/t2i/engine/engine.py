@@ -27,7 +27,7 @@ class Engine:
     ) -> None:
         self.layout = prior.layout
         self.slots = slots
-        captions = min(captions or slots, slots)
+        self.captions = captions = min(captions or slots, slots)
         self._clock = clock
         self._runner = Runner(prior, slots, captions)
         self._scheduler = Scheduler(slots, captions, self.layout.image_length)
@@ -36,6 +36,11 @@ class Engine:
     def has_work(self) -> bool:
         """Whether any request is waiting or running."""
         return self._scheduler.has_work
+
+    @property
+    def slots_used(self) -> int:
+        """How many slots hold a candidate; a guided one takes two."""
+        return self._scheduler.slots_used
 
     @property
     def cache_bytes(self) -> int:

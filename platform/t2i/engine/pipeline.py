@@ -12,10 +12,10 @@ import torch
 
 from models.checkpoint import load_model
 from models.devices import device_of
+from models.dtypes import companion_dtype
 from models.dvae import DVAE, DVAEConfig
 from models.dvae.dvae import PREVIEW_GREY
 from models.images import to_float, to_uint8
-from models.precision import companion_dtype
 from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker, Ranking, rank_images
 from models.run_layout import RunLayout
@@ -91,7 +91,7 @@ class TextToImage:
 
         Raises:
             CheckpointError: a model is missing, incomplete or damaged.
-            UserError: there is no such ``dtype`` (see models.precision).
+            UserError: there is no such ``dtype`` (see models.dtypes).
         """
         layout, other_dtype = RunLayout(run), companion_dtype(dtype)
         tokenizer = CaptionTokenizer.load(layout.tokenizer)

@@ -22,6 +22,7 @@ class Request:
         text: text tokens (BPE ids) without pads.
         prefix: image tokens in raster order with which every candidate begins.
         deadline: Unix time from which on nothing more is computed for it.
+        client: who asked; clients share the slots evenly, whatever the number and size of their requests.
         progressive: whether its candidates are also handed out part-way, at the end of every row of image tokens.
     """
 
@@ -32,6 +33,7 @@ class Request:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     prefix: tuple[int, ...] = ()
     deadline: float = math.inf
+    client: str = ""
     progressive: bool = False
 
     def __post_init__(self) -> None:
@@ -52,6 +54,8 @@ def encode_request(
     sampling: SamplingParams | None = None,
     prefix: Sequence[int] = (),
     deadline: float = math.inf,
+    client: str = "",
+    progressive: bool = False,
 ) -> tuple[Request, bool]:
     """Return the engine's request for a caption, and whether the caption was truncated to ``text_length`` tokens.
 
@@ -61,7 +65,15 @@ def encode_request(
     """
     encoded = tokenizer.encode(caption, text_length)
     request = Request(
-        request_id, tuple(encoded.ids), candidates, seed, sampling or SamplingParams(), tuple(prefix), deadline
+        request_id,
+        tuple(encoded.ids),
+        candidates,
+        seed,
+        sampling or SamplingParams(),
+        tuple(prefix),
+        deadline,
+        client,
+        progressive,
     )
     return request, encoded.truncated
 

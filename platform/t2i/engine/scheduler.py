@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from t2i.engine.request import Request, TokenProgress
+from t2i.engine.turns import Turns
 from t2i.sampling import RequestError
 
 UNCONDITIONAL: tuple[int, ...] = ()
@@ -65,7 +66,7 @@ class RunningCandidate:
 
 
 class Scheduler:
-    """Admits waiting candidates into free slots; requests take turns, one candidate a turn.
+    """Admits waiting candidates into free slots; clients and their requests take turns, one candidate a turn.
 
     At most ``captions`` different texts run at once.
     """
@@ -75,9 +76,14 @@ class Scheduler:
         self.image_length = image_length
         self.running: dict[int, RunningCandidate] = {}  # by slot
         self._free = list(reversed(range(slots)))
-        self._turns: deque[ScheduledRequest] = deque()  # those with waiting candidates, the next turn first
+        self._turns = Turns()
         self._requests: dict[str, ScheduledRequest] = {}
         self._texts: Counter[tuple[int, ...]] = Counter()  # how many candidates are reading each text
+
+    @property
+    def slots_used(self) -> int:
+        """How many slots hold a candidate; a guided one takes two."""
+        return self.slots - len(self._free)
 
     @property
     def has_work(self) -> bool:
@@ -99,7 +105,7 @@ class Scheduler:
             )
         scheduled = ScheduledRequest(request, self.image_length - len(request.prefix))
         self._requests[request.id] = scheduled
-        self._turns.append(scheduled)
+        self._turns.add(scheduled)
 
     def expire(self, now: float) -> dict[str, int]:
         """Remove requests whose deadline is ``now`` (Unix time) or earlier; return id -> image tokens spent on it."""
@@ -108,26 +114,17 @@ class Scheduler:
 
     def admit(self) -> list[RunningCandidate]:
         """Move waiting candidates into free slots until the next one does not fit; return those that were moved."""
-        # Round robin, one candidate a turn, so that a request of 512 candidates does not shut out one of 1. With five
-        # free slots (a letter is a request, a number its candidates that wait):
-        #
-        #     turns  A3 B1 C2    slots  .....
-        #            B1 C2 A2           A....
-        #            C2 A2              AB...
-        #            A2 C1              ABC..
-        #            C1 A1              ABCA.
-        #            A1                 ABCAC   full: A has the first turn at the next call
-        #
         # The first in line that does not fit stops everybody behind it. Letting smaller ones overtake would use more
         # slots, but a guided request, which needs two slots at once, or one of a new caption might then never start.
         admitted: list[RunningCandidate] = []
-        while self._turns and self._fits(self._turns[0].request):
-            scheduled = self._turns.popleft()
+        in_use: Counter[str] = Counter()
+        for running in self.running.values():
+            in_use[running.request.client] += _slots_of(running.request)
+        while (scheduled := self._turns.next(in_use)) and self._fits(scheduled.request):
             slot, twin = self._free.pop(), self._free.pop() if scheduled.request.sampling.is_guided else None
-            admitted.append(RunningCandidate(scheduled, scheduled.waiting.popleft(), slot, twin))
+            admitted.append(RunningCandidate(scheduled, self._turns.take(scheduled), slot, twin))
             self._texts.update(_texts(scheduled.request))
-            if scheduled.waiting:
-                self._turns.append(scheduled)
+            in_use[scheduled.request.client] += _slots_of(scheduled.request)
         _place_side_by_side(admitted)
         self.running |= {running.slot: running for running in admitted}
         return admitted
@@ -189,7 +186,7 @@ class Scheduler:
     def _fits(self, request: Request) -> bool:
         """Return whether there are slots for one more candidate of ``request`` and room for the texts that it reads."""
         new_texts = sum(text not in self._texts for text in _texts(request))
-        return len(self._free) > request.sampling.is_guided and len(self._texts) + new_texts <= self.captions
+        return len(self._free) >= _slots_of(request) and len(self._texts) + new_texts <= self.captions
 
     def _forget_if_done(self, scheduled: ScheduledRequest) -> None:
         if scheduled.tokens_done == scheduled.tokens_total:
@@ -211,6 +208,11 @@ def _place_side_by_side(admitted: list[RunningCandidate]) -> None:
     slots = sorted(running.slot for running in admitted)
     for running, slot in zip(sorted(admitted, key=lambda running: running.request.text), slots, strict=True):
         running.slot = slot
+
+
+def _slots_of(request: Request) -> int:
+    """Return how many slots a candidate of ``request`` takes: a guided one has a twin."""
+    return 1 + request.sampling.is_guided
 
 
 def _texts(request: Request) -> set[tuple[int, ...]]:

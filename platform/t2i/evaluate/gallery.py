@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from models.checkpoint import load_model
+from models.dtypes import companion_dtype
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_uint8
-from models.precision import companion_dtype
 from models.run_layout import RunLayout
 from t2i.evaluate.candidates import candidates_folder, open_shard, read_caption
 from t2i.evaluate.config import EvaluateConfig

@@ -15,9 +15,9 @@ import torch
 
 from models.checkpoint import load_model
 from models.devices import default_device
+from models.dtypes import companion_dtype
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
-from models.precision import companion_dtype
 from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank_images
 from models.run_layout import RunLayout
 from models.run_sizes import run_sizes

@@ -1,48 +1,38 @@
-"""The command ``t2i``: serve a run directory, generate images with a service, ask whether a service is ready."""
+"""The command ``t2i``: serve a run directory, ask a service for images or what it has, redraw, make keys.
+
+What only one command needs is imported there: a client starts in a fraction of a second.
+"""
 
 from __future__ import annotations
 
 import argparse
-import signal
-import socket
+import os
 import sys
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from errno import EACCES, EADDRINUSE
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from tqdm import tqdm
-
 from models.errors import UserError
 from models.files import write_whole
-from models.settings import setting
-from t2i.cluster import RayConfig, start_ray
-from t2i.config import absolute, bypass_proxies_for_loopback, check_encoding, load_config
-from t2i.logs import get_logger
+from t2i.client import FORMATS, Answer, Client, GeneratedImage, GenerationOptions, GenerationProgress, Summary
+from t2i.proxies import bypass_proxies_for_loopback
 from t2i.sampling import SamplingParams
-from t2i.serve.client import FORMATS, Answer, Client, GeneratedImage, GenerationOptions, GenerationProgress, Summary
-from t2i.serve.config import ServeConfig, check_run
-
-
-@dataclass
-class ServeCommand(ServeConfig):
-    """Settings of ``t2i serve``: the service's, and the Ray cluster's on which it runs."""
-
-    ray: RayConfig = setting(RayConfig, "the Ray cluster")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the console script; errors that the user can mend are printed in one sentence, with exit code 2."""
     bypass_proxies_for_loopback()
     try:
-        check_encoding(sys.argv[1:] if arguments is None else arguments)
-        options = _parser().parse_args(arguments)
+        _check_encoding(sys.argv[1:] if arguments is None else arguments)
+        options = make_parser().parse_args(arguments)
         options.command(options)
     except UserError as error:
         print(f"t2i: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("t2i: interrupted: the service stops what it was doing for you.", file=sys.stderr)
+        sys.exit(130)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,11 +42,21 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message.removesuffix('.')}: see {self.prog} --help.")
 
 
+def _check_encoding(arguments: Sequence[str]) -> None:
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError:
+        from t2i.config import check_encoding  # it knows which word, and takes longer to import
+
+        check_encoding(arguments)
+
+
 def _local_path(word: str) -> Path:
-    return Path(absolute(word))
+    return Path(word if os.path.lexists(word) else os.path.expanduser(word)).absolute()
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; what it returns has the ``command`` to be called with it."""
     parser = _Parser(prog="t2i", description="Text to image: serve a trained run and ask it for images.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-k", "--keep", type=int, default=1, help="how many of them to save, the best by CLIP (default: %(default)s)"
     )
-    command.add_argument("--out", type=_local_path, default=".", help="directory for the images (default: this one)")
+    command.add_argument(
+        "--out", type=_local_path, default=".", help="directory for the images, SEED-RANK.FORMAT (default: this one)"
+    )
     command.add_argument(
         "--seed", type=int, help="the same seed gives the same images; by default the service chooses one"
     )
@@ -82,41 +84,102 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--image", type=_local_path, help="an image file whose top every image continues")
     command.add_argument("--image-rows", type=int, help="rows of its image tokens to keep; by default 15 of 32")
     command.add_argument("--format", choices=FORMATS, default="png", help="file format of the images (default: png)")
+    command.add_argument("--model", default="", help="which of the service's models; by default its first")
+    command.add_argument(
+        "--no-metadata", action="store_true", help="files without the recipe by which `t2i redraw` draws them again"
+    )
     command.add_argument("--stream", action="store_true", help="show progress")
     _add_server(command)
     command.set_defaults(command=_generate)
 
+    command = commands.add_parser("redraw", help="draw a picture again from the recipe in its file, and compare")
+    command.add_argument("picture", type=_local_path, help="a picture that t2i generate has saved")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--run", type=_local_path, help="draw here, with the models of this run directory")
+    _add_server(where)
+    command.set_defaults(command=_redraw)
+
+    command = commands.add_parser("models", help="the models of a service: list, add, remove, default")
+    _add_model_commands(command.add_subparsers(required=True, metavar="COMMAND"))
+
     command = commands.add_parser("status", help="say whether a service is ready; exit code 1 if it is not")
     _add_server(command)
     command.set_defaults(command=_status)
+
+    command = commands.add_parser("keys", help="make keys for the clients of a service")
+    command = command.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "new", help="make a key, print it once"
+    )
+    command.add_argument("name", help="what the service calls the client: letters, digits, '.', '_' and '-'")
+    command.add_argument(
+        "--file",
+        type=_local_path,
+        default="keys.yaml",
+        help="file for its hash, keys= of the service (default: %(default)s)",
+    )
+    command.add_argument("--tokens-per-minute", type=int, help="image tokens that it may ask for in a minute")
+    command.add_argument("--concurrent", type=int, help="requests that it may have at once")
+    command.add_argument("--admin", action="store_true", help="it may also change the service's models")
+    command.set_defaults(command=_new_key)
     return parser
 
 
-def _add_server(command: argparse.ArgumentParser) -> None:
+def _add_model_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
+    actions = {
+        "list": "list the models of a service",
+        "add": "serve a run under a name, in the place of what it has now, while the service answers",
+        "remove": "end a model, once what it has begun is done",
+        "default": "let a model answer the requests that name none",
+    }
+    for action, meaning in actions.items():
+        command = commands.add_parser(action, help=meaning, description=f"{meaning}.".capitalize())
+        if action != "list":
+            command.add_argument("name", help="what requests call the model: letters, digits, '.', '_' and '-'")
+        if action == "add":
+            command.add_argument("run", help="run directory as the service sees it, or s3://...")
+        _add_server(command)
+        command.set_defaults(command=_models, action=action)
+
+
+def _add_server(command: argparse._ActionsContainer) -> None:
     command.add_argument(
         "--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="the service (default: %(default)s)"
+    )
+    command.add_argument("--key", help="the key by which the service knows you; by default that of T2I_KEY")
+    command.add_argument(
+        "--ca", help="PEM file of the authority whose certificates to trust, or 'system': turns TLS on"
+    )
+    command.add_argument("--certificate", help="PEM file of your own certificate, if the service asks for one")
+    command.add_argument("--certificate-key", help="PEM file of its private key")
+
+
+def _client(options: argparse.Namespace) -> Client:
+    return Client(
+        options.server,
+        key=options.key,
+        ca=options.ca,
+        certificate=options.certificate,
+        certificate_key=options.certificate_key,
     )
 
 
 def _serve(options: argparse.Namespace) -> None:
-    named = [f"{name}={value}" for name in ("run", "port") if (value := getattr(options, name)) is not None]
-    config = load_config(ServeCommand, "serve", [*named, *options.settings])
-    check_run(config.run)
-    _check_port(config)
-    from t2i.serve.launch import launch_service
+    from t2i.serve.command import serve
 
-    start_ray(config.ray)
-    with launch_service(config) as address:
-        note_address(config.run, address)
-        print(f"serving {config.run} on {address}", flush=True)
-        _wait_for_signal()
+    serve(options)
+
+
+def _new_key(options: argparse.Namespace) -> None:
+    from t2i.serve.access.keys import add_key
+
+    print(add_key(options.file, options.name, options.tokens_per_minute, options.concurrent, options.admin))
 
 
 def _generate(options: argparse.Namespace) -> None:
-    with Client(options.server) as client:
+    with _client(options) as client:
         answer = _ask(client, options)
     for rank, image in enumerate(answer.images):
-        path = options.out / f"{rank:03d}.{image.format}"
+        path = options.out / f"{answer.summary.seed}-{rank:03d}.{image.format}"  # other answers lie beside it
         _write(path, image.data)
         print(f"{path}  score {image.score:.3f}  candidate {image.candidate}")
     note = ", the caption's end was cut off" if answer.summary.caption_truncated else ""
@@ -132,15 +195,20 @@ def _ask(client: Client, options: argparse.Namespace) -> Answer:
         "image": _read(options.image) if options.image else None,
         "image_rows": options.image_rows,
         "format": options.format,
+        "model": options.model,
+        "metadata": not options.no_metadata,
     }
     wanted.update({field.name: getattr(options, field.name) for field in fields(SamplingParams)})  # type: ignore[typeddict-item]
     if not options.stream:
         return client.generate(options.caption, **wanted)
+    from tqdm import tqdm
+
     images = []
     with tqdm(unit="token", file=sys.stderr) as bar:
         for event in client.generate_stream(options.caption, **wanted):
             match event:
                 case GenerationProgress():
+                    bar.set_description("a replica is starting" if event.stage == "starting" else None)
                     bar.total = event.tokens_total
                     bar.update(event.tokens_done - bar.n)
                 case GeneratedImage():
@@ -157,29 +225,34 @@ def _read(path: Path) -> bytes:
         raise UserError(f"cannot read {path} ({error.strerror}): name another --image.") from error
 
 
+def _redraw(options: argparse.Namespace) -> None:
+    from t2i.serve.redraw.command import redraw_file
+
+    with _client(options) as client:
+        is_identical = redraw_file(options.picture, str(options.run) if options.run else client)
+    sys.exit(0 if is_identical else 1)
+
+
+def _models(options: argparse.Namespace) -> None:
+    from t2i.serve import model_commands
+
+    with _client(options) as client:
+        match options.action:
+            case "list":
+                model_commands.print_models(client)
+            case "add":
+                model_commands.add(client, options.name, options.run)
+            case "remove":
+                model_commands.remove(client, options.name)
+            case "default":
+                model_commands.set_default(client, options.name)
+
+
 def _status(options: argparse.Namespace) -> None:
-    with Client(options.server) as client:
+    with _client(options) as client:
         ready = client.is_serving()
     print(f"{options.server} is {'ready' if ready else 'not ready: its models are loading'}")
     sys.exit(0 if ready else 1)
-
-
-def _check_port(config: ServeConfig) -> None:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    try:
-        socket.create_server((config.host, config.port), family=family).close()
-    except OSError as error:
-        remedy = "another --port, or 0" if error.errno in (EADDRINUSE, EACCES) else "another host="
-        address = config.address(config.port)
-        raise UserError(f"cannot listen on {address} ({error.strerror}): choose {remedy}.") from error
-
-
-def note_address(run: str, address: str) -> None:
-    """Write the service's address into the run directory, for scripts; a run that is only read goes without."""
-    try:
-        write_whole(Path(run) / "serve" / "address", address.encode())
-    except OSError as error:
-        get_logger("serve").info("%s cannot be written (%s): its serve/address is left out", run, error.strerror)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -187,10 +260,3 @@ def _write(path: Path, data: bytes) -> None:
         write_whole(path, data)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): choose another --out.") from error
-
-
-def _wait_for_signal() -> None:
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    stopped.wait()

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock
 from fsspec import AbstractFileSystem
 
 from models.manifest import MANIFEST, complete_manifests, is_manifest, manifest_hashes, verify
@@ -67,18 +68,23 @@ def fetch_directory(uri: str | Path) -> Path:
         cache = Path(tempfile.gettempdir()) / f"t2i-{os.getuid()}" / content
         if not cache.is_dir():
             cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _delete_older(cache.parent, time.time() - UNUSED_COPY_SECONDS)
-            _download(filesystem, source, manifests, cache)
+            with FileLock(f"{cache}.lock"):  # what several processes of this node start with is fetched by one of them
+                if not cache.is_dir():
+                    _delete_older(cache.parent, time.time() - UNUSED_COPY_SECONDS)
+                    _download(filesystem, source, manifests, cache)
         os.utime(cache)  # the time of the last use, which _delete_older() goes by
     return cache
 
 
 def _delete_older(folder: Path, than: float) -> None:
     """Delete the copies in ``folder`` that were last used before the time ``than`` (seconds since 1970)."""
-    for copy in folder.iterdir():
+    for copy in folder.iterdir():  # files are copies, too, or locks
         with suppress(FileNotFoundError):  # another process of this node is deleting it at the same time
-            if copy.stat().st_mtime < than:
-                shutil.rmtree(copy)
+            if copy.lstat().st_mtime < than:
+                if copy.is_dir():
+                    shutil.rmtree(copy)
+                else:
+                    copy.unlink()
 
 
 def _download(filesystem: AbstractFileSystem, source: str, manifests: dict[str, bytes], cache: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,13 @@ def test_scores_are_cosines_and_the_best_comes_first() -> None:
     assert torch.allclose(ranking.scores, F.cosine_similarity(images, caption[None]), atol=1e-6)
     assert ranking.order[0] == ranking.scores.argmax()
     assert ranking.scores[ranking.order].diff().le(0).all()
+
+
+def test_a_score_has_the_same_bits_in_any_company() -> None:
+    images, caption = F.normalize(torch.randn(8, 512), dim=1), F.normalize(torch.randn(512), dim=0)
+    together = rank(images, caption).scores
+    for first, last in itertools.combinations(range(9), 2):
+        assert torch.equal(rank(images[first:last], caption).scores, together[first:last])
 
 
 def test_of_equal_candidates_the_earlier_comes_first() -> None:

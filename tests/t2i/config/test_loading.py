@@ -133,6 +133,7 @@ def test_a_group_may_be_left_out_or_given_whole() -> None:
         (["train.step=3"], r"train.step is not a known key: did you mean train.steps?"),
         (["zzyzx=3"], r"zzyzx is not a known key: see --help for the keys."),
         (["sets=[{nam: a}]"], "sets.nam is not a known key: did you mean sets.name?"),
+        (["sets.name=a"], "sets.name is not a known key: sets is a list, write sets=[...]."),
         (["train.steps=many"], "train.steps is 'many': use a whole number."),
         (["train.steps=1e3"], "train.steps is '1e3': use a whole number."),
         (["train.lr=big"], "train.lr is 'big': use a number."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from t2i.engine import Request, TokenProgress
@@ -210,3 +212,18 @@ def test_requests_expire_at_their_deadline_whether_they_wait_or_run() -> None:
     assert scheduler.expire(10.0) == {"runs": 2}
     assert scheduler.expire(12.0) == {"waits": 0}
     assert step(scheduler) == ["stays0"]
+
+
+def test_clients_share_the_slots_whatever_they_ask_for() -> None:
+    hog = [replace(request(name, 8), client="x") for name in "abcd"]
+    scheduler = scheduler_of(4, *hog)
+    step(scheduler)
+    scheduler.add(replace(request("e", 2), client="y"))
+    for _ in range(N - 1):
+        step(scheduler)
+    assert sorted(step(scheduler)) == ["a1", "b1", "e0", "e1"]
+
+
+def test_a_client_that_was_served_last_comes_last() -> None:
+    scheduler = scheduler_of(1, *(replace(request(name, 2), client=name) for name in "ab"))
+    assert [names_at for _ in range(4 * N) if (names_at := step(scheduler))] == [["a0"], ["b0"], ["a1"], ["b1"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from t2i.serve.cli import main, note_address
+from models.errors import UserError
+from t2i.client import Client
+from t2i.config import load_config
+from t2i.serve.cli import main, make_parser
+from t2i.serve.command import ServeCommand, write_address
+from tests.commands import commands
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -19,8 +25,8 @@ def test_generate_writes_the_best_images_by_rank(
 ) -> None:
     words = ["a red taco", "-n", "4", "-k", "2", "--seed", "7", "--format", "webp"]
     main(["generate", *words, "--out", str(tmp_path / "new"), "--server", service.address, *stream])
-    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["000.webp", "001.webp"]
-    assert Image.open(tmp_path / "new" / "000.webp").size == (32, 32)
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["7-000.webp", "7-001.webp"]
+    assert Image.open(tmp_path / "new" / "7-000.webp").size == (32, 32)
     output = capsys.readouterr().out
     scores = [float(score) for score in re.findall(r"score (\S+)", output)]
     assert scores == sorted(scores, reverse=True)
@@ -42,6 +48,11 @@ def test_generate_writes_the_best_images_by_rank(
         (["serve", "--run", "a", "run=b"], "run is given twice"),
         (["serve", "--max-candidates", "4"], "unrecognized arguments: --max-candidates: see t2i --help."),
         (["serve", "--port", "70000"], "port is 70000"),
+        (["serve", "host=0.0.0.0"], "host is 0.0.0.0, which others may reach, and there is neither TLS nor keys"),
+        (["generate", "a taco", "--ca", "/none"], "cannot read /none"),
+        (["generate", "a taco", "--key", "with space"], "the key has spaces"),
+        (["keys", "new", "a b", "--file", "/dev/null/k"], "/dev/null/k: keys: the name 'a b' is not possible"),
+        (["keys", "new", "a", "--file", "/dev/null/k"], "cannot write /dev/null/k"),
         (["serve", "prior.slot=3"], "prior.slot is not a known key: did you mean prior.slots?"),
     ],
 )
@@ -72,16 +83,16 @@ def test_a_host_that_this_machine_does_not_have_is_named(
     run_directory: Path, capsys: pytest.CaptureFixture[str], host: str
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["serve", "--run", str(run_directory), "--port", "0", f"host={host}"])
+        main(["serve", "--run", str(run_directory), "--port", "0", f"host={host}", "insecure=true"])
     assert caught.value.code == 2
     assert re.fullmatch(r"t2i: cannot listen on \S+:0 \(.+\): choose another host=\.\n", capsys.readouterr().err)
 
 
-def test_a_run_that_cannot_be_written_is_served_without_a_note(tmp_path: Path) -> None:
-    note_address(str(tmp_path), "127.0.0.1:1")
-    assert (tmp_path / "serve" / "address").read_text() == "127.0.0.1:1"
-    (tmp_path / "file").touch()
-    note_address(str(tmp_path / "file"), "127.0.0.1:1")
+def test_the_address_is_written_where_it_is_wanted(tmp_path: Path) -> None:
+    write_address(tmp_path / "new" / "address", "127.0.0.1:1")
+    assert (tmp_path / "new" / "address").read_text() == "127.0.0.1:1"
+    with pytest.raises(UserError, match="choose another address_file="):
+        write_address(tmp_path / "new" / "address" / "below", "127.0.0.1:1")
 
 
 def test_status_says_whether_the_models_are_there(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,3 +102,26 @@ def test_status_says_whether_the_models_are_there(service: Any, capsys: pytest.C
             main(["status", "--server", service.address])
         assert caught.value.code == code
     assert "not ready" in capsys.readouterr().out
+
+
+def test_an_interrupt_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "is_serving", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        main(["status"])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "t2i: interrupted: the service stops what it was doing for you.\n"
+
+
+@pytest.mark.parametrize(
+    "line", [line for name in ("README.md", "docs/serving.md") for line in commands(name) if "bin/t2i " in line]
+)
+def test_the_documents_commands_are_understood(line: str) -> None:
+    words = shlex.split(line.partition("bin/t2i ")[2])
+    options = make_parser().parse_args(words)
+    assert callable(options.command)
+    if words[0] == "serve":
+        run = [f"run={options.run}"] if options.run else []
+        assert load_config(ServeCommand, "serve", [*run, *options.settings])

@@ -2,46 +2,97 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
+from models.manifest import SHORT, manifest_hashes, weights_hash
+from models.run_layout import RunLayout
+from t2i.client import Client, GeneratedImage, GenerationProgress, InvalidRequestError, ServiceError
+from t2i.client.models import add_model, list_models, remove_model, set_default_model
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
+from t2i.protos.v1.generation_pb2 import GenerateRequest
+from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+from t2i.protos.v1.models_pb2 import ADD_STEP_SERVED
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
-from t2i.serve.app import build_app
-from t2i.serve.client import Client, GeneratedImage, GenerationProgress, ServiceError
-from t2i.serve.config import PriorReplicaConfig, ServeConfig
+from t2i.sampling import SamplingParams
+from t2i.serve.catalog import Catalog, app_of
+from t2i.serve.config import Alias, PriorReplicaConfig, ReplicaConfig, ServeConfig, name_of
+from t2i.serve.gateway import running_stages
+from t2i.serve.generation.calls import Calls
+from t2i.serve.generation.events import Event, Picture, Progress, Stage, Wanted
+from t2i.serve.generation.generate import StageHandles, generate
+from t2i.serve.launch import launch_service
+from t2i.serve.messages import CaptionRequest
+from t2i.serve.models import ServedModels
+from t2i.serve.monitoring.declared import METRICS
+from t2i.serve.replicas.prior import PriorReplica
+from t2i.serve.running import model_apps
+from t2i.serve.runs import version_of
+from tests.ray_metrics import scrape
+from tests.t2i.serve.monitoring.collector import Received, collector
+from tests.t2i.serve.monitoring.test_declared import series
 
 pytestmark = pytest.mark.ray
+Activity = Callable[[], dict[str, int]]
 ROOT = Path(__file__).resolve().parents[3]
-APP = "t2i-under-test"
+STAGES = ("prior", "decoder", "reranker")
+ALWAYS = [
+    metric
+    for metric in METRICS
+    if not any(word in metric.name for word in ("cancelled", "rejected", "failed", "wasted", "repeated"))
+]
+"""What every service tells that has answered a request with previews."""
 
 
 @pytest.fixture(scope="module")
 def address(
     ray_cluster: None,  # noqa: ARG001 - Serve runs on it
     run_directory: Path,
+    spans: list[Received],  # noqa: ARG001 - to where the service sends its traces
 ) -> Iterator[str]:
-    from ray import serve
+    # Two versions of a model stand side by side on this machine.
+    other = ReplicaConfig(cpus=0.1)
+    prior = PriorReplicaConfig(ongoing=2, queued=2, cpus=0.1, dtype="float32", slots=4, threads=1)
+    config = ServeConfig(
+        run=str(run_directory),
+        port=0,
+        prior=prior,
+        decoder=other,
+        reranker=other,
+        drain_s=4.0,
+        aliases=[Alias("dall-e-3", name_of(str(run_directory)))],
+    )
+    with launch_service(config) as address:
+        yield address
 
-    prior = PriorReplicaConfig(ongoing=2, queued=2, slots=4)
-    config = ServeConfig(run=str(run_directory), port=0, prior=prior, drain_s=1.0)
-    serve.start(proxy_location="Disabled")
-    handle = serve.run(build_app(config), name=APP, route_prefix=None)
-    yield handle.address.remote().result()
-    serve.shutdown()
+
+@pytest.fixture(scope="module")
+def spans() -> Iterator[list[Received]]:
+    """The spans that the service has sent."""
+    with collector() as (endpoint, received), pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # milliseconds between two deliveries
+        yield received
 
 
 @pytest.fixture
@@ -51,11 +102,13 @@ def client(address: str) -> Iterator[Client]:
         yield client
 
 
-def activity() -> dict[str, int]:
+@pytest.fixture
+def activity(run_directory: Path) -> Callable[[], dict[str, int]]:
     """The prior's engine: steps made, requests inside, process."""
     from ray import serve
 
-    return serve.get_deployment_handle("prior", APP).activity.remote().result()
+    prior = serve.get_deployment_handle("prior", app_of(name_of(str(run_directory))))
+    return lambda: prior.activity.remote().result()
 
 
 def test_answers_a_client_in_another_process(address: str, client: Client, tmp_path: Path) -> None:
@@ -64,7 +117,7 @@ def test_answers_a_client_in_another_process(address: str, client: Client, tmp_p
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
     subprocess.run(command, env=environment, check=True, timeout=120)
     answer = client.generate("a red taco", candidates=4, keep=2, seed=7)
-    assert [(tmp_path / f"00{rank}.png").read_bytes() for rank in (0, 1)] == [image.data for image in answer.images]
+    assert [(tmp_path / f"7-00{rank}.png").read_bytes() for rank in (0, 1)] == [image.data for image in answer.images]
 
 
 def test_streams_progress_and_the_same_images(client: Client) -> None:
@@ -79,7 +132,7 @@ def test_streams_progress_and_the_same_images(client: Client) -> None:
 
 def test_names_its_services(address: str) -> None:
     services = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(address)).get_services()
-    stages = {"t2i.v1.Generation", "t2i.v1.Prior", "t2i.v1.Decoder", "t2i.v1.Reranker"}
+    stages = {"t2i.v1.Generation", "t2i.v1.Prior", "t2i.v1.Decoder", "t2i.v1.Reranker", "t2i.v1.Models"}
     assert stages | {"grpc.health.v1.Health"} <= set(services)
 
 
@@ -92,6 +145,12 @@ def test_the_stages_answer_on_their_own(address: str) -> None:
     assert sorted(ranking.order) == [0, 1]
 
 
+def test_lists_its_models(client: Client, run_directory: Path) -> None:
+    (model,) = list_models(client).models
+    assert (model.name, model.is_default, model.ready) == (name_of(str(run_directory)), True, True)
+    assert client.generate("a red taco", seed=7).summary.models["decoder"] == model.setup.decoder.weights[:12]
+
+
 def test_a_refusal_by_a_replica_reaches_the_client(address: str) -> None:
     grid = prior_pb2.TokenGrid(height=1, width=2, image_tokens=[0, 32])
     with pytest.raises(grpc.RpcError) as caught:
@@ -100,7 +159,7 @@ def test_a_refusal_by_a_replica_reaches_the_client(address: str) -> None:
     assert caught.value.details() == "grids has tokens outside of the codebook: use 0 to 31."
 
 
-def test_cancelled_requests_leave_the_engine(client: Client) -> None:
+def test_cancelled_requests_leave_the_engine(client: Client, activity: Activity) -> None:
     before = activity()["steps"]
     for seed in range(10):
         events = client.generate_stream("a red taco", candidates=64, seed=seed)
@@ -113,7 +172,7 @@ def test_cancelled_requests_leave_the_engine(client: Client) -> None:
     assert activity()["steps"] - left <= 64 + 1
 
 
-def test_a_passed_deadline_ends_the_work(client: Client) -> None:
+def test_a_passed_deadline_ends_the_work(client: Client, activity: Activity) -> None:
     with pytest.raises(ServiceError) as caught:
         client.generate("a red taco", candidates=64, timeout=0.3)
     assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -133,7 +192,45 @@ def test_overload_is_refused(client: Client) -> None:
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-def test_a_killed_replica_is_not_noticed(client: Client) -> None:
+def test_prometheus_reads_the_metrics_of_gateways_and_replicas(client: Client, run_directory: Path) -> None:
+    list(client.generate_stream("a red taco", candidates=4, keep=2, seed=7, preview_rows=2))
+    name, found = name_of(str(run_directory)), dict[str, list[Sample]]()
+
+    def missing() -> set[str]:
+        found.clear()
+        for family in text_string_to_metric_families(scrape()):
+            for sample in family.samples:  # of this service alone: Ray keeps what others before it have counted
+                if sample.labels.get("deployment") and sample.labels.get("model", name) == name:
+                    found.setdefault(sample.name, []).append(sample)
+        return set().union(*(series(metric) for metric in ALWAYS)) - found.keys()
+
+    with suppress(AssertionError):
+        wait_until(lambda: not missing())
+    assert missing() == set()
+    for metric in ALWAYS:
+        for sample in (each for one in series(metric) for each in found[one]):
+            assert {*metric.labels, "deployment", "application", "replica"} <= set(sample.labels)
+    assert sum(sample.value for sample in found["ray_t2i_slots"]) == 4
+    assert {(s.labels["stage"], s.value) for s in found["ray_t2i_stage_ready"]} == {(stage, 1.0) for stage in STAGES}
+    assert sum(sample.value for sample in found["ray_t2i_generation_tokens_total"]) >= 4 * 64
+
+
+def test_spans_of_gateway_and_replicas_are_one_trace(address: str, spans: list[Received]) -> None:
+    trace = uuid.uuid4().hex
+    request = GenerateRequest(caption="a red taco", candidates=2, seed=7)
+    parent = (("traceparent", f"00-{trace}-b7ad6b7169203331-01"),)
+    GenerationStub(grpc.insecure_channel(address)).Generate(request, metadata=parent)
+    sources = {"prior.sample": "prior", "decoder.decode": "decoder", "reranker.rank": "reranker"}
+    sources |= dict.fromkeys(("request", "queue", "sample", "rank", "encode"), "gateway")
+    wait_until(lambda: {span.name for span in spans if span.trace == trace} >= sources.keys())
+    ours = [span for span in spans if span.trace == trace and span.name in sources]
+    assert {span.name: span.component for span in ours} == sources
+    (root,) = (span for span in ours if span.name == "request")
+    assert root.parent == "b7ad6b7169203331"
+    assert {span.parent for span in ours if span is not root} == {root.span}
+
+
+def test_a_killed_replica_is_not_noticed(client: Client, activity: Activity) -> None:
     expected = client.generate("a red taco", candidates=64, keep=3, seed=7)
     events = client.generate_stream("a red taco", candidates=64, keep=3, seed=7)
     seen: list[Any] = [
@@ -145,6 +242,86 @@ def test_a_killed_replica_is_not_noticed(client: Client) -> None:
     assert [event for event in seen if isinstance(event, GeneratedImage)] == expected.images
     assert done == sorted(set(done))
     assert seen[-1].tokens_spent > expected.summary.tokens_spent
+
+
+def test_a_request_starts_a_prior_that_sleeps(client: Client, run_directory: Path) -> None:
+    from ray import serve
+
+    awake = name_of(str(run_directory))
+    pinned = {"dtype": "float32", "slots": 4, "threads": 1}
+    prior = PriorReplicaConfig(min_replicas=0, idle_s=0, cpus=0.1, **pinned)  # type: ignore[arg-type]
+    deployment = serve.deployment(name="prior", **prior.options())(PriorReplica)
+    app = deployment.bind(ServeConfig(run=str(run_directory), prior=prior))
+    serve.run(app, name=app_of("asleep"), route_prefix=None)
+    try:
+        wait_until(lambda: not serve.status().applications[app_of("asleep")].deployments["prior"].replica_states)
+        assert running_stages({"asleep": app_of("asleep")}) == {"asleep": {"prior"}}
+        models = ServedModels()
+        models.set(Catalog({name: app_of(name) for name in (awake, "asleep")}))
+        stages = replace(models.find(awake).stages, prior=models.find("asleep").stages.prior)
+        events = asyncio.run(drawn(stages, "a red taco", seed=7))
+    finally:
+        serve.delete(app_of("asleep"))
+    (picture,) = (event for event in events if isinstance(event, Picture))
+    assert isinstance(events[0], Progress)
+    assert events[0].stage == Stage.STARTING
+    assert picture.data == client.generate("a red taco", seed=7, metadata=False).images[0].data
+
+
+async def drawn(stages: StageHandles, caption: str, seed: int) -> list[Event]:
+    """What comes of a request for one image, asked without a gateway."""
+    calls = Calls(time.time() + 300)
+    wanted = CaptionRequest(calls.id, "", caption, 1, seed, SamplingParams(), (), calls.deadline)
+    return [event async for event in generate(stages, Wanted(wanted, 1, "png", metadata=False), calls)]
+
+
+def test_models_change_without_a_gap(address: str, client: Client, run_directory: Path, other_run: Path) -> None:
+    name = name_of(str(run_directory))
+    with asked_steadily(address) as hashes:
+        *_, last = add_model(client, name, str(other_run))
+        rolled_in = len(hashes)
+        list(add_model(client, "small", str(run_directory)))
+        set_default_model(client, "small")
+        with pytest.raises(InvalidRequestError, match="small is the default: make another the default first"):
+            remove_model(client, "small")
+        assert client.generate("a red taco", seed=7).summary.models["decoder"] == decoder_of(run_directory)
+        set_default_model(client, name)
+        remove_model(client, "small")
+        wait_until(lambda: len(hashes) > rolled_in + 9)
+    assert last.step == ADD_STEP_SERVED
+    assert set(hashes) == {decoder_of(run_directory), decoder_of(other_run)}
+    assert set(hashes[rolled_in + 2 :]) == {decoder_of(other_run)}  # two had begun before
+    assert [model.name for model in list_models(client).models] == [name]
+    wait_until(lambda: model_apps() == [app_of(name, version_of(str(other_run)))])
+
+
+@contextmanager
+def asked_steadily(address: str) -> Iterator[list[str]]:
+    """Have two clients ask a model again and again, and never twice for the same; raises if a request fails.
+
+    Yields the hashes of the decoders that have answered.
+    """
+    hashes: list[str] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        with grpc.insecure_channel(address) as channel:
+            while not ended.is_set():
+                answer = GenerationStub(channel).Generate(GenerateRequest(caption="a red taco", model="dall-e-3"))
+                hashes.append(answer.summary.models.decoder)
+
+    with ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(ask) for _ in range(2)]
+        try:
+            yield hashes
+        finally:
+            ended.set()
+        for each in asking:
+            each.result()
+
+
+def decoder_of(run: Path) -> str:
+    return weights_hash(manifest_hashes(Path(RunLayout(run).dvae)))[:SHORT]
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:

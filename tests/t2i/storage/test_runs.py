@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -11,7 +14,7 @@ from models.checkpoint import load_model
 from models.manifest import CheckpointError
 from models.prior import Prior, PriorConfig
 from models.run_layout import RunLayout
-from t2i.storage import DataError, filesystem_for, put_directory, write_file
+from t2i.storage import DataError, directories, filesystem_for, put_directory, write_file
 from t2i.storage.runs import fetch_file, fetch_run
 
 
@@ -48,6 +51,25 @@ def test_a_model_that_changes_makes_another_run(stored: str, tiny_run: Path) -> 
     before = fetch_run(stored)
     put_directory(RunLayout(tiny_run).dvae, RunLayout(stored).prior)
     assert fetch_run(stored) != before
+
+
+def test_who_comes_together_shares_one_copy(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloads = mock.Mock(side_effect=directories._download)
+    monkeypatch.setattr(directories, "_download", downloads)
+    with ThreadPoolExecutor(4) as threads:
+        copies = set(threads.map(fetch_run, [stored] * 4))
+    assert len(copies) == 1
+    assert downloads.call_count == len(RunLayout(stored).models)
+
+
+def test_a_file_that_nobody_has_used_for_a_day_makes_room(stored: str, tmp_path: Path) -> None:
+    uri = f"memory://{tmp_path.name}/weights.pth"
+    write_file(*filesystem_for(uri), b"weights")
+    copy = fetch_file(uri)
+    os.utime(copy, (0, 0))
+    fetch_run(stored)
+    assert not copy.exists()
+    assert fetch_file(uri).read_bytes() == b"weights"
 
 
 def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:

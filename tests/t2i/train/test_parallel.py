@@ -13,7 +13,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn as spawn_processes
 
 from models.checkpoint import load_tensors, save_model
 from models.dvae import DVAE
@@ -28,6 +27,7 @@ from t2i.train.parallel import Worker, recompute, strategy
 from t2i.train.tasks.base import Columns
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 from tests.t2i.train.tiny import free_port, tiny_dvae, tiny_prior
+from tests.workers import run_workers
 
 CAPTIONS = ["red cat", "a blue dog", "green bird", "a small red fish", "tree"]
 ALONE = TrainConfig(steps=6, batch_size=8, log_every=1, checkpoint_every=3, validate_every=3, precision="fp32")
@@ -110,7 +110,7 @@ def run(rank: int, world: int, per_node: int, config: TrainConfig, models: Path,
 
 
 def spawn(world: int, per_node: int, config: TrainConfig, models: Path, path: Path) -> Result:
-    spawn_processes(run, (world, per_node, config, models, path, free_port()), nprocs=world)
+    run_workers(run, (world, per_node, config, models, path, free_port()), world)
     return results(path)
 
 

@@ -26,7 +26,7 @@ from t2i.protos.v1 import generation_pb2 as t2i_dot_protos_dot_v1_dot_generation
 from t2i.protos.v1 import prior_pb2 as t2i_dot_protos_dot_v1_dot_prior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bt2i/protos/v1/decoder.proto\x12\x06t2i.v1\x1a\x1et2i/protos/v1/generation.proto\x1a\x19t2i/protos/v1/prior.proto\"V\n\rDecodeRequest\x12 \n\x05grids\x18\x01 \x03(\x0b\x32\x11.t2i.v1.TokenGrid\x12#\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\"T\n\x0e\x44\x65\x63odeResponse\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12#\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\x12\r\n\x05model\x18\x03 \x01(\t\"\x1f\n\rEncodeRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\"A\n\x0e\x45ncodeResponse\x12 \n\x05grids\x18\x01 \x03(\x0b\x32\x11.t2i.v1.TokenGrid\x12\r\n\x05model\x18\x02 \x01(\t2{\n\x07\x44\x65\x63oder\x12\x37\n\x06\x44\x65\x63ode\x12\x15.t2i.v1.DecodeRequest\x1a\x16.t2i.v1.DecodeResponse\x12\x37\n\x06\x45ncode\x12\x15.t2i.v1.EncodeRequest\x1a\x16.t2i.v1.EncodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bt2i/protos/v1/decoder.proto\x12\x06t2i.v1\x1a\x1et2i/protos/v1/generation.proto\x1a\x19t2i/protos/v1/prior.proto\"e\n\rDecodeRequest\x12 \n\x05grids\x18\x01 \x03(\x0b\x32\x11.t2i.v1.TokenGrid\x12#\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\x12\r\n\x05model\x18\x03 \x01(\t\"T\n\x0e\x44\x65\x63odeResponse\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12#\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\x12\r\n\x05model\x18\x03 \x01(\t\".\n\rEncodeRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12\r\n\x05model\x18\x02 \x01(\t\"A\n\x0e\x45ncodeResponse\x12 \n\x05grids\x18\x01 \x03(\x0b\x32\x11.t2i.v1.TokenGrid\x12\r\n\x05model\x18\x02 \x01(\t2{\n\x07\x44\x65\x63oder\x12\x37\n\x06\x44\x65\x63ode\x12\x15.t2i.v1.DecodeRequest\x1a\x16.t2i.v1.DecodeResponse\x12\x37\n\x06\x45ncode\x12\x15.t2i.v1.EncodeRequest\x1a\x16.t2i.v1.EncodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 't2i.protos.v1.decoder_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DECODEREQUEST']._serialized_start=98
-  _globals['_DECODEREQUEST']._serialized_end=184
-  _globals['_DECODERESPONSE']._serialized_start=186
-  _globals['_DECODERESPONSE']._serialized_end=270
-  _globals['_ENCODEREQUEST']._serialized_start=272
-  _globals['_ENCODEREQUEST']._serialized_end=303
-  _globals['_ENCODERESPONSE']._serialized_start=305
-  _globals['_ENCODERESPONSE']._serialized_end=370
-  _globals['_DECODER']._serialized_start=372
-  _globals['_DECODER']._serialized_end=495
+  _globals['_DECODEREQUEST']._serialized_end=199
+  _globals['_DECODERESPONSE']._serialized_start=201
+  _globals['_DECODERESPONSE']._serialized_end=285
+  _globals['_ENCODEREQUEST']._serialized_start=287
+  _globals['_ENCODEREQUEST']._serialized_end=333
+  _globals['_ENCODERESPONSE']._serialized_start=335
+  _globals['_ENCODERESPONSE']._serialized_end=400
+  _globals['_DECODER']._serialized_start=402
+  _globals['_DECODER']._serialized_end=525
 # @@protoc_insertion_point(module_scope)

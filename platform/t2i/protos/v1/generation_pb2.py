@@ -22,33 +22,36 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from t2i.protos.v1 import receipt_pb2 as t2i_dot_protos_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1et2i/protos/v1/generation.proto\x12\x06t2i.v1\"\xf7\x02\n\x0fGenerateRequest\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t\x12\x17\n\ncandidates\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04keep\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12#\n\x06\x66ormat\x18\x06 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\x12\x12\n\x05top_k\x18\x07 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\x05top_p\x18\x08 \x01(\x02H\x05\x88\x01\x01\x12\x15\n\x08guidance\x18\t \x01(\x02H\x06\x88\x01\x01\x12\x12\n\x05image\x18\n \x01(\x0cH\x07\x88\x01\x01\x12\x17\n\nimage_rows\x18\x0b \x01(\x05H\x08\x88\x01\x01\x42\r\n\x0b_candidatesB\x07\n\x05_keepB\x07\n\x05_seedB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x0b\n\t_guidanceB\x08\n\x06_imageB\r\n\x0b_image_rows\"S\n\x10GenerateResponse\x12\x1d\n\x06images\x18\x01 \x03(\x0b\x32\r.t2i.v1.Image\x12 \n\x07summary\x18\x02 \x01(\x0b\x32\x0f.t2i.v1.Summary\"\x8b\x01\n\x16GenerateStreamResponse\x12$\n\x08progress\x18\x01 \x01(\x0b\x32\x10.t2i.v1.ProgressH\x00\x12\x1e\n\x05image\x18\x02 \x01(\x0b\x32\r.t2i.v1.ImageH\x00\x12\"\n\x07summary\x18\x03 \x01(\x0b\x32\x0f.t2i.v1.SummaryH\x00\x42\x07\n\x05\x65vent\"S\n\x08Progress\x12\x1c\n\x05stage\x18\x01 \x01(\x0e\x32\r.t2i.v1.Stage\x12\x13\n\x0btokens_done\x18\x02 \x01(\x03\x12\x14\n\x0ctokens_total\x18\x03 \x01(\x03\"\\\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12#\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\x12\x11\n\tcandidate\x18\x03 \x01(\x05\x12\r\n\x05score\x18\x04 \x01(\x02\"m\n\x07Summary\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x14\n\x0ctokens_spent\x18\x02 \x01(\x03\x12\x19\n\x11\x63\x61ption_truncated\x18\x03 \x01(\x08\x12#\n\x06models\x18\x04 \x01(\x0b\x32\x13.t2i.v1.ModelHashes\"?\n\x0bModelHashes\x12\r\n\x05prior\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65\x63oder\x18\x02 \x01(\t\x12\x10\n\x08reranker\x18\x03 \x01(\t*o\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03*R\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_SAMPLE\x10\x01\x12\x10\n\x0cSTAGE_DECODE\x10\x02\x12\x0e\n\nSTAGE_RANK\x10\x03\x32\x98\x01\n\nGeneration\x12=\n\x08Generate\x12\x17.t2i.v1.GenerateRequest\x1a\x18.t2i.v1.GenerateResponse\x12K\n\x0eGenerateStream\x12\x17.t2i.v1.GenerateRequest\x1a\x1e.t2i.v1.GenerateStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1et2i/protos/v1/generation.proto\x12\x06t2i.v1\x1a\x1bt2i/protos/v1/receipt.proto\"\xd6\x03\n\x0fGenerateRequest\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t\x12\x17\n\ncandidates\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04keep\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12#\n\x06\x66ormat\x18\x06 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\x12\x12\n\x05top_k\x18\x07 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\x05top_p\x18\x08 \x01(\x02H\x05\x88\x01\x01\x12\x15\n\x08guidance\x18\t \x01(\x02H\x06\x88\x01\x01\x12\x12\n\x05image\x18\n \x01(\x0cH\x07\x88\x01\x01\x12\x17\n\nimage_rows\x18\x0b \x01(\x05H\x08\x88\x01\x01\x12\x19\n\x0cpreview_rows\x18\x0c \x01(\x05H\t\x88\x01\x01\x12\r\n\x05model\x18\r \x01(\t\x12\x15\n\x08metadata\x18\x0e \x01(\x08H\n\x88\x01\x01\x42\r\n\x0b_candidatesB\x07\n\x05_keepB\x07\n\x05_seedB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x0b\n\t_guidanceB\x08\n\x06_imageB\r\n\x0b_image_rowsB\x0f\n\r_preview_rowsB\x0b\n\t_metadata\"S\n\x10GenerateResponse\x12\x1d\n\x06images\x18\x01 \x03(\x0b\x32\r.t2i.v1.Image\x12 \n\x07summary\x18\x02 \x01(\x0b\x32\x0f.t2i.v1.Summary\"\xaf\x01\n\x16GenerateStreamResponse\x12$\n\x08progress\x18\x01 \x01(\x0b\x32\x10.t2i.v1.ProgressH\x00\x12\x1e\n\x05image\x18\x02 \x01(\x0b\x32\r.t2i.v1.ImageH\x00\x12\"\n\x07summary\x18\x03 \x01(\x0b\x32\x0f.t2i.v1.SummaryH\x00\x12\"\n\x07preview\x18\x04 \x01(\x0b\x32\x0f.t2i.v1.PreviewH\x00\x42\x07\n\x05\x65vent\"\x9c\x01\n\x08Progress\x12\x1c\n\x05stage\x18\x01 \x01(\x0e\x32\r.t2i.v1.Stage\x12\x13\n\x0btokens_done\x18\x02 \x01(\x03\x12\x14\n\x0ctokens_total\x18\x03 \x01(\x03\x12\x19\n\x11\x63\x61ndidates_ranked\x18\x04 \x01(\x05\x12\x16\n\x0equeue_position\x18\x05 \x01(\x05\x12\x14\n\x0cseconds_left\x18\x06 \x01(\x02\"{\n\x07Preview\x12\x11\n\tcandidate\x18\x01 \x01(\x05\x12\x0c\n\x04rows\x18\x02 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12#\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\x12\x12\n\x05score\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\\\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12#\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x13.t2i.v1.ImageFormat\x12\x11\n\tcandidate\x18\x03 \x01(\x05\x12\r\n\x05score\x18\x04 \x01(\x02\"\x8f\x01\n\x07Summary\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x14\n\x0ctokens_spent\x18\x02 \x01(\x03\x12\x19\n\x11\x63\x61ption_truncated\x18\x03 \x01(\x08\x12#\n\x06models\x18\x04 \x01(\x0b\x32\x13.t2i.v1.ModelHashes\x12 \n\x07receipt\x18\x05 \x01(\x0b\x32\x0f.t2i.v1.Receipt\"?\n\x0bModelHashes\x12\r\n\x05prior\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65\x63oder\x18\x02 \x01(\t\x12\x10\n\x08reranker\x18\x03 \x01(\t*o\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03*w\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_SAMPLE\x10\x01\x12\x10\n\x0cSTAGE_DECODE\x10\x02\x12\x0e\n\nSTAGE_RANK\x10\x03\x12\x0f\n\x0bSTAGE_QUEUE\x10\x04\x12\x12\n\x0eSTAGE_STARTING\x10\x05\x32\x98\x01\n\nGeneration\x12=\n\x08Generate\x12\x17.t2i.v1.GenerateRequest\x1a\x18.t2i.v1.GenerateResponse\x12K\n\x0eGenerateStream\x12\x17.t2i.v1.GenerateRequest\x1a\x1e.t2i.v1.GenerateStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 't2i.protos.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMAGEFORMAT']._serialized_start=1002
-  _globals['_IMAGEFORMAT']._serialized_end=1113
-  _globals['_STAGE']._serialized_start=1115
-  _globals['_STAGE']._serialized_end=1197
-  _globals['_GENERATEREQUEST']._serialized_start=43
-  _globals['_GENERATEREQUEST']._serialized_end=418
-  _globals['_GENERATERESPONSE']._serialized_start=420
-  _globals['_GENERATERESPONSE']._serialized_end=503
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=506
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=645
-  _globals['_PROGRESS']._serialized_start=647
-  _globals['_PROGRESS']._serialized_end=730
-  _globals['_IMAGE']._serialized_start=732
-  _globals['_IMAGE']._serialized_end=824
-  _globals['_SUMMARY']._serialized_start=826
-  _globals['_SUMMARY']._serialized_end=935
-  _globals['_MODELHASHES']._serialized_start=937
-  _globals['_MODELHASHES']._serialized_end=1000
-  _globals['_GENERATION']._serialized_start=1200
-  _globals['_GENERATION']._serialized_end=1352
+  _globals['_IMAGEFORMAT']._serialized_start=1396
+  _globals['_IMAGEFORMAT']._serialized_end=1507
+  _globals['_STAGE']._serialized_start=1509
+  _globals['_STAGE']._serialized_end=1628
+  _globals['_GENERATEREQUEST']._serialized_start=72
+  _globals['_GENERATEREQUEST']._serialized_end=542
+  _globals['_GENERATERESPONSE']._serialized_start=544
+  _globals['_GENERATERESPONSE']._serialized_end=627
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=630
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=805
+  _globals['_PROGRESS']._serialized_start=808
+  _globals['_PROGRESS']._serialized_end=964
+  _globals['_PREVIEW']._serialized_start=966
+  _globals['_PREVIEW']._serialized_end=1089
+  _globals['_IMAGE']._serialized_start=1091
+  _globals['_IMAGE']._serialized_end=1183
+  _globals['_SUMMARY']._serialized_start=1186
+  _globals['_SUMMARY']._serialized_end=1329
+  _globals['_MODELHASHES']._serialized_start=1331
+  _globals['_MODELHASHES']._serialized_end=1394
+  _globals['_GENERATION']._serialized_start=1631
+  _globals['_GENERATION']._serialized_end=1783
 # @@protoc_insertion_point(module_scope)

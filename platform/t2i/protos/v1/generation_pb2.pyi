@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from t2i.protos.v1 import receipt_pb2 as _receipt_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -50,14 +51,21 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     STAGE_SAMPLE: _Stage.ValueType  # 1
     STAGE_DECODE: _Stage.ValueType  # 2
     STAGE_RANK: _Stage.ValueType  # 3
+    STAGE_QUEUE: _Stage.ValueType  # 4
+    STAGE_STARTING: _Stage.ValueType  # 5
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
-    """What is being done: the prior samples image tokens, the decoder makes images of them, CLIP ranks these."""
+    """What is being done: the request waits for its turn, the prior samples image tokens, the decoder makes images of them,
+    CLIP ranks these. Candidates are decoded and ranked as they finish; DECODE and RANK are what is left after the last
+    image token. STARTING comes every second while no replica of the prior answers: one is being started, or replaced.
+    """
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
 STAGE_SAMPLE: Stage.ValueType  # 1
 STAGE_DECODE: Stage.ValueType  # 2
 STAGE_RANK: Stage.ValueType  # 3
+STAGE_QUEUE: Stage.ValueType  # 4
+STAGE_STARTING: Stage.ValueType  # 5
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 @_typing.final
@@ -75,6 +83,9 @@ class GenerateRequest(_message.Message):
     GUIDANCE_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     IMAGE_ROWS_FIELD_NUMBER: _builtins.int
+    PREVIEW_ROWS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     caption: _builtins.str
     """At most 4096 characters. If it has more tokens than the prior takes, its end is not read: `caption_truncated`."""
     candidates: _builtins.int
@@ -96,6 +107,14 @@ class GenerateRequest(_message.Message):
     """An image file of at most 16 megapixels, whose top (of its centre square) every image continues."""
     image_rows: _builtins.int
     """Rows of its image tokens to keep. Unset: 15 of 32, or that share of another grid."""
+    preview_rows: _builtins.int
+    """Send a preview of every candidate after every so many rows of its image tokens, and when it is ranked; for at most 64
+    candidates. Unset or 0: none.
+    """
+    model: _builtins.str
+    """The name of a model that the server has. Unset: its default."""
+    metadata: _builtins.bool
+    """Whether the image files hold their recipe, by which `t2i redraw` draws them again. Unset: they do."""
     def __init__(
         self,
         *,
@@ -110,10 +129,13 @@ class GenerateRequest(_message.Message):
         guidance: _builtins.float | None = ...,
         image: _builtins.bytes | None = ...,
         image_rows: _builtins.int | None = ...,
+        preview_rows: _builtins.int | None = ...,
+        model: _builtins.str = ...,
+        metadata: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_metadata", b"_metadata", "_preview_rows", b"_preview_rows", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "metadata", b"metadata", "preview_rows", b"preview_rows", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "caption", b"caption", "format", b"format", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_image", b"_image", "_image_rows", b"_image_rows", "_keep", b"_keep", "_metadata", b"_metadata", "_preview_rows", b"_preview_rows", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "caption", b"caption", "format", b"format", "guidance", b"guidance", "image", b"image", "image_rows", b"image_rows", "keep", b"keep", "metadata", b"metadata", "model", b"model", "preview_rows", b"preview_rows", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
@@ -125,6 +147,10 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__image_rows: _TypeAlias = _typing.Literal["_image_rows", b"_image_rows"]  # noqa: Y015
     _WhichOneofReturnType__keep: _TypeAlias = _typing.Literal["keep"]  # noqa: Y015
     _WhichOneofArgType__keep: _TypeAlias = _typing.Literal["_keep", b"_keep"]  # noqa: Y015
+    _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
+    _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
+    _WhichOneofReturnType__preview_rows: _TypeAlias = _typing.Literal["preview_rows"]  # noqa: Y015
+    _WhichOneofArgType__preview_rows: _TypeAlias = _typing.Literal["_preview_rows", b"_preview_rows"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
@@ -143,6 +169,10 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_rows) -> _WhichOneofReturnType__image_rows | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep) -> _WhichOneofReturnType__keep | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_rows) -> _WhichOneofReturnType__preview_rows | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
@@ -187,24 +217,28 @@ class GenerateStreamResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> Global___Progress: ...
     @_builtins.property
     def image(self) -> Global___Image: ...
     @_builtins.property
     def summary(self) -> Global___Summary: ...
+    @_builtins.property
+    def preview(self) -> Global___Preview: ...
     def __init__(
         self,
         *,
         progress: Global___Progress | None = ...,
         image: Global___Image | None = ...,
         summary: Global___Summary | None = ...,
+        preview: Global___Preview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "image", b"image", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "image", b"image", "preview", b"preview", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "image", b"image", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "image", b"image", "preview", b"preview", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "image", "summary"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "image", "summary", "preview"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -219,23 +253,74 @@ class Progress(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     TOKENS_DONE_FIELD_NUMBER: _builtins.int
     TOKENS_TOTAL_FIELD_NUMBER: _builtins.int
+    CANDIDATES_RANKED_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     stage: Global___Stage.ValueType
     tokens_done: _builtins.int
     tokens_total: _builtins.int
+    candidates_ranked: _builtins.int
+    """Candidates that are decoded and ranked."""
+    queue_position: _builtins.int
+    """Place among the requests that wait for their first token, from 1. 0: it has begun."""
+    seconds_left: _builtins.float
+    """About how long sampling will still take. 0: not known."""
     def __init__(
         self,
         *,
         stage: Global___Stage.ValueType = ...,
         tokens_done: _builtins.int = ...,
         tokens_total: _builtins.int = ...,
+        candidates_ranked: _builtins.int = ...,
+        queue_position: _builtins.int = ...,
+        seconds_left: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage", "tokens_done", b"tokens_done", "tokens_total", b"tokens_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates_ranked", b"candidates_ranked", "queue_position", b"queue_position", "seconds_left", b"seconds_left", "stage", b"stage", "tokens_done", b"tokens_done", "tokens_total", b"tokens_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class Preview(_message.Message):
+    """A candidate that is not finished, or that is finished but may not be among the best."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    candidate: _builtins.int
+    """The number of the candidate, from 0."""
+    rows: _builtins.int
+    """How many rows of its image tokens are decoded, from the top."""
+    data: _builtins.bytes
+    """The file, as wide as the image and as high as these rows."""
+    format: Global___ImageFormat.ValueType
+    score: _builtins.float
+    """CLIP's cosine similarity with the caption, once the candidate is finished."""
+    def __init__(
+        self,
+        *,
+        candidate: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        format: Global___ImageFormat.ValueType = ...,
+        score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "candidate", b"candidate", "data", b"data", "format", b"format", "rows", b"rows", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___Preview: _TypeAlias = Preview  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
@@ -276,6 +361,7 @@ class Summary(_message.Message):
     TOKENS_SPENT_FIELD_NUMBER: _builtins.int
     CAPTION_TRUNCATED_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
     """The seed used: the request's, or the one that the server chose."""
     tokens_spent: _builtins.int
@@ -284,6 +370,8 @@ class Summary(_message.Message):
     """Whether the end of the caption was not read, because the prior takes no more tokens."""
     @_builtins.property
     def models(self) -> Global___ModelHashes: ...
+    @_builtins.property
+    def receipt(self) -> _receipt_pb2.Receipt: ...
     def __init__(
         self,
         *,
@@ -291,10 +379,11 @@ class Summary(_message.Message):
         tokens_spent: _builtins.int = ...,
         caption_truncated: _builtins.bool = ...,
         models: Global___ModelHashes | None = ...,
+        receipt: _receipt_pb2.Receipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_truncated", b"caption_truncated", "models", b"models", "seed", b"seed", "tokens_spent", b"tokens_spent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_truncated", b"caption_truncated", "models", b"models", "receipt", b"receipt", "seed", b"seed", "tokens_spent", b"tokens_spent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

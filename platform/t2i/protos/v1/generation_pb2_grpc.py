@@ -30,11 +30,15 @@ class GenerationStub:
 
     Errors, with a google.rpc.Status in the trailing metadata:
     INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-    RESOURCE_EXHAUSTED  too many requests are waiting
+    UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+    RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+    have a google.rpc.RetryInfo
     DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
     UNAVAILABLE         a replica of a stage was lost and did not come back in time
-    INTERNAL            any other error; the message has an id by which the server's log explains it
-    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
+    INTERNAL            any other error; the server's log explains it under the id of the request
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same. The
+    metadata `x-request-id` gives the request its id in the server's log; without it the server makes one. Either way the
+    answer's trailing metadata has it.
     """
 
     def __init__(self, channel):
@@ -60,11 +64,15 @@ class GenerationServicer:
 
     Errors, with a google.rpc.Status in the trailing metadata:
     INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-    RESOURCE_EXHAUSTED  too many requests are waiting
+    UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+    RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+    have a google.rpc.RetryInfo
     DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
     UNAVAILABLE         a replica of a stage was lost and did not come back in time
-    INTERNAL            any other error; the message has an id by which the server's log explains it
-    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
+    INTERNAL            any other error; the server's log explains it under the id of the request
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same. The
+    metadata `x-request-id` gives the request its id in the server's log; without it the server makes one. Either way the
+    answer's trailing metadata has it.
     """
 
     def Generate(self, request, context):
@@ -75,7 +83,8 @@ class GenerationServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GenerateStream(self, request, context):
-        """Returns the same as a stream: progress messages as work goes on, then one message for each image, then the summary.
+        """Returns the same as a stream: progress and previews as work goes on, then one message for each image, then the
+        summary.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,11 +116,15 @@ class Generation:
 
     Errors, with a google.rpc.Status in the trailing metadata:
     INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-    RESOURCE_EXHAUSTED  too many requests are waiting
+    UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+    RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+    have a google.rpc.RetryInfo
     DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
     UNAVAILABLE         a replica of a stage was lost and did not come back in time
-    INTERNAL            any other error; the message has an id by which the server's log explains it
-    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
+    INTERNAL            any other error; the server's log explains it under the id of the request
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same. The
+    metadata `x-request-id` gives the request its id in the server's log; without it the server makes one. Either way the
+    answer's trailing metadata has it.
     """
 
     @staticmethod

@@ -31,11 +31,15 @@ class GenerationStub:
 
     Errors, with a google.rpc.Status in the trailing metadata:
       INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-      RESOURCE_EXHAUSTED  too many requests are waiting
+      UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+                          have a google.rpc.RetryInfo
       DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
       UNAVAILABLE         a replica of a stage was lost and did not come back in time
-      INTERNAL            any other error; the message has an id by which the server's log explains it
-    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
+      INTERNAL            any other error; the server's log explains it under the id of the request
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same. The
+    metadata `x-request-id` gives the request its id in the server's log; without it the server makes one. Either way the
+    answer's trailing metadata has it.
     """
 
     @_typing.overload
@@ -45,7 +49,9 @@ class GenerationStub:
     Generate: _grpc.UnaryUnaryMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]
     """Returns the best `keep` of `candidates` images, best first."""
     GenerateStream: _grpc.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateStreamResponse]
-    """Returns the same as a stream: progress messages as work goes on, then one message for each image, then the summary."""
+    """Returns the same as a stream: progress and previews as work goes on, then one message for each image, then the
+    summary.
+    """
 
 @_typing.type_check_only
 class GenerationAsyncStub(GenerationStub):
@@ -53,29 +59,39 @@ class GenerationAsyncStub(GenerationStub):
 
     Errors, with a google.rpc.Status in the trailing metadata:
       INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-      RESOURCE_EXHAUSTED  too many requests are waiting
+      UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+                          have a google.rpc.RetryInfo
       DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
       UNAVAILABLE         a replica of a stage was lost and did not come back in time
-      INTERNAL            any other error; the message has an id by which the server's log explains it
-    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
+      INTERNAL            any other error; the server's log explains it under the id of the request
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same. The
+    metadata `x-request-id` gives the request its id in the server's log; without it the server makes one. Either way the
+    answer's trailing metadata has it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryUnaryMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]  # type: ignore[assignment]
     """Returns the best `keep` of `candidates` images, best first."""
     GenerateStream: _aio.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateStreamResponse]  # type: ignore[assignment]
-    """Returns the same as a stream: progress messages as work goes on, then one message for each image, then the summary."""
+    """Returns the same as a stream: progress and previews as work goes on, then one message for each image, then the
+    summary.
+    """
 
 class GenerationServicer(metaclass=_abc_1.ABCMeta):
     """Images for a caption: sampled by the prior, decoded by the dVAE, ranked by CLIP.
 
     Errors, with a google.rpc.Status in the trailing metadata:
       INVALID_ARGUMENT    a field is invalid; the details have a google.rpc.BadRequest that names it
-      RESOURCE_EXHAUSTED  too many requests are waiting
+      UNAUTHENTICATED     the service asks for a key, and got none that it knows: metadata `authorization: Bearer KEY`
+      RESOURCE_EXHAUSTED  what is to be done before leaves it too little time, or the key's quota is used up; the details
+                          have a google.rpc.RetryInfo
       DEADLINE_EXCEEDED   the client's deadline or the server's time limit passed
       UNAVAILABLE         a replica of a stage was lost and did not come back in time
-      INTERNAL            any other error; the message has an id by which the server's log explains it
-    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same.
+      INTERNAL            any other error; the server's log explains it under the id of the request
+    The trailing metadata `t2i-tokens-spent` of an error is the number of image tokens that were made all the same. The
+    metadata `x-request-id` gives the request its id in the server's log; without it the server makes one. Either way the
+    answer's trailing metadata has it.
     """
 
     @_abc_1.abstractmethod
@@ -92,6 +108,8 @@ class GenerationServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_pb2.GenerateStreamResponse], _abc.AsyncIterator[_generation_pb2.GenerateStreamResponse]]:
-        """Returns the same as a stream: progress messages as work goes on, then one message for each image, then the summary."""
+        """Returns the same as a stream: progress and previews as work goes on, then one message for each image, then the
+        summary.
+        """
 
 def add_GenerationServicer_to_server(servicer: GenerationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from t2i.protos.v1 import generation_pb2 as t2i_dot_protos_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19t2i/protos/v1/prior.proto\x12\x06t2i.v1\x1a\x1et2i/protos/v1/generation.proto\"\xfe\x01\n\rSampleRequest\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t\x12\x17\n\ncandidates\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05top_p\x18\x06 \x01(\x02H\x04\x88\x01\x01\x12\x15\n\x08guidance\x18\x07 \x01(\x02H\x05\x88\x01\x01\x12\x0e\n\x06prefix\x18\x08 \x03(\x05\x42\r\n\x0b_candidatesB\x07\n\x05_seedB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x0b\n\t_guidance\"\x8d\x01\n\x0eSampleResponse\x12$\n\x05start\x18\x01 \x01(\x0b\x32\x13.t2i.v1.SampleStartH\x00\x12$\n\x08progress\x18\x02 \x01(\x0b\x32\x10.t2i.v1.ProgressH\x00\x12&\n\tcandidate\x18\x03 \x01(\x0b\x32\x11.t2i.v1.CandidateH\x00\x42\x07\n\x05\x65vent\"E\n\x0bSampleStart\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x19\n\x11\x63\x61ption_truncated\x18\x02 \x01(\x08\x12\r\n\x05model\x18\x03 \x01(\t\";\n\tCandidate\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x1f\n\x04grid\x18\x02 \x01(\x0b\x32\x11.t2i.v1.TokenGrid\"@\n\tTokenGrid\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_tokens\x18\x03 \x03(\x05\x32\x42\n\x05Prior\x12\x39\n\x06Sample\x12\x15.t2i.v1.SampleRequest\x1a\x16.t2i.v1.SampleResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19t2i/protos/v1/prior.proto\x12\x06t2i.v1\x1a\x1et2i/protos/v1/generation.proto\"\x8d\x02\n\rSampleRequest\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t\x12\x17\n\ncandidates\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05top_p\x18\x06 \x01(\x02H\x04\x88\x01\x01\x12\x15\n\x08guidance\x18\x07 \x01(\x02H\x05\x88\x01\x01\x12\x0e\n\x06prefix\x18\x08 \x03(\x05\x12\r\n\x05model\x18\t \x01(\tB\r\n\x0b_candidatesB\x07\n\x05_seedB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x0b\n\t_guidance\"\x8d\x01\n\x0eSampleResponse\x12$\n\x05start\x18\x01 \x01(\x0b\x32\x13.t2i.v1.SampleStartH\x00\x12$\n\x08progress\x18\x02 \x01(\x0b\x32\x10.t2i.v1.ProgressH\x00\x12&\n\tcandidate\x18\x03 \x01(\x0b\x32\x11.t2i.v1.CandidateH\x00\x42\x07\n\x05\x65vent\"E\n\x0bSampleStart\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x19\n\x11\x63\x61ption_truncated\x18\x02 \x01(\x08\x12\r\n\x05model\x18\x03 \x01(\t\";\n\tCandidate\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x1f\n\x04grid\x18\x02 \x01(\x0b\x32\x11.t2i.v1.TokenGrid\"@\n\tTokenGrid\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_tokens\x18\x03 \x03(\x05\x32\x42\n\x05Prior\x12\x39\n\x06Sample\x12\x15.t2i.v1.SampleRequest\x1a\x16.t2i.v1.SampleResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 't2i.protos.v1.prior_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLEREQUEST']._serialized_start=70
-  _globals['_SAMPLEREQUEST']._serialized_end=324
-  _globals['_SAMPLERESPONSE']._serialized_start=327
-  _globals['_SAMPLERESPONSE']._serialized_end=468
-  _globals['_SAMPLESTART']._serialized_start=470
-  _globals['_SAMPLESTART']._serialized_end=539
-  _globals['_CANDIDATE']._serialized_start=541
-  _globals['_CANDIDATE']._serialized_end=600
-  _globals['_TOKENGRID']._serialized_start=602
-  _globals['_TOKENGRID']._serialized_end=666
-  _globals['_PRIOR']._serialized_start=668
-  _globals['_PRIOR']._serialized_end=734
+  _globals['_SAMPLEREQUEST']._serialized_end=339
+  _globals['_SAMPLERESPONSE']._serialized_start=342
+  _globals['_SAMPLERESPONSE']._serialized_end=483
+  _globals['_SAMPLESTART']._serialized_start=485
+  _globals['_SAMPLESTART']._serialized_end=554
+  _globals['_CANDIDATE']._serialized_start=556
+  _globals['_CANDIDATE']._serialized_end=615
+  _globals['_TOKENGRID']._serialized_start=617
+  _globals['_TOKENGRID']._serialized_end=681
+  _globals['_PRIOR']._serialized_start=683
+  _globals['_PRIOR']._serialized_end=749
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class SampleRequest(_message.Message):
     TOP_P_FIELD_NUMBER: _builtins.int
     GUIDANCE_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     caption: _builtins.str
     candidates: _builtins.int
     seed: _builtins.int
@@ -40,6 +41,7 @@ class SampleRequest(_message.Message):
     top_k: _builtins.int
     top_p: _builtins.float
     guidance: _builtins.float
+    model: _builtins.str
     @_builtins.property
     def prefix(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Image tokens in raster order that every candidate begins with."""
@@ -55,10 +57,11 @@ class SampleRequest(_message.Message):
         top_p: _builtins.float | None = ...,
         guidance: _builtins.float | None = ...,
         prefix: _abc.Iterable[_builtins.int] | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "guidance", b"guidance", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "caption", b"caption", "guidance", b"guidance", "prefix", b"prefix", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_guidance", b"_guidance", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "candidates", b"candidates", "caption", b"caption", "guidance", b"guidance", "model", b"model", "prefix", b"prefix", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015

@@ -47,7 +47,7 @@ class PriorServicer:
     """
 
     def Sample(self, request, context):
-        """Returns the start, then progress and candidates as they come.
+        """Returns the start, then progress and candidates as they come. Before the start comes only progress of STARTING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class PriorStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PriorAsyncStub: ...
     Sample: _grpc.UnaryStreamMultiCallable[_prior_pb2.SampleRequest, _prior_pb2.SampleResponse]
-    """Returns the start, then progress and candidates as they come."""
+    """Returns the start, then progress and candidates as they come. Before the start comes only progress of STARTING."""
 
 @_typing.type_check_only
 class PriorAsyncStub(PriorStub):
@@ -42,7 +42,7 @@ class PriorAsyncStub(PriorStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Sample: _aio.UnaryStreamMultiCallable[_prior_pb2.SampleRequest, _prior_pb2.SampleResponse]  # type: ignore[assignment]
-    """Returns the start, then progress and candidates as they come."""
+    """Returns the start, then progress and candidates as they come. Before the start comes only progress of STARTING."""
 
 class PriorServicer(metaclass=_abc_1.ABCMeta):
     """The prior by itself: a caption to image tokens. Errors are those of Generation."""
@@ -53,6 +53,6 @@ class PriorServicer(metaclass=_abc_1.ABCMeta):
         request: _prior_pb2.SampleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_prior_pb2.SampleResponse], _abc.AsyncIterator[_prior_pb2.SampleResponse]]:
-        """Returns the start, then progress and candidates as they come."""
+        """Returns the start, then progress and candidates as they come. Before the start comes only progress of STARTING."""
 
 def add_PriorServicer_to_server(servicer: PriorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ct2i/protos/v1/reranker.proto\x12\x06t2i.v1\".\n\x0bRankRequest\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\"<\n\x0cRankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\r\n\x05order\x18\x02 \x03(\x05\x12\r\n\x05model\x18\x03 \x01(\t2=\n\x08Reranker\x12\x31\n\x04Rank\x12\x13.t2i.v1.RankRequest\x1a\x14.t2i.v1.RankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ct2i/protos/v1/reranker.proto\x12\x06t2i.v1\"=\n\x0bRankRequest\x12\x0f\n\x07\x63\x61ption\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\r\n\x05model\x18\x03 \x01(\t\"<\n\x0cRankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\r\n\x05order\x18\x02 \x03(\x05\x12\r\n\x05model\x18\x03 \x01(\t2=\n\x08Reranker\x12\x31\n\x04Rank\x12\x13.t2i.v1.RankRequest\x1a\x14.t2i.v1.RankResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 't2i.protos.v1.reranker_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RANKREQUEST']._serialized_start=40
-  _globals['_RANKREQUEST']._serialized_end=86
-  _globals['_RANKRESPONSE']._serialized_start=88
-  _globals['_RANKRESPONSE']._serialized_end=148
-  _globals['_RERANKER']._serialized_start=150
-  _globals['_RERANKER']._serialized_end=211
+  _globals['_RANKREQUEST']._serialized_end=101
+  _globals['_RANKRESPONSE']._serialized_start=103
+  _globals['_RANKRESPONSE']._serialized_end=163
+  _globals['_RERANKER']._serialized_start=165
+  _globals['_RERANKER']._serialized_end=226
 # @@protoc_insertion_point(module_scope)

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from ray import serve
 
 from models.checkpoint import CONFIG, load_config_file, load_model
 from models.devices import device_of
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float, to_uint8
-from models.manifest import model_hash
+from models.manifest import verify, weights_hash
 from models.prior import PriorConfig
 from models.run_layout import RunLayout
 from t2i.data.transforms import centre_square
 from t2i.sampling import RequestError
 from t2i.serve.config import ServeConfig
-from t2i.serve.replicas.messages import DecodedImages, EncodedImages
+from t2i.serve.messages import DecodedImages, EncodedImages
+from t2i.serve.monitoring.origin import for_request
+from t2i.serve.monitoring.setup import set_up_monitoring
+from t2i.serve.replicas.batches import Batches
+from t2i.serve.replicas.uploads import Uploads
+from t2i.serve.runs import fetched
 
 
 class DecoderReplica:
     """Holds the dVAE; images of concurrent requests are decoded in one batch."""
 
     def __init__(self, config: ServeConfig) -> None:
-        torch.set_num_threads(config.decoder.threads)
+        set_up_monitoring(config, "decoder")
+        config = fetched(config)
+        torch.set_num_threads(config.decoder.threads_used)
         directory = RunLayout(config.run).dvae
         self._dvae = load_model(DVAE, DVAEConfig, directory, config.decoder.device, config.decoder.dtype)
-        self._model = model_hash(directory)
+        self._model = weights_hash(verify(directory))
         prior: PriorConfig = load_config_file(Path(RunLayout(config.run).prior) / CONFIG, PriorConfig)
         self._image_size = prior.grid_height * self._dvae.config.downsample
+        self._uploads = Uploads()
         self._batch = config.decode_batch
-        # Not as a decorator of the method: its queue would be shared by all instances and tied to one event loop.
-        self._decode_one = serve.batch(max_batch_size=self._batch, batch_wait_timeout_s=0.005)(self._decode_many)
+        self._decode_one = Batches(self._decode_batch, self._batch, "decoder")
 
+    @for_request("decoder")
     async def decode(self, grids: Sequence[np.ndarray]) -> DecodedImages:
         """Decode image tokens int [h, w], of one shape for all images.
 
@@ -49,20 +56,25 @@ class DecoderReplica:
         images = await asyncio.gather(*(self._decode_one(grid) for grid in grids))
         return DecodedImages(np.stack(images), self._model)
 
-    async def encode(self, images: Sequence[np.ndarray]) -> EncodedImages:
-        """Encode the centre square of each image uint8 [H, W, 3], of any size, scaled to fit the prior's grid."""
-        return EncodedImages(await asyncio.to_thread(self._encode_all, images), self._model)
+    @for_request("decoder")
+    async def encode(self, files: Mapping[str, bytes]) -> EncodedImages:
+        """Encode the centre square of each image file, of any size, scaled to fit the prior's grid.
+
+        Raises:
+            RequestError: a file cannot be used; the message names the field, which is its key.
+        """
+        squares = await self._uploads.shrink(files, self._square)
+        return EncodedImages(await asyncio.to_thread(self._encode_all, squares), self._model)
+
+    def _square(self, image: np.ndarray) -> np.ndarray:
+        return centre_square(image, self._image_size)
 
     @torch.inference_mode()
-    def _encode_all(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        pixels = np.stack([centre_square(image, self._image_size) for image in images])
+    def _encode_all(self, squares: list[np.ndarray]) -> np.ndarray:
+        pixels = np.stack(squares)
         image_tokens = self._dvae.encode(to_float(pixels).to(device_of(self._dvae)))
         side = self._image_size // self._dvae.config.downsample
         return image_tokens.view(-1, side, side).cpu().numpy()
-
-    async def _decode_many(self, grids: list[np.ndarray]) -> list[np.ndarray]:
-        """Decode the images that :func:`serve.batch` has collected from concurrent requests, off the event loop."""
-        return await asyncio.to_thread(self._decode_batch, grids)
 
     @torch.inference_mode()
     def _decode_batch(self, grids: list[np.ndarray]) -> list[np.ndarray]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 
 from models.captions import CaptionError, check_caption
-from t2i.engine import Request
+from t2i.engine.request import Request
+from t2i.protos.v1 import generation_pb2 as pb
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.prior_pb2 import SampleRequest, TokenGrid
 from t2i.sampling import MAX_SEED, RequestError, SamplingParams
-from t2i.serve.replicas.messages import CaptionRequest
+from t2i.serve.generation.calls import Calls
+from t2i.serve.generation.events import Wanted
+from t2i.serve.generation.receipt import FILE_FORMATS
+from t2i.serve.messages import CaptionRequest
 
 MAX_CHARACTERS = 4096
 """Characters that the caption of a request may have."""
@@ -21,9 +25,45 @@ MAX_CHARACTERS = 4096
 MAX_GRID_SIDE = 64
 """Rows or columns of image tokens that one image may have."""
 
+MAX_PREVIEWED = 64
+"""Candidates of a request that asks for previews."""
+
+FORMATS = {pb.ImageFormat.Value(f"IMAGE_FORMAT_{name.upper()}"): name for name in FILE_FORMATS}
+"""The formats of image files by their number in ``ImageFormat``."""
+
+
+def wanted_images(request: GenerateRequest, prefix: Sequence[int], max_candidates: int, calls: Calls) -> Wanted:
+    """Check what a client asks for.
+
+    Raises:
+        RequestError: a field is out of range.
+    """
+    caption = caption_request(request, prefix, max_candidates, calls)
+    rows = request.preview_rows
+    if rows < 0:
+        raise RequestError("preview_rows", f"preview_rows is {rows}: use 1 or more, or 0 for no previews.")
+    if rows and caption.candidates > MAX_PREVIEWED:
+        count = f"preview_rows is {rows} with {caption.candidates} candidates"
+        raise RequestError("preview_rows", f"{count}: ask for at most {MAX_PREVIEWED} candidates, or for no previews.")
+    keep = images_to_keep(request, caption.candidates)
+    metadata = request.metadata if request.HasField("metadata") else True
+    return Wanted(replace(caption, preview_rows=rows), keep, FORMATS[check_format(request.format)], metadata=metadata)
+
+
+def check_format(value: pb.ImageFormat.ValueType) -> pb.ImageFormat.ValueType:
+    """Return the format to encode with, PNG if it is unspecified.
+
+    Raises:
+        RequestError: there is no such format.
+    """
+    image_format = value or pb.IMAGE_FORMAT_PNG
+    if image_format not in FORMATS:
+        raise RequestError("format", f"format is {value}: use {', '.join(FORMATS.values())}.")
+    return image_format
+
 
 def caption_request(
-    request: GenerateRequest | SampleRequest, prefix: Sequence[int], max_candidates: int, deadline: float
+    request: GenerateRequest | SampleRequest, prefix: Sequence[int], max_candidates: int, calls: Calls
 ) -> CaptionRequest:
     """Check what a client asks of the prior; fields that it left out get their defaults, the seed a random number.
 
@@ -39,7 +79,7 @@ def caption_request(
         **{field.name: given[field.name] for field in fields(SamplingParams) if field.name in given}
     )
     Request("", (), candidates, seed, sampling)  # raises if the engine would refuse the seed
-    return CaptionRequest(caption, candidates, seed, sampling, tuple(prefix), deadline)
+    return CaptionRequest(calls.id, calls.client, caption, candidates, seed, sampling, tuple(prefix), calls.deadline)
 
 
 def images_to_keep(request: GenerateRequest, candidates: int) -> int:

@@ -11,14 +11,23 @@ import pytest
 
 from models.checkpoint import load_model
 from models.prior import Prior, PriorConfig
-from t2i.engine import Engine, FinishedCandidate, PartialCandidate, Request, TokenProgress
+from t2i.engine import Engine, FinishedCandidate, Request
 from t2i.sampling import RequestError
+from t2i.serve.messages import QueueFullError, SampledImages, SampleProgress
+from t2i.serve.replicas import engine_loop as module
+from t2i.serve.replicas.backlog import SLACK
 from t2i.serve.replicas.engine_loop import EngineLoop, EngineStoppedError
+
+pytestmark = pytest.mark.usefixtures("replica_context")
 
 
 @pytest.fixture
 def engine(run_directory: Path) -> Engine:
     return Engine(load_model(Prior, PriorConfig, run_directory / "prior" / "model"), slots=2)
+
+
+def finished(events: list[Any]) -> list[FinishedCandidate]:
+    return [each for event in events if isinstance(event, SampledImages) for each in event.finished]
 
 
 async def collect(loop: EngineLoop, request: Request) -> list[Any]:
@@ -30,10 +39,10 @@ def test_streams_candidates_and_ends_with_full_progress(engine: Engine) -> None:
         return await collect(EngineLoop(engine), Request("a", (1, 2), 3, seed=0))
 
     events = asyncio.run(main())
-    progress = [event.tokens_done for event in events if isinstance(event, TokenProgress)]
+    progress = [event.tokens_done for event in events if isinstance(event, SampleProgress)]
     assert progress == sorted(set(progress))
-    assert events[-1] == TokenProgress(192, 192)
-    assert {event.candidate for event in events if isinstance(event, FinishedCandidate)} == {0, 1, 2}
+    assert (events[-1].tokens_done, events[-1].tokens_total) == (192, 192)
+    assert {each.candidate for each in finished(events)} == {0, 1, 2}
 
 
 def test_a_request_that_is_left_stops_within_one_step(engine: Engine) -> None:
@@ -78,8 +87,9 @@ def test_rows_are_handed_out_as_they_are_completed(engine: Engine) -> None:
         return await collect(EngineLoop(engine), Request("a", (1, 2), 1, seed=0, progressive=True))
 
     events = asyncio.run(main())
-    rows = [event.image_tokens.tolist() for event in events if isinstance(event, PartialCandidate)]
-    (whole,) = [event.image_tokens.tolist() for event in events if isinstance(event, FinishedCandidate)]
+    images = [event for event in events if isinstance(event, SampledImages)]
+    rows = [each.image_tokens.tolist() for event in images for each in event.partial]
+    (whole,) = [each.image_tokens.tolist() for each in finished(events)]
     assert rows == [whole[: 8 * count] for count in range(1, 8)]
 
 
@@ -91,7 +101,7 @@ def test_a_refused_request_leaves_the_others_alone(engine: Engine) -> None:
             await collect(loop, Request("b", (1,) * 9, 1, seed=0))
         return await good
 
-    assert asyncio.run(main())[-1] == TokenProgress(128, 128)
+    assert asyncio.run(main())[-1].tokens_done == 128
 
 
 def test_a_failed_engine_is_reported_to_everybody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +120,35 @@ def test_a_failed_engine_is_reported_to_everybody(engine: Engine, monkeypatch: p
             await collect(loop, Request("b", (1,), 1, seed=0))
 
     asyncio.run(main())
+
+
+def test_what_cannot_meet_its_deadline_is_refused_at_once(engine: Engine) -> None:
+    async def main() -> int:
+        loop = EngineLoop(engine, seconds_per_step=0.1)
+        first = asyncio.create_task(collect(loop, Request("a", (1,), 4, seed=0)))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError) as refused:
+            await collect(loop, Request("b", (1,), 1, seed=0, deadline=time.time() + 1))
+        assert 0 < refused.value.late_s < SLACK * 0.1 * 64 * 5 / 2
+        await first
+        return loop.requests
+
+    assert asyncio.run(main()) == 0
+
+
+def test_who_waits_is_told_where_it_stands(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING_S", 0.01)
+
+    async def main() -> list[Any]:
+        loop = EngineLoop(engine)
+        first = asyncio.create_task(collect(loop, Request("a", (1,), 6, seed=0)))
+        while loop.steps < 1:
+            await asyncio.sleep(0)
+        events = await collect(loop, Request("b", (1,), 1, seed=0))
+        await first
+        return events
+
+    events = [event for event in asyncio.run(main()) if isinstance(event, SampleProgress)]
+    assert events[0].position == 1
+    assert events[0].tokens_total == 64
+    assert events[-1].position == 0

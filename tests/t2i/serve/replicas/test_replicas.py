@@ -14,9 +14,11 @@ from models.checkpoint import load_model
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float
 from t2i.serve.config import ReplicaConfig, ServeConfig
+from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.replicas.decoder import DecoderReplica
 from t2i.serve.replicas.reranker import RerankerReplica
 
+pytestmark = pytest.mark.usefixtures("replica_context")
 SIZES = [(32, 32), (40, 24), (96, 96), (32, 32), (8, 8)]
 
 
@@ -34,40 +36,49 @@ def images() -> list[np.ndarray]:
     return [random.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
 
 
-def rank(reranker: RerankerReplica, images: list[np.ndarray]) -> list[float]:
-    return asyncio.run(reranker.rank("a red taco", images)).scores
+def to_files(images: list[np.ndarray]) -> dict[str, bytes]:
+    return {f"images[{index}]": encode_image(image, "png") for index, image in enumerate(images)}
+
+
+def rank(reranker: RerankerReplica, *sets: list[np.ndarray]) -> list[list[float]]:
+    """The scores of each set of images; all in one event loop, which is what a replica has."""
+
+    async def main() -> list[list[float]]:
+        return [(await reranker.rank("a red taco", to_files(images))).scores for images in sets]
+
+    return asyncio.run(main())
 
 
 def test_a_score_depends_neither_on_neighbours_nor_on_the_place_in_a_batch(
     run_directory: Path, images: list[np.ndarray]
 ) -> None:
     reranker = RerankerReplica(ServeConfig(str(run_directory), rank_batch=4))
-    together = rank(reranker, images)
+    together, backwards, *alone = rank(reranker, images, images[::-1], *([image] for image in images))
     assert len(together) == len(images)
-    assert [rank(reranker, [image])[0] for image in images] == pytest.approx(together, abs=1e-6)
-    assert rank(reranker, images[::-1])[::-1] == pytest.approx(together, abs=1e-6)
+    assert [score for (score,) in alone] == pytest.approx(together, abs=1e-6)
+    assert backwards[::-1] == pytest.approx(together, abs=1e-6)
 
 
 def test_the_best_image_comes_first(run_directory: Path, images: list[np.ndarray]) -> None:
     reranker = RerankerReplica(ServeConfig(str(run_directory)))
-    ranked = asyncio.run(reranker.rank("a red taco", images))
+    ranked = asyncio.run(reranker.rank("a red taco", to_files(images)))
     assert ranked.order == sorted(range(len(images)), key=lambda index: -ranked.scores[index])
 
 
 def test_a_reranker_in_bfloat16_stays_near_float32(run_directory: Path, images: list[np.ndarray]) -> None:
-    exact = rank(RerankerReplica(ServeConfig(str(run_directory))), images)
+    (exact,) = rank(RerankerReplica(ServeConfig(str(run_directory))), images)
     config = ServeConfig(str(run_directory), reranker=ReplicaConfig(dtype="bfloat16"))
-    assert rank(RerankerReplica(config), images) == pytest.approx(exact, abs=0.02)
+    (rounded,) = rank(RerankerReplica(config), images)
+    assert rounded == pytest.approx(exact, abs=0.02)
 
 
-@pytest.mark.usefixtures("replica_context")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_decoder_encodes_grids_and_decodes_them(run_directory: Path, images: list[np.ndarray], dtype: str) -> None:
     replica = DecoderReplica(ServeConfig(str(run_directory), decoder=ReplicaConfig(dtype=dtype)))
     dvae = load_model(DVAE, DVAEConfig, run_directory / "dvae" / "model", dtype=dtype)
 
     async def main() -> tuple[np.ndarray, np.ndarray]:
-        grids = (await replica.encode(images)).grids
+        grids = (await replica.encode(to_files(images))).grids
         return grids, (await replica.decode(list(grids))).images
 
     grids, decoded = asyncio.run(main())

@@ -14,10 +14,12 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from PIL import Image
 
 from generate import GenerateConfig, read_prefix
+from t2i.client import Client, GeneratedImage, GenerationProgress, Preview, ServiceError, Summary
 from t2i.data.columns import caption_array
 from t2i.data.decode import _square, _to_pixels
 from t2i.data.packed_images import decode_rows, pack_images
@@ -31,7 +33,6 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
-from t2i.serve.client import Client, GeneratedImage, GenerationProgress, ServiceError, Summary
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,14 @@ def test_same_seed_same_images_in_other_company(service: Any) -> None:
     assert [image.data for image in alone.images] != [image.data for image in other.images]
 
 
+def test_a_model_is_asked_for_by_its_name(service: Any) -> None:
+    with Client(service.address) as client:
+        expected = client.generate("a red taco", seed=7)
+        assert client.generate("a red taco", seed=7, model="tiny") == expected
+        with pytest.raises(ServiceError, match="model 'huge' is not served here: use tiny"):
+            client.generate("a red taco", model="huge")
+
+
 def test_a_drawn_seed_can_be_repeated(service: Any) -> None:
     with Client(service.address) as client:
         drawn = client.generate("a red taco")
@@ -90,6 +99,40 @@ def test_stream_tells_progress_then_images_then_summary(service: Any) -> None:
     assert [event.stage for event in progress[-2:]] == ["decode", "rank"]
     assert [type(event) for event in events[len(progress) :]] == [GeneratedImage, GeneratedImage, Summary]
     assert events[len(progress) :] == [*answer.images, answer.summary]
+
+
+def test_says_that_it_waits_for_a_replica(service: Any) -> None:
+    stages = []
+    with Client(service.address) as client, service.starting() as ready:
+        for event in client.generate_stream("a red taco", seed=7):
+            if isinstance(event, GenerationProgress):
+                stages.append(event.stage)
+                if len(stages) == 3:
+                    ready.set()
+    assert stages[:3] == ["starting"] * 3
+    assert stages[-2:] == ["decode", "rank"]
+
+
+def test_a_lost_replica_is_said_to_be_replaced(service: Any) -> None:
+    with Client(service.address) as client, service.starting() as ready:
+        ready.set()
+        service.prior.losses = [20]
+        events = client.generate_stream("a red taco", candidates=6, seed=7)
+        progress = (event for event in events if isinstance(event, GenerationProgress))
+        next(event for event in progress if event.tokens_done)
+        ready.clear()
+        waiting = next(event for event in progress if event.stage == "starting")
+        ready.set()
+        assert waiting.tokens_done > 0
+        assert [event.tokens_done for event in progress][-1] == 6 * 64
+
+
+def test_the_prior_alone_says_so_too(service: Any) -> None:
+    with service.starting() as ready:
+        events = PriorStub(grpc.insecure_channel(service.address)).Sample(prior_pb2.SampleRequest(caption="a red taco"))
+        assert next(events).progress.stage == generation_pb2.STAGE_STARTING
+        ready.set()
+        assert next(event for event in events if not event.HasField("progress")).HasField("start")
 
 
 def test_says_when_the_caption_was_cut(service: Any) -> None:
@@ -119,7 +162,7 @@ def test_lost_replicas_are_asked_for_again(service: Any) -> None:
     done = [event.tokens_done for event in events if isinstance(event, GenerationProgress) and event.stage == "sample"]
     (summary,) = (event for event in events if isinstance(event, Summary))
     assert images == expected.images
-    assert done == sorted(set(done))
+    assert done == sorted(done)
     assert summary.tokens_spent > 6 * 64
 
 
@@ -155,12 +198,12 @@ def test_unforeseen_errors_are_logged_not_sent(
         client.generate("a red taco")
     assert caught.value.code == grpc.StatusCode.INTERNAL
     sent = re.fullmatch(
-        rf"{service.address} answered INTERNAL: internal error: the server's log has it as incident ([0-9a-f]{{12}})\.",
+        rf"{service.address} answered INTERNAL: internal error: the server's log has it under request (\w{{12}})\.",
         str(caught.value),
     )
     assert sent
     (logged,) = (record for record in caplog.records if record.levelname == "ERROR")
-    assert logged.getMessage() == f"incident {sent[1]}"
+    assert logged.getMessage() == f"request {sent[1]} failed"
     assert re.search(r"Traceback.*in rank\n.*ZeroDivisionError: a secret of the server", caplog.text, re.DOTALL)
 
 
@@ -175,7 +218,7 @@ def test_health_follows_the_deployments(service: Any) -> None:
 def test_the_stages_make_what_generation_makes(service: Any) -> None:
     channel = grpc.insecure_channel(service.address)
     with Client(service.address) as client:
-        expected = client.generate("a red taco", candidates=3, keep=3, seed=7)
+        expected = client.generate("a red taco", candidates=3, keep=3, seed=7, metadata=False)
 
     request = prior_pb2.SampleRequest(caption="a red taco", candidates=3, seed=7)
     events = list(PriorStub(channel).Sample(request))
@@ -233,7 +276,8 @@ def test_drawings_continue_the_top_of_an_image(service: Any) -> None:
             grids = {e.candidate.index: e.candidate.grid for e in events if e.HasField("candidate")}
             assert all(list(grid.image_tokens)[: kept * 8] == prefix for grid in grids.values())
             decoded = DecoderStub(channel).Decode(decoder_pb2.DecodeRequest(grids=[grids[0], grids[1]]))
-            answer = client.generate("a blue cat", candidates=2, keep=2, seed=3, image=image, image_rows=rows)
+            settings: dict[str, Any] = {"candidates": 2, "keep": 2, "seed": 3, "image": image, "image_rows": rows}
+            answer = client.generate("a blue cat", **settings, metadata=False)
             assert {drawn.candidate: drawn.data for drawn in answer.images} == dict(enumerate(decoded.images))
             assert answer.summary.tokens_spent == 2 * (8 - kept) * 8
 
@@ -372,3 +416,61 @@ def wait_until(condition: Any, limit_s: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "method", ["Generation/Generate", "Generation/GenerateStream", "Decoder/Decode", "Prior/Sample"]
+)
+@pytest.mark.parametrize("message", [b"\x0a\x02\xff\xfe", b"\x0a\x7fcut off"], ids=["no UTF-8", "cut"])
+def test_malformed_messages_are_refused_in_a_sentence(service: Any, method: str, message: bytes) -> None:
+    channel = grpc.insecure_channel(service.address)
+    is_stream = method in ("Generation/GenerateStream", "Prior/Sample")
+    call = (channel.unary_stream if is_stream else channel.unary_unary)(f"/t2i.v1.{method}")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(message)) if is_stream else call(message)
+    assert_names(caught.value, "message")
+
+
+def test_health_lists_all_services(service: Any) -> None:
+    service.set_running({"decoder"})
+    listed = health_pb2_grpc.HealthStub(grpc.insecure_channel(service.address)).List(health_pb2.HealthListRequest())
+    serving = health_pb2.HealthCheckResponse.SERVING
+    assert {name for name, state in listed.statuses.items() if state.status == serving} == {"t2i.v1.Decoder"}
+    service.set_running({"prior", "decoder", "reranker"})
+
+
+def test_previews_grow_row_by_row_and_end_with_the_ranked_image(service: Any) -> None:
+    with Client(service.address) as client:
+        events = list(
+            client.generate_stream("a red taco", candidates=2, keep=2, seed=7, preview_rows=2, metadata=False)
+        )
+    previews = [event for event in events if isinstance(event, Preview)]
+    images = {event.candidate: event for event in events if isinstance(event, GeneratedImage)}
+    for candidate in (0, 1):
+        own = [preview for preview in previews if preview.candidate == candidate]
+        rows = [preview.rows for preview in own]
+        assert rows == sorted(set(rows))
+        assert set(rows) <= {2, 4, 6, 8}
+        assert [Image.open(io.BytesIO(preview.data)).size for preview in own] == [(32, 4 * count) for count in rows]
+        assert (own[-1].data, own[-1].score) == (images[candidate].data, images[candidate].score)
+        assert all(preview.score is None for preview in own[:-1])
+    assert previews[0].rows < 8
+    assert next(i for i, e in enumerate(events) if isinstance(e, Preview)) < len(events) - 4
+
+
+def test_candidates_are_ranked_while_others_are_sampled(service: Any) -> None:
+    with Client(service.address) as client:
+        events = list(client.generate_stream("a red taco", candidates=16, keep=2, seed=7))
+    progress = [event for event in events if isinstance(event, GenerationProgress)]
+    early = [event for event in progress if event.tokens_done < event.tokens_total]
+    assert max(event.candidates_ranked for event in early) > 0
+    assert progress[-1].candidates_ranked == 16
+
+
+def test_ids_of_requests_are_echoed(service: Any) -> None:
+    stub = GenerationStub(grpc.insecure_channel(service.address))
+    request = generation_pb2.GenerateRequest(caption="a red taco")
+    _, call = stub.Generate.with_call(request, metadata=(("x-request-id", "my-own"),))
+    assert dict(call.trailing_metadata())["x-request-id"] == "my-own"
+    _, call = stub.Generate.with_call(request)
+    assert re.fullmatch("[0-9a-f]{12}", dict(call.trailing_metadata())["x-request-id"])

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import fully_shard
-from torch.multiprocessing.spawn import spawn
 
 from models.checkpoint import load_model
 from models.prior import Prior, PriorConfig
@@ -20,6 +19,7 @@ from t2i.train.optim.adamw import OptimizerConfig, build_optimizer
 from t2i.train.optim.ema import EMA
 from t2i.train.optim.plateau import Plateau, PlateauConfig
 from tests.t2i.train.tiny import tiny_prior
+from tests.workers import run_workers
 
 CONFIG = {"task": {"model": asdict(tiny_prior())}}
 
@@ -63,5 +63,5 @@ def test_of_one_worker(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_of_two_workers_that_wrote_shards(tmp_path: Path) -> None:
-    spawn(worker, (tmp_path,), nprocs=2)
+    run_workers(worker, (tmp_path,))
     check(tmp_path / "checkpoint", tmp_path / "model")

@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
-from torch.multiprocessing.spawn import spawn
 
 from models.errors import UserError
 from models.sharded import full_tensor
@@ -21,6 +20,7 @@ from t2i.train.optim.adamw import (
     set_lr,
 )
 from t2i.train.optim.ema import EMA
+from tests.workers import run_workers
 
 CONFIG = OptimizerConfig(clip_norm=0.1, ema_every=2)
 
@@ -89,4 +89,4 @@ def two_workers(rank: int, directory: Path) -> None:
 
 @pytest.mark.slow
 def test_shards_train_and_average_as_the_whole_does(tmp_path: Path) -> None:
-    spawn(two_workers, (tmp_path,), nprocs=2)
+    run_workers(two_workers, (tmp_path,))

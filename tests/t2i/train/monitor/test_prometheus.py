@@ -5,7 +5,6 @@ import re
 import time
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 import ray
@@ -15,6 +14,7 @@ from t2i.train.tasks.base import Task
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
+from tests.ray_metrics import scrape as scrape_ray
 
 DASHBOARD = Path(__file__).resolve().parents[4] / "deploy/monitoring/grafana/training.json"
 
@@ -48,16 +48,15 @@ def exporting_worker(ray_cluster: None) -> ray.actor.ActorHandle:  # noqa: ARG00
 
 def scrape(until: str, seconds: float = 60) -> dict[str, float]:
     """What Prometheus reads of our metrics, as ``name`` -> value, once ``until`` is among them."""
-    node = ray.nodes()[0]
-    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     end = time.monotonic() + seconds
     ours: dict[str, float] = {}
     while until not in ours and time.monotonic() < end:
         time.sleep(0.5)
-        text = urlopen(url, timeout=10).read().decode()
         ours = {
             match["name"]: float(match["value"])
-            for match in re.finditer(r"^ray_(?P<name>t2i_\w+)\{(?P<labels>.*)\} (?P<value>\S+)$", text, re.MULTILINE)
+            for match in re.finditer(
+                r"^ray_(?P<name>t2i_\w+)\{(?P<labels>.*)\} (?P<value>\S+)$", scrape_ray(), re.MULTILINE
+            )
             if 'run="tiny/prior"' in match["labels"] and 'task="PriorTask"' in match["labels"]
         }
     return ours

@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.checkpoint import load_tensors, save_tensors
 from t2i.train.optim.powersgd import PowerSGD
 from tests.t2i.train.tiny import free_port
+from tests.workers import run_workers
 
 STEPS = 30
 N, M, RANK = 24, 16, 2
@@ -56,7 +56,7 @@ def work(rank: int, port: int, path: str) -> None:
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     path = tmp_path_factory.mktemp("workers")
-    spawn(work, (free_port(), str(path)), nprocs=2)
+    run_workers(work, (free_port(), str(path)))
     return [load_tensors(path / str(rank)) for rank in range(2)]
 
 

@@ -11,7 +11,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from models.reranker import CLIPConfig, CLIPReranker
 from t2i.contact_sheet import SheetRow
@@ -23,6 +22,7 @@ from t2i.train.tasks.base import Columns
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig, all_gather_features, contrastive_loss, retrieval
 from t2i.train.tasks.pictures import captioned_sheet
 from tests.t2i.train.tiny import free_port
+from tests.workers import run_workers
 
 CAPTIONS = [
     ["a red heart, flat", "a red heart"],
@@ -161,7 +161,7 @@ def test_two_workers_have_the_gradient_of_one(tmp_path_factory: pytest.TempPathF
     weight, inputs = torch.randn(4, 3), torch.randn(6, 2, 4)
     gradient = worker_gradient(weight, inputs)
     path = tmp_path_factory.mktemp("workers")
-    spawn(run_worker, (free_port(), weight, inputs, str(path)), nprocs=2)
+    run_workers(run_worker, (free_port(), weight, inputs, str(path)))
     halves = [np.load(path / f"{rank}.npy") for rank in range(2)]
     assert np.allclose(np.mean(halves, axis=0), gradient.numpy(), atol=1e-5)
 

@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from t2i.config import bypass_proxies_for_loopback, is_loopback, proxy_variable
+from t2i.proxies import bypass_proxies_for_loopback, is_loopback, proxy_variable
 
 
 @pytest.fixture(autouse=True)

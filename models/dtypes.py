@@ -1,0 +1,37 @@
+"""The names of the dtypes in which a trained model can compute; without torch, for whoever only checks settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from models.errors import UserError
+
+DTYPES = ("float32", "bfloat16")
+"""What every model can compute in."""
+
+PRIOR_DTYPES = (*DTYPES, "int8")
+"""What the prior can compute in: with int8, weights are rounded to 8 bits and the computation is in bfloat16."""
+
+DTYPE_MEANING = "float32, or bfloat16: faster on GPUs and on CPUs with AVX512-BF16 or AMX, slightly other results"
+"""Help text of every ``dtype`` setting that does not offer int8."""
+
+PRIOR_DTYPE_MEANING = f"{DTYPE_MEANING}; int8: the prior's weights rounded too, for up to about four slots on a CPU"
+"""Help text of every ``dtype`` setting that offers int8."""
+
+COMPILE_MEANING = "compile the decode step first: faster on a GPU, and with few slots"
+"""Help text of every ``compile`` setting."""
+
+
+def check_dtype(dtype: str, known: Collection[str] = DTYPES) -> None:
+    """Check the name of a dtype.
+
+    Raises:
+        UserError: it is none of the ``known`` names.
+    """
+    if dtype not in known:
+        raise UserError(f"dtype is {dtype!r}: use {' or '.join(known)}.")
+
+
+def companion_dtype(dtype: str) -> str:
+    """Return the dtype of dVAE and CLIP if the prior computes in ``dtype``: the same, but bfloat16 for int8."""
+    return dtype if dtype in DTYPES else "bfloat16"

@@ -1,0 +1,1 @@
+"""How a caption becomes ranked images by calls of the three deployments; nothing here knows gRPC or HTTP."""

@@ -1,0 +1,1 @@
+"""What an operator sees of a service: metrics for Prometheus, traces for OpenTelemetry, lines of the log."""

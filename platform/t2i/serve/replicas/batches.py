@@ -1,0 +1,38 @@
+"""Batches that concurrent requests fill together, and how long they wait and take."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ray import serve
+
+from t2i.serve.monitoring.stage import StageMonitor
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class Batches(Generic[ItemT, ResultT]):
+    """Hands items to ``compute`` in batches of up to ``size``, off the event loop."""
+
+    def __init__(self, compute: Callable[[list[ItemT]], list[ResultT]], size: int, stage: str) -> None:
+        self._compute, self._monitor = compute, StageMonitor(stage)
+        # Not as a decorator of the method: its queue would be shared by all instances and tied to one event loop.
+        self._one = serve.batch(max_batch_size=size, batch_wait_timeout_s=0.005)(self._many)
+
+    async def __call__(self, item: ItemT) -> ResultT:
+        """Return the result for an item, whose batch concurrent calls share."""
+        result: ResultT = await self._one((item, time.perf_counter()))
+        return result
+
+    async def _many(self, arrived: list[tuple[ItemT, float]]) -> list[ResultT]:
+        """Compute what :func:`serve.batch` has collected."""
+        begin = time.perf_counter()
+        for _, since in arrived:
+            self._monitor.waited(begin - since)
+        results = await asyncio.to_thread(self._compute, [item for item, _ in arrived])
+        self._monitor.computed(time.perf_counter() - begin)
+        return results
