@@ -12,7 +12,7 @@ from tests.t2i.serve.soak.service import Answers, SoakService, under_load
 
 pytestmark = [pytest.mark.ray, pytest.mark.soak, pytest.mark.timeout(3600)]
 REQUESTS = scaled(10_000)
-WARM_UP = 150
+WARM_UP = 300
 MB = 20
 """Megabytes by which a process may grow."""
 
