@@ -10,7 +10,7 @@ PORT ?= 50051
 HTTP_PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-peers soak lint type proto bench bench-peers serve clean
+.PHONY: help install environments demo test test-fast test-documents test-peers soak lint type proto bench bench-peers serve clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+environments: $(TESTED) $(PEERS)/.installed # side by side by make -j2
 
 # What only tests need: optional packages (torchao would slow every start of the demo down), a browser for pages, and
 # Prometheus's promtool for alert rules, without which those tests are skipped.
@@ -39,15 +41,18 @@ demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve
 	$(BIN)/python jobs/demo.py
 
 test: $(TESTED) ## every test that needs no GPU, but the long ones (about 25 minutes on two cores)
-	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray'
-	$(BIN)/pytest -n 2 --dist loadfile -m 'ray and not gpu and not soak'
+	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not documents and not ray'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'ray and not gpu and not soak and not documents'
 
 test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
-	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not ray and not slow'
+	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not documents and not ray and not slow'
 
-soak: $(TESTED) ## long tests: kills, a lost node, a store that goes away, random mixes, a cluster, a service under fire (T2I_SOAK=0.1: a tenth)
+soak: $(TESTED) ## long tests: kills, a lost node, a store that goes away, random mixes, a service under fire (T2I_SOAK=0.1: a tenth)
 	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve/soak
 	$(BIN)/pytest tests/t2i/serve/soak
+
+test-documents: $(TESTED) ## run the jobs that README and cards print, with little to do; README's lines for a cluster on two nodes (about 20 minutes)
+	$(BIN)/pytest -m documents
 
 test-peers: $(PEERS)/.installed ## models and figures against other implementations (the extra `peers`, an environment of its own)
 	$(PEERS)/bin/pytest tests/peers

@@ -80,7 +80,7 @@ def files(folder: Path) -> dict[Path, int]:
 
 
 @pytest.mark.ray
-@pytest.mark.soak
+@pytest.mark.documents
 def test_the_cards_commands_run_one_after_the_other(workplace: Path) -> None:
     before = files(workplace / "models/trained/small")
     for command in commands(CARD):

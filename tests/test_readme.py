@@ -112,7 +112,7 @@ def test_every_job_with_help_lists_its_fields() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.soak
+@pytest.mark.documents
 def test_the_jobs_make_a_whole_run(trained: Path) -> None:
     for made in ("tokenizer", "dvae/model", "tokens/train", "prior/model", "clip/model"):
         assert (trained / made / "manifest.json").is_file()
@@ -122,7 +122,7 @@ def test_the_jobs_make_a_whole_run(trained: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.soak
+@pytest.mark.documents
 def test_an_id_list_is_evaluated_with_coco_s_images(trained: Path) -> None:
     (ids,) = json.loads((trained / "eval/report.json").read_text())["sets"]  # that of the last command
     assert ids["name"] == "ids"
@@ -130,7 +130,7 @@ def test_an_id_list_is_evaluated_with_coco_s_images(trained: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.soak
+@pytest.mark.documents
 def test_coco_is_evaluated_by_a_protocol_with_an_inception(trained: Path, workplace: Path) -> None:
     write_random_inception(workplace / "inception_v3_google-0cc3c7bd.pth", classes=1000)
     run_job_here(workplace, *the_command("protocol=dalle"))
@@ -140,7 +140,7 @@ def test_coco_is_evaluated_by_a_protocol_with_an_inception(trained: Path, workpl
 
 
 @pytest.mark.ray
-@pytest.mark.soak
+@pytest.mark.documents
 def test_the_watching_command_measures_each_checkpoint_of_a_training_that_goes_on(
     trained: Path, workplace: Path, start_process: StartProcess, tmp_path: Path
 ) -> None:
@@ -168,7 +168,7 @@ def curve(folder: Path, name: str) -> list[Any]:
 
 
 @pytest.mark.ray
-@pytest.mark.soak
+@pytest.mark.documents
 def test_the_client_command_writes_images_that_can_be_drawn_again(service: str, trained: Path, tmp_path: Path) -> None:
     command = next(shlex.split(command) for command in commands("README.md") if "t2i generate" in command)
     asked = [word if word != "pictures/" else str(tmp_path) for word in command[1:]]

@@ -19,8 +19,9 @@ from models.reranker import CLIPConfig
 from tests.conftest import StartProcess
 from tests.processes import descendants
 from tests.random_run import write_random_run
+from tests.soak import scaled
 
-KILLS = 3
+KILLS = scaled(20)
 VAL = "jobs/datasets/emoji64/val.parquet"
 VICTIMS = ("driver", "actor", "raylet", "worker")
 
@@ -88,5 +89,5 @@ def test_random_kills_change_no_bit(tmp_path: Path, start_process: StartProcess)
             job = start_process(words(run, killed), stdout=log, stderr=log)
     while job.wait(timeout=900):
         job = start_process(words(run, killed), stdout=log, stderr=log)
-    assert len(victims) >= KILLS // 2, (tmp_path / "log").read_text()[-4000:]
+    assert len(victims) >= max(1, KILLS // 2), (tmp_path / "log").read_text()[-4000:]
     assert content(killed) == content(untouched)

@@ -19,8 +19,9 @@ from t2i.data.pairs import pairs_table
 from tests.conftest import StartProcess
 from tests.images import encode
 from tests.random_run import write_random_run
+from tests.soak import scaled
 
-FEW, MANY = 600, 3_000
+FEW, MANY = 600, max(1_200, scaled(20_000))
 NETWORK = "test_efficientnet.r160_in1k"
 """One of timm's smallest, so that most of the time goes into what an evaluation does besides."""
 
@@ -43,8 +44,8 @@ def write_pairs(path: Path, images: int) -> None:
 
 @pytest.mark.ray
 @pytest.mark.soak
-@pytest.mark.timeout(3000)
-def test_the_drivers_peak_is_that_of_a_fifth_of_the_captions(tmp_path: Path, start_process: StartProcess) -> None:
+@pytest.mark.timeout(6000)
+def test_the_drivers_peak_does_not_grow_with_the_captions(tmp_path: Path, start_process: StartProcess) -> None:
     clip = CLIPConfig(image_size=32, width=16, hidden=32)
     run = write_random_run(tmp_path / "run", ["a red circle", "picture 0123456789"] * 9, text_length=16, clip=clip)
     torch.save(timm.create_model(NETWORK, pretrained=False).state_dict(), tmp_path / "network.pth")
@@ -58,7 +59,7 @@ def test_the_drivers_peak_is_that_of_a_fifth_of_the_captions(tmp_path: Path, sta
         sizes = [f"captions={captions}", "candidates=1", "shard=100", "training_source=null", "ray.cpus=2"]
         words = ["jobs/coco_eval.py", f"run={run}", f"out={out}", sets, *extractor, *sizes]
         job = start_process([sys.executable, "-c", PEAK, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output, _ = job.communicate(timeout=2000)
+        output, _ = job.communicate(timeout=5000)
         assert job.returncode == 0, output[-4000:]
         return int(re.findall(r"VmHWM:\s+(\d+) kB", output)[-1])
 

@@ -125,7 +125,7 @@ def nodes_of_actors(cluster: Cluster, user: dict[str, str]) -> dict[str, set[str
 
 
 @pytest.mark.ray
-@pytest.mark.soak
+@pytest.mark.documents
 @pytest.mark.timeout(2400)
 def test_the_lines_for_a_cluster_train_and_evaluate_from_and_to_a_store(
     cluster: Cluster, user: dict[str, str], lines: dict[str, str], bucket: str, tmp_path: Path

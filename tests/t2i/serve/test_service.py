@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,12 @@ from prometheus_client.samples import Sample
 
 from models.manifest import SHORT, manifest_hashes, weights_hash
 from models.run_layout import RunLayout
-from t2i.client import Client, GeneratedImage, GenerationProgress, InvalidRequestError, ServiceError
-from t2i.client.models import add_model, list_models, remove_model, set_default_model
+from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
+from t2i.client.models import list_models
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
-from t2i.protos.v1.models_pb2 import ADD_STEP_SERVED
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
@@ -46,8 +44,6 @@ from t2i.serve.messages import CaptionRequest
 from t2i.serve.models import ServedModels
 from t2i.serve.monitoring.declared import METRICS
 from t2i.serve.replicas.prior import PriorReplica
-from t2i.serve.running import model_apps
-from t2i.serve.runs import version_of
 from tests.ray_metrics import scrape
 from tests.t2i.serve.monitoring.collector import Received, collector
 from tests.t2i.serve.monitoring.test_declared import series
@@ -273,51 +269,6 @@ async def drawn(stages: StageHandles, caption: str, seed: int) -> list[Event]:
     calls = Calls(time.time() + 300)
     wanted = CaptionRequest(calls.id, "", caption, 1, seed, SamplingParams(), (), calls.deadline)
     return [event async for event in generate(stages, Wanted(wanted, 1, "png", metadata=False), calls)]
-
-
-def test_models_change_without_a_gap(address: str, client: Client, run_directory: Path, other_run: Path) -> None:
-    name = name_of(str(run_directory))
-    with asked_steadily(address) as hashes:
-        *_, last = add_model(client, name, str(other_run))
-        rolled_in = len(hashes)
-        list(add_model(client, "small", str(run_directory)))
-        set_default_model(client, "small")
-        with pytest.raises(InvalidRequestError, match="small is the default: make another the default first"):
-            remove_model(client, "small")
-        assert client.generate("a red taco", seed=7).summary.models["decoder"] == decoder_of(run_directory)
-        set_default_model(client, name)
-        remove_model(client, "small")
-        wait_until(lambda: len(hashes) > rolled_in + 9)
-    assert last.step == ADD_STEP_SERVED
-    assert set(hashes) == {decoder_of(run_directory), decoder_of(other_run)}
-    assert set(hashes[rolled_in + 2 :]) == {decoder_of(other_run)}  # two had begun before
-    assert [model.name for model in list_models(client).models] == [name]
-    wait_until(lambda: model_apps() == [app_of(name, version_of(str(other_run)))])
-
-
-@contextmanager
-def asked_steadily(address: str) -> Iterator[list[str]]:
-    """Have two clients ask a model again and again, and never twice for the same; raises if a request fails.
-
-    Yields the hashes of the decoders that have answered.
-    """
-    hashes: list[str] = []
-    ended = threading.Event()
-
-    def ask() -> None:
-        with grpc.insecure_channel(address) as channel:
-            while not ended.is_set():
-                answer = GenerationStub(channel).Generate(GenerateRequest(caption="a red taco", model="dall-e-3"))
-                hashes.append(answer.summary.models.decoder)
-
-    with ThreadPoolExecutor(2) as threads:
-        asking = [threads.submit(ask) for _ in range(2)]
-        try:
-            yield hashes
-        finally:
-            ended.set()
-        for each in asking:
-            each.result()
 
 
 def decoder_of(run: Path) -> str:
