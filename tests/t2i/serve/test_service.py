@@ -22,8 +22,6 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from models.manifest import SHORT, manifest_hashes, weights_hash
-from models.run_layout import RunLayout
 from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
 from t2i.client.models import list_models
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
@@ -269,10 +267,6 @@ async def drawn(stages: StageHandles, caption: str, seed: int) -> list[Event]:
     calls = Calls(time.time() + 300)
     wanted = CaptionRequest(calls.id, "", caption, 1, seed, SamplingParams(), (), calls.deadline)
     return [event async for event in generate(stages, Wanted(wanted, 1, "png", metadata=False), calls)]
-
-
-def decoder_of(run: Path) -> str:
-    return weights_hash(manifest_hashes(Path(RunLayout(run).dvae)))[:SHORT]
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
