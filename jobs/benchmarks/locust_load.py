@@ -55,7 +55,8 @@ def load(address: str, user: str, users: int, seconds: float, uncounted: float, 
         RuntimeError: locust ended with an error.
     """
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    length = ["--run-time", f"{math.ceil(seconds + uncounted)}s", "--uncounted", str(uncounted), "--exit-code-on-error", "0"]
+    length = ["--run-time", f"{math.ceil(seconds + uncounted)}s", "--uncounted", str(uncounted)]
+    length += ["--exit-code-on-error", "0"]
     many = ["--users", str(users), "--spawn-rate", str(users), "--host", address]
     with tempfile.TemporaryDirectory() as folder:
         counted = Path(folder, "counted")
