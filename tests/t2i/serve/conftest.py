@@ -22,6 +22,7 @@ from t2i.serve.generation import calls
 from t2i.serve.generation.generate import StageHandles
 from t2i.serve.messages import CaptionRequest
 from t2i.serve.models import ServedModels
+from t2i.serve.replicas import engine_loop
 from t2i.serve.replicas.decoder import DecoderReplica
 from t2i.serve.replicas.prior import PriorReplica
 from t2i.serve.replicas.reranker import RerankerReplica
@@ -174,9 +175,12 @@ class LocalService:
 
 @pytest.fixture(scope="session")
 def replica_context() -> Iterator[None]:
-    """What serve.batch and the gateway read of the replica they run in."""
+    """What serve.batch and the gateway read of the replica they run in; progress comes with every step."""
     context = SimpleNamespace(app_name="app", _deployment_config=SimpleNamespace(max_ongoing_requests=100))
-    with mock.patch("ray.serve.get_replica_context", return_value=context):
+    with (
+        mock.patch("ray.serve.get_replica_context", return_value=context),
+        mock.patch.object(engine_loop, "PROGRESS_S", 0.0),
+    ):
         yield
 
 

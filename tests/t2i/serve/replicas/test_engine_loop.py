@@ -45,6 +45,17 @@ def test_streams_candidates_and_ends_with_full_progress(engine: Engine) -> None:
     assert {each.candidate for each in finished(events)} == {0, 1, 2}
 
 
+def test_progress_is_not_told_more_often_than_people_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRESS_S", 3600.0)
+
+    async def main() -> list[Any]:
+        return await collect(EngineLoop(engine), Request("a", (1, 2), 3, seed=0))
+
+    told = [event for event in asyncio.run(main()) if isinstance(event, SampleProgress)]
+    assert len(told) == 2
+    assert told[-1].tokens_done == told[-1].tokens_total
+
+
 def test_a_request_that_is_left_stops_within_one_step(engine: Engine) -> None:
     async def main() -> tuple[int, int]:
         loop = EngineLoop(engine)
