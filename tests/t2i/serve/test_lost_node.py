@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from t2i.client import Client
-from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig
 from t2i.serve.launch import launch_service
 from tests.processes import descendants
-from tests.t2i.serve.soak.service import SoakService, under_load, wait_until
+from tests.t2i.serve.soak.service import SoakService, two_of_each, under_load, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.soak]
 STAGES = {"prior", "decoder", "reranker"}
@@ -60,11 +58,7 @@ def nodes() -> Iterator[TwoNodes]:
 @pytest.fixture
 def service(nodes: TwoNodes, run_directory: Path) -> Iterator[SoakService]:
     """Two replicas of every stage, which Serve spreads over both nodes, and the images that they make."""
-    stage: dict[str, Any] = {"min_replicas": 2, "max_replicas": 2, "cpus": 0.25}
-    prior = PriorReplicaConfig(dtype="float32", slots=4, threads=1, **stage)
-    config = ServeConfig(str(run_directory), port=0, prior=prior, drain_s=1.0)
-    config.decoder, config.reranker = ReplicaConfig(**stage), ReplicaConfig(**stage)
-    with launch_service(config) as address, Client(address) as client:
+    with launch_service(two_of_each(run_directory)) as address, Client(address) as client:
         wait_until(client.is_serving)
         wait_until(lambda: nodes.on_second() >= STAGES)
         service = SoakService(address, "", run_directory)

@@ -45,6 +45,7 @@ from t2i.serve.replicas.prior import PriorReplica
 from tests.ray_metrics import scrape
 from tests.t2i.serve.monitoring.collector import Received, collector
 from tests.t2i.serve.monitoring.test_declared import series
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 Activity = Callable[[], dict[str, int]]
@@ -267,11 +268,3 @@ async def drawn(stages: StageHandles, caption: str, seed: int) -> list[Event]:
     calls = Calls(time.time() + 300)
     wanted = CaptionRequest(calls.id, "", caption, 1, seed, SamplingParams(), (), calls.deadline)
     return [event async for event in generate(stages, Wanted(wanted, 1, "png", metadata=False), calls)]
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
-    """Poll; the limit only turns a hang into a failure."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

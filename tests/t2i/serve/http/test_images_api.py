@@ -26,6 +26,7 @@ from t2i.serve.messages import QueueFullError
 from tests.images import half_transparent
 from tests.t2i.serve.conftest import LocalHandle
 from tests.t2i.serve.http.conftest import serve_http
+from tests.waiting import wait_until
 
 PROMPT = "a red taco"
 
@@ -247,14 +248,6 @@ def test_edits_that_the_model_cannot_do_are_refused(
     with pytest.raises(openai.BadRequestError, match=sentence) as caught:
         client.images.edit(prompt=PROMPT, **files, **fields)
     assert caught.value.param == param
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
-    """Poll; the limit only turns a hang into a failure."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_an_image_is_fetched_from_whichever_replica_answers(service: Any, http_limits: HttpLimits) -> None:

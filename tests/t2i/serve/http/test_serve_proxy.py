@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ from t2i.client import Client
 from t2i.serve.catalog import app_of
 from t2i.serve.config import PriorReplicaConfig, ServeConfig, name_of
 from t2i.serve.launch import free_port, launch_service
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -74,11 +74,3 @@ def test_a_client_that_leaves_ends_the_work(addresses: tuple[str, str], run_dire
             assert not stream
     wait_until(lambda: prior.activity.remote().result()["requests"] == 0)
     assert prior.activity.remote().result()["steps"] - before < 64 * 64 / 4
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
-    """Poll; the limit only turns a hang into a failure."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

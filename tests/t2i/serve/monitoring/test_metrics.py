@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from t2i.serve.http.limits import HttpLimits
 from t2i.serve.messages import QueueFullError
 from tests.t2i.serve.http.conftest import serve_http
 from tests.t2i.serve.monitoring.conftest import Recorded
+from tests.waiting import wait_until
 
 CANDIDATES, KEPT, TOKENS = 5, 2, 64
 
@@ -153,11 +153,3 @@ def test_a_list_of_models_is_no_request(service: Any, recorded: Recorded) -> Non
     with Client(service.address) as client:
         list_models(client)
     assert not any("request" in name for name in recorded.names())
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
-    """Poll; the limit only turns a hang into a failure."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,9 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
+from tests import waiting
+
+wait_until = partial(waiting.wait_until, limit_s=30.0)
 
 
 @pytest.fixture(scope="module")
@@ -408,14 +410,6 @@ def assert_names(error: grpc.RpcError, field: str) -> None:
     detail = error_details_pb2.BadRequest()
     assert rpc_status.from_call(error).details[0].Unpack(detail)
     assert [violation.field for violation in detail.field_violations] == [field]
-
-
-def wait_until(condition: Any, limit_s: float = 30.0) -> None:
-    """Poll; the limit only turns a hang into a failure."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

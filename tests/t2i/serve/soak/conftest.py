@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from t2i.client import Client, ServiceError
-from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig
-from tests.t2i.serve.soak.service import REPLICAS, SoakService, wait_until
+from tests.t2i.serve.soak.service import SoakService, two_of_each, wait_until
 
 Note = Callable[[str, str, str], None]
 TRIED = pytest.StashKey[list[tuple[str, str, str]]]()
@@ -46,10 +44,7 @@ def soaked(
 
     start_ray(RayConfig(cpus=4, object_store_gb=0.5))  # room for two versions side by side
     serve.shutdown()  # one that runs keeps the proxies that it has: none
-    stage: dict[str, Any] = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "cpus": 0.25}
-    prior = PriorReplicaConfig(dtype="float32", slots=4, threads=1, **stage)
-    config = ServeConfig(str(run_directory), port=0, prior=prior, drain_s=1.0)
-    config.decoder, config.reranker = ReplicaConfig(**stage), ReplicaConfig(**stage)
+    config = two_of_each(run_directory)
     config.http_port = free_port(config)
     with launch_service(config) as address:
         service = SoakService(address, f"http://127.0.0.1:{config.http_port}", run_directory)

@@ -7,15 +7,19 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from t2i.client import Client
+from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig
 from t2i.serve.running import model_apps
+from tests import waiting
 from tests.processes import descendants
 
 REPLICAS = 2
@@ -26,6 +30,16 @@ Known = Mapping[str, list[bytes]]
 """Captions, and the images that each gives."""
 
 CAPTIONS = ("a red taco", "a blue cat")
+
+wait_until = partial(waiting.wait_until, limit_s=120.0)
+
+
+def two_of_each(run: Path) -> ServeConfig:
+    """Settings of a service with two replicas of all that may have two."""
+    stage: dict[str, Any] = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "cpus": 0.25}
+    prior = PriorReplicaConfig(dtype="float32", slots=4, threads=1, **stage)
+    others = {"decoder": ReplicaConfig(**stage), "reranker": ReplicaConfig(**stage)}
+    return ServeConfig(str(run), port=0, prior=prior, drain_s=1.0, **others)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -138,11 +152,3 @@ def _ask(
                     answers.slowest_s = max(answers.slowest_s, time.monotonic() - begin)
                     answers.lost.update([result] if result else [])
                     answers.right += not result
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 120.0) -> None:
-    """Poll; the limit only turns a hang into a failure."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
