@@ -48,8 +48,9 @@ test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not documents and not ray and not slow'
 
 soak: $(TESTED) ## long tests: kills, a lost node, a store that goes away, random mixes, a service under fire (T2I_SOAK=0.1: a tenth)
-	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve/soak
+	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve
 	$(BIN)/pytest tests/t2i/serve/soak
+	$(BIN)/pytest -m 'soak and not gpu' tests/t2i/serve --ignore tests/t2i/serve/soak
 
 test-documents: $(TESTED) ## run the jobs that README and cards print, with little to do; README's lines for a cluster on two nodes (about 20 minutes)
 	$(BIN)/pytest -m documents

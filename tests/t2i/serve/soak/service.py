@@ -31,7 +31,7 @@ Known = Mapping[str, list[bytes]]
 
 CAPTIONS = ("a red taco", "a blue cat")
 
-wait_until = partial(waiting.wait_until, limit_s=120.0)
+wait_until = partial(waiting.wait_until, limit_s=600.0)
 
 
 def two_of_each(run: Path) -> ServeConfig:
