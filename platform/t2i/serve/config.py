@@ -237,7 +237,11 @@ class ServeConfig:
     drain_s: float = setting(
         120.0, "time that running requests get to end when the service is stopped, in seconds", at_least=0
     )
-    decode_batch: int = setting(8, "images that the decoder decodes at once", at_least=1)
+    decode_batch: int | None = setting(
+        None,
+        "images that the decoder decodes at once; auto: 8 on a GPU, 2 on a CPU, where more are no faster",
+        at_least=1,
+    )
     rank_batch: int = setting(8, "images that the reranker scores at once", at_least=1)
     log_format: str = setting("text", "text, or json: one object a line, with the request's id")
     gateways: int = setting(
@@ -269,6 +273,11 @@ class ServeConfig:
     def settings(self) -> dict[str, Any]:
         """The fields of this class by their names, without those of a class made from it."""
         return {each.name: getattr(self, each.name) for each in fields(ServeConfig)}
+
+    @property
+    def decode_batch_used(self) -> int:
+        """The images that the decoder decodes at once: a batch is filled up, so a larger one costs one image more."""
+        return self.decode_batch or (8 if self.decoder.gpus else 2)
 
     @property
     def runs(self) -> dict[str, str]:

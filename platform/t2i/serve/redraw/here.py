@@ -77,7 +77,7 @@ class DrawnHere:
         decoder = self._config.decoder
         torch.set_num_threads(decoder.threads_used)
         dvae = load_model(DVAE, DVAEConfig, RunLayout(self._config.run).dvae, decoder.device, decoder.dtype)
-        batch = np.zeros((self._config.decode_batch, *grid.shape), np.int64)
+        batch = np.zeros((self._config.decode_batch_used, *grid.shape), np.int64)
         batch[0] = grid
         tokens = torch.from_numpy(batch).flatten(1).to(device_of(dvae))
         image: np.ndarray = to_uint8(dvae.decode(tokens, grid.shape))[0]
