@@ -83,8 +83,9 @@ def copy_directory(uri: str | Path, target: Path) -> None:
         CheckpointError: the directory is incomplete, or a file does not match its hash.
         DataError: the directory cannot be read, or the copy not be written.
     """
-    with as_data_error(uri):
+    with as_data_error(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+    with as_data_error(uri):
         _download(uri, _manifests(uri), target)
 
 

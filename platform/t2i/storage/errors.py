@@ -83,7 +83,9 @@ def as_os_error(error: Exception) -> OSError | None:
         return _kind(error, answer.status)(str(answer))
     if isinstance(error, FileNotFoundError) and error.errno is None:
         return FileNotFoundError(errno.ENOENT, "there is no such file", str(error))
-    if isinstance(error, FileExistsError) or (isinstance(error, OSError) and str(error)):
+    if isinstance(error, FileExistsError) and error.errno is None:
+        return FileExistsError(errno.EEXIST, "there is such a file", str(error))
+    if isinstance(error, OSError) and str(error):
         return error
     if isinstance(error, OSError | BotoCoreError | aiohttp.ClientError | asyncio.TimeoutError):
         # Of an address that could not be reached the query is left out: it may hold a signature.
