@@ -22,14 +22,14 @@ from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.config import run_job
 from t2i.data.run_record import training_source, write_training_source
-from t2i.storage import fetch_directory
+from t2i.storage import fetch_directory, run_setting
 
 
 @dataclass
 class ExportModels:
     """Which run to copy, where to, and in which number format."""
 
-    run: str = setting("runs/small", "run directory with a trained tokenizer, dvae, prior and clip", path="read")
+    run: str = run_setting("runs/small")
     out: str = setting("models/trained/small", "local directory for the copies", path="written")
     dtype: str = setting("bfloat16", "number format of the copied weights: bfloat16, or float32 for exact copies")
 

@@ -27,14 +27,14 @@ from t2i.data.transforms import decode_image
 from t2i.engine import GenerationResult, PruningParams, TextToImage, TokenProgress, rows_to_keep
 from t2i.image_files import ImageError
 from t2i.sampling import SamplingParams
-from t2i.storage import fetch_run
+from t2i.storage import fetch_run, run_setting
 
 
 @dataclass
 class GenerateConfig:
     """Which images to generate, how, and how many of them to save."""
 
-    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip", path="read")
+    run: str = run_setting("runs/tiny")
     captions: list[str] = setting(list, "what the images should show")
     candidates: int = setting(8, "images generated per caption", at_least=1)
     keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all", at_least=1)

@@ -27,6 +27,12 @@ def _offline() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_model_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All processes of this session, those of Ray too, know one model store, as those of a cluster do."""
+    os.environ["T2I_MODEL_STORE"] = str(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread_beside_others() -> None:
     """Where pytest-xdist runs tests side by side, each process computes on one thread."""
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from models.errors import UserError
 from t2i.config import ConfigError, load_config
 from t2i.data.transforms import decode_image
 from t2i.engine import PruningParams, TextToImage
+from tests.kept_models import keep, promote
 
 
 def test_the_best_are_saved_beside_a_sheet_of_all(
@@ -51,6 +53,19 @@ def test_what_pruning_leaves_is_saved(tiny_run: Path, tmp_path: Path, capsys: py
     best = np.asarray(Image.open(tmp_path / "000-a-circle_1.png"))
     assert np.array_equal(best, expected.images[expected.order[0]])
     assert len(list(tmp_path.glob("000-*.png"))) == 2
+
+
+def test_a_version_of_the_model_store_draws_what_its_run_draws(tiny_run: Path, tmp_path: Path) -> None:
+    promote(keep("drawn/1", tiny_run))
+    words = ["run=models://drawn", "captions=[a circle]", "candidates=2", "keep=1", "slots=4"]
+    with pytest.raises(ConfigError, match=r"^out is models://drawn/generated, in the model store"):
+        load_config(GenerateConfig, "generate", words)
+    config = load_config(GenerateConfig, "generate", [*words, f"out={tmp_path}/named"])
+    assert config.run == "models://drawn/1"
+    main(config)
+    main(replace(config, run=str(tiny_run), out=f"{tmp_path}/run"))
+    named, direct = ((tmp_path / out / "contact_sheet.png").read_bytes() for out in ("named", "run"))
+    assert named == direct
 
 
 def test_refuses_an_empty_list() -> None:

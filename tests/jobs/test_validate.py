@@ -11,6 +11,7 @@ from models.dvae import DVAE, DVAEConfig
 from models.images import to_float
 from t2i.data import SourceConfig
 from t2i.data.transforms import decode_image
+from tests.kept_models import keep
 from validate import Validate, main
 
 VAL = "jobs/datasets/emoji64/val.parquet"
@@ -21,7 +22,7 @@ VAL = "jobs/datasets/emoji64/val.parquet"
 def test_the_metrics_are_the_models_own_on_images_of_the_runs_size(
     tiny_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(Validate(run=str(tiny_run), source=SourceConfig(VAL, limit=12), batch_size=8))
+    main(Validate(run=f"models://{keep('validated', tiny_run).path}", source=SourceConfig(VAL, limit=12), batch_size=8))
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading == "12 images of 32 px"
     printed = {(model, metric): float(value) for model, metric, value in map(str.split, lines)}

@@ -25,7 +25,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if no Ray ran in this process, and none was started."""
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_OVERRIDE_JOB_RUNTIME_ENV", "")
-    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "PYTHONPATH"):
+    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "PYTHONPATH", *cluster.STORES):
         monkeypatch.delenv(name, raising=False)
 
 

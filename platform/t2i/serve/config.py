@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 from models.dtypes import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import AUTO, setting
+from t2i.config import MODEL_STORE
 from t2i.logs import LOG_FORMATS
 from t2i.serve.auto.choice import EngineSettings
+from t2i.storage import run_setting
 
 GATEWAYS_PER_NODE = 2
 """Gateways that one node may have: they share its port, so that one answers while the other is being replaced."""
@@ -141,7 +143,7 @@ class NamedRun:
     """A run directory whose models are served under a name."""
 
     name: str = setting("", "what requests call it: letters, digits, '.', '_' and '-'")
-    run: str = setting("", "run that holds tokenizer, prior, dvae and clip: a directory or s3://...", path="read")
+    run: str = run_setting("")
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -191,11 +193,7 @@ class TLSConfig:
 class ServeConfig:
     """Settings of one service, which has the models of some run directories behind one gRPC address."""
 
-    run: str = setting(
-        "runs/tiny",
-        "run with tokenizer, prior, dvae and clip, a directory or s3://...; its last part names the default model",
-        path="read",
-    )
+    run: str = run_setting("runs/tiny", "run of the default model, which is named by the last part, or by NAME")
     models: list[NamedRun] = setting(list, "further models, each with a name and a run directory")
     aliases: list[Alias] = setting(list, "other names of models, for clients that ask for dall-e-3 or the like")
     host: str = setting(
@@ -315,8 +313,13 @@ class ModelConfig(ServeConfig):
 
 
 def name_of(run: str) -> str:
-    """Return the name of a run directory's model: the last part of its path, with other characters as ``-``."""
-    return re.sub(r"[^\w.-]", "-", run.rstrip("/").rpartition("/")[2], flags=re.ASCII) or "model"
+    """Return the name of a run's model: that in the model store, else the last part of its path.
+
+    What a name may not have is ``-``.
+    """
+    inside = run.removeprefix(MODEL_STORE)
+    name = run.rstrip("/").rpartition("/")[2] if inside == run else inside.partition("/")[0]
+    return re.sub(r"[^\w.-]", "-", name, flags=re.ASCII) or "model"
 
 
 def is_own(host: str) -> bool:

@@ -18,6 +18,7 @@ from t2i.storage.files import (
     write_file,
 )
 from t2i.storage.listing import list_files
+from t2i.storage.model_store import exact_run, run_setting
 from t2i.storage.paths import filesystem_for, is_local
 from t2i.storage.retry import is_transient, with_retries
 from t2i.storage.runs import fetch_file, fetch_run
@@ -30,6 +31,7 @@ __all__ = [
     "as_data_error",
     "delete_file",
     "delete_folder",
+    "exact_run",
     "fetch_directory",
     "fetch_file",
     "fetch_run",
@@ -42,6 +44,7 @@ __all__ = [
     "put_directory",
     "read_file",
     "read_path",
+    "run_setting",
     "with_retries",
     "write_file",
 ]
