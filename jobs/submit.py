@@ -53,7 +53,10 @@ def main(job: str, address: str, words: Sequence[str]) -> int:
             submission_id=f"{job}-{secrets.token_hex(4)}",
         )
     print(f"{name} goes on if you leave its log (Ctrl-C): `ray job logs {name}`, `ray job stop {name}`", flush=True)
-    asyncio.run(follow(client, name))
+    try:
+        asyncio.run(follow(client, name))
+    except KeyboardInterrupt:
+        return 130
     status = client.get_job_status(name)
     print(f"{name}: {status.value.lower()}")
     return int(status != JobStatus.SUCCEEDED)
@@ -75,7 +78,7 @@ def answering(address: str) -> Iterator[None]:
     except AuthenticationError as error:
         raise UserError(f"Ray at {address} {WANTS_TOKEN}") from error
     except (ConnectionError, RuntimeError, RequestException) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = str(error).strip().splitlines()[-1].rstrip(".")  # of a traceback, too
         remedy = "correct it, or try again once the cluster is up"
         raise UserError(f"ADDRESS is {address}, and Ray did not take the job there ({reason}): {remedy}.") from error
 
