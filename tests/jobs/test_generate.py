@@ -13,6 +13,7 @@ from models.errors import UserError
 from t2i.config import ConfigError, load_config
 from t2i.data.transforms import decode_image
 from t2i.engine import PruningParams, TextToImage
+from t2i.storage import filesystem_for, read_file, write_file
 from tests.kept_models import keep, promote
 
 
@@ -29,6 +30,22 @@ def test_the_best_are_saved_beside_a_sheet_of_all(
     best = np.asarray(Image.open(tmp_path / names[0]))
     assert np.array_equal(best, expected.images[expected.order[0]])
     assert f"CLIP {expected.scores.max():.3f}" in capsys.readouterr().out
+
+
+def test_run_image_and_drawings_may_be_in_a_store(
+    stored_run: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    write_file(*filesystem_for(f"{stored_run}/red.png"), (tmp_path / "red.png").read_bytes())
+    settings = ["captions=[a circle]", "candidates=2", "keep=1", "slots=2", "image_rows=3"]
+    for run, image in ((stored_run, f"{stored_run}/red.png"), (tiny_run, f"{tmp_path}/red.png")):
+        out = [] if run == stored_run else [f"out={tmp_path}/out"]
+        main(load_config(GenerateConfig, "generate", [f"run={run}", f"image={image}", *settings, *out]))
+    assert f"{stored_run}/generated/contact_sheet.png\n" in capsys.readouterr().out
+    for name in ("000-a-circle_1.png", "contact_sheet.png"):
+        assert read_file(f"{stored_run}/generated/{name}") == (tmp_path / "out" / name).read_bytes()
+    with pytest.raises(UserError, match=r"^image is 'memory://.*absent.png', which cannot be read: "):
+        main(GenerateConfig(run=stored_run, captions=["x"], image=f"{stored_run}/absent.png"))
 
 
 def test_refuses_to_keep_more_than_it_draws() -> None:

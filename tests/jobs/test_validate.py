@@ -11,7 +11,6 @@ from models.dvae import DVAE, DVAEConfig
 from models.images import to_float
 from t2i.data import SourceConfig
 from t2i.data.transforms import decode_image
-from tests.kept_models import keep
 from validate import Validate, main
 
 VAL = "jobs/datasets/emoji64/val.parquet"
@@ -19,10 +18,10 @@ VAL = "jobs/datasets/emoji64/val.parquet"
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_the_metrics_are_the_models_own_on_images_of_the_runs_size(
-    tiny_run: Path, capsys: pytest.CaptureFixture[str]
+def test_the_metrics_are_the_models_own_on_images_of_the_runs_size_in_a_store(
+    stored_run: str, tiny_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(Validate(run=f"models://{keep('validated', tiny_run).path}", source=SourceConfig(VAL, limit=12), batch_size=8))
+    main(Validate(run=stored_run, source=SourceConfig(VAL, limit=12), batch_size=8))
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading == "12 images of 32 px"
     printed = {(model, metric): float(value) for model, metric, value in map(str.split, lines)}

@@ -122,6 +122,18 @@ def test_an_installed_package_needs_nothing(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("joins", [False, True])
+def test_workers_are_told_where_stores_are_and_no_secret(monkeypatch: pytest.MonkeyPatch, joins: bool) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "T2I_KEY"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:8333")
+    environment = runtime_env(joins)
+    assert environment["env_vars"].keys() == {"PYTHONPATH", "AWS_ENDPOINT_URL"}
+    assert "secret" not in json.dumps(environment)
+
+
+@pytest.mark.parametrize("joins", [False, True])
 def test_the_submitters_own_modules_stay_on_the_path(monkeypatch: pytest.MonkeyPatch, joins: bool) -> None:
     monkeypatch.setenv("PYTHONPATH", "/their/modules:platform")
     path = runtime_env(joins)["env_vars"]["PYTHONPATH"].split(":")

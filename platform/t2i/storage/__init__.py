@@ -5,7 +5,7 @@ Stores are S3 through s3fs, and whatever else fsspec knows.
 
 from t2i.storage.arrow import arrow_filesystem
 from t2i.storage.background import BackgroundWriter
-from t2i.storage.directories import fetch_directory, put_directory
+from t2i.storage.directories import fetch_directory, new_directory, put_directory
 from t2i.storage.errors import DataError, as_data_error
 from t2i.storage.files import (
     Entry,
@@ -41,6 +41,7 @@ __all__ = [
     "is_transient",
     "list_files",
     "list_folder",
+    "new_directory",
     "put_directory",
     "read_file",
     "read_path",

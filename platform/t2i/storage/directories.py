@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,7 +23,7 @@ UNUSED_COPY_SECONDS = 86_400
 """A local copy of a remote directory is kept for at least this long (a day) after it was last fetched."""
 
 
-def put_directory(directory: str | Path, uri: str) -> None:
+def put_directory(directory: str | Path, uri: str | Path) -> None:
     """Copy a local directory to ``uri``; a copy that is interrupted is never taken for complete.
 
     Raises:
@@ -45,6 +46,17 @@ def put_directory(directory: str | Path, uri: str) -> None:
             copied = upload(directory / name, filesystem, f"{target}/{name}")
             if copied != expected.get(name, copied):
                 raise DataError(f"{directory / name} was changed or damaged after its manifest was written.")
+
+
+@contextmanager
+def new_directory(uri: str | Path) -> Iterator[Path]:
+    """Yield an empty local directory, and copy what the block has put there to ``uri``, as :func:`put_directory` does.
+
+    If the block raises, ``uri`` stays as it was.
+    """
+    with tempfile.TemporaryDirectory() as local:
+        yield Path(local)
+        put_directory(local, uri)
 
 
 def fetch_directory(uri: str | Path) -> Path:
