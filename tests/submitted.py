@@ -56,7 +56,7 @@ def two_machines(folder: Path, cpus: Sequence[int], variables: Mapping[str, str]
     The Ray that other tests share makes way: its processes and these would not find their own head.
     """
     ray.shutdown()
-    head, second = (machine(folder / name) | variables for name in ("head", "second"))
+    head, second = ({**machine(folder / name), **variables} for name in ("head", "second"))
     command = ["ray", "get-auth-token", "--generate"]
     token = subprocess.run(command, env=head, capture_output=True, text=True, check=True).stdout.split()[-1]
     port, dashboard, client = free_port(), free_port(), free_port()

@@ -89,7 +89,7 @@ def _claim(store: ModelStore, version: Version) -> None:
     if _is_claimed(store, version):
         return
     theirs = read_manifest(_content(store, version.path), f"{store.address}/{version.path}")
-    different = [path for path in sorted(theirs | version.files) if theirs.get(path) != version.files.get(path)]
+    different = [path for path in sorted({*theirs, *version.files}) if theirs.get(path) != version.files.get(path)]
     what = f"{version.path} is there with other content ({', '.join(different)})"
     if store.read(f"{version.path}/{MANIFEST}") is None:
         what = f"{version.path} is not whole, and was begun with other content ({', '.join(different)})"

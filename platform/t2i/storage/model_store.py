@@ -115,8 +115,8 @@ class ModelStore:
         Raises:
             DataError: there is none, and which there are; or the store cannot be read.
         """
-        name, version = split(wanted)
-        version = version or self.promoted(name)
+        name, exact = split(wanted)
+        version = exact or self.promoted(name)
         text = None if version is None else self.read(f"{name}/{version}/{MANIFEST}")
         if version is None or text is None:
             raise DataError(self._missing(name, version))

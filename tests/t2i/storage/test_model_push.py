@@ -17,6 +17,7 @@ from models.run_layout import RunLayout
 from t2i.storage import DataError, delete_folder, fetch_run, filesystem_for, model_push, put_directory
 from t2i.storage.model_push import push
 from t2i.storage.model_store import ModelStore, Version
+from t2i.storage.transfer import upload
 from tests.processes import start
 from tests.t2i.storage.faulty_store import FaultyStore
 
@@ -135,7 +136,7 @@ def test_a_file_that_changes_meanwhile_makes_no_version(
 def test_a_version_that_is_being_pushed_takes_no_other_content(
     model_store: ModelStore, tiny_run: Path, carded_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upload, meanwhile = model_push.upload, list[Version]()
+    meanwhile: list[Version] = []
 
     def interrupted(*arguments: object) -> str:
         monkeypatch.setattr(model_push, "upload", upload)

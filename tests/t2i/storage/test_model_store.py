@@ -200,7 +200,7 @@ def test_where_the_store_is_has_to_be_said_the_same_everywhere(
         monkeypatch.setenv("T2I_MODEL_STORE", value)
     for use in (exact_run, filesystem_for):
         with pytest.raises(DataError, match=message):
-            use("models://small")  # type: ignore[operator]
+            use("models://small")
 
 
 def test_a_manifest_names_nothing_outside_its_version(model_store: ModelStore, tiny_run: Path, tmp_path: Path) -> None:
