@@ -26,7 +26,7 @@ class BatchReplica:
     def __init__(self, env: Environment, costs: BatchCosts, device: Device) -> None:
         self._env, self._costs, self._device = env, costs, device
         self._waiting: deque[_Call] = deque()
-        self._calls: set[_Call] = set()
+        self._calls: dict[_Call, None] = {}  # a set that keeps its order
         self._wake = env.event()
         env.process(self._run())
 
@@ -38,7 +38,7 @@ class BatchReplica:
     def compute(self, images: int) -> Event:
         """Return the event of a call's images being computed; it fails with ReplicaLostError."""
         call = _Call(images, self._env.event())
-        self._calls.add(call)
+        self._calls[call] = None
         self._waiting.append(call)
         if not self._wake.triggered:
             self._wake.succeed()
@@ -60,9 +60,10 @@ class BatchReplica:
                 images, completed = self._fill()
                 seconds = self._costs.batch_s + images * self._costs.image_s
                 yield from self._device.compute(seconds, self._costs.cores)
-                for call in self._calls.intersection(completed):
-                    self._calls.remove(call)
-                    call.done.succeed()
+                for call in completed:
+                    if call in self._calls:  # else it has been lost
+                        del self._calls[call]
+                        call.done.succeed()
             self._wake = self._env.event()
 
     def _fill(self) -> tuple[int, list[_Call]]:

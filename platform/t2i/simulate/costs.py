@@ -9,11 +9,15 @@ from models.settings import setting
 
 @dataclass
 class PriorCosts:
-    """A replica of the prior: its steps have a fixed shape, and so take equally long whatever slots are in use."""
+    """A replica of the prior, whose steps have a fixed shape: idle slots take their part of one, too.
+
+    Only attention to text depends on what is in use.
+    """
 
     slots: int = setting(64, "candidates sampled at once", at_least=1)
     image_tokens: int = setting(256, "steps of an image", at_least=1)
-    step_s: float = setting(0.02, "seconds of a step, but for what captions add", above=0)
+    step_s: float = setting(0.02, "seconds of a step, but for what is in use", above=0)
+    slot_s: float = setting(0.0, "seconds that each slot in use adds to a step", at_least=0)
     caption_s: float = setting(0.0, "seconds that each caption in use adds to a step", at_least=0)
     prefill_s: float = setting(0.005, "seconds in which a caption is read, once", at_least=0)
     progress_s: float = setting(
@@ -21,11 +25,14 @@ class PriorCosts:
     )
     cores: float = setting(1.0, "cores, or devices, that it keeps busy", above=0)
 
+    def seconds_of_step(self, slots: float, captions: float) -> float:
+        """Return the seconds of a step with so many slots and captions in use."""
+        return self.step_s + self.slot_s * slots + self.caption_s * captions
+
     def request_s(self, candidates: int) -> float:
         """Return the seconds that a request takes of a replica whose slots are always full, of captions that differ."""
         captions = self.slots / min(candidates, self.slots)
-        step = self.step_s + self.caption_s * captions
-        return self.prefill_s + step * self.image_tokens * candidates / self.slots
+        return self.prefill_s + self.seconds_of_step(self.slots, captions) * self.image_tokens * candidates / self.slots
 
     def image_s(self, candidates: int) -> float:
         """Return the seconds from an image's first token to its last, on such a replica."""

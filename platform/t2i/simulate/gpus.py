@@ -115,7 +115,8 @@ def prior_costs(work: PriorWork, gpu: GPU, reached: Reached, candidates: int, sl
     captions = max(1, slots // candidates)
     alone, full = (step_seconds(work, slots, count, gpu, reached) for count in (0, captions))
     prefill = _seconds(BYTES * work.weights, work.prefill_flops, gpu, reached) / reached.prior
-    return PriorCosts(slots, work.image_tokens, alone, (full - alone) / captions, prefill)
+    caption = (full - alone) / captions
+    return PriorCosts(slots, work.image_tokens, alone, caption_s=caption, prefill_s=prefill)
 
 
 def step_seconds(work: PriorWork, slots: int, captions: int, gpu: GPU, reached: Reached) -> float:

@@ -36,8 +36,8 @@ class _Group:
 class PriorReplica:
     """Slots that all advance by one image token a step; the service's own code says who gets a free one.
 
-    Between two events only the count of steps changes: it grows by one every :attr:`step_s` seconds. The prefill of a
-    caption sets it back by as many steps as it takes time.
+    Between two events only the count of steps changes: it grows by one every :attr:`step_s` seconds, and stands still
+    while a caption is prefilled.
     """
 
     def __init__(self, env: Environment, costs: PriorCosts, device: Device) -> None:
@@ -50,7 +50,7 @@ class PriorReplica:
         self._captions: Counter[tuple[int, ...]] = Counter()  # how many groups read each
         self._slots_in_use: Counter[str] = Counter()  # by client
         self._free = costs.slots
-        self._steps, self._clock = 0.0, device.clock
+        self._steps, self._clock = 0.0, device.clock  # steps up to a time, which lies ahead during a prefill
         self._wake = env.event()
         env.process(self._run())
 
@@ -62,7 +62,7 @@ class PriorReplica:
     @property
     def step_s(self) -> float:
         """Seconds of computing from one step to the next: in between, requests are told their progress."""
-        step = self._costs.step_s + self._costs.caption_s * len(self._captions)
+        step = self._costs.seconds_of_step(self._costs.slots - self._free, len(self._captions))
         return step * (1 + self._costs.progress_s / PROGRESS_S * len(self._groups))
 
     @property
@@ -118,7 +118,8 @@ class PriorReplica:
             yield self._wake
             self._device.occupy(self._costs.cores)
             while self._running:
-                yield self._device.after((self._running[0].last_step - self._steps) * self.step_s)
+                steps = self._running[0].last_step - self._steps
+                yield self._device.after(self._clock - self._device.clock + steps * self.step_s)
                 self._advance()
                 self._finish()
                 self._admit()
@@ -128,8 +129,11 @@ class PriorReplica:
     def _advance(self) -> None:
         """Count the steps since the last look; of an engine without work there are none."""
         clock = self._device.clock
-        self._steps = self._steps + (clock - self._clock) / self.step_s if self._running else 0.0
-        self._clock = clock
+        if not self._running:
+            self._steps, self._clock = 0.0, clock
+        elif clock > self._clock:
+            self._steps += (clock - self._clock) / self.step_s
+            self._clock = clock
 
     def _admit(self) -> None:
         """Give the free slots, from the next step on, to those whose turn it is."""
@@ -151,7 +155,7 @@ class PriorReplica:
     def _begin(self, group: _Group) -> None:
         text = group.scheduled.request.text
         if text not in self._captions:
-            self._steps -= self._costs.prefill_s / self.step_s
+            self._clock += self._costs.prefill_s
         self._captions[text] += 1
         self._groups[group.scheduled] += 1
         self._running.append(group)

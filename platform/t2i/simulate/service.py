@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from simpy import Environment, Event, Store
+from simpy import Environment, Event, Resource, Store
 from simpy.events import ProcessGenerator
 
 from models.settings import setting
@@ -60,7 +60,7 @@ class Service:
         self.ended: list[Ended] = []
         self._env, self._costs, self._random = env, costs, random
         devices = _Devices(env, fleet)
-        self._gateways = [devices.of_gateway() for _ in range(fleet.gateways)]
+        self._gateways = [Gateway(env, devices.of_gateway()) for _ in range(fleet.gateways)]
         self.prior = Stage(
             env,
             lambda number: PriorReplica(env, costs.prior, devices.of_prior(number)),
@@ -88,11 +88,11 @@ class Service:
 
     def _work(self, request: Request, keep: int) -> ProcessGenerator:
         gateway, costs = self._random.choice(self._gateways), self._costs.gateway
-        yield from gateway.compute(costs.request_s)
+        yield from gateway.work(costs.request_s)
         begin = self._env.now
         yield from self._sample_and_rank(request)
         told = min(PROGRESSES, (self._env.now - begin) / PROGRESS_S)
-        yield from gateway.compute(told * costs.progress_s + keep * costs.image_s)
+        yield from gateway.work(told * costs.progress_s + keep * costs.image_s)
 
     def _sample_and_rank(self, request: Request) -> ProcessGenerator:
         """Sample all candidates; decode and rank some whenever they are finished."""
@@ -138,6 +138,20 @@ class Service:
         )
 
 
+class Gateway:
+    """A process of one thread, which works for one request after the other."""
+
+    def __init__(self, env: Environment, device: Device) -> None:
+        self._device = device
+        self._thread = Resource(env)
+
+    def work(self, seconds: float) -> ProcessGenerator:
+        """Work for so many seconds, when those before have been served."""
+        with self._thread.request() as turn:
+            yield turn
+            yield from self._device.compute(seconds)
+
+
 class _Devices:
     """What the replicas of a fleet compute on."""
 
@@ -148,7 +162,7 @@ class _Devices:
 
     def of_gateway(self) -> Device:
         """Return the core of one more gateway."""
-        return self._machine if self._fleet.placement == MACHINE else Device(self._env, 1.0)
+        return self._machine if self._fleet.placement == MACHINE else Device(self._env)
 
     def of_prior(self, number: int) -> Device:
         """Return the device of a prior."""

@@ -74,12 +74,10 @@ def overload(planned: Planned) -> dict[Any, Scenario]:
 
 
 def splits(planned: Planned) -> dict[Any, Scenario]:
-    """Return GPUs that are shared out in different ways, under the same load, which is too much for all of them."""
-    fleets = {behind: apart(SPLIT_GPUS, behind, planned.work) for behind in SPLITS}
-    rate = 1.3 * max(capacity(fleet, planned.work) for fleet in fleets.values())
+    """Return GPUs that are shared out in different ways, each under more load than it can answer."""
     image_s = planned.costs.prior.image_s(planned.request.candidates)
-    load = replace(planned.request, rate=rate, uncounted=3 * image_s, seconds=6 * image_s)
-    return {behind: Scenario(planned.costs, fleet, load, seed=planned.seed) for behind, fleet in fleets.items()}
+    times = {"deadline": 4 * image_s, "uncounted": 6 * image_s, "seconds": 10 * image_s}
+    return {behind: planned.under(apart(SPLIT_GPUS, behind, planned.work), 1.3, **times) for behind in SPLITS}
 
 
 def lost_zone(planned: Planned, load: float, lost: LostZone) -> Scenario:
