@@ -70,7 +70,9 @@ def faults(dockerfile: str) -> Iterator[str]:
             yield f"{target} does not run as 1000"
         if last(stage, "HEALTHCHECK") != "NONE":
             yield f"{target} has a health check of its own"
-        if last(stage, "ENTRYPOINT") != '["tini", "--"]' or not (last(stage, "CMD") or "").startswith('["ray", "start"'):
+        if last(stage, "ENTRYPOINT") != '["tini", "--"]' or not (last(stage, "CMD") or "").startswith(
+            '["ray", "start"'
+        ):
             yield f"{target} does not start Ray under tini"
 
 
@@ -116,12 +118,16 @@ def context(root: Path) -> set[str]:
     """The files of a checkout that a builder is sent."""
     patterns = (ROOT / ".dockerignore").read_text().splitlines()
     paths = exclude_paths(str(root), [p for p in patterns if p and not p.startswith("#")])
-    return {path for path in paths if (root / path).is_file()}
+    return {path for path in paths if (root / path).is_file()} - {".dockerignore"}  # is read, and not copied
 
 
 def test_the_context_is_the_code_with_its_own_data() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    wanted = {name for name in tracked if name.startswith(("jobs/", "models/", "platform/")) and (ROOT / name).is_file()}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    wanted = {
+        name for name in tracked if name.startswith(("jobs/", "models/", "platform/")) and (ROOT / name).is_file()
+    }
     sent = context(ROOT)
     assert wanted | {"constraints.txt", "pyproject.toml", "LICENSE", "deploy/docker/warm.py"} <= sent
     assert {name.partition("/")[0] for name in sent} == {
@@ -131,8 +137,20 @@ def test_the_context_is_the_code_with_its_own_data() -> None:
 
 
 def test_what_else_lies_in_a_checkout_is_not_sent(tmp_path: Path) -> None:
-    kept = ["jobs/train.py", "jobs/datasets/emoji64/val.parquet", "models/trained/small/a.safetensors", "platform/t2i/a.py"]
-    left = [".git/config", ".venv/bin/python", "runs/tiny/a", "tests/test_a.py", "jobs/datasets/coco/a.jpg", "README.md"]
+    kept = [
+        "jobs/train.py",
+        "jobs/datasets/emoji64/val.parquet",
+        "models/trained/small/a.safetensors",
+        "platform/t2i/a.py",
+    ]
+    left = [
+        ".git/config",
+        ".venv/bin/python",
+        "runs/tiny/a",
+        "tests/test_a.py",
+        "jobs/datasets/coco/a.jpg",
+        "README.md",
+    ]
     left += ["models/trained/mine/a", "models/__pycache__/a.pyc", "key.pem", ".env", "deploy/docker/Dockerfile"]
     for name in (*kept, *left):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +173,9 @@ def installed(requirements: list[str]) -> set[str]:
             continue
         seen.add(key)
         for each in map(Requirement, distribution(requirement.name).requires or []):
-            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras}):
+            if each.marker is None or any(
+                each.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras}
+            ):
                 waiting.append(each)
     return {name for name, _ in seen}
 
