@@ -118,7 +118,7 @@ def context(root: Path) -> set[str]:
     """The files of a checkout that a builder is sent."""
     patterns = (ROOT / ".dockerignore").read_text().splitlines()
     paths = exclude_paths(str(root), [p for p in patterns if p and not p.startswith("#")])
-    return {path for path in paths if (root / path).is_file()}
+    return {path for path in paths if (root / path).is_file()} - {".dockerignore"}  # is read, and not copied
 
 
 def test_the_context_is_the_code_with_its_own_data() -> None:
