@@ -95,7 +95,7 @@ class Service:
         yield from gateway.work(told * costs.progress_s + keep * costs.image_s)
 
     def _sample_and_rank(self, request: Request) -> Generator[Event, Any, int]:
-        """Sample, decode and rank all candidates, some whenever they are finished; return the requests at its replica."""
+        """Sample, decode and rank all candidates, as they are finished; return how many requests its replica has."""
         ranking, known, beside = [], 0, 1
         for attempt in range(1, ATTEMPTS + 1):
             try:
