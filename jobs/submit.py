@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Submit a job to a running Ray cluster and follow its log: what ``make submit`` runs.
 
     make submit JOB=coco_eval ADDRESS=http://head:8265 ARGS="run=s3://bucket/runs/small out=s3://bucket/eval"
