@@ -8,9 +8,10 @@ PEERS := .venv-peers
 RUN ?= models/trained/small
 PORT ?= 50051
 HTTP_PORT ?= 8000
+ADDRESS ?= $(RAY_API_SERVER_ADDRESS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install environments demo test test-fast test-documents test-peers soak lint type proto bench bench-peers serve clean
+.PHONY: help install environments demo test test-fast test-documents test-peers soak lint type proto bench bench-peers serve submit images image-replay clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +97,16 @@ bench-peers: $(PEERS)/.installed ## time them beside other implementations
 
 serve: $(STAMP) ## serve the models of RUN (default: those that come with the code): gRPC on PORT (50051), page on HTTP_PORT (8000)
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT) http_port=$(HTTP_PORT)
+
+submit: $(STAMP) ## run JOB with ARGS on the cluster whose dashboard is at ADDRESS, such as http://head:8265
+	@$(BIN)/python jobs/submit.py '$(JOB)' '$(ADDRESS)' $(ARGS)
+
+images: ## build the images for a cluster: make images BASE=debian:bookworm-slim@sha256:... [CPU=1] (deploy/docker/README.md)
+	deploy/docker/build.sh cpu
+	$(if $(CPU),,deploy/docker/build.sh cuda)
+
+image-replay: ## build them without a registry of images, as root on Debian, and try the one for CPUs (20 GB, half an hour)
+	deploy/docker/replay.sh
 
 clean: ## remove the environment, caches and runs
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs dist

@@ -198,8 +198,8 @@ def rates(config: BenchSimulation, costs: ServiceCosts, cores: float) -> Iterato
 
 def fleet(config: BenchSimulation, cores: float) -> Fleet:
     """Return the service on this machine."""
-    replicas = [stage.initial_replicas for stage in (config.prior, config.decoder, config.reranker)]
-    return Fleet(*replicas, gateways=config.gateways, placement=MACHINE, cores=cores)
+    priors, decoders, rerankers = (each.initial_replicas for each in (config.prior, config.decoder, config.reranker))
+    return Fleet(priors, decoders, rerankers, gateways=config.gateways, placement=MACHINE, cores=cores)
 
 
 def compare(config: BenchSimulation, address: str, costs: ServiceCosts, cores: float, named: tuple[str, Load]) -> Check:

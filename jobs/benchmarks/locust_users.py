@@ -110,7 +110,7 @@ class Scheduled(_Client):
     def on_start(self) -> None:
         """Connect, and begin."""
         super().on_start()
-        self._begin, self._record = time.perf_counter(), []
+        self._begin, self._record = time.perf_counter(), list[Any]()
         moments = json.loads(Path(self._options.moments).read_text())
         self._asking = [gevent.spawn_later(moment, self._ask) for moment in moments]
 

@@ -63,7 +63,7 @@ def decoder_costs(config: ServeConfig, rounds: int) -> BatchCosts:
     """Return what the decoder costs: a batch is filled up, so that its images add nothing."""
     torch.set_num_threads(config.decoder.threads_used)
     batch = medians({"": seconds(_decode(config))}, 3 * rounds)[""]
-    return BatchCosts(config.decode_batch, batch, 0.0, config.decoder.threads_used)
+    return BatchCosts(config.decode_batch_used, batch, 0.0, config.decoder.threads_used)
 
 
 def reranker_costs(config: ServeConfig, rounds: int) -> BatchCosts:
@@ -125,7 +125,7 @@ def _decode(config: ServeConfig) -> Callable[[], np.ndarray]:
         _dvae(RunLayout(config.run).dvae, config.decoder.device, config.decoder.dtype),
         run_sizes(config.run).grid,
     )
-    tokens = torch.zeros(config.decode_batch, grid[0] * grid[1], dtype=torch.long, device=config.decoder.device)
+    tokens = torch.zeros(config.decode_batch_used, grid[0] * grid[1], dtype=torch.long, device=config.decoder.device)
 
     @torch.inference_mode()
     def decode() -> np.ndarray:

@@ -20,9 +20,7 @@ class PriorCosts:
     slot_s: float = setting(0.0, "seconds that each slot in use adds to a step", at_least=0)
     caption_s: float = setting(0.0, "seconds that each caption in use adds to a step", at_least=0)
     prefill_s: float = setting(0.005, "seconds in which a caption is read, once", at_least=0)
-    progress_s: float = setting(
-        0.0, "seconds that the engine waits while a request is told its progress, ten times a second", at_least=0
-    )
+    progress_s: float = setting(0.0, "seconds that the engine waits while a request is told its progress", at_least=0)
     cores: float = setting(1.0, "cores, or devices, that it keeps busy", above=0)
 
     def seconds_of_step(self, slots: float, captions: float) -> float:

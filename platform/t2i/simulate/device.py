@@ -77,7 +77,7 @@ class Device:
         if not self._ends:
             return
         self._alarm = self._env.timeout(max(0.0, self._ends[0][0] - self.clock) / self._speed)
-        self._alarm.callbacks.append(self._ring)  # type: ignore[union-attr]  # not yet processed
+        self._alarm.callbacks.append(self._ring)
 
     def _ring(self, alarm: Event) -> None:
         if alarm is not self._alarm:

@@ -32,7 +32,7 @@ class Work:
     @classmethod
     def of(cls, costs: ServiceCosts, candidates: int, keep: int) -> Work:
         """Return the work of a request of these numbers of images."""
-        told = min(PROGRESSES, costs.prior.image_s(candidates) / PROGRESS_S)
+        told = min(PROGRESSES, costs.prior.request_s(candidates) / PROGRESS_S)
         return cls(
             costs.prior.request_s(candidates),
             candidates / costs.decoder.images_per_second(),

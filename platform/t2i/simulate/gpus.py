@@ -165,7 +165,7 @@ def decode_flops(preset: Preset) -> int:
         tokens = torch.zeros((1, *grid), dtype=torch.long)
     with FlopCounterMode(display=False) as counter:
         dvae.decoder.from_tokens(tokens)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _batch_costs(flops: float, share: float, gpu: GPU, reached: Reached) -> BatchCosts:

@@ -38,7 +38,7 @@ STYLE: dict[Any, Any] = {
 def throughput(runs: Mapping[tuple[int, float], Run], candidates: int) -> str:
     """Return images a second against the number of GPUs, for each load, beside the line of the first fleet."""
     plot, (axes,) = _panels(1)
-    sizes, loads = (list(dict.fromkeys(key[place] for key in runs)) for place in (0, 1))
+    sizes, loads = list(dict.fromkeys(gpus for gpus, _ in runs)), list(dict.fromkeys(load for _, load in runs))
     for load, colour in zip(loads, (GREEN, BLUE, RED), strict=False):
         images = [candidates * runs[gpus, load].answers_per_second for gpus in sizes]
         axes.loglog(sizes, images, color=colour, marker="o", label=f"at {load:.0%} of what it can answer")

@@ -11,7 +11,7 @@ from simpy import Environment, Store
 from simpy.events import ProcessGenerator
 
 from t2i.engine.request import Request
-from t2i.engine.scheduler import ScheduledRequest
+from t2i.engine.scheduler import TURNS, ScheduledRequest
 from t2i.engine.turns import Turns
 from t2i.serve.messages import QueueFullError
 from t2i.serve.replicas.backlog import Backlog
@@ -43,7 +43,7 @@ class PriorReplica:
     def __init__(self, env: Environment, costs: PriorCosts, device: Device) -> None:
         self._env, self._costs, self._device = env, costs, device
         self._backlog = Backlog(costs.slots, costs.image_tokens)
-        self._turns = Turns()
+        self._turns = Turns(max(1, costs.slots // TURNS))
         self._inboxes: dict[str, Store] = {}  # by request
         self._running: deque[_Group] = deque()  # the first to end first, as all take equally many steps
         self._groups: Counter[ScheduledRequest] = Counter()
@@ -63,7 +63,7 @@ class PriorReplica:
     def step_s(self) -> float:
         """Seconds of computing from one step to the next: in between, requests are told their progress."""
         step = self._costs.seconds_of_step(self._costs.slots - self._free, len(self._captions))
-        return step * (1 + self._costs.progress_s / PROGRESS_S * len(self._groups))
+        return step * (1 + self._costs.progress_s / PROGRESS_S)
 
     @property
     def images_per_slot(self) -> float:

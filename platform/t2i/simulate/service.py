@@ -90,18 +90,19 @@ class Service:
         gateway, costs = self._random.choice(self._gateways), self._costs.gateway
         yield from gateway.work(costs.request_s)
         begin = self._env.now
-        yield from self._sample_and_rank(request)
-        told = min(PROGRESSES, (self._env.now - begin) / PROGRESS_S)
+        beside = yield from self._sample_and_rank(request)
+        told = min(PROGRESSES, (self._env.now - begin) / (PROGRESS_S * beside))
         yield from gateway.work(told * costs.progress_s + keep * costs.image_s)
 
-    def _sample_and_rank(self, request: Request) -> ProcessGenerator:
-        """Sample all candidates; decode and rank some whenever they are finished."""
-        ranking, known = [], 0
+    def _sample_and_rank(self, request: Request) -> Generator[Event, Any, int]:
+        """Sample, decode and rank all candidates, as they are finished; return how many requests its replica has."""
+        ranking, known, beside = [], 0, 1
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 yield from self.prior.ready()
                 yield self._env.timeout(self._costs.gateway.hop_s)
-                finished = self.prior.choose().sample(request)
+                replica = self.prior.choose()
+                finished, beside = replica.sample(request), replica.ongoing
                 done = 0
                 while done < request.candidates:
                     done += yield from _received(finished)
@@ -114,6 +115,7 @@ class Service:
         yield self._env.all_of(ranking)
         if not all(each.value for each in ranking):
             raise ReplicaLostError
+        return beside
 
     def _rank(self, images: int) -> Generator[Event, Any, bool]:
         """Decode and rank images of one request, again if a replica is lost; return whether that has been done."""

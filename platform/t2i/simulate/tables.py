@@ -30,7 +30,7 @@ def measured_costs(measured: MeasuredService) -> str:
         ("prior", f"a step of {prior.slots} slots, {prior.image_tokens} to an image", _ms(prior.step_s)),
         ("", "more for each slot in use; for each caption", _ms(prior.slot_s, prior.caption_s)),
         ("", "to read a caption", _ms(prior.prefill_s)),
-        ("", "to tell a progress, ten times a second and request", _ms(prior.progress_s)),
+        ("", "to tell a request its progress", _ms(prior.progress_s)),
         ("decoder", f"a batch of up to {costs.decoder.size}; each image of it", _batch(costs.decoder)),
         ("reranker", f"a batch of up to {costs.reranker.size}; each image of it", _batch(costs.reranker)),
         ("gateway", "a request; each progress; each file", _ms(gateway.request_s, gateway.progress_s, gateway.image_s)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from simpy import Environment
@@ -33,7 +34,8 @@ def requests(random: Random) -> list[tuple[int, Request]]:
 
 def ends_by_steps(coming: list[tuple[int, Request]]) -> dict[str, list[int]]:
     """The steps after which candidates of each request are finished, by the engine's scheduler."""
-    scheduler, ends, step = Scheduler(SLOTS, SLOTS, TOKENS), {request.id: [] for _, request in coming}, 0
+    scheduler, step = Scheduler(SLOTS, SLOTS, TOKENS), 0
+    ends: dict[str, list[int]] = {request.id: [] for _, request in coming}
     waiting = list(coming)
     while waiting or scheduler.has_work:
         while waiting and waiting[0][0] < step:
@@ -46,7 +48,7 @@ def ends_by_steps(coming: list[tuple[int, Request]]) -> dict[str, list[int]]:
 
 
 def ends_by_simulation(coming: list[tuple[int, Request]]) -> dict[str, list[float]]:
-    env, ends = Environment(), {}
+    env, ends = Environment(), dict[str, list[float]]()
     replica = PriorReplica(env, COSTS, Device(env))
 
     def follow(step: int, request: Request) -> ProcessGenerator:
@@ -68,6 +70,11 @@ def test_candidates_end_when_the_engine_s_scheduler_ends_them(seed: int) -> None
     coming = requests(Random(seed))
     simulated, stepped = ends_by_simulation(coming), ends_by_steps(coming)
     assert {name: pytest.approx(ends) for name, ends in stepped.items()} == simulated
+
+
+def at(name: str, end: float) -> Any:
+    """An event and its end, up to rounding."""
+    return (name, pytest.approx(end))
 
 
 def run_two(costs: PriorCosts, first: Request, second: Request, second_comes: float = 0.0) -> list[tuple[str, float]]:
@@ -98,21 +105,21 @@ def test_a_caption_is_read_once_and_slows_every_step() -> None:
     costs = PriorCosts(4, 10, step_s=1.0, caption_s=0.5, prefill_s=3.0)
     same = run_two(costs, Request("a", (1,), 2, 0), Request("b", (1,), 2, 0))
     other = run_two(costs, Request("a", (1,), 2, 0), Request("b", (2,), 2, 0))
-    assert same[0] == ("a 2", pytest.approx(3 + 10 * 1.5))
-    assert other[0] == ("a 2", pytest.approx(6 + 10 * 2.0))
+    assert same[0] == at("a 2", 3 + 10 * 1.5)
+    assert other[0] == at("a 2", 6 + 10 * 2.0)
 
 
 def test_slots_in_use_slow_every_step() -> None:
     costs = PriorCosts(8, 10, step_s=1.0, slot_s=0.25, prefill_s=0.0)
     events = run_two(costs, Request("a", (1,), 2, 0), Request("b", (1,), 4, 0), 7.5)
     # 5 steps with two slots, then 5 with six, then 5 with four
-    assert events == [("a 2", pytest.approx(5 * 1.5 + 5 * 2.5)), ("b 4", pytest.approx(20.0 + 5 * 2.0))]
+    assert events == [at("a 2", 5 * 1.5 + 5 * 2.5), at("b 4", 20.0 + 5 * 2.0)]
 
 
 def test_progress_that_is_told_slows_steps() -> None:
     costs = PriorCosts(4, 10, step_s=1.0, prefill_s=0.0, progress_s=0.01)
     (told,) = run_two(costs, Request("a", (1,), 1, 0), Request("b", (2,), 1, 0, deadline=0.0))[-1:]
-    assert told == ("a 1", pytest.approx(11.0))  # ten times a second
+    assert told == at("a 1", 12.0)  # twenty times a second
 
 
 def test_what_cannot_meet_its_deadline_is_refused_at_once() -> None:

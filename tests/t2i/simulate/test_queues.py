@@ -12,7 +12,8 @@ from simpy import Environment, Event
 from simpy.events import ProcessGenerator
 
 from t2i.engine.request import Request
-from t2i.simulate.batches import WAIT_S, BatchReplica
+from t2i.serve.replicas.batches import WAIT_S
+from t2i.simulate.batches import BatchReplica
 from t2i.simulate.costs import BatchCosts, PriorCosts
 from t2i.simulate.device import Device
 from t2i.simulate.prior import PriorReplica
