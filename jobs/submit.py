@@ -33,7 +33,7 @@ from t2i.cluster import WANTS_TOKEN
 from t2i.config import ROOT
 
 JOBS = sorted({file.stem for file in (ROOT / "jobs").glob("*.py")} - {"_source", "demo", "submit"})
-WITHOUT_IMAGES = ("export_models", "generate", "import_dvae", "train_prior")
+WITHOUT_IMAGES = ("export_models", "generate", "import_dvae", "simulate_service", "train_prior")
 """Jobs that read no captioned images, so that those that come with the code need not go along."""
 
 

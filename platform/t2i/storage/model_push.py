@@ -72,10 +72,12 @@ def _is_file(uri: str) -> bool:
 def _claim_any(store: ModelStore, name: str, hashes: Mapping[str, str]) -> str:
     """Claim the version that has this content, else the next number, and return it."""
     while True:
-        begun = store.begun(name)
-        same = [each for each in begun if _content(store, f"{name}/{each}") == manifest_text(hashes)]
-        number = max((int(each) for each in begun if each.isdecimal()), default=0) + 1
-        version = Version(name, same[0] if same else str(number), hashes)
+        begun = {each: _content(store, f"{name}/{each}") for each in store.begun(name)}
+        same = [each for each, content in begun.items() if content == manifest_text(hashes)]
+        numbers = [each for each in begun if each.isdecimal()]
+        free = [each for each in numbers if not begun[each]]  # another push has made the folder, and no claim yet
+        following = str(max(map(int, numbers), default=0) + 1)
+        version = Version(name, [*same, *free, following][0], hashes)
         if _is_claimed(store, version):  # by another push in the meantime, if not
             return version.version
 
