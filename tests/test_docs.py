@@ -13,6 +13,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "deploy/README.md",
     ROOT / "deploy/monitoring/README.md",
     ROOT / "models/trained/small/README.md",
 ]
