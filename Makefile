@@ -11,7 +11,8 @@ HTTP_PORT ?= 8000
 ADDRESS ?= $(RAY_API_SERVER_ADDRESS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install environments demo test test-fast test-documents test-peers soak lint type proto bench bench-peers serve submit images image-replay clean
+.PHONY: help install environments demo test test-fast test-documents test-peers soak deploy-check lint type proto bench \
+	bench-peers serve submit images image-replay clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,12 @@ soak: $(TESTED) ## long tests: kills, a lost node, a store that goes away, rando
 	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve
 	$(BIN)/pytest tests/t2i/serve/soak
 	$(BIN)/pytest -m 'soak and not gpu' tests/t2i/serve --ignore tests/t2i/serve/soak
+
+deploy-check: $(TESTED) ## render the manifests of deploy/ and check them: schemas, rules of KubeRay and ours (part of make test)
+	$(BIN)/pytest tests/deploy
+
+deploy/monitoring/prometheus-rule.yaml: deploy/monitoring/alerts.yaml # keeps its head, down to spec:
+	@{ sed '/^spec:/q' $@; sed '/^#/d; s/^\(.\)/  \1/' $<; } > $@.new && mv $@.new $@
 
 test-documents: $(TESTED) ## run the jobs that README and cards print, with little to do; README's lines for a cluster on two nodes (about 20 minutes)
 	$(BIN)/pytest -m documents

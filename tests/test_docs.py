@@ -14,6 +14,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     ROOT / "deploy/docker/README.md",
+    ROOT / "deploy/README.md",
     ROOT / "deploy/monitoring/README.md",
     ROOT / "models/trained/small/README.md",
 ]
