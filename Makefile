@@ -96,6 +96,7 @@ bench: $(TESTED) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_eval.py run=$(RUN) captions=256
 	$(BIN)/python jobs/benchmarks/bench_fid.py
 	$(BIN)/python jobs/benchmarks/bench_serve.py run=$(RUN)
+	$(BIN)/python jobs/benchmarks/bench_simulation.py run=$(RUN)
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/benchmarks/bench_engine.py peers=true

@@ -35,11 +35,6 @@ class Device:
         """Seconds of computing that a computation has had that never paused."""
         return self._clock + (self._env.now - self._since) * self._speed
 
-    @property
-    def speed(self) -> float:
-        """Seconds of computing in a second: less than 1 where too much is wanted."""
-        return self._speed
-
     def occupy(self, cores: float) -> None:
         """Let a computation begin that keeps so many cores busy."""
         self._want(cores)

@@ -143,7 +143,7 @@ def words_of(planned: Planned) -> dict[str, float]:
     return {
         "gateway_load": GATEWAY_LOAD,
         "gateway_s": planned.work.gateway,
-        "progress_share": 1 - (gateway.request_s + request.keep * gateway.image_s) / planned.work.gateway,
+        "progress_s": planned.work.gateway - gateway.request_s - request.keep * gateway.image_s,
         "overloaded": OVERLOADED_GPUS,
         "zone_gpus": ZONE_GPUS,
         "lost_at": ZONE_LOST_S,

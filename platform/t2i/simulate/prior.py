@@ -51,6 +51,7 @@ class PriorReplica:
         self._slots_in_use: Counter[str] = Counter()  # by client
         self._free = costs.slots
         self._steps, self._clock = 0.0, device.clock  # steps up to a time, which lies ahead during a prefill
+        self._since = env.now  # when steps were counted last
         self._wake = env.event()
         env.process(self._run())
 
@@ -95,7 +96,6 @@ class PriorReplica:
             self._env.process(_tell_late(self._env, inbox, noticed_s))
 
     def _take_up(self, request: Request) -> None:
-        self._backlog.seconds_per_step = self.step_s / self._device.speed
         try:
             self._backlog.add(request, self._env.now)
         except QueueFullError:  # by the progress of a while ago it refuses too many, and never too few
@@ -128,12 +128,13 @@ class PriorReplica:
 
     def _advance(self) -> None:
         """Count the steps since the last look; of an engine without work there are none."""
-        clock = self._device.clock
+        clock, now = self._device.clock, self._env.now
         if not self._running:
-            self._steps, self._clock = 0.0, clock
+            self._steps, self._clock, self._since = 0.0, clock, now
         elif clock > self._clock:
-            self._steps += (clock - self._clock) / self.step_s
-            self._clock = clock
+            made = (clock - self._clock) / self.step_s
+            self._backlog.note_steps((now - self._since) / made, made)
+            self._steps, self._clock, self._since = self._steps + made, clock, now
 
     def _admit(self) -> None:
         """Give the free slots, from the next step on, to those whose turn it is."""

@@ -153,12 +153,11 @@ class EngineLoop:
             inbox.put(EngineStoppedError("the engine stopped: see the log of its replica."))
 
     def _note_step(self, result: StepResult, seconds: float) -> None:
-        """Count a step, and let its time weigh a twentieth in the estimate, as prefills make single steps long."""
+        """Count a step that made image tokens, and its time."""
         if result.progress:
             self.steps += 1
             self._monitor.computed(seconds)
-            known = self._backlog.seconds_per_step
-            self._backlog.seconds_per_step = known + (seconds - known) / 20 if known else seconds
+            self._backlog.note_steps(seconds)
 
     def _note_slots(self) -> None:
         self._monitor.slots(self._engine.slots_used, self._engine.slots)
