@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Compile what decodes image tokens on a CPU into the caches of an image: our kernels, and torch.compile's decode steps.
+"""Compile what decodes image tokens on a CPU into the caches of an image: kernels, and torch.compile's decode steps.
 
     python deploy/docker/warm.py            # while the image is built
     python deploy/docker/warm.py --check    # in a container: fails if something has to be compiled
 
-The steps are those of the shipped models with few slots and one thread. For other models, slots or threads, and on another
-kind of processor, a container compiles its own, once in its life.
+The steps are those of the shipped models with few slots and one thread. For other models, slots or threads, and on
+another kind of processor, a container compiles its own, once in its life.
 """
 
 from __future__ import annotations
