@@ -21,7 +21,7 @@ def processor() -> str:
 def reuse_only_code_for_this_processor() -> None:
     """Make ``torch.compile`` take from its cache on disk only what was compiled on a processor like this one.
 
-    Torch's own key leaves the processor out (2.14): code for AVX-512 that it finds on a processor with AVX2 runs there,
-    and computes other numbers. A cache in an image or in a shared folder meets more than one kind of processor.
+    Torch's own key leaves the processor out (2.14): code for AVX-512 that it finds on a processor with AVX2 it rebuilds
+    there, and it computes wrong numbers. A cache in an image or in a shared folder meets more than one kind.
     """
     torch.compiler.config.cache_key_tag = hashlib.sha256(processor().encode()).hexdigest()[:16]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compile what samples on a CPU into the caches of an image: our kernels, and torch.compile's decode steps.
+"""Compile what decodes image tokens on a CPU into the caches of an image: kernels, and torch.compile's decode steps.
 
     python deploy/docker/warm.py            # while the image is built
     python deploy/docker/warm.py --check    # in a container: fails if something has to be compiled

@@ -1,4 +1,4 @@
-"""The images: what their Dockerfile says, what its builder is sent, and how they are built; nothing is built here."""
+"""The images: what the Dockerfile says, what its builder is sent and told. Nothing is built here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def instructions(dockerfile: str) -> list[Instruction]:
 
 
 def stages(dockerfile: str) -> dict[str, list[Instruction]]:
-    """The instructions of each stage by its name, with those of the stage that it begins with; `` is before FROM."""
+    """The instructions of each stage by its name, with those of the stage that it builds on; "" is before any FROM."""
     found: dict[str, list[Instruction]] = {"": []}
     name = ""
     for instruction, rest in instructions(dockerfile):
