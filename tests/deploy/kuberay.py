@@ -15,6 +15,7 @@ from typing import Any
 
 import celpy
 import jsonschema
+from celpy.adapter import json_to_cel
 
 from tests.deploy.manifests import ROOT, Document
 
@@ -79,7 +80,7 @@ def broken_rules(schema: Schema, value: Any, path: str) -> Iterator[str]:
 
 def holds(rule: str, value: Any) -> bool:
     """Return whether a CEL rule is true of a value, which it calls ``self``."""
-    return bool(_program(rule).evaluate({"self": celpy.json_to_cel(value)}))
+    return bool(_program(rule).evaluate({"self": json_to_cel(value)}))
 
 
 @cache

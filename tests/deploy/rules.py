@@ -113,9 +113,9 @@ def nodes_ask_for_a_token(documents: Sequence[Document]) -> Problems:
 def pods_have_no_rights(documents: Sequence[Document]) -> Problems:
     """Workers do not see the API server; heads do, for the autoscaler, by an account without rights of its own."""
     for pod in pods(documents):
-        account, mounted = ("t2i-head", True) if pod.group == "head" else ("t2i-worker", False)
-        if pod.template["spec"].get("serviceAccountName") != account:
-            yield f"{pod} is not {account}"
+        name, mounted = ("t2i-head", True) if pod.group == "head" else ("t2i-worker", False)
+        if pod.template["spec"].get("serviceAccountName") != name:
+            yield f"{pod} is not {name}"
         if pod.template["spec"].get("automountServiceAccountToken") is not mounted:
             yield f"{pod}: automountServiceAccountToken is not {mounted}"
     for account in of_kind(documents, "ServiceAccount"):

@@ -46,8 +46,8 @@ def test_kubernetes_takes_its_kinds_and_the_pods(name: str, version: str) -> Non
         if document["kind"] not in CLUSTERS:
             kubernetes_validate.validate(document, version, strict=True)
     for pod in pods(documents):
-        template = {"metadata": {}} | pod.template
-        kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", **template}, version, strict=True)
+        document = {"apiVersion": "v1", "kind": "Pod", "metadata": {}, **pod.template}
+        kubernetes_validate.validate(document, version, strict=True)
 
 
 @pytest.mark.parametrize("name", ["gpu", "spot"])
