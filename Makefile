@@ -10,7 +10,7 @@ PORT ?= 50051
 HTTP_PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help install environments demo test test-fast test-documents test-peers soak lint type proto bench bench-peers serve clean
+.PHONY: help install environments demo test test-fast test-documents test-peers soak drill lint type proto bench bench-peers serve clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ soak: $(TESTED) ## long tests: kills, a lost node, a store that goes away, rando
 	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve
 	$(BIN)/pytest tests/t2i/serve/soak
 	$(BIN)/pytest -m 'soak and not gpu' tests/t2i/serve --ignore tests/t2i/serve/soak
+
+drill: $(TESTED) ## a cluster loses nodes, its head and its load while it serves and works: a table and a plot in runs/drill (T2I_SOAK=0.1: a short one)
+	$(BIN)/python -m tests.drill runs/drill
 
 test-documents: $(TESTED) ## run the jobs that README and cards print, with little to do; README's lines for a cluster on two nodes (about 20 minutes)
 	$(BIN)/pytest -m documents

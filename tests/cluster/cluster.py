@@ -10,23 +10,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from t2i.cluster import STARTS_TOO_SLOWLY
 from tests.cluster.machines import Machine, Machines
 from tests.cluster.provider import HEAD, HEAD_TAGS, autoscaler_config, start_node
 from tests.processes import ROOT
 from tests.t2i.storage.seaweed import free_ports
 from tests.waiting import wait_until
 
+ATTEMPTS = 5
+
 STARTED = "Ray runtime started"
 """What ``ray start`` prints once its node is there."""
 
 PATIENCE_S = 300.0
-"""How long a node may take to start on a busy machine."""
+"""How long a dashboard may take to start on a busy machine."""
 
 
 class Cluster:
@@ -84,16 +88,13 @@ class Cluster:
         }
         # A file that is on this machine, and would not be on another: where it is, Ray takes a node for the old head.
         (self._folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
-        self.head = self.machines.start(words, self.environment | settings, HEAD_TAGS)
-        self._wait_for(self.head)
+        self.head = self._started(partial(self.machines.start, words, self.environment | settings, HEAD_TAGS))
         wait_until(self.is_controlled, PATIENCE_S)
         return self.head
 
     def add_node(self, cpus: int) -> Machine:
         """Start a node by hand, and wait until it has joined."""
-        machine = start_node(self.machines, self.address, cpus, {}, self.environment)
-        self._wait_for(machine)
-        return machine
+        return self._started(partial(start_node, self.machines, self.address, cpus, {}, self.environment))
 
     def drain(self, machine: Machine, deadline_s: int) -> None:
         """Tell the cluster what a provider of spot machines tells: that this one ends after so many seconds."""
@@ -148,12 +149,17 @@ class Cluster:
                 self.machines.kill(machine)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _wait_for(self, machine: Machine) -> None:
-        log, deadline = self.machines.log(machine.name), time.monotonic() + PATIENCE_S
-        while STARTED not in log.read_text():
-            assert machine in self.machines.running(), log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+    def _started(self, start: Callable[[], Machine]) -> Machine:
+        """Start a machine, with other tries where this one is too busy for the 30 seconds that Ray takes for it."""
+        for _ in range(ATTEMPTS):
+            machine = start()
+            log = self.machines.log(machine.name)
+            while machine in self.machines.running():
+                if STARTED in log.read_text():
+                    return machine
+                time.sleep(0.1)
+            assert STARTS_TOO_SLOWLY in log.read_text(), log.read_text()
+        raise AssertionError(log.read_text())
 
 
 @contextmanager
