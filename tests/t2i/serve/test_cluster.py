@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import pytest
 
 from t2i.client import Client
 from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig
+from tests import waiting
 from tests.cluster.cluster import Cluster, running_cluster
 from tests.cluster.machines import Machine
 from tests.cluster.service import answering, deploy, replicas
 from tests.soak import scaled
-from tests.t2i.serve.soak.service import SoakService, under_load, wait_until
+from tests.t2i.serve.soak.service import SoakService, under_load
 from tests.t2i.storage.seaweed import free_ports
+
+wait_until = partial(waiting.wait_until, limit_s=1800.0)
 
 pytestmark = [pytest.mark.ray, pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -64,9 +68,10 @@ def of_type(cluster: Cluster, kind: str) -> list[Machine]:
 
 def lose_a_decoder(cluster: Cluster) -> None:
     """Kill a replica, and wait until there is another in its place."""
-    lost = next(pid for pid, name in replicas(cluster.nodes()).items() if name == "decoder")
-    os.kill(lost, signal.SIGKILL)
-    wait_until(lambda: answering(cluster) >= Counter(PAIR) and lost not in replicas(cluster.nodes()))
+    before = replicas(cluster.nodes())
+    os.kill(next(pid for pid, name in before.items() if name == "decoder"), signal.SIGKILL)
+    wait_until(lambda: "decoder" in dict(replicas(cluster.nodes()).items() - before.items()).values())
+    wait_until(lambda: answering(cluster) >= Counter(PAIR))
 
 
 def test_nodes_and_replicas_follow_the_load(cluster: Cluster, service: SoakService) -> None:
