@@ -11,7 +11,7 @@ HTTP_PORT ?= 8000
 ADDRESS ?= $(RAY_API_SERVER_ADDRESS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install environments demo test test-fast test-documents test-peers soak deploy-check lint type proto bench \
+.PHONY: help install environments demo test test-fast test-documents test-peers soak drill deploy-check lint type proto bench \
 	bench-peers serve submit images image-replay clean
 
 help: ## explain the targets
@@ -50,9 +50,13 @@ test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not documents and not ray and not slow'
 
 soak: $(TESTED) ## long tests: kills, a lost node, a store that goes away, random mixes, a service under fire (T2I_SOAK=0.1: a tenth)
-	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve
+	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu and not drill' --ignore tests/t2i/serve
 	$(BIN)/pytest tests/t2i/serve/soak
-	$(BIN)/pytest -m 'soak and not gpu' tests/t2i/serve --ignore tests/t2i/serve/soak
+	$(BIN)/pytest -m 'soak and not gpu and not drill' tests/t2i/serve --ignore tests/t2i/serve/soak
+
+drill: $(TESTED) ## a cluster loses nodes, its head and its load while it serves and works: a table and a plot in runs/drill (T2I_SOAK=0.1: short)
+	$(BIN)/pytest -m drill
+	$(BIN)/python -m tests.drill runs/drill
 
 deploy-check: $(TESTED) ## render the manifests of deploy/ and check them: schemas, rules of KubeRay and ours (part of make test)
 	$(BIN)/pytest tests/deploy

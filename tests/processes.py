@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,16 +39,47 @@ def running(words: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[s
 
 def descendants(pid: int) -> dict[int, str]:
     """Return the processes that a process has started, directly or not: pid -> command line."""
-    parents, commands = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            commands[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    table = _table()
     found: dict[int, str] = {}
     waiting = [pid]
     while waiting:
         parent = waiting.pop()
-        children = [child for child, of in parents.items() if of == parent]
-        found |= {child: commands[child] for child in children if child in commands}
+        children = {child: each.command for child, each in table.items() if each.parent == parent}
+        found |= children
         waiting += children
     return found
+
+
+def in_session(leader: int) -> dict[int, str]:
+    """Return the processes of a session that have not ended: pid -> command line."""
+    return {pid: each.command for pid, each in _table().items() if each.session == leader and each.state != "Z"}
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process has not ended."""
+    with suppress(OSError):
+        return _read(pid).state != "Z"
+    return False
+
+
+class _Process(NamedTuple):
+    parent: int
+    session: int
+    state: str
+    command: str
+
+
+def _table() -> dict[int, _Process]:
+    """Return all processes by their ids."""
+    table = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            table[int(folder.name)] = _read(int(folder.name))
+    return table
+
+
+def _read(pid: int) -> _Process:
+    folder = Path("/proc") / str(pid)
+    state, parent, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+    command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return _Process(int(parent), int(session), state, command)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.t2i.storage.faulty_store import FaultyStore
-from tests.t2i.storage.seaweed import seaweed
+from tests.t2i.storage.seaweed import make_bucket, seaweed
 
 
 @pytest.fixture(scope="session")
@@ -20,13 +20,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def _bucket_of_all(s3_server: str) -> str:
     """The URI of a bucket that all tests share: each bucket would cost the server a second."""
-    from t2i.storage import with_retries
-    from t2i.storage.s3 import S3
-
-    filesystem = S3(s3_server, None, attempts=1)
-    with_retries(lambda: filesystem.call_s3("create_bucket", Bucket="tests"))  # the server may still be starting
-    with_retries(lambda: filesystem.pipe_file("tests/first", b""))
-    return "s3://tests"
+    return make_bucket(s3_server, "tests")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ PORTS = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") fo
 def seaweed(folder: Path) -> Iterator[str]:
     """Run a server on free ports, with its data in ``folder``, and yield its address when it takes connections."""
     (folder / "s3.json").write_text(json.dumps({"identities": [IDENTITY]}))
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     options = {
         "dir": folder,
         "ip": "127.0.0.1",
@@ -49,7 +49,18 @@ def seaweed(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{ports['s3.port']}"
 
 
-def _free_ports(count: int) -> list[int]:
+def make_bucket(server: str, name: str) -> str:
+    """Make a bucket as soon as the server can, and return its URI."""
+    from t2i.storage import with_retries
+    from t2i.storage.s3 import S3
+
+    filesystem = S3(server, None, attempts=1)
+    with_retries(lambda: filesystem.call_s3("create_bucket", Bucket=name))  # the server may still be starting
+    with_retries(lambda: filesystem.pipe_file(f"{name}/first", b""))
+    return f"s3://{name}"
+
+
+def free_ports(count: int) -> list[int]:
     """Return ports that nothing listens on."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
