@@ -45,9 +45,9 @@ def main(out: Path) -> int:
     with store() as bucket, running_cluster(node_types=NODE_TYPES, idle_s=IDLE_S) as cluster:
         put_models(ROOT / MODEL, f"{bucket}/{MODEL}")
         jobs, timeline = make_jobs(bucket), Timeline()
-        load = start_service(cluster, f"{bucket}/{MODEL}", timeline)
+        load, seconds = start_service(cluster, f"{bucket}/{MODEL}", timeline)
         with watched(cluster, timeline), load.running():
-            Drill(cluster, load, timeline).run(*jobs)
+            Drill(cluster, load, timeline, rate=1 / seconds).run(*jobs)
         lost = lost_work(timeline, jobs)
     tell(out, timeline, lost)
     return 1 if lost else 0
@@ -70,12 +70,11 @@ def make_jobs(bucket: str) -> Pair:
     return quiet, disturbed
 
 
-def start_service(cluster: Cluster, run: str, timeline: Timeline) -> Load:
-    """Deploy the service, and return clients that know its images."""
+def start_service(cluster: Cluster, run: str, timeline: Timeline) -> tuple[Load, float]:
+    """Deploy the service; return clients that know its images, and the seconds that a request alone takes."""
     load = Load(deploy(cluster, service(run)), timeline)
     wait_until(lambda: answering(cluster) == Counter(PAIR | {"prior": 1}))
-    load.learn()
-    return load
+    return load, load.learn()
 
 
 def lost_work(timeline: Timeline, jobs: Pair) -> list[str]:
