@@ -31,7 +31,7 @@ from tests.drill.timeline import Timeline
 from tests.drill.watch import watched
 from tests.processes import ROOT
 from tests.soak import scaled
-from tests.t2i.storage.seaweed import make_bucket, seaweed
+from tests.t2i.storage.seaweed import ACCESS_KEY, SECRET_KEY, make_bucket, seaweed
 
 MODEL = "models/trained/small"
 
@@ -57,7 +57,8 @@ def main(out: Path) -> int:
 def store() -> Iterator[str]:
     """An empty bucket while the block runs, of a server that the environment names."""
     with tempfile.TemporaryDirectory(prefix="drill-") as folder, seaweed(Path(folder)) as server:
-        os.environ |= {"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        os.environ |= {"AWS_ENDPOINT_URL": server, **keys}
         yield make_bucket(server, "drill")
 
 
