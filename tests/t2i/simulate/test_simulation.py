@@ -72,14 +72,12 @@ def test_gateways_work_for_one_request_after_the_other() -> None:
     assert little < 0.2 < much
 
 
-@pytest.mark.parametrize("candidates", [1, 4])
-def test_stages_on_one_device_share_it(candidates: int) -> None:
+def test_stages_on_one_device_share_it() -> None:
     fleet = Fleet(2, 2, 2, gateways=2, placement=TOGETHER)
     half = BatchCosts(8, batch_s=NOTHING, image_s=0.05)  # of the prior's seconds for an image
     each = costs(decoder=half, reranker=half)
-    wanted = load(30.0 / candidates, 80.0, uncounted=40.0, candidates=candidates, deadline=10.0)
-    answered = simulate(Scenario(each, fleet, wanted)).answers_per_second
-    assert candidates * answered == pytest.approx(2 / (1 / 10 + 1 / 20 + 1 / 20), rel=0.05)
+    answered = simulate(Scenario(each, fleet, load(30.0, 80.0, uncounted=40.0, deadline=10.0))).answers_per_second
+    assert answered == pytest.approx(2 / (1 / 10 + 1 / 20 + 1 / 20), rel=0.05)
 
 
 def test_a_machine_s_cores_are_shared_by_all() -> None:
