@@ -24,7 +24,7 @@ pip_settings() {
     python3 - "$1" << 'END'
 import ast, pathlib, shutil, subprocess, sys
 
-folder, settings = pathlib.Path(sys.argv[1]), ["[global]"]
+folder, settings = pathlib.Path(sys.argv[1]), {}
 mounted = {folder}
 folder.mkdir()
 for line in subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=True).stdout.splitlines():
@@ -36,8 +36,8 @@ for line in subprocess.run(["pip", "config", "list"], capture_output=True, text=
             words[number] = str(shutil.copy(path, folder))
         elif path.is_absolute() and path.is_dir():
             mounted.add(path.parent if word.startswith("file://") else path)
-    settings.append(f"{key.rpartition('.')[2]} = {' '.join(words)}")
-(folder / "pip.conf").write_text("\n".join(settings) + "\n")
+    settings.setdefault(key.rpartition(".")[2], " ".join(words))  # variables come first, and count before files
+(folder / "pip.conf").write_text("\n".join(["[global]", *(f"{key} = {value}" for key, value in settings.items())]) + "\n")
 print(*mounted, sep="\n")
 END
 }
