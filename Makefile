@@ -8,9 +8,11 @@ PEERS := .venv-peers
 RUN ?= models/trained/small
 PORT ?= 50051
 HTTP_PORT ?= 8000
+ADDRESS ?= $(RAY_API_SERVER_ADDRESS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install environments demo test test-fast test-documents test-peers soak drill lint type proto bench bench-peers serve clean
+.PHONY: help install environments demo test test-fast test-documents test-peers soak drill deploy-check lint type proto bench \
+	bench-peers serve submit images image-replay clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,12 +50,19 @@ test-fast: $(TESTED) ## models, engine, metrics, configuration: seconds
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not documents and not ray and not slow'
 
 soak: $(TESTED) ## long tests: kills, a lost node, a store that goes away, random mixes, a service under fire (T2I_SOAK=0.1: a tenth)
-	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu' --ignore tests/t2i/serve
+	$(BIN)/pytest -n 2 --dist loadfile -m 'soak and not gpu and not drill' --ignore tests/t2i/serve
 	$(BIN)/pytest tests/t2i/serve/soak
-	$(BIN)/pytest -m 'soak and not gpu' tests/t2i/serve --ignore tests/t2i/serve/soak
+	$(BIN)/pytest -m 'soak and not gpu and not drill' tests/t2i/serve --ignore tests/t2i/serve/soak
 
-drill: $(TESTED) ## a cluster loses nodes, its head and its load while it serves and works: a table and a plot in runs/drill (T2I_SOAK=0.1: a short one)
+drill: $(TESTED) ## a cluster loses nodes, its head and its load while it serves and works: a table and a plot in runs/drill (T2I_SOAK=0.1: short)
+	$(BIN)/pytest -m drill
 	$(BIN)/python -m tests.drill runs/drill
+
+deploy-check: $(TESTED) ## render the manifests of deploy/ and check them: schemas, rules of KubeRay and ours (part of make test)
+	$(BIN)/pytest tests/deploy
+
+deploy/monitoring/prometheus-rule.yaml: deploy/monitoring/alerts.yaml # keeps its head, down to spec:
+	@{ sed '/^spec:/q' $@; sed '/^#/d; s/^\(.\)/  \1/' $<; } > $@.new && mv $@.new $@
 
 test-documents: $(TESTED) ## run the jobs that README and cards print, with little to do; README's lines for a cluster on two nodes (about 20 minutes)
 	$(BIN)/pytest -m documents
@@ -91,6 +100,7 @@ bench: $(TESTED) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_eval.py run=$(RUN) captions=256
 	$(BIN)/python jobs/benchmarks/bench_fid.py
 	$(BIN)/python jobs/benchmarks/bench_serve.py run=$(RUN)
+	$(BIN)/python jobs/benchmarks/bench_simulation.py run=$(RUN)
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/benchmarks/bench_engine.py peers=true
@@ -99,6 +109,16 @@ bench-peers: $(PEERS)/.installed ## time them beside other implementations
 
 serve: $(STAMP) ## serve the models of RUN (default: those that come with the code): gRPC on PORT (50051), page on HTTP_PORT (8000)
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT) http_port=$(HTTP_PORT)
+
+submit: $(STAMP) ## run JOB with ARGS on the cluster whose dashboard is at ADDRESS, such as http://head:8265
+	@$(BIN)/python jobs/submit.py '$(JOB)' '$(ADDRESS)' $(ARGS)
+
+images: ## build the images for a cluster: make images BASE=debian:bookworm-slim@sha256:... [CPU=1] (deploy/docker/README.md)
+	deploy/docker/build.sh cpu
+	$(if $(CPU),,deploy/docker/build.sh cuda)
+
+image-replay: ## build them without a registry of images, as root on Debian, and try the one for CPUs (20 GB, half an hour)
+	deploy/docker/replay.sh
 
 clean: ## remove the environment, caches and runs
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs dist

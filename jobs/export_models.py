@@ -12,7 +12,6 @@ from __future__ import annotations
 import _source  # noqa: F401  isort: skip
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from models.checkpoint import copy_model
 from models.dtypes import check_dtype
@@ -22,15 +21,15 @@ from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.config import run_job
 from t2i.data.run_record import training_source, write_training_source
-from t2i.storage import fetch_directory
+from t2i.storage import fetch_directory, filesystem_for, list_folder, new_directory, run_setting
 
 
 @dataclass
 class ExportModels:
     """Which run to copy, where to, and in which number format."""
 
-    run: str = setting("runs/small", "run directory with a trained tokenizer, dvae, prior and clip", path="read")
-    out: str = setting("models/trained/small", "local directory for the copies", path="written")
+    run: str = run_setting("runs/small")
+    out: str = setting("models/trained/small", "directory for the copies, local or s3://", path="written")
     dtype: str = setting("bfloat16", "number format of the copied weights: bfloat16, or float32 for exact copies")
 
     def __post_init__(self) -> None:
@@ -39,17 +38,19 @@ class ExportModels:
 
 def main(config: ExportModels) -> None:
     """Copy the four models and print the sizes of the files."""
-    out = Path(config.out)
-    source, target = RunLayout(config.run).models, RunLayout(out).models
-    CaptionTokenizer.load(fetch_directory(source.pop("tokenizer"))).save(target["tokenizer"])
+    source, target = RunLayout(config.run).models, RunLayout(config.out).models
     for name, directory in source.items():
-        copy_model(fetch_directory(directory), Path(target[name]), TORCH_DTYPES[config.dtype])
+        with new_directory(target[name]) as local:
+            if name == "tokenizer":
+                CaptionTokenizer.load(fetch_directory(directory)).save(local)
+            else:
+                copy_model(fetch_directory(directory), local, TORCH_DTYPES[config.dtype])
     if images := training_source(config.run):
-        write_training_source(str(out), images)
-    sizes = {str(file.relative_to(out)): file.stat().st_size for file in sorted(out.rglob("*")) if file.is_file()}
-    for name, size in sizes.items():
+        write_training_source(config.out, images)
+    files = {f"{at}/{file.name}": file.size for at in target.values() for file in list_folder(*filesystem_for(at))}
+    for name, size in files.items():
         print(f"{size / 1e6:8.2f} MB  {name}")
-    print(f"{sum(sizes.values()) / 1e6:8.2f} MB  {out}")
+    print(f"{sum(files.values()) / 1e6:8.2f} MB  {config.out}")
 
 
 if __name__ == "__main__":

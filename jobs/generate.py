@@ -27,14 +27,14 @@ from t2i.data.transforms import decode_image
 from t2i.engine import GenerationResult, PruningParams, TextToImage, TokenProgress, rows_to_keep
 from t2i.image_files import ImageError
 from t2i.sampling import SamplingParams
-from t2i.storage import fetch_run
+from t2i.storage import fetch_run, filesystem_for, new_directory, read_path, run_setting
 
 
 @dataclass
 class GenerateConfig:
     """Which images to generate, how, and how many of them to save."""
 
-    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip", path="read")
+    run: str = run_setting("runs/tiny")
     captions: list[str] = setting(list, "what the images should show")
     candidates: int = setting(8, "images generated per caption", at_least=1)
     keep: int = setting(2, "best candidates saved per caption; the contact sheet shows all", at_least=1)
@@ -49,7 +49,7 @@ class GenerateConfig:
     device: str = setting("cpu", "cpu or cuda")
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
     compile: bool = setting(False, COMPILE_MEANING)
-    out: str = setting("${run}/generated", "directory for the images", path="written")
+    out: str = setting("${run}/generated", "directory for the images, local or s3://", path="written")
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype, PRIOR_DTYPES)
@@ -76,15 +76,14 @@ def main(config: GenerateConfig) -> None:
             pruning=config.pruning,
             on_progress=lambda progress: advance(bar, progress),
         )
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    for number, generation in enumerate(generations):
-        save_best(generation, number, out, config.keep)
+    rows = [SheetRow.ranked(g.caption, g.images[g.order], g.scores[g.order]) for g in generations]
+    with new_directory(config.out) as local:
+        for number, generation in enumerate(generations):
+            save_best(generation, number, local, config)
+        contact_sheet(rows).save(local / "contact_sheet.png")
     if saved := sum(generation.tokens_saved for generation in generations):
         print(f"pruning saved {saved} image tokens.")
-    rows = [SheetRow.ranked(g.caption, g.images[g.order], g.scores[g.order]) for g in generations]
-    contact_sheet(rows).save(out / "contact_sheet.png")
-    print(out / "contact_sheet.png")
+    print(f"{config.out}/contact_sheet.png")
 
 
 def read_prefix(model: TextToImage, config: GenerateConfig) -> list[int]:
@@ -97,9 +96,9 @@ def read_prefix(model: TextToImage, config: GenerateConfig) -> list[int]:
         return []
     rows = rows_to_keep(config.image_rows, model.grid[0])
     try:
-        return model.encode_rows(decode_image(Path(config.image).read_bytes(), model.image_size), rows)
+        return model.encode_rows(decode_image(read_path(*filesystem_for(config.image)), model.image_size), rows)
     except OSError as error:
-        raise UserError(f"image is {config.image!r}, which cannot be read: {error.strerror}.") from error
+        raise UserError(f"image is {config.image!r}, which cannot be read: {error.strerror or error}.") from error
     except ImageError as error:
         raise UserError(f"image is {config.image!r}: {error}.") from error
 
@@ -110,15 +109,15 @@ def advance(bar: tqdm[NoReturn], progress: TokenProgress) -> None:
     bar.update(progress.tokens_done - bar.n)
 
 
-def save_best(generation: GenerationResult, number: int, out: Path, keep: int) -> None:
-    """Save the ``keep`` best images of one caption and print where they are."""
+def save_best(generation: GenerationResult, number: int, local: Path, config: GenerateConfig) -> None:
+    """Save the best images of one caption in the folder ``local``, and print where in ``config.out`` they will be."""
     if generation.truncated:
         print(f"{generation.caption!r} is too long for the prior: its end was not read.")
     words = re.sub(r"[^a-z0-9]+", "-", generation.caption.lower()).strip("-")[:48]
-    for place, candidate in enumerate(generation.order[:keep], start=1):
-        path = out / f"{number:03d}-{words}_{place}.png"
-        Image.fromarray(generation.images[candidate]).save(path)
-        print(f"{path}  CLIP {generation.scores[candidate]:.3f}")
+    for place, candidate in enumerate(generation.order[: config.keep], start=1):
+        name = f"{number:03d}-{words}_{place}.png"
+        Image.fromarray(generation.images[candidate]).save(local / name)
+        print(f"{config.out}/{name}  CLIP {generation.scores[candidate]:.3f}")
 
 
 if __name__ == "__main__":

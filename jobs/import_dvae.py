@@ -11,13 +11,13 @@ from __future__ import annotations
 import _source  # noqa: F401  isort: skip
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from models.checkpoint import save_model
 from models.dvae.released import from_released
 from models.run_layout import RunLayout
 from models.settings import setting
 from t2i.config import run_job
+from t2i.storage import fetch_file, new_directory
 
 
 @dataclass
@@ -31,8 +31,11 @@ class ImportDVAE:
 
 def main(config: ImportDVAE) -> None:
     """Convert the released files to a model directory and print its path."""
-    model = from_released(Path(config.encoder), Path(config.decoder))
-    print(save_model(RunLayout(config.run).dvae, model))
+    model = from_released(fetch_file(config.encoder), fetch_file(config.decoder))
+    directory = RunLayout(config.run).dvae
+    with new_directory(directory) as local:
+        save_model(local, model)
+    print(directory)
 
 
 if __name__ == "__main__":

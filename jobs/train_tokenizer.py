@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from models.presets import get_preset
 from models.run_layout import RunLayout
@@ -21,7 +19,7 @@ from models.tokenizer import CaptionTokenizer
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import recorded, run_job
 from t2i.data import SourceConfig, check_pairs, read_pairs
-from t2i.storage import put_directory
+from t2i.storage import new_directory
 from t2i.train import RunDirectory
 
 
@@ -51,8 +49,8 @@ def main(config: TrainTokenizer) -> None:
         return
     start_ray(config.ray)
     tokenizer = CaptionTokenizer.train(all_captions(config.source), config.vocabulary)
-    with tempfile.TemporaryDirectory() as local:
-        put_directory(tokenizer.save(Path(local)), directory.uri)
+    with new_directory(directory.uri) as local:
+        tokenizer.save(local)
     print(f"{directory.uri}: {tokenizer.vocabulary} tokens", flush=True)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -27,6 +27,7 @@ from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import SourceConfig, check_pairs, decode_pairs, load_columns, read_pairs
 from t2i.data.image_tokens import TokenizeImages
+from t2i.storage import fetch_run, run_setting
 from t2i.train.tasks.base import Columns, row_batches
 from t2i.train.tasks.clip import CLIPTask, CLIPTaskConfig
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig
@@ -37,7 +38,7 @@ from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 class Validate:
     """Which run, and on which captioned images."""
 
-    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip", path="read")
+    run: str = run_setting("runs/tiny")
     source: SourceConfig = setting(
         lambda: SourceConfig("jobs/datasets/emoji64/val.parquet"), "captioned images, which are held in memory"
     )
@@ -48,6 +49,7 @@ class Validate:
 def main(config: Validate) -> None:
     """Print the metrics of the three models, one a line."""
     check_pairs(config.source)
+    config = replace(config, run=fetch_run(config.run))
     side = run_sizes(config.run).side
     start_ray(config.ray)
     columns = load_columns(decode_pairs(read_pairs(config.source), side))

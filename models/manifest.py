@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from models.errors import UserError
 from models.files import TEMPORARY, write_whole
@@ -45,7 +45,12 @@ def write_manifest(directory: Path, rank: int = 0, world: int = 1) -> None:
         for file in sorted(directory.iterdir())
         if file.is_file() and not is_manifest(file.name) and file.suffix != TEMPORARY
     }
-    write_whole(directory / manifest, json.dumps({"files": files}, indent=2).encode())
+    write_whole(directory / manifest, manifest_text(files))
+
+
+def manifest_text(files: Mapping[str, str]) -> bytes:
+    """Return the content of a manifest, given the SHA-256 of each file by its path within the directory."""
+    return json.dumps({"files": dict(files)}, indent=2).encode()
 
 
 def is_manifest(name: str) -> bool:
@@ -89,34 +94,47 @@ def manifest_hashes(directory: Path) -> dict[str, str]:
     hashes: dict[str, str] = {}
     for file in sorted(directory.iterdir()):
         if is_manifest(file.name):
-            hashes |= _read(file)
+            hashes |= read_manifest(file.read_bytes(), file)
     return hashes
 
 
-def _read(manifest: Path) -> dict[str, str]:
-    """Return file name -> SHA-256 of one manifest."""
+def read_manifest(text: bytes, path: str | Path) -> dict[str, str]:
+    """Return file name -> SHA-256 of the manifest at ``path``, given its content.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
     try:
-        files: dict[str, str] = json.loads(manifest.read_text())["files"]
+        files: dict[str, str] = json.loads(text)["files"]
+        are_inside = all(_is_inside(name) for name in files)
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{manifest} is damaged: it is not what was written.") from error
-    if any(Path(name).name != name for name in files):  # a reader will write a file of that name
-        raise CheckpointError(f"{manifest} is damaged: it names files outside its directory.")
+        raise CheckpointError(f"{path} is damaged: it is not what was written.") from error
+    if not are_inside:  # a reader will write a file of that name
+        raise CheckpointError(f"{path} is damaged: it names files outside its directory.")
     return files
 
 
-def verify(directory: str | Path) -> dict[str, str]:
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return name == str(path) and name != "." and not path.is_absolute() and ".." not in path.parts
+
+
+def verify(directory: str | Path, origin: str | Path | None = None) -> dict[str, str]:
     """Check every file of a directory against its manifest, and return file name -> SHA-256.
+
+    Errors call it ``origin``, the directory that it is a copy of, if that is given.
 
     Raises:
         CheckpointError: there is no manifest, a rank's is missing, a file is missing, or a hash differs.
     """
     directory = Path(directory)
+    origin = origin or directory
     names = [file.name for file in directory.iterdir()] if directory.is_dir() else []
     files: dict[str, str] = {}
-    for manifest in complete_manifests(names, directory):
-        for name, expected in _read(directory / manifest).items():
+    for manifest in complete_manifests(names, origin):
+        for name, expected in read_manifest((directory / manifest).read_bytes(), f"{origin}/{manifest}").items():
             if not (directory / name).is_file() or file_hash(directory / name) != expected:
-                raise CheckpointError(f"{directory / name} is missing or damaged: its hash is not {manifest}'s.")
+                raise CheckpointError(f"{origin}/{name} is missing or damaged: its hash is not {manifest}'s.")
             files[name] = expected
     return files
 

@@ -43,6 +43,11 @@ class RunLayout:
         return f"{self.run}/prior/config.yaml"
 
     @property
+    def card(self) -> str:
+        """File of the model card, which says what the models are for; not every run has one."""
+        return f"{self.run}/README.md"
+
+    @property
     def models(self) -> dict[str, str]:
         """Name -> directory of each of the four, in the order in which they are trained."""
         return {"tokenizer": self.tokenizer, "dvae": self.dvae, "prior": self.prior, "clip": self.clip}

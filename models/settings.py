@@ -52,6 +52,7 @@ def setting(
     meaning: str,
     *,
     path: Literal["read", "written"] | None = None,
+    resolve: Callable[[str], str] | None = None,
     **bounds: float,
 ) -> Any:
     """Return a dataclass field with a ``default``, a value or a factory, and the help text ``meaning``.
@@ -62,9 +63,10 @@ def setting(
         default: the value, or a function that makes it.
         meaning: what ``--help`` says.
         path: for text that is a path or URI, whether the job only reads or also writes there; it is loaded absolute.
+        resolve: for a path, returns what it stands for now, which is loaded in its place.
         **bounds: ``at_least``, ``above``, ``at_most``, ``below``: which numbers are taken, NaN and infinity never.
     """
-    metadata = {"help": meaning, "path": path, "bounds": Bounds(**bounds)}
+    metadata = {"help": meaning, "path": path, "resolve": resolve, "bounds": Bounds(**bounds)}
     if isinstance(default, Callable):  # type: ignore[arg-type]
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests import processes
+from tests.t2i.storage.seaweed import ACCESS_KEY, SECRET_KEY
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +24,14 @@ StartProcess = Callable[..., subprocess.Popen[str]]
 def _offline() -> None:
     """No test reaches a network; libraries that would try fail at once."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+    os.environ |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_model_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All processes of this session, those of Ray too, know one model store, as those of a cluster do."""
+    os.environ["T2I_MODEL_STORE"] = str(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,6 +71,14 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     captions = ["a red circle", "a blue square, Noto emoji style"] * 9
     clip = CLIPConfig(image_size=32, width=16, hidden=32)
     return write_random_run(tmp_path_factory.mktemp("tiny") / "run", captions, text_length=16, clip=clip)
+
+
+@pytest.fixture
+def stored_run(tiny_run: Path, tmp_path: Path) -> str:
+    """The URI of the tiny run in a store: this process's memory, which every file system of fsspec stands for."""
+    from tests.random_run import put_run
+
+    return put_run(tiny_run, f"memory://{tmp_path.name}/run")
 
 
 @pytest.fixture

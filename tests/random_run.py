@@ -13,6 +13,7 @@ from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker
 from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
+from t2i.storage import put_directory
 
 
 def write_random_run(
@@ -32,3 +33,10 @@ def write_random_run(
     save_model(layout.prior, Prior(prior))
     save_model(layout.clip, CLIPReranker(clip))
     return run
+
+
+def put_run(run: str | Path, uri: str) -> str:
+    """Copy the four models of a run to ``uri``, which is returned."""
+    for name, directory in RunLayout(run).models.items():
+        put_directory(directory, RunLayout(uri).models[name])
+    return uri

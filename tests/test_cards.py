@@ -24,7 +24,7 @@ RUN_ELSEWHERE = {
         r"(?:T2I_KEY=\S+ )?\S*t2i ",  # t2i/serve/test_cli
         r"export RAY_API|ray job submit",  # t2i/test_cluster_lines
     ),
-    "docs/serving.md": (r"(?:T2I_KEY=\S+ )?\S*t2i ",),  # t2i/serve/test_cli
+    "docs/serving.md": (r"(?:T2I_KEY=\S+ )?\S*t2i ", r"export T2I_MODEL_STORE="),  # t2i/serve/test_cli
     CARD: (r"python jobs/|mv ",),  # here
     MONITORING: (r"cp ",),  # here
 }

@@ -13,6 +13,8 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "deploy/docker/README.md",
+    ROOT / "deploy/README.md",
     ROOT / "deploy/monitoring/README.md",
     ROOT / "models/trained/small/README.md",
 ]

@@ -90,6 +90,7 @@ def test_the_wheel_holds_all_that_code_reads_and_no_weights(tmp_path: Path) -> N
         "t2i/evaluate/report.html.j2",
         "t2i/evaluate/report_macros.html.j2",
         "t2i/curate/report.html.j2",
+        "t2i/simulate/capacity.md.j2",
         "t2i/protos/v1/generation.proto",
     } <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -63,7 +63,7 @@ class BenchServe(ServeConfig):
     images: int = setting(128, "images of a round of the models in one process", at_least=1)
     seconds: float = setting(20.0, "seconds of each load that are counted", above=0)
     uncounted: float = setting(5.0, "seconds before them", at_least=0)
-    deadline: float = setting(20.0, "deadline of a request of the load, in seconds", above=0)
+    deadline: float = setting(60.0, "deadline of a request of the load, in seconds", above=0)
     many: int = setting(512, "candidates of the one large request", at_least=4)
     overload: float = setting(10.0, "times the requests that the service can answer", above=1)
     overload_s: float = setting(60.0, "seconds of overload", above=0)

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +55,36 @@ def load(address: str, user: str, users: int, seconds: float, uncounted: float, 
     Raises:
         RuntimeError: locust ended with an error.
     """
-    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    length = ["--run-time", f"{math.ceil(seconds + uncounted)}s", "--uncounted", str(uncounted)]
-    length += ["--exit-code-on-error", "0"]
-    many = ["--users", str(users), "--spawn-rate", str(users), "--host", address]
     with tempfile.TemporaryDirectory() as folder:
         counted = Path(folder, "counted")
-        command = [sys.executable, "-m", "locust", "-f", str(USERS), user, "--headless", "--json-file", str(counted)]
-        done = subprocess.run([*command, *many, *length, *words], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+        _locust(address, user, users, seconds + uncounted, uncounted=uncounted, json_file=counted, **options)
         entries = json.loads(counted.with_suffix(".json").read_text())
     return Counted(seconds, {entry["name"]: entry["response_times"] for entry in entries})
+
+
+def replay(address: str, moments: Sequence[float], limit_s: float, **options: object) -> list[tuple[float, float, str]]:
+    """Ask at given moments, in seconds; return the moment, the seconds and the end of each request, as they ended.
+
+    The end is ``ANSWER``, ``REFUSAL`` or the name of gRPC's status. ``limit_s`` is how long all of it takes at most.
+
+    Raises:
+        RuntimeError: locust ended with an error, or before all requests had ended.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked, record = Path(folder, "moments.json"), Path(folder, "record.json")
+        asked.write_text(json.dumps(list(moments)))
+        _locust(address, "Scheduled", 1, limit_s, moments=asked, record=record, **options)
+        if not record.exists():
+            raise RuntimeError(f"not all requests had ended after {limit_s:.0f} s.")
+        return [tuple(entry) for entry in json.loads(record.read_text())]
+
+
+def _locust(address: str, user: str, users: int, seconds: float, **options: object) -> None:
+    """Run locust; ``options`` are its own and those of locust_users.py."""
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    length = ["--run-time", f"{math.ceil(seconds)}s", "--exit-code-on-error", "0"]
+    many = ["--users", str(users), "--spawn-rate", str(users), "--host", address]
+    command = [sys.executable, "-m", "locust", "-f", str(USERS), user, "--headless"]
+    done = subprocess.run([*command, *many, *length, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)

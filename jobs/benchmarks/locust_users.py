@@ -10,6 +10,7 @@ status, as failures.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from argparse import ArgumentParser
@@ -37,6 +38,9 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--preview-rows", type=int, default=0, help="ask for previews after every so many rows")
     parser.add_argument("--deadline", type=float, default=60.0, help="of a request, in seconds")
     parser.add_argument("--ca", default="", help="PEM file of the authority whose certificate the service has")
+    parser.add_argument("--captions", type=int, default=1, help="different captions that are asked for")
+    parser.add_argument("--moments", default="", help="Scheduled: JSON file of the seconds at which to ask")
+    parser.add_argument("--record", default="", help="Scheduled: JSON file for (moment, seconds, name) of each request")
     parser.add_argument("--uncounted", type=float, default=0.0, help="seconds at the beginning that are not counted")
 
 
@@ -68,10 +72,9 @@ class _Client(User):
         """Ask for images of a seed of their own, and tell locust how it went."""
         options, begin, has_preview = self._options, time.perf_counter(), False
         seed, numbers = random.getrandbits(32), {"candidates": options.candidates, "preview_rows": options.preview_rows}
+        request = GenerateRequest(caption=f"taco {seed % options.captions}", seed=seed, **numbers)
         try:
-            for event in self._generate(
-                GenerateRequest(caption="a taco", seed=seed, **numbers), timeout=options.deadline
-            ):
+            for event in self._generate(request, timeout=options.deadline):
                 if event.HasField("preview") and not has_preview:
                     has_preview = True
                     self._tell("first preview", begin)
@@ -99,6 +102,28 @@ class Arrivals(_Client):
     def arrive(self) -> None:
         """Ask, and do not wait for the answer."""
         gevent.spawn(self._ask)
+
+
+class Scheduled(_Client):
+    """Asks at given moments, however slow the answers are, and records each request; use one of it."""
+
+    def on_start(self) -> None:
+        """Connect, and begin."""
+        super().on_start()
+        self._begin, self._record = time.perf_counter(), list[Any]()
+        moments = json.loads(Path(self._options.moments).read_text())
+        self._asking = [gevent.spawn_later(moment, self._ask) for moment in moments]
+
+    @task
+    def wait(self) -> None:
+        """Wait for all answers, and end the run."""
+        gevent.joinall(self._asking)
+        Path(self._options.record).write_text(json.dumps(self._record))
+        self.environment.runner.quit()
+
+    def _tell(self, name: str, begin: float, error: Exception | None = None) -> None:
+        super()._tell(name, begin, error)
+        self._record.append((begin - self._begin, time.perf_counter() - begin, name))
 
 
 class Repeating(_Client):

@@ -32,7 +32,14 @@ WANTS_TOKEN = (
 STARTS_TOO_SLOWLY = "timed out during startup"
 """What Ray says of a start that has taken it more than 30 seconds."""
 
-STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "FSSPEC_S3_ANON")
+STORES = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "FSSPEC_S3_ANON",
+    "T2I_MODEL_STORE",
+)
 """Variables that say where stores are, which workers get from the driver; credentials they have of their own."""
 
 DATA = ["/jobs/datasets", "/models/trained"]

@@ -31,7 +31,7 @@ from tests.drill.timeline import Timeline
 from tests.drill.watch import watched
 from tests.processes import ROOT
 from tests.soak import scaled
-from tests.t2i.storage.seaweed import make_bucket, seaweed
+from tests.t2i.storage.seaweed import ACCESS_KEY, SECRET_KEY, make_bucket, seaweed
 
 MODEL = "models/trained/small"
 
@@ -45,9 +45,9 @@ def main(out: Path) -> int:
     with store() as bucket, running_cluster(node_types=NODE_TYPES, idle_s=IDLE_S) as cluster:
         put_models(ROOT / MODEL, f"{bucket}/{MODEL}")
         jobs, timeline = make_jobs(bucket), Timeline()
-        load = start_service(cluster, f"{bucket}/{MODEL}", timeline)
+        load, seconds = start_service(cluster, f"{bucket}/{MODEL}", timeline)
         with watched(cluster, timeline), load.running():
-            Drill(cluster, load, timeline).run(*jobs)
+            Drill(cluster, load, timeline, rate=1 / seconds).run(*jobs)
         lost = lost_work(timeline, jobs)
     tell(out, timeline, lost)
     return 1 if lost else 0
@@ -57,7 +57,8 @@ def main(out: Path) -> int:
 def store() -> Iterator[str]:
     """An empty bucket while the block runs, of a server that the environment names."""
     with tempfile.TemporaryDirectory(prefix="drill-") as folder, seaweed(Path(folder)) as server:
-        os.environ |= {"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        os.environ |= {"AWS_ENDPOINT_URL": server, **keys}
         yield make_bucket(server, "drill")
 
 
@@ -70,12 +71,11 @@ def make_jobs(bucket: str) -> Pair:
     return quiet, disturbed
 
 
-def start_service(cluster: Cluster, run: str, timeline: Timeline) -> Load:
-    """Deploy the service, and return clients that know its images."""
+def start_service(cluster: Cluster, run: str, timeline: Timeline) -> tuple[Load, float]:
+    """Deploy the service; return clients that know its images, and the seconds that a request alone takes."""
     load = Load(deploy(cluster, service(run)), timeline)
     wait_until(lambda: answering(cluster) == Counter(PAIR | {"prior": 1}))
-    load.learn()
-    return load
+    return load, load.learn()
 
 
 def lost_work(timeline: Timeline, jobs: Pair) -> list[str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from itertools import cycle
+from typing import Any
 
 from t2i.client import AsyncClient, Client
 from tests.drill.timeline import Answer, Timeline
 
 CLIENTS = 8
 CAPTIONS = ("a red taco", "a blue cat", "a green house", "a smiling face")
-REQUEST = {"candidates": 2, "keep": 2, "seed": 7}
+REQUEST: dict[str, Any] = {"candidates": 2, "keep": 2, "seed": 7}
 PATIENCE_S = 300.0
 """For how long a client waits for an answer."""
 
@@ -26,12 +28,14 @@ class Load:
         self._address, self._timeline = address, timeline
         self._known: dict[str, list[bytes]] = {}
 
-    def learn(self) -> None:
-        """Note the images of each caption, to compare later ones with."""
+    def learn(self) -> float:
+        """Note the images of each caption, to compare later ones with; return the seconds to one's images."""
+        begin = time.monotonic()
         with Client(self._address) as client:
             for caption in CAPTIONS:
                 answer = client.generate(caption, timeout=PATIENCE_S, **REQUEST)
                 self._known[caption] = [image.data for image in answer.images]
+        return (time.monotonic() - begin) / len(CAPTIONS)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -25,5 +25,5 @@ def service(run: str) -> ServeConfig:
     prior = PriorReplicaConfig(
         dtype="bfloat16", slots=16, threads=1, cpus=2, min_replicas=0, max_replicas=2, idle_s=IDLE_S
     )
-    others = {name: ReplicaConfig(min_replicas=2, max_replicas=2, cpus=0.25) for name in ("decoder", "reranker")}
-    return ServeConfig(run, port=free_ports(1)[0], prior=prior, drain_s=10.0, **others)
+    pair = ReplicaConfig(min_replicas=2, max_replicas=2, cpus=0.25)
+    return ServeConfig(run, port=free_ports(1)[0], prior=prior, decoder=pair, reranker=pair, drain_s=10.0)

@@ -20,6 +20,9 @@ from t2i.evaluate.receipts.plan import PlanConfig, plan
 from t2i.evaluate.receipts.settings import VerifyConfig
 from t2i.evaluate.receipts.stored import UnusableReceiptError, read_receipt
 from t2i.sampling import SamplingParams
+from t2i.storage.model_store import ModelStore
+from t2i.storage.paths import model_store
+from tests.kept_models import keep
 from tests.random_run import write_random_run
 
 VAL = "jobs/datasets/emoji64/val.parquet"
@@ -37,7 +40,7 @@ def receipt(
     run = write_random_run(folder / "run", ["a red circle", "a blue square"] * 9, text_length=16, clip=clip, side=5)
     main(
         CocoEval(
-            run=str(run),
+            run=f"models://{keep('evaluated/1', run).path}",
             out=f"{folder}/eval",
             sets=[CaptionSet("val", SourceConfig(VAL))],
             captions=32,
@@ -66,6 +69,12 @@ def test_every_bit_comes_out_again(receipt: Path, capsys: pytest.CaptureFixture[
         assert f"equal    val: {name} measured again" in found
     assert sum("drawn again" in line for line in found.splitlines()) == 6  # tokens, scores and pixels of two captions
     assert sorted(receipt.parent.rglob("*")) == before
+
+
+def test_the_version_of_the_models_is_named_with_its_hashes(receipt: Path) -> None:
+    told = read_receipt(str(receipt)).document
+    assert told["settings"]["run"] == "models://evaluated/1"
+    assert told["models"] == ModelStore(model_store()).find("evaluated/1").models
 
 
 def test_other_models_are_refused_by_name(receipt: Path, tmp_path: Path) -> None:

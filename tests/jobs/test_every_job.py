@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from models.settings import Bounds
+from submit import JOBS as SUBMITTED
+from submit import WITHOUT_IMAGES
 from t2i.config import ROOT, ConfigError, load_config
 from t2i.config.leaves import field_types, item_type, without_none
+from t2i.data import SourceConfig
 from t2i.serve.command import ServeCommand
 
 JOBS = sorted(file for file in (ROOT / "jobs").glob("*.py") if "run_job(" in file.read_text())
@@ -61,6 +64,15 @@ def settings(group: type, prefix: str = "") -> Iterator[tuple[str, Any, Field[An
             yield f"{prefix}{field.name}", kind, field
 
 
+def groups(group: type) -> Iterator[type]:
+    """Every dataclass of settings within one, itself first."""
+    yield group
+    for kind in field_types(group).values():
+        nested = item_type(without_none(kind)[0]) or without_none(kind)[0]
+        if is_dataclass(nested):
+            yield from groups(nested)  # type: ignore[arg-type]
+
+
 FIRST = {id(field): job for job in reversed(CLASSES) for _, _, field in settings(CLASSES[job])}
 """The first job that has a setting: groups such as ``ray`` are shared by many."""
 
@@ -99,3 +111,12 @@ def test_every_path_comes_out_absolute(job: str, tmp_path: Path, monkeypatch: py
 def test_a_job_can_be_run_by_its_name(job: Path) -> None:
     assert job.read_text().startswith("#!/usr/bin/env python\n")
     assert os.stat(job).st_mode & stat.S_IXUSR
+
+
+def test_every_job_but_the_demo_can_be_submitted() -> None:
+    assert sorted({job.stem for job in JOBS} - {"demo"}) == SUBMITTED
+
+
+@pytest.mark.parametrize("job", SUBMITTED)
+def test_a_job_without_images_has_no_setting_for_them(job: str) -> None:
+    assert (job in WITHOUT_IMAGES) == (SourceConfig not in groups(CLASSES[job]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from models.errors import UserError
 from t2i.config import ConfigError, load_config
 from t2i.data.transforms import decode_image
 from t2i.engine import PruningParams, TextToImage
+from t2i.storage import filesystem_for, read_file, write_file
+from tests.kept_models import keep, promote
 
 
 def test_the_best_are_saved_beside_a_sheet_of_all(
@@ -27,6 +30,22 @@ def test_the_best_are_saved_beside_a_sheet_of_all(
     best = np.asarray(Image.open(tmp_path / names[0]))
     assert np.array_equal(best, expected.images[expected.order[0]])
     assert f"CLIP {expected.scores.max():.3f}" in capsys.readouterr().out
+
+
+def test_run_image_and_drawings_may_be_in_a_store(
+    stored_run: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    write_file(*filesystem_for(f"{stored_run}/red.png"), (tmp_path / "red.png").read_bytes())
+    settings = ["captions=[a circle]", "candidates=2", "keep=1", "slots=2", "image_rows=3"]
+    for run, image in ((stored_run, f"{stored_run}/red.png"), (tiny_run, f"{tmp_path}/red.png")):
+        out = [] if run == stored_run else [f"out={tmp_path}/out"]
+        main(load_config(GenerateConfig, "generate", [f"run={run}", f"image={image}", *settings, *out]))
+    assert f"{stored_run}/generated/contact_sheet.png\n" in capsys.readouterr().out
+    for name in ("000-a-circle_1.png", "contact_sheet.png"):
+        assert read_file(f"{stored_run}/generated/{name}") == (tmp_path / "out" / name).read_bytes()
+    with pytest.raises(UserError, match=r"^image is 'memory://.*absent.png', which cannot be read: "):
+        main(GenerateConfig(run=stored_run, captions=["x"], image=f"{stored_run}/absent.png"))
 
 
 def test_refuses_to_keep_more_than_it_draws() -> None:
@@ -51,6 +70,19 @@ def test_what_pruning_leaves_is_saved(tiny_run: Path, tmp_path: Path, capsys: py
     best = np.asarray(Image.open(tmp_path / "000-a-circle_1.png"))
     assert np.array_equal(best, expected.images[expected.order[0]])
     assert len(list(tmp_path.glob("000-*.png"))) == 2
+
+
+def test_a_version_of_the_model_store_draws_what_its_run_draws(tiny_run: Path, tmp_path: Path) -> None:
+    promote(keep("drawn/1", tiny_run))
+    words = ["run=models://drawn", "captions=[a circle]", "candidates=2", "keep=1", "slots=4"]
+    with pytest.raises(ConfigError, match=r"^out is models://drawn/generated, in the model store"):
+        load_config(GenerateConfig, "generate", words)
+    config = load_config(GenerateConfig, "generate", [*words, f"out={tmp_path}/named"])
+    assert config.run == "models://drawn/1"
+    main(config)
+    main(replace(config, run=str(tiny_run), out=f"{tmp_path}/run"))
+    named, direct = ((tmp_path / out / "contact_sheet.png").read_bytes() for out in ("named", "run"))
+    assert named == direct
 
 
 def test_refuses_an_empty_list() -> None:

@@ -18,10 +18,10 @@ VAL = "jobs/datasets/emoji64/val.parquet"
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_the_metrics_are_the_models_own_on_images_of_the_runs_size(
-    tiny_run: Path, capsys: pytest.CaptureFixture[str]
+def test_the_metrics_are_the_models_own_on_images_of_the_runs_size_in_a_store(
+    stored_run: str, tiny_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(Validate(run=str(tiny_run), source=SourceConfig(VAL, limit=12), batch_size=8))
+    main(Validate(run=stored_run, source=SourceConfig(VAL, limit=12), batch_size=8))
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading == "12 images of 32 px"
     printed = {(model, metric): float(value) for model, metric, value in map(str.split, lines)}

@@ -25,7 +25,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if no Ray ran in this process, and none was started."""
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_OVERRIDE_JOB_RUNTIME_ENV", "")
-    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "PYTHONPATH"):
+    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "PYTHONPATH", *cluster.STORES):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -119,6 +119,18 @@ def test_a_submitted_directory_is_the_code_of_the_workers(tmp_path: Path, monkey
 def test_an_installed_package_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "ROOT", tmp_path)
     assert runtime_env(joins=True) == runtime_env(joins=False) == {}
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_workers_are_told_where_stores_are_and_no_secret(monkeypatch: pytest.MonkeyPatch, joins: bool) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "T2I_KEY"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:8333")
+    environment = runtime_env(joins)
+    assert environment["env_vars"].keys() == {"PYTHONPATH", "AWS_ENDPOINT_URL"}
+    assert "secret" not in json.dumps(environment)
 
 
 @pytest.mark.parametrize("joins", [False, True])

@@ -4,86 +4,37 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
-import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from models.run_layout import RunLayout
 from t2i.storage import filesystem_for, put_directory, read_file, write_file
 from t2i.train.checkpoint.run_directory import RunDirectory
 from tests.commands import commands
-from tests.processes import running
-from tests.submitted import submit
-from tests.t2i.train.tiny import free_port
+from tests.submitted import MAKE, Cluster, let_in, machine, submit, two_machines
 
-BIN = Path(sys.executable).parent
 SMALLER = {
     "train_prior": ["train.steps=2", "train.batch_size=8", "train.precision=fp32", "task.model.layers=2"],
     "coco_eval": ["captions=20", "candidates=2", "shown=2", "extract.actors=1", "generate.cpus=3"],
+    "validate": [],
 }
 """Words added to a job's line: little work, and generators so large that each node has one."""
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Where the dashboard is, and the token that lets a user in."""
-
-    dashboard: str
-    token: str
-
-
-def machine(home: Path) -> dict[str, str]:
-    """The environment on a machine whose home directory is ``home`` and whose Python is this one."""
-    home.mkdir()
-    return {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
-
-
-def let_in(token: str) -> dict[str, str]:
-    """What the README says to set on all machines but the one where the token lies."""
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-
-
 @pytest.fixture
 def cluster(bucket: str, tmp_path: Path) -> Iterator[Cluster]:  # noqa: ARG001  it sets AWS_ENDPOINT_URL
-    """A head and a second node, which both know where the store is, and its credentials.
-
-    The Ray that the other tests share makes way: its processes and these would not find their own head.
-    """
-    ray.shutdown()
+    """Nodes that know where the store is, and its credentials; of four CPUs: room for the README's eight workers."""
     store = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    head, second = machine(tmp_path / "head") | store, machine(tmp_path / "second") | store
-    command = ["ray", "get-auth-token", "--generate"]
-    token = subprocess.run(command, env=head, capture_output=True, text=True, check=True).stdout.split()[-1]
-    port, dashboard, client = free_port(), free_port(), free_port()
-    words = ["--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
-    with ExitStack() as stack:
-        stack.enter_context(node(tmp_path / "head.log", words, head))
-        stack.enter_context(node(tmp_path / "second.log", [f"--address=127.0.0.1:{port}"], second | let_in(token)))
-        yield Cluster(f"http://127.0.0.1:{dashboard}", token)
-
-
-@contextmanager
-def node(log: Path, words: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """``ray start``, until it has started; of four CPUs, so that two nodes have room for the README's eight workers."""
-    ports = [f"--dashboard-agent-listen-port={free_port()}"]  # 52365 would be the other node's, too
-    sizes = ["--num-cpus=4", "--object-store-memory=300000000"]
-    command = ["ray", "start", "--block", "--disable-usage-stats", *ports, *sizes, *words]
-    with log.open("w") as file, running(command, env=environment, stdout=file, stderr=file) as process:
-        while "Ray runtime started" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        yield
+    with two_machines(tmp_path, (4, 4), store) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -95,13 +46,33 @@ def user(cluster: Cluster, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def lines(cluster: Cluster, bucket: str) -> dict[str, str]:
     """The README's lines by job, each below its ``export``, with this cluster's and this store's addresses."""
-    export, *found = [line for line in commands("README.md") if line.startswith(("export RAY_API", "ray job submit -"))]
-    export = export.replace("http://head:8265", cluster.dashboard)
-    here = [f"{export}\n{line.replace('s3://bucket', bucket)}" for line in found]
-    return {job: " ".join([line, *SMALLER[job]]) for job in SMALLER for line in here if job in line}
+
+    def here(line: str) -> str:
+        line = line.replace("http://head:8265", cluster.dashboard).replace("s3://bucket", bucket)
+        return line.replace("make ", f"{' '.join(MAKE)} ")
+
+    starts = ("export RAY_API", "ray job submit -", "make submit ")
+    export, *found = [here(line) for line in commands("README.md") if line.startswith(starts)]
+    return {job: f"{export}\n{' '.join([line, *SMALLER[job]])}" for job in SMALLER for line in found if job in line}
 
 
-def put_run(run: str, pairs: str, folder: Path) -> None:
+def others(run: str, pairs: str, folder: str) -> list[str]:
+    """The other jobs, whose results go to ``folder``, and what is done with the receipt of an evaluation."""
+    data = f"data.train.path={pairs} data.val.path={pairs} train.steps=2 train.batch_size=8 train.precision=fp32"
+    return [
+        f"train_tokenizer run={folder}/run source.path={pairs}",
+        f"train_dvae run={folder}/run {data}",
+        f"train_clip run={folder}/run {data}",
+        f"prepare_pairs source.path={pairs} out={folder}/curated clip.model={run}/clip/model",
+        f"generate run={run} captions=[taco] candidates=2 out={folder}/generated",
+        f"export_models run={run} out={folder}/exported",
+        f"coco_eval verify {folder}/receipt.json",
+        f"coco_eval compare {folder}/receipt.json {folder}/receipt.json",
+        f"coco_eval plan {folder}/receipt.json",
+    ]
+
+
+def put_models_and_pairs(run: str, pairs: str, folder: Path) -> None:
     """Put the shipped models but the prior into a run in the store, and 24 captioned images at ``pairs``."""
     for name, directory in RunLayout("models/trained/small").models.items():
         if name != "prior":
@@ -133,7 +104,7 @@ def test_the_lines_for_a_cluster_train_and_evaluate_from_and_to_a_store(
     with pytest.raises(HTTPError, match="401"):  # as the README says of a machine without the token
         urlopen(f"{cluster.dashboard}/api/jobs/")
     run, pairs = f"{bucket}/runs/small", f"{bucket}/pairs.parquet"
-    put_run(run, pairs, tmp_path)
+    put_models_and_pairs(run, pairs, tmp_path)
     encode = f"jobs/encode_images.py run={run} image_size=64 data.train.path={pairs} data.val.path={pairs}"
     type_line(lines["train_prior"].partition("jobs/")[0] + encode, user)
 
@@ -155,3 +126,10 @@ def test_the_lines_for_a_cluster_train_and_evaluate_from_and_to_a_store(
 
     type_line(evaluate, user)  # finds its shards in the store
     assert json.loads(read_file(f"{bucket}/eval/report.json"))["sets"] == [evaluated]
+
+    type_line(lines["validate"], user)
+    jobs = [f"python jobs/{job.replace(' ', '.py ', 1)}" for job in others(run, pairs, f"{bucket}/eval")]
+    type_line(f"{lines['train_prior'].partition('python')[0]} bash -c {shlex.quote(' && '.join(jobs))}", user)
+    for made in ("run/tokenizer", "run/dvae/model", "run/clip/model", "curated/pairs", "exported/prior/model"):
+        assert read_file(f"{bucket}/eval/{made}/manifest.json")
+    assert read_file(f"{bucket}/eval/generated/contact_sheet.png").startswith(b"\x89PNG")

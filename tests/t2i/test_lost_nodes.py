@@ -52,6 +52,7 @@ def start(cluster: Cluster, start_process: StartProcess, tmp_path: Path) -> Star
 
 @pytest.mark.ray
 @pytest.mark.soak
+@pytest.mark.drill
 @pytest.mark.timeout(3600)
 def test_lost_nodes_change_no_result(
     cluster: Cluster, jobs: list[tuple[Job, Job]], start: Start, tmp_path: Path

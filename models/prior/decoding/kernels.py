@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from models.files import replacing
+from models.processor import processor
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ["-O3", "-march=native", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math"]
@@ -52,15 +53,6 @@ def declare(library: ctypes.CDLL) -> None:
     library.decode_attention.argtypes = [*[POINTER] * 3, INTEGER, *[POINTER] * 8, *[INTEGER] * 5, REAL, INTEGER]
     library.group_logsumexp.argtypes = [*[POINTER] * 3, *[INTEGER] * 4]
     library.decode_attention.restype = library.group_logsumexp.restype = None
-
-
-def processor() -> str:
-    """Return a description of the CPU for which ``-march=native`` compiles; machines may share one cache directory."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return os.uname().machine
-    return next((line for line in lines if line.lower().startswith(("flags", "features"))), os.uname().machine)
 
 
 def cache_directory() -> Path:

@@ -8,11 +8,12 @@ from t2i.config.commands import Command
 from t2i.config.errors import ConfigError
 from t2i.config.job import run_job
 from t2i.config.loading import CONFIGS, describe, load_config, load_mapping, load_text
-from t2i.config.paths import ROOT, absolute, is_same, recorded
+from t2i.config.paths import MODEL_STORE, ROOT, absolute, is_same, recorded
 from t2i.config.words import check_encoding
 
 __all__ = [
     "CONFIGS",
+    "MODEL_STORE",
     "ROOT",
     "Command",
     "ConfigError",

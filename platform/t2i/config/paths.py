@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from models.errors import UserError
 from t2i.config.errors import ConfigError
 from t2i.config.leaves import Leaf, leaves
 
@@ -20,6 +21,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 TEMPORARY = "/runtime_resources/working_dir_files/"
 """Part of every path in the copy of a working directory that Ray makes for a submitted job, and later deletes."""
+
+
+MODEL_STORE = "models://"
+"""What addresses in the model store begin with; :mod:`t2i.storage.model_store` says what they mean."""
 
 
 def absolute(path: str) -> str:
@@ -39,17 +44,22 @@ def absolute(path: str) -> str:
 
 
 def resolve_path(leaf: Leaf) -> None:
-    """Make the path of a leaf absolute, and check that it can be written if the job writes there.
+    """Make the path of a leaf absolute, or what it stands for, and check that it can be written if the job does so.
 
     Raises:
-        ConfigError: it is too long for the file system, cannot be written, or would be deleted with the job.
+        ConfigError: it is too long for the file system, stands for nothing, cannot be written, or would be deleted with
+            the job.
     """
     if not leaf.value:
         return
     leaf.replace(absolute(leaf.value))
-    if "://" in leaf.value:
-        return
-    _check_name(leaf.key, leaf.value)
+    if resolve := leaf.field.metadata.get("resolve"):
+        try:
+            leaf.replace(resolve(leaf.value))
+        except UserError as error:
+            raise ConfigError(f"{leaf.key}: {error}") from error
+    if "://" not in leaf.value:
+        _check_name(leaf.key, leaf.value)
     if leaf.field.metadata["path"] == "written":
         _check_writable(leaf.key, leaf.value)
 
@@ -66,6 +76,10 @@ def _check_name(key: str, path: str) -> None:
 
 
 def _check_writable(key: str, path: str) -> None:
+    if path.startswith(MODEL_STORE):
+        raise ConfigError(f"{key} is {path}, in the model store, where nothing changes: name another {key}=.")
+    if "://" in path:
+        return
     if TEMPORARY in path:
         raise ConfigError(f"{key} is {path}, which Ray deletes after the job: give an absolute path or s3://.")
     existing = next(parent for parent in (Path(path), *Path(path).parents) if os.path.exists(parent))

@@ -18,6 +18,7 @@ from torch import Tensor
 from models.prior import Prior, text_tensor
 from models.prior.decoding.shared_text import Caption
 from models.prior.sampling import apply_top_k_top_p, noise_keys, sample
+from models.processor import reuse_only_code_for_this_processor
 from t2i.engine.scheduler import UNCONDITIONAL, RunningCandidate
 from t2i.logs import get_logger
 
@@ -52,6 +53,7 @@ class Runner:
         """
         begin, mode = time.perf_counter(), "reduce-overhead" if self.cache.device.type == "cuda" else "default"
         self.cache.make_static()
+        reuse_only_code_for_this_processor()
         self._decode = torch.compile(self.prior.decode, mode=mode, dynamic=False)
         try:
             for _ in range(3):  # compile, record the CUDA graph, replay it

@@ -14,6 +14,9 @@ from t2i.engine.request import Request, TokenProgress
 from t2i.engine.turns import Turns
 from t2i.sampling import RequestError
 
+TURNS = 8
+"""Turns that fit into the slots at once."""
+
 UNCONDITIONAL: tuple[int, ...] = ()
 """The empty text, which the unconditional twin of a guided candidate reads."""
 
@@ -66,7 +69,7 @@ class RunningCandidate:
 
 
 class Scheduler:
-    """Admits waiting candidates into free slots; clients and their requests take turns, one candidate a turn.
+    """Admits waiting candidates into free slots; clients and their requests take turns.
 
     At most ``captions`` different texts run at once.
     """
@@ -76,7 +79,7 @@ class Scheduler:
         self.image_length = image_length
         self.running: dict[int, RunningCandidate] = {}  # by slot
         self._free = list(reversed(range(slots)))
-        self._turns = Turns()
+        self._turns = Turns(max(1, slots // TURNS))
         self._requests: dict[str, ScheduledRequest] = {}
         self._texts: Counter[tuple[int, ...]] = Counter()  # how many candidates are reading each text
 

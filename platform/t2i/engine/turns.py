@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """The requests of each client with candidates that wait for a slot."""
+    """The requests of each client with candidates that wait for a slot; a turn is some candidates in a row.
 
-    def __init__(self) -> None:
+    The more of the running candidates read the same text, the shorter is a step; but the longer others wait.
+    """
+
+    def __init__(self, turn: int) -> None:
+        self._turn = turn
         self._requests: dict[str, deque[ScheduledRequest]] = {}  # by client, whoever was served last at the end
 
     def __contains__(self, scheduled: ScheduledRequest) -> bool:
@@ -24,22 +28,24 @@ class Turns:
         self._requests.setdefault(scheduled.request.client, deque()).append(scheduled)
 
     def next(self, slots_in_use: Mapping[str, int]) -> ScheduledRequest | None:
-        """Return the request whose turn it is: the next of the client with the fewest slots in use."""
+        """Return the request whose turn it is: the next of the client with the fewest turns' slots in use."""
         # A client with 32 requests of 64 candidates has no more slots than one with a single request, as long as both
-        # have candidates that wait. Among clients with equally many the one that was served last comes last.
+        # have candidates that wait, give or take a turn. Among clients with equally many the one that was served last
+        # comes last. With turns of two candidates:
         #
-        #     waiting  x: A3 B1   y: C2     slots  .....
-        #              x: B1 A2   y: C2            A....
-        #              x: B1 A2   y: C1            AC...
-        #              x: A2      y: C1            ACB..
-        #              x: A2                       ACBC.
-        #              x: A1                       ACBCA
-        client = min(self._requests, key=lambda client: slots_in_use.get(client, 0), default=None)
+        #     waiting  x: A3 B1   y: C3     slots  ......
+        #              x: B1 A1   y: C3            AA....
+        #              x: B1 A1   y: C1            AACC..
+        #              x: A1      y: C1            AACCB.
+        #              x: A1                       AACCBC
+        client = min(self._requests, key=lambda client: slots_in_use.get(client, 0) // self._turn, default=None)
         return None if client is None else self._requests[client][0]
 
     def take(self, scheduled: ScheduledRequest) -> int:
-        """Return the next waiting candidate of a request, whose turn is then over."""
+        """Return the next waiting candidate of a request; its turn is over with the last, or after so many."""
         candidate = scheduled.waiting.popleft()
+        if scheduled.waiting and (scheduled.request.candidates - len(scheduled.waiting)) % self._turn:
+            return candidate
         self.remove(scheduled)
         if scheduled.waiting:
             self.add(scheduled)

@@ -14,6 +14,7 @@ from t2i.evaluate.caption_sets import CaptionSet as CaptionSet
 from t2i.evaluate.protocols import list_protocols, protocol_names
 from t2i.metrics.features import ExtractorConfig
 from t2i.sampling import SamplingParams
+from t2i.storage import run_setting
 
 PICKS = ("first", "random", "all")
 REFERENCES = ("same", "all", "train")
@@ -61,7 +62,7 @@ class EvaluateConfig:
     The default actor pools together fit two cores.
     """
 
-    run: str = setting("runs/tiny", "run directory with tokenizer, dvae, prior and clip", path="read")
+    run: str = run_setting("runs/tiny")
     out: str = setting("${run}/eval", "directory of the report and of everything it is made from", path="written")
     sets: list[CaptionSet] = setting(emoji_sets, "caption sets; each gets a section of the report")
     captions: int | None = setting(None, "captions drawn at random from each set; empty takes all", at_least=1)

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from models.errors import UserError
 from models.run_layout import RunLayout
 from t2i.evaluate.figures import Figure
 from t2i.logs import get_logger
-from t2i.storage import fetch_directory, file_info, filesystem_for, is_local, write_file
+from t2i.storage import (
+    delete_folder,
+    fetch_directory,
+    file_info,
+    filesystem_for,
+    is_local,
+    put_directory,
+    write_file,
+)
 
 log = get_logger("evaluate")
 
@@ -108,7 +117,7 @@ def watch(watched: WatchedRun, out: str, evaluate: Callable[[str, str], Mapping[
 
     Args:
         watched: the run.
-        out: folder of the evaluations, one for each checkpoint; if it is local, of the copies of models as well.
+        out: folder of the evaluations, one for each checkpoint, and of the copies of models.
         evaluate: called with a run directory and the folder for its report; returns caption set -> figures.
     """
     folder = Path(out, "models") if is_local(filesystem_for(out)[0]) else Path(tempfile.mkdtemp())
@@ -116,10 +125,24 @@ def watch(watched: WatchedRun, out: str, evaluate: Callable[[str, str], Mapping[
     curves = Curves(f"{watched.run}/prior/logs/eval")
     spool = Spool(watched, folder, out)
     for name, run in spool.runs():
-        scalars = curve_points(evaluate(run, f"{out}/{name}"))
+        with on_all_nodes(run, f"{out}/models/{name}") as everywhere:
+            scalars = curve_points(evaluate(everywhere, f"{out}/{name}"))
         curves.add(watched.step_of(name), scalars)
         spool.done(name, scalars)
         log.info("%s: %s", name, ", ".join(f"{key} {value:.4g}" for key, value in headline(scalars).items()))
+
+
+@contextmanager
+def on_all_nodes(run: str, uri: str) -> Iterator[str]:
+    """Yield where all nodes read a local run: itself if ``uri`` is local, else a copy there, which is then deleted."""
+    filesystem, path = filesystem_for(uri)
+    if is_local(filesystem):
+        yield run
+        return
+    for name, directory in RunLayout(run).models.items():
+        put_directory(directory, RunLayout(uri).models[name])
+    yield uri
+    delete_folder(filesystem, path)
 
 
 def curve_points(figures: Mapping[str, Sequence[Figure]]) -> dict[str, float]:

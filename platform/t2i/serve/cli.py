@@ -19,6 +19,14 @@ from t2i.client import FORMATS, Answer, Client, GeneratedImage, GenerationOption
 from t2i.proxies import bypass_proxies_for_loopback
 from t2i.sampling import SamplingParams
 
+DEFAULT_STORE = "by default that of T2I_MODEL_STORE"
+NAMES = {
+    "push": "the model; without VERSION the next number, or the version that has this content already",
+    "pull": "the model; without VERSION the promoted one",
+    "promote": "the model",
+}
+"""What a model's name in the store means, by command."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the console script; errors that the user can mend are printed in one sentence, with exit code 2."""
@@ -55,13 +63,19 @@ def _local_path(word: str) -> Path:
     return Path(word if os.path.lexists(word) else os.path.expanduser(word)).absolute()
 
 
+def _run(word: str) -> str:
+    return word if "://" in word else str(_local_path(word))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; what it returns has the ``command`` to be called with it."""
     parser = _Parser(prog="t2i", description="Text to image: serve a trained run and ask it for images.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("serve", help="serve a run directory over gRPC until interrupted")
-    command.add_argument("--run", help="run directory with the trained models (default: runs/tiny)")
+    command = commands.add_parser("serve", help="serve a run over gRPC until interrupted")
+    command.add_argument(
+        "--run", help="run with the trained models: a directory, s3://... or models://NAME (default: runs/tiny)"
+    )
     command.add_argument("--port", help="port to listen on; 0 takes any free one (default: 50051)")
     command.add_argument("settings", nargs="*", metavar="key=value", help="any field of ServeConfig, or ray.*")
     command.set_defaults(command=_serve)
@@ -95,11 +109,18 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("redraw", help="draw a picture again from the recipe in its file, and compare")
     command.add_argument("picture", type=_local_path, help="a picture that t2i generate has saved")
     where = command.add_mutually_exclusive_group()
-    where.add_argument("--run", type=_local_path, help="draw here, with the models of this run directory")
+    where.add_argument(
+        "--run",
+        type=_run,
+        help="draw here, with the models of this run: a directory, s3://... or models://NAME/VERSION",
+    )
     _add_server(where)
     command.set_defaults(command=_redraw)
 
-    command = commands.add_parser("models", help="the models of a service: list, add, remove, default")
+    command = commands.add_parser(
+        "models",
+        help="the models of a service (list, add, remove, default), or of the model store (push, pull, ...)",
+    )
     _add_model_commands(command.add_subparsers(required=True, metavar="COMMAND"))
 
     command = commands.add_parser("status", help="say whether a service is ready; exit code 1 if it is not")
@@ -126,19 +147,44 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_model_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     actions = {
-        "list": "list the models of a service",
-        "add": "serve a run under a name, in the place of what it has now, while the service answers",
-        "remove": "end a model, once what it has begun is done",
-        "default": "let a model answer the requests that name none",
+        "list": "the models of a service, or with --store those of the model store",
+        "add": "of a service: serve a run under a name, in the place of what it has now, while it answers",
+        "remove": "of a service: end a model, once what it has begun is done",
+        "default": "of a service: let a model answer the requests that name none",
     }
     for action, meaning in actions.items():
         command = commands.add_parser(action, help=meaning, description=f"{meaning}.".capitalize())
         if action != "list":
             command.add_argument("name", help="what requests call the model: letters, digits, '.', '_' and '-'")
         if action == "add":
-            command.add_argument("run", help="run directory as the service sees it, or s3://...")
+            command.add_argument("run", help="directory as the service sees it, s3://..., or models://NAME[/VERSION]")
+        if action == "list":
+            command.add_argument(
+                "--store", nargs="?", const="", help=f"list the model store instead of a service; {DEFAULT_STORE}"
+            )
         _add_server(command)
         command.set_defaults(command=_models, action=action)
+    _add_store_commands(commands)
+
+
+def _add_store_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
+    actions = {
+        "push": "of the store: keep a run in it, as a version of a model that never changes",
+        "pull": "of the store: copy a version into a local folder",
+        "promote": "of the store: let a model's name alone mean this version",
+    }
+    for action, meaning in actions.items():
+        command = commands.add_parser(action, help=meaning, description=f"{meaning}.".capitalize())
+        version = "NAME" if action == "promote" else "NAME[/VERSION]"
+        command.add_argument("model", metavar=version, help=NAMES[action])
+        if action == "push":
+            command.add_argument("run", type=_run, help="run to keep: a directory, s3://... or models://NAME")
+        if action == "pull":
+            command.add_argument("folder", type=_local_path, help="folder that is made; it is a run then")
+        if action == "promote":
+            command.add_argument("version", help="a newer one, or an older one to roll back")
+        command.add_argument("--store", default="", help=f"folder or address of the model store; {DEFAULT_STORE}")
+        command.set_defaults(command=_store, action=action)
 
 
 def _add_server(command: argparse._ActionsContainer) -> None:
@@ -229,13 +275,15 @@ def _redraw(options: argparse.Namespace) -> None:
     from t2i.serve.redraw.command import redraw_file
 
     with _client(options) as client:
-        is_identical = redraw_file(options.picture, str(options.run) if options.run else client)
+        is_identical = redraw_file(options.picture, options.run or client)
     sys.exit(0 if is_identical else 1)
 
 
 def _models(options: argparse.Namespace) -> None:
     from t2i.serve import model_commands
 
+    if options.action == "list" and options.store is not None:
+        return _store(options)
     with _client(options) as client:
         match options.action:
             case "list":
@@ -246,6 +294,20 @@ def _models(options: argparse.Namespace) -> None:
                 model_commands.remove(client, options.name)
             case "default":
                 model_commands.set_default(client, options.name)
+
+
+def _store(options: argparse.Namespace) -> None:
+    from t2i.serve import store_commands
+
+    match options.action:
+        case "list":
+            store_commands.print_store(options.store)
+        case "push":
+            store_commands.push_run(options.store, options.model, options.run)
+        case "pull":
+            store_commands.pull_version(options.store, options.model, options.folder)
+        case "promote":
+            store_commands.promote_version(options.store, options.model, options.version)
 
 
 def _status(options: argparse.Namespace) -> None:

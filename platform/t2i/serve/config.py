@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 from models.dtypes import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import AUTO, setting
+from t2i.config import MODEL_STORE
 from t2i.logs import LOG_FORMATS
 from t2i.serve.auto.choice import EngineSettings
+from t2i.storage import run_setting
 
 GATEWAYS_PER_NODE = 2
 """Gateways that one node may have: they share its port, so that one answers while the other is being replaced."""
@@ -141,7 +143,7 @@ class NamedRun:
     """A run directory whose models are served under a name."""
 
     name: str = setting("", "what requests call it: letters, digits, '.', '_' and '-'")
-    run: str = setting("", "run that holds tokenizer, prior, dvae and clip: a directory or s3://...", path="read")
+    run: str = run_setting("")
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -191,11 +193,7 @@ class TLSConfig:
 class ServeConfig:
     """Settings of one service, which has the models of some run directories behind one gRPC address."""
 
-    run: str = setting(
-        "runs/tiny",
-        "run with tokenizer, prior, dvae and clip, a directory or s3://...; its last part names the default model",
-        path="read",
-    )
+    run: str = run_setting("runs/tiny", "run of the default model, which is named by the last part, or by NAME")
     models: list[NamedRun] = setting(list, "further models, each with a name and a run directory")
     aliases: list[Alias] = setting(list, "other names of models, for clients that ask for dall-e-3 or the like")
     host: str = setting(
@@ -237,7 +235,11 @@ class ServeConfig:
     drain_s: float = setting(
         120.0, "time that running requests get to end when the service is stopped, in seconds", at_least=0
     )
-    decode_batch: int = setting(8, "images that the decoder decodes at once", at_least=1)
+    decode_batch: int | None = setting(
+        None,
+        "images that the decoder decodes at once; auto: 8 on a GPU, 2 on a CPU, where more are no faster",
+        at_least=1,
+    )
     rank_batch: int = setting(8, "images that the reranker scores at once", at_least=1)
     log_format: str = setting("text", "text, or json: one object a line, with the request's id")
     gateways: int = setting(
@@ -269,6 +271,11 @@ class ServeConfig:
     def settings(self) -> dict[str, Any]:
         """The fields of this class by their names, without those of a class made from it."""
         return {each.name: getattr(self, each.name) for each in fields(ServeConfig)}
+
+    @property
+    def decode_batch_used(self) -> int:
+        """The images that the decoder decodes at once: a batch is filled up, so a larger one costs one image more."""
+        return self.decode_batch or (8 if self.decoder.gpus else 2)
 
     @property
     def runs(self) -> dict[str, str]:
@@ -306,8 +313,13 @@ class ModelConfig(ServeConfig):
 
 
 def name_of(run: str) -> str:
-    """Return the name of a run directory's model: the last part of its path, with other characters as ``-``."""
-    return re.sub(r"[^\w.-]", "-", run.rstrip("/").rpartition("/")[2], flags=re.ASCII) or "model"
+    """Return the name of a run's model: that in the model store, else the last part of its path.
+
+    What a name may not have is ``-``.
+    """
+    inside = run.removeprefix(MODEL_STORE)
+    name = run.rstrip("/").rpartition("/")[2] if inside == run else inside.partition("/")[0]
+    return re.sub(r"[^\w.-]", "-", name, flags=re.ASCII) or "model"
 
 
 def is_own(host: str) -> bool:

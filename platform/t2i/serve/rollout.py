@@ -27,6 +27,7 @@ from t2i.serve.messages import Added, Step
 from t2i.serve.monitoring.origin import for_request
 from t2i.serve.running import AppState, app_states, model_apps, run_apps
 from t2i.serve.runs import version_of
+from t2i.storage import exact_run
 
 POLL_S = 0.5
 """Seconds between two looks at an application that starts."""
@@ -57,7 +58,8 @@ class RolloutReplica:
         if self._turn.locked():
             yield Added(Step.QUEUE)
         async with self._changing(known):
-            app = app_of(name, await _version(run))
+            run, version = await _exact(run)
+            app = app_of(name, version)
             after = self._catalog.with_model(name, app)
             if self._catalog.apps.get(name) != app:
                 async with aclosing(self._loading(app, run)) as states:
@@ -138,8 +140,10 @@ class RolloutReplica:
         self._draining.pop(app)
 
 
-async def _version(run: str) -> str:
+async def _exact(run: str) -> tuple[str, str]:
+    """Return the run that an address means now, and the version that its content has."""
     try:
-        return await asyncio.to_thread(version_of, run)
+        run = await asyncio.to_thread(exact_run, run)
+        return run, await asyncio.to_thread(version_of, run)
     except UserError as error:
         raise RequestError("run", f"run: {error}") from error

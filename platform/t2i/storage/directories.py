@@ -7,13 +7,13 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
-from fsspec import AbstractFileSystem
 
-from models.manifest import MANIFEST, complete_manifests, is_manifest, manifest_hashes, verify
+from models.manifest import MANIFEST, SHORT, complete_manifests, is_manifest, manifest_hashes, verify
 from t2i.storage.errors import DataError, as_data_error
 from t2i.storage.files import delete_file, list_folder, read_path
 from t2i.storage.paths import filesystem_for, is_local
@@ -23,7 +23,7 @@ UNUSED_COPY_SECONDS = 86_400
 """A local copy of a remote directory is kept for at least this long (a day) after it was last fetched."""
 
 
-def put_directory(directory: str | Path, uri: str) -> None:
+def put_directory(directory: str | Path, uri: str | Path) -> None:
     """Copy a local directory to ``uri``; a copy that is interrupted is never taken for complete.
 
     Raises:
@@ -48,6 +48,17 @@ def put_directory(directory: str | Path, uri: str) -> None:
                 raise DataError(f"{directory / name} was changed or damaged after its manifest was written.")
 
 
+@contextmanager
+def new_directory(uri: str | Path) -> Iterator[Path]:
+    """Yield an empty local directory, and copy what the block has put there to ``uri``, as :func:`put_directory` does.
+
+    If the block raises, ``uri`` stays as it was.
+    """
+    with tempfile.TemporaryDirectory() as local:
+        yield Path(local)
+        put_directory(local, uri)
+
+
 def fetch_directory(uri: str | Path) -> Path:
     """Return the local path of a directory that has a manifest: itself if it is local, else of a cached copy.
 
@@ -62,8 +73,7 @@ def fetch_directory(uri: str | Path) -> Path:
     if is_local(filesystem):
         return Path(source)
     with as_data_error(uri):
-        names = [entry.name for entry in list_folder(filesystem, source) if entry.is_file]
-        manifests = {name: read_path(filesystem, f"{source}/{name}") for name in complete_manifests(names, str(uri))}
+        manifests = _manifests(uri)
         content = hashlib.sha256(b"".join(manifests.values())).hexdigest()
         cache = Path(tempfile.gettempdir()) / f"t2i-{os.getuid()}" / content
         if not cache.is_dir():
@@ -71,9 +81,31 @@ def fetch_directory(uri: str | Path) -> Path:
             with FileLock(f"{cache}.lock"):  # what several processes of this node start with is fetched by one of them
                 if not cache.is_dir():
                     _delete_older(cache.parent, time.time() - UNUSED_COPY_SECONDS)
-                    _download(filesystem, source, manifests, cache)
+                    _download(uri, manifests, cache)
         os.utime(cache)  # the time of the last use, which _delete_older() goes by
     return cache
+
+
+def copy_directory(uri: str | Path, target: Path) -> None:
+    """Copy a directory that has a manifest to the local ``target``, where there is all of it or nothing.
+
+    If ``target`` has come into being meanwhile, it stays as it is.
+
+    Raises:
+        CheckpointError: the directory is incomplete, or a file does not match its hash.
+        DataError: the directory cannot be read, or the copy not be written.
+    """
+    with as_data_error(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with as_data_error(uri):
+        _download(uri, _manifests(uri), target)
+
+
+def _manifests(uri: str | Path) -> dict[str, bytes]:
+    """Return name -> content of the manifests that make a directory complete."""
+    filesystem, source = filesystem_for(uri)
+    names = [entry.name for entry in list_folder(filesystem, source) if entry.is_file]
+    return {name: read_path(filesystem, f"{source}/{name}") for name in complete_manifests(names, str(uri))}
 
 
 def _delete_older(folder: Path, than: float) -> None:
@@ -87,21 +119,23 @@ def _delete_older(folder: Path, than: float) -> None:
                     copy.unlink()
 
 
-def _download(filesystem: AbstractFileSystem, source: str, manifests: dict[str, bytes], cache: Path) -> None:
-    """Fetch the files that ``manifests`` (name -> content) list, verify them, and move them to ``cache`` as a whole."""
-    with tempfile.TemporaryDirectory(dir=cache.parent) as partial_copy:
+def _download(uri: str | Path, manifests: dict[str, bytes], target: Path) -> None:
+    """Fetch and verify the files that ``manifests`` (name -> content) list, and move them to ``target`` as a whole."""
+    filesystem, source = filesystem_for(uri)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:SHORT]}.") as partial_copy:
         copy = Path(partial_copy, "copy")
         copy.mkdir()
         for name, content in manifests.items():
             (copy / name).write_bytes(content)
         for name in manifest_hashes(copy):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # verify() below raises the better error for a missing file
                 download(filesystem, f"{source}/{name}", copy / name)
-        verify(copy)
+        verify(copy, uri)
         # Only a verified copy gets its final name, in one step: other processes of this node, which look for that
         # name, see all of it or nothing. If one of them was faster the rename fails, and its copy is as good.
         try:
-            copy.rename(cache)
+            copy.rename(target)
         except OSError:
-            if not cache.is_dir():
+            if not target.is_dir():
                 raise

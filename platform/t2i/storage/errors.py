@@ -83,6 +83,8 @@ def as_os_error(error: Exception) -> OSError | None:
         return _kind(error, answer.status)(str(answer))
     if isinstance(error, FileNotFoundError) and error.errno is None:
         return FileNotFoundError(errno.ENOENT, "there is no such file", str(error))
+    if isinstance(error, FileExistsError) and error.errno is None:
+        return FileExistsError(errno.EEXIST, "there is such a file", str(error))
     if isinstance(error, OSError) and str(error):
         return error
     if isinstance(error, OSError | BotoCoreError | aiohttp.ClientError | asyncio.TimeoutError):
@@ -94,4 +96,4 @@ def as_os_error(error: Exception) -> OSError | None:
 def _kind(error: Exception, status: int) -> type[OSError]:
     if isinstance(error, PermissionError) or status in (401, 403):
         return PermissionError
-    return FileNotFoundError if status == 404 else OSError
+    return {404: FileNotFoundError, 412: FileExistsError}.get(status, OSError)  # 412: to be created, and is there

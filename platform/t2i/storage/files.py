@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from fsspec import AbstractFileSystem
 from fsspec.implementations.http import HTTPFileSystem
 
-from models.files import write_whole
+from models.files import write_new, write_whole
 from t2i.storage.errors import answer_of, as_data_error
 from t2i.storage.paths import filesystem_for, is_local
 from t2i.storage.retry import with_retries
@@ -79,6 +79,16 @@ def write_file(filesystem: AbstractFileSystem, path: str, data: bytes) -> None:
         write_whole(Path(path), data)
     else:
         with_retries(partial(filesystem.pipe_file, path, data))
+
+
+def create_file(filesystem: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write a file as a whole unless there is one; of several writers one succeeds."""
+    refuse_read_only(filesystem, path)
+    with suppress(FileExistsError):  # also raised if an attempt succeeds, its answer is lost, and it is retried
+        if is_local(filesystem):
+            write_new(Path(path), data)
+        else:
+            with_retries(partial(filesystem.pipe_file, path, data, mode="create"))
 
 
 def refuse_read_only(filesystem: AbstractFileSystem, path: str) -> None:

@@ -11,6 +11,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 
+from t2i.config import MODEL_STORE
 from t2i.storage.errors import DataError
 
 URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -18,17 +19,22 @@ ONE_SLASH = re.compile(r"(\w+):/[^/]")
 CREDENTIALS = re.compile(r"[^/]*:[^/]*@")
 WILDCARDS = "*?["
 SCHEMES = "s3://, gs://, az://, abfs://, hf:// or https://"
+STORE_VARIABLE = "T2I_MODEL_STORE"
+"""The variable that says on each node where the model store is."""
 
 
 def filesystem_for(uri: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the file system of ``uri`` and the path inside it, in which no character has a special meaning.
 
-    Local paths are made absolute, and ``~`` is the home directory. Listings are never cached.
+    Local paths are made absolute, and ``~`` is the home directory. Listings are never cached. What begins with
+    ``models://`` lies in the model store of this node, which :data:`STORE_VARIABLE` names.
 
     Raises:
         DataError: the scheme is unknown, its package is not installed, or the path cannot be one.
     """
     text = str(uri)
+    if text.startswith(MODEL_STORE):
+        text = f"{model_store()}/{text.removeprefix(MODEL_STORE)}"
     if not text or "\0" in text:
         raise DataError(f"path is {text!r}: name a file, a folder or a glob.")
     match = URI.fullmatch(text)
@@ -48,6 +54,20 @@ def filesystem_for(uri: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
         raise DataError(f"path is {text!r}: name one bucket, as in {scheme}://bucket/folder.")
     filesystem = _open(scheme, text)
     return filesystem, _without_dots(filesystem._strip_protocol(f"{scheme}://{rest}"))
+
+
+def model_store() -> str:
+    """Return where this node's model store is: a folder or an address.
+
+    Raises:
+        DataError: the variable that says so is not set, or to something that differs between processes.
+    """
+    store = os.environ.get(STORE_VARIABLE, "").rstrip("/")
+    if not store:
+        raise DataError(f"{STORE_VARIABLE} is not set: it has to name the model store, on every node.")
+    if store.startswith(MODEL_STORE) or not (store.startswith(("/", "~")) or "://" in store):
+        raise DataError(f"{STORE_VARIABLE} is {store!r}: give an absolute path, or an address like s3://bucket/models.")
+    return store
 
 
 def _local(text: str) -> str:

@@ -54,6 +54,7 @@ attempt of the AWS library (:data:`t2i.storage.s3.READ_TIMEOUT`) if it accepts r
 
 TRANSIENT = {
     "BadDigest",  # damaged on the way
+    "ConditionalRequestConflict",  # two create a file at once
     "IncompleteBody",
     "NoSuchUpload",  # a restarted store forgets unfinished uploads: a retry starts a new one
     "OperationAborted",

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from models.run_layout import RunLayout
+from t2i.config import MODEL_STORE
 from t2i.storage.directories import fetch_directory
 from t2i.storage.errors import as_data_error
 from t2i.storage.files import file_info
@@ -21,7 +22,8 @@ def fetch_run(run: str | Path) -> str:
     """Return the local path of a run: itself if it is local, else of a folder that holds copies of its four models.
 
     The copies are those of :func:`t2i.storage.fetch_directory`, fetched once a node; a model that has changed since is
-    fetched anew, into another folder.
+    fetched anew, into another folder. Of the model store ``models://NAME/VERSION`` can be fetched: what
+    :func:`t2i.storage.exact_run` returns.
 
     Raises:
         CheckpointError: a model is missing, incomplete or damaged.
@@ -30,6 +32,8 @@ def fetch_run(run: str | Path) -> str:
     filesystem, path = filesystem_for(run)
     if is_local(filesystem):
         return path
+    if str(run).startswith(MODEL_STORE):
+        return str(fetch_directory(run))
     copies = {name: fetch_directory(directory) for name, directory in RunLayout(run).models.items()}
     content = hashlib.sha256("".join(copy.name for copy in copies.values()).encode()).hexdigest()
     local = RunLayout(_cache() / f"run-{content}")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from models.checkpoint import save_model
 from models.errors import UserError
 from models.gradient_scaling import MIN_SCALE
+from models.processor import reuse_only_code_for_this_processor
 from t2i.logs import get_logger
 from t2i.storage import arrow_filesystem
 from t2i.train.checkpoint.folder import CheckpointNotSavedError, as_not_saved_error
@@ -65,6 +66,7 @@ def train_worker(settings: dict[str, WorkerInput]) -> None:
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train logs every report there
     torch.set_num_threads(worker_input.threads)
     torch.set_flush_denormal(True)  # relaxed samples at a low tau are full of denormals, 3 x slower on a CPU
+    reuse_only_code_for_this_processor()
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), get_device())
     reporter = RayReporter(worker_input, worker)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from models.errors import UserError
 from models.settings import setting
 from t2i.config import ROOT, ConfigError, absolute, is_same, load_config, paths, recorded
 
@@ -61,6 +62,39 @@ def test_every_path_field_is_absolute_and_uris_stay(elsewhere: Path, typed: str,
 def test_a_path_that_no_file_system_takes_is_refused(key: str, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{key} is '.*, which the file system refuses \(File name too long\)"):
         load_config(Job, "job", [f"{key}={name}"])
+
+
+def resolved(run: str) -> str:
+    """What a run stands for, as in a store that has version 2 of everything but ``nothing``."""
+    if run == "models://nothing":
+        raise UserError(f"{run} is not there.")
+    return f"{run}/2" if run.startswith("models://") else run
+
+
+@dataclass
+class Named:
+    run: str = setting("models://small", "run", path="read", resolve=resolved)
+
+
+@dataclass
+class Reader(Named):
+    more: list[Named] = setting(list, "more runs")
+    out: str = setting("${run}/eval", "report", path="written")
+
+
+def test_a_path_is_loaded_as_what_it_stands_for(elsewhere: Path) -> None:
+    reader = load_config(Reader, "job", ["out=x", "more=[{run: models://big}, {run: a}]"])
+    assert [each.run for each in (reader, *reader.more)] == ["models://small/2", "models://big/2", f"{elsewhere}/a"]
+    with pytest.raises(ConfigError, match=r"^more\.run: models://nothing is not there\.$"):
+        load_config(Reader, "job", ["out=x", "more=[{run: models://nothing}]"])
+
+
+def test_nothing_is_written_into_the_model_store(elsewhere: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^out is models://small/eval, in the model store, where nothing changes"):
+        load_config(Reader, "job")
+    with pytest.raises(ConfigError, match=r"^run is models://small, in the model store, .*: name another run=\."):
+        load_config(Job, "job", ["run=models://small", "out=x"])
+    assert not list(elsewhere.iterdir())
 
 
 def test_a_path_made_of_another_field_follows_it(elsewhere: Path) -> None:

@@ -227,3 +227,24 @@ def test_clients_share_the_slots_whatever_they_ask_for() -> None:
 def test_a_client_that_was_served_last_comes_last() -> None:
     scheduler = scheduler_of(1, *(replace(request(name, 2), client=name) for name in "ab"))
     assert [names_at for _ in range(4 * N) if (names_at := step(scheduler))] == [["a0"], ["b0"], ["a1"], ["b1"]]
+
+
+def test_a_turn_is_an_eighth_of_the_slots() -> None:
+    scheduler = scheduler_of(16, request("a", 5), *(replace(request(name, 5), client=name) for name in "bc"))
+    assert names(scheduler.admit()) == [
+        "a0",
+        "a1",
+        "b0",
+        "b1",
+        "c0",
+        "c1",
+        "a2",
+        "a3",
+        "b2",
+        "b3",
+        "c2",
+        "c3",
+        "a4",
+        "b4",
+        "c4",
+    ]

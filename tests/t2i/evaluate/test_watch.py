@@ -16,6 +16,7 @@ from t2i.engine import TextToImage
 from t2i.evaluate import watch as module
 from t2i.evaluate.figures import Figure
 from t2i.evaluate.watch import DONE, WatchedRun, curve_points, watch
+from t2i.storage import fetch_run, filesystem_for
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,20 @@ def test_no_checkpoint_is_lost_however_fast_they_come(run: Path, tmp_path: Path)
     events.Reload()
     points = [(event.step, event.value) for event in events.Scalars("eval/val/kid/best")]
     assert points == [(100, 1.0), (200, 2.0), (300, 3.0)]
+
+
+def test_copies_are_where_all_nodes_see_them(run: Path, tmp_path: Path) -> None:
+    out, read = f"memory://{tmp_path.name}/out", []
+
+    def evaluate(copy: str, _: str) -> Mapping[str, Sequence[Figure]]:
+        TextToImage.load(fetch_run(copy), slots=2)
+        read.append(copy)
+        return {}
+
+    watch(Training(run, [100]).watched(), out, evaluate)
+    assert read == [f"{out}/models/step_0000100"]
+    filesystem, path = filesystem_for(out)
+    assert not [left for left in filesystem.find(path) if "/models/" in left]
 
 
 def test_what_is_measured_is_not_measured_again(run: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from t2i.config import ConfigError, load_config, load_mapping
 from t2i.serve.app import gateway, http, model
 from t2i.serve.catalog import app_of
 from t2i.serve.config import NamedRun, PriorReplicaConfig, ReplicaConfig, ServeConfig
+from t2i.serve.runs import version_of
+from tests.kept_models import keep, promote
 
 DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "serve" / "t2i.yaml"
 
@@ -52,6 +54,18 @@ def test_models_are_named_by_their_runs_or_as_they_are_told() -> None:
         ServeConfig(run="/runs/big", models=[NamedRun("big", "/runs/other")])
     with pytest.raises(ValueError, match="the name 'b g' is not possible"):
         NamedRun("b g", "/runs/big")
+
+
+def test_a_name_in_the_model_store_is_the_model_s_and_means_a_version(run_directory: Path, other_run: Path) -> None:
+    keep("named/1", run_directory)
+    promote(keep("named/2", other_run))
+    other = {"name": "old", "run": "models://named/1"}
+    config = load_mapping(ServeConfig, {"run": "models://named", "models": [other]})
+    assert config.runs == {"named": "models://named/2", "old": "models://named/1"}
+    expected = [version_of(str(run)) for run in (other_run, run_directory)]
+    assert [version_of(run) for run in config.runs.values()] == expected
+    with pytest.raises(ConfigError, match=r"models\.run: models://named/3 is not in .*: it has named/1, named/2"):
+        load_mapping(ServeConfig, {"models": [{"name": "new", "run": "models://named/3"}]})
 
 
 def test_unknown_arguments_are_refused(run_directory: Path) -> None:

@@ -16,7 +16,9 @@ from t2i.client import Client
 from t2i.config import load_config
 from t2i.serve.cli import main, make_parser
 from t2i.serve.command import ServeCommand, write_address
+from t2i.serve.runs import version_of
 from tests.commands import commands
+from tests.kept_models import keep, promote
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -53,6 +55,12 @@ def test_generate_writes_the_best_images_by_rank(
         (["generate", "a taco", "--key", "with space"], "the key has spaces"),
         (["keys", "new", "a b", "--file", "/dev/null/k"], "/dev/null/k: keys: the name 'a b' is not possible"),
         (["keys", "new", "a", "--file", "/dev/null/k"], "cannot write /dev/null/k"),
+        (["models", "pull", "none/1", "/dev/null/run"], "models://none/1 is not in "),
+        (["models", "promote", "none", "1"], "models://none/1 is not in "),
+        (["models", "push", "a b", "models/trained/small"], "'a b' is no model: write NAME or NAME/VERSION"),
+        (["models", "push", "none", "/no/such/run"], "/no/such/run/tokenizer is not a complete checkpoint"),
+        (["models", "list", "--store", "nothing://x"], "path is 'nothing://x': use a local path"),
+        (["serve", "--run", "models://none"], "run: models://none is not in "),
         (["serve", "prior.slot=3"], "prior.slot is not a known key: did you mean prior.slots?"),
     ],
 )
@@ -88,6 +96,25 @@ def test_a_host_that_this_machine_does_not_have_is_named(
     assert re.fullmatch(r"t2i: cannot listen on \S+:0 \(.+\): choose another host=\.\n", capsys.readouterr().err)
 
 
+def test_a_store_is_filled_listed_and_read(
+    run_directory: Path, other_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def t2i(*words: str) -> list[str]:
+        main(["models", *words, "--store", str(tmp_path / "store")])
+        return [
+            re.sub(r" \(tokenizer \w{12}, dvae \w{12}, prior \w{12}, clip \w{12}\)", "", line)
+            for line in capsys.readouterr().out.splitlines()
+        ]
+
+    assert t2i("list") == [f"{tmp_path}/store has no models: keep one by t2i models push"]
+    assert t2i("push", "small", str(run_directory)) == ["models://small/1 is in the store"]
+    assert t2i("push", "small/best", str(other_run)) == ["models://small/best is in the store"]
+    assert t2i("promote", "small", "1") == ["small is models://small/1"]
+    assert t2i("list") == ["models://small/best", "models://small/1, promoted"]
+    assert t2i("pull", "small", str(tmp_path / "run")) == [f"models://small/1 is in {tmp_path}/run"]
+    assert version_of(str(tmp_path / "run")) == version_of(str(run_directory))
+
+
 def test_the_address_is_written_where_it_is_wanted(tmp_path: Path) -> None:
     write_address(tmp_path / "new" / "address", "127.0.0.1:1")
     assert (tmp_path / "new" / "address").read_text() == "127.0.0.1:1"
@@ -118,7 +145,8 @@ def test_an_interrupt_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch, caps
 @pytest.mark.parametrize(
     "line", [line for name in ("README.md", "docs/serving.md") for line in commands(name) if "bin/t2i " in line]
 )
-def test_the_documents_commands_are_understood(line: str) -> None:
+def test_the_documents_commands_are_understood(run_directory: Path, line: str) -> None:
+    promote(keep("small/1", run_directory))
     words = shlex.split(line.partition("bin/t2i ")[2])
     options = make_parser().parse_args(words)
     assert callable(options.command)

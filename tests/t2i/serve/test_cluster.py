@@ -25,7 +25,7 @@ from tests.t2i.storage.seaweed import free_ports
 
 wait_until = partial(waiting.wait_until, limit_s=1800.0)
 
-pytestmark = [pytest.mark.ray, pytest.mark.soak, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.ray, pytest.mark.soak, pytest.mark.drill, pytest.mark.timeout(3600)]
 
 CORE, BURST = "core", "burst"
 NODE_TYPES: dict[str, dict[str, Any]] = {
@@ -40,8 +40,8 @@ PAIR = {"gateway": 2, "decoder": 2, "reranker": 2}
 
 def config(run: Path) -> ServeConfig:
     prior = PriorReplicaConfig(dtype="float32", slots=2, threads=1, cpus=2, min_replicas=0, max_replicas=2, idle_s=3)
-    others = {name: ReplicaConfig(min_replicas=2, max_replicas=2, cpus=0.25) for name in ("decoder", "reranker")}
-    return ServeConfig(str(run), port=free_ports(1)[0], prior=prior, drain_s=1.0, **others)
+    pair = ReplicaConfig(min_replicas=2, max_replicas=2, cpus=0.25)
+    return ServeConfig(str(run), port=free_ports(1)[0], prior=prior, decoder=pair, reranker=pair, drain_s=1.0)
 
 
 @pytest.fixture(scope="module")

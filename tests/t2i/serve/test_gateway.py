@@ -65,7 +65,7 @@ def test_is_not_serving_until_the_models_are_there(
 ) -> None:
     running: set[str] = set()
     monkeypatch.setattr(module, "running_deployments", lambda _: running)
-    monkeypatch.setattr(module, "HEALTH_PERIOD_S", 0.01)
+    monkeypatch.setattr(module, "PERIOD_S", 0.01)
 
     async def main() -> list[int]:
         gateway = start(service_config, NO_STAGES)

@@ -22,6 +22,7 @@ from t2i.serve.names import GATEWAY_APP, HTTP_APP
 from t2i.serve.rollout import RolloutReplica
 from t2i.serve.running import AppState
 from t2i.serve.runs import version_of
+from tests.kept_models import keep, promote
 
 KNOWN = Catalog({"tiny": app_of("tiny")})
 READY = AppState(frozenset({"prior", "decoder", "reranker"}), is_ready=True)
@@ -123,6 +124,23 @@ def test_models_that_do_not_start_change_nothing(noted: NotedServe, service: Lau
         assert (noted.told, noted.models) == ([], [app_of("tiny")])
 
     run(main())
+
+
+def test_a_promoted_model_is_added_as_the_version_that_it_is_then(
+    noted: NotedServe, service: Launched, other_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, runs = keep("rolled", other_run), list[str]()
+    monkeypatch.setattr(module, "model_app", lambda _, run: runs.append(run))
+
+    async def add(name: str) -> None:
+        assert [event async for event in RolloutReplica(service).add(KNOWN, "tiny", name)]
+
+    with pytest.raises(RequestError, match=f"run: models://rolled means no version yet: name one of {version.path}"):
+        run(add("models://rolled"))
+    promote(version)
+    run(add("models://rolled"))
+    assert runs == [f"models://{version.path}"]
+    assert noted.started == [app_of("tiny", version_of(str(other_run)))]
 
 
 def test_a_run_that_is_not_there_is_named(noted: NotedServe, service: Launched, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from models.errors import UserError
-from models.manifest import file_hash
+from models.manifest import file_hash, verify
 from models.run_layout import RunLayout
 from t2i.serve.config import ModelConfig, NamedRun, ServeConfig
 from t2i.serve.runs import check_run, fetched, version_of
 from t2i.storage import filesystem_for, put_directory
+from tests.kept_models import keep
 
 
 @pytest.fixture
@@ -37,6 +38,16 @@ def test_replicas_read_a_copy_of_what_is_in_the_store(stored: str, run_directory
     assert "://" not in config.run
     copy, original = (Path(RunLayout(run).prior, "weights.safetensors") for run in (config.run, run_directory))
     assert file_hash(copy) == file_hash(original)
+
+
+def test_replicas_read_a_copy_of_a_version_of_a_model(
+    stored: str, run_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("T2I_MODEL_STORE", f"{stored}/models")
+    run = f"models://{keep('small', run_directory).path}"
+    config = fetched(ModelConfig.of(ServeConfig(run=run), run, version_of(run)))
+    assert verify(config.run)
+    assert version_of(config.run) == version_of(str(run_directory))
 
 
 def test_what_a_run_in_a_store_lacks_is_named(stored: str) -> None:

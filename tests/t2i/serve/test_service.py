@@ -23,11 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from t2i.client import Client, GeneratedImage, GenerationProgress, ServiceError
-from t2i.client.models import list_models
+from t2i.client.models import add_model, list_models, remove_model
 from t2i.protos.v1 import decoder_pb2, prior_pb2, reranker_pb2
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.generation_pb2 import GenerateRequest
 from t2i.protos.v1.generation_pb2_grpc import GenerationStub
+from t2i.protos.v1.models_pb2 import ADD_STEP_SERVED
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
@@ -42,6 +43,8 @@ from t2i.serve.messages import CaptionRequest
 from t2i.serve.models import ServedModels
 from t2i.serve.monitoring.declared import METRICS
 from t2i.serve.replicas.prior import PriorReplica
+from t2i.storage.model_store import Version
+from tests.kept_models import keep, promote
 from tests.ray_metrics import scrape
 from tests.t2i.serve.monitoring.collector import Received, collector
 from tests.t2i.serve.monitoring.test_declared import series
@@ -144,6 +147,22 @@ def test_lists_its_models(client: Client, run_directory: Path) -> None:
     (model,) = list_models(client).models
     assert (model.name, model.is_default, model.ready) == (name_of(str(run_directory)), True, True)
     assert client.generate("a red taco", seed=7).summary.models["decoder"] == model.setup.decoder.weights[:12]
+
+
+def test_versions_of_the_model_store_come_and_go_back(client: Client, run_directory: Path, other_run: Path) -> None:
+    first, second = (keep("kept", run) for run in (run_directory, other_run))
+
+    def drawn_by(version: Version) -> bytes:
+        promote(version)
+        *_, last = add_model(client, "kept", "models://kept")
+        assert last.step == ADD_STEP_SERVED
+        answer = client.generate("a red taco", seed=7, model="kept", metadata=False)
+        assert answer.summary.models["prior"] == version.models["prior"]
+        return answer.images[0].data
+
+    newer, older = drawn_by(second), drawn_by(first)
+    remove_model(client, "kept")
+    assert older == client.generate("a red taco", seed=7, metadata=False).images[0].data != newer
 
 
 def test_a_refusal_by_a_replica_reaches_the_client(address: str) -> None:

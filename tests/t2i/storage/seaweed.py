@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.processes import running
 
-ACCESS_KEY = SECRET_KEY = "test"
+ACCESS_KEY = "test"
+SECRET_KEY = "the-secret-of-the-test-store"  # a text that is nowhere by chance
 IDENTITY = {
     "name": "test",
     "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],

@@ -21,6 +21,7 @@ from t2i.storage import (
     read_path,
     write_file,
 )
+from t2i.storage.files import create_file
 
 
 def fill(root: str, names: list[str]) -> None:
@@ -84,6 +85,14 @@ def test_what_is_written_is_seen_at_once_and_by_others(root: str) -> None:
     delete_file(other, f"{path}/b")
     assert [entry.name for entry in list_folder(filesystem, path)] == ["a"]
     delete_file(filesystem, f"{path}/b")  # it is gone: nothing happens
+
+
+def test_a_file_is_created_once(root: str) -> None:
+    filesystem, path = filesystem_for(f"{root}/new/file")
+    create_file(filesystem, path, b"first")
+    create_file(filesystem, path, b"second")
+    assert read_path(filesystem, path) == b"first"
+    assert [entry.name for entry in list_folder(filesystem, path.rpartition("/")[0])] == ["file"]
 
 
 def test_a_folder_is_deleted_by_exactly_its_name(root: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.settings import setting
+from t2i.storage import run_setting
 
 
 @dataclass
@@ -19,9 +20,7 @@ class VerifyConfig:
         None, "captions to draw again from seed and models; empty: 3 with deep, else none", at_least=0
     )
     draws_seed: int = setting(0, "which captions these are: another seed draws others", at_least=0)
-    run: str | None = setting(
-        None, "run directory with the models, for deep and draws; empty: where the receipt says", path="read"
-    )
+    run: str | None = run_setting(None, "run with the models, for deep and draws (empty: where the receipt says)")
     reference: str | None = setting(None, "the evaluation's reference.npz; empty: where the receipt says", path="read")
     extractor_weights: str | None = setting(
         None, "the extractor's weights file, for deep; empty: where the receipt says", path="read"

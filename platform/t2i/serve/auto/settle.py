@@ -57,8 +57,11 @@ def _measured(config: ServeConfig) -> EngineSettings:
 
 
 def _threads(prior: PriorReplicaConfig) -> list[int]:
-    """Return the numbers of threads to try: one, and this node's share of a replica, as all of them may be here."""
-    share = max(1, _cpus() // prior.max_replicas)
+    """Return the numbers of threads to try: one, and a replica's share of this node, where all of them may be.
+
+    One CPU is left to decoder and reranker: where threads of a step wait for one that has no CPU, all are slow.
+    """
+    share = max(1, (_cpus() - 1) // prior.max_replicas)
     return sorted({1, share}) if prior.device == "cpu" else [1]
 
 

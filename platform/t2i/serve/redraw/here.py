@@ -21,22 +21,24 @@ from t2i.serve.generation.receipt import PictureRecipe, RecipeError, Setup, Stag
 from t2i.serve.redraw.drawing import Drawn
 from t2i.serve.replicas.setup import setup_of
 from t2i.serve.runs import check_run
+from t2i.storage import exact_run, fetch_run
 
 MOST = 4096
 """Rows that a stage may compute at once: recipes come from strangers, and memory grows with it."""
 
 
 class DrawnHere:
-    """Loads the models of a run directory as a service with the recipe's settings does.
+    """Loads the models of a run as a service with the recipe's settings does.
 
     Raises:
-        UserError: the run directory lacks a model, or a setting of the recipe is impossible.
+        UserError: the run lacks a model or cannot be read, or a setting of the recipe is impossible.
         CheckpointError: a model is damaged.
     """
 
     def __init__(self, run: str, recipe: Setup) -> None:
+        run = exact_run(run)
         check_run(run)
-        self._config = _config(run, recipe)
+        self._config = _config(fetch_run(run), recipe)
         self.setup = setup_of(self._config)
 
     def draw(self, picture: PictureRecipe) -> Drawn:
@@ -77,7 +79,7 @@ class DrawnHere:
         decoder = self._config.decoder
         torch.set_num_threads(decoder.threads_used)
         dvae = load_model(DVAE, DVAEConfig, RunLayout(self._config.run).dvae, decoder.device, decoder.dtype)
-        batch = np.zeros((self._config.decode_batch, *grid.shape), np.int64)
+        batch = np.zeros((self._config.decode_batch_used, *grid.shape), np.int64)
         batch[0] = grid
         tokens = torch.from_numpy(batch).flatten(1).to(device_of(dvae))
         image: np.ndarray = to_uint8(dvae.decode(tokens, grid.shape))[0]

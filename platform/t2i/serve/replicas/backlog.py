@@ -64,6 +64,11 @@ class Backlog:
             raise QueueFullError(late)
         self._requests[request.id] = outstanding
 
+    def note_steps(self, seconds: float, steps: float = 1.0) -> None:
+        """Note that steps took ``seconds`` each: one weighs a twentieth, as prefills make single steps long."""
+        known = self.seconds_per_step
+        self.seconds_per_step = known + (seconds - known) * (1 - (1 - 1 / 20) ** steps) if known else seconds
+
     def update(self, request_id: str, tokens_left: int) -> None:
         """Note that a request has begun, and how many new tokens are left."""
         outstanding = self._requests[request_id]

@@ -14,6 +14,9 @@ from t2i.serve.monitoring.stage import StageMonitor
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
+WAIT_S = 0.005
+"""Seconds for which a batch that is not full waits for more."""
+
 
 class Batches(Generic[ItemT, ResultT]):
     """Hands items to ``compute`` in batches of up to ``size``, off the event loop."""
@@ -21,7 +24,7 @@ class Batches(Generic[ItemT, ResultT]):
     def __init__(self, compute: Callable[[list[ItemT]], list[ResultT]], size: int, stage: str) -> None:
         self._compute, self._monitor = compute, StageMonitor(stage)
         # Not as a decorator of the method: its queue would be shared by all instances and tied to one event loop.
-        self._one = serve.batch(max_batch_size=size, batch_wait_timeout_s=0.005)(self._many)
+        self._one = serve.batch(max_batch_size=size, batch_wait_timeout_s=WAIT_S)(self._many)
 
     async def __call__(self, item: ItemT) -> ResultT:
         """Return the result for an item, whose batch concurrent calls share."""

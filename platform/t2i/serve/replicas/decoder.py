@@ -40,7 +40,7 @@ class DecoderReplica:
         prior: PriorConfig = load_config_file(Path(RunLayout(config.run).prior) / CONFIG, PriorConfig)
         self._image_size = prior.grid_height * self._dvae.config.downsample
         self._uploads = Uploads()
-        self._batch = config.decode_batch
+        self._batch = config.decode_batch_used
         self._decode_one = Batches(self._decode_batch, self._batch, "decoder")
 
     @for_request("decoder")
@@ -76,21 +76,28 @@ class DecoderReplica:
         side = self._image_size // self._dvae.config.downsample
         return image_tokens.view(-1, side, side).cpu().numpy()
 
-    @torch.inference_mode()
     def _decode_batch(self, grids: list[np.ndarray]) -> list[np.ndarray]:
-        """Decode up to a batch of image tokens [h, w], whose shapes may differ between requests."""
-        # Each shape is decoded as a batch of its own, always of the same size: say 3 images of 32 x 32 tokens and one
-        # of 16 x 16 arrive together, and the batch is 4:
-        #
-        #     [a b c 0]  32 x 32        [d 0 0 0]  16 x 16        0: filled up with token 0, thrown away afterwards
-        #
+        """Decode up to a batch of image tokens [h, w], whose shapes may differ."""
         # With another batch size the library may choose another algorithm, whose rounding differs in the last bits.
-        # Filled up, the pixels of a request are the same whoever asks at the same time.
-        images: dict[int, np.ndarray] = {}
-        for shape in {grid.shape for grid in grids}:
-            rows = [row for row, grid in enumerate(grids) if grid.shape == shape]
-            tokens = np.zeros((self._batch, *shape), np.int64)
-            tokens[: len(rows)] = [grids[row] for row in rows]
-            batch = torch.from_numpy(tokens).flatten(1).to(device_of(self._dvae))
-            images.update(zip(rows, to_uint8(self._dvae.decode(batch, shape)), strict=False))
-        return [images[row] for row in range(len(grids))]
+        # So that the pixels of a request are the same whoever asks at the same time, whole images are decoded in
+        # batches of always the same size, filled up with token 0, and all others (previews are) one by one:
+        #
+        #     [a b c 0]  32 x 32        [d]  8 x 32        [e]  16 x 16
+        side = self._image_size // self._dvae.config.downsample
+        whole = [row for row, grid in enumerate(grids) if grid.shape == (side, side)]
+        images = dict(zip(whole, self._decode_filled([grids[row] for row in whole]), strict=True))
+        return [images[row] if row in images else self._decode(grid[None])[0] for row, grid in enumerate(grids)]
+
+    def _decode_filled(self, grids: list[np.ndarray]) -> np.ndarray:
+        """Return the images of up to a batch of image tokens of one shape."""
+        if not grids:
+            return np.empty(0)
+        tokens = np.zeros((self._batch, *grids[0].shape), np.int64)
+        tokens[: len(grids)] = grids
+        return self._decode(tokens)[: len(grids)]
+
+    @torch.inference_mode()
+    def _decode(self, tokens: np.ndarray) -> np.ndarray:
+        """Return images uint8 [n, H, W, 3] of image tokens [n, h, w]."""
+        batch = torch.from_numpy(tokens.astype(np.int64)).flatten(1).to(device_of(self._dvae))
+        return to_uint8(self._dvae.decode(batch, tokens.shape[1:]))

@@ -3,25 +3,26 @@
     event loop                                           engine thread (the only one that calls the engine)
 
     stream(a)   ---- add(a) ---------------------------> queued behind the step that is running
-    _run        ---- step() ---------------------------> one image token for every running candidate
-    _deliver   <---- StepResult ------------------------
+                                                         step(): one image token for every running candidate
+    _deliver   <---- StepResult ------------------------ and, if there is work left, the next step is queued
        |  inbox of a   inbox of b
        v
     stream(a)   yields its events; when it ends, however:
-                ---- cancel(a) ------------------------> a leaves before any step that is not yet submitted
+                ---- cancel(a) ------------------------> a leaves before any step that is not yet queued
 
 A thread pool of one thread runs what is submitted in order. Requests therefore join and leave between two steps, and
-the engine needs no lock. The inboxes belong to the event loop alone, so they need none either.
+the engine needs no lock; nor does it wait for the event loop. The inboxes belong to the event loop alone, so they need
+none either.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from t2i.engine import Engine, FinishedCandidate, PartialCandidate, Request, StepResult, TokenProgress
 from t2i.logs import get_logger
@@ -30,13 +31,12 @@ from t2i.serve.monitoring.stage import StageMonitor
 from t2i.serve.replicas.backlog import Backlog
 
 Event = SampledImages | SampleProgress
-ResultT = TypeVar("ResultT")
 
 WAITING_S = 1.0
 """Seconds after which a request of which there is nothing new is told where it stands."""
 
-PROGRESS_S = 0.1
-"""Least seconds between two progresses: each costs a replica and a gateway a millisecond, as much as a small step."""
+PROGRESS_S = 0.05
+"""Seconds between two progresses of a replica: each costs it and a gateway a millisecond, as much as a small step."""
 
 logger = get_logger("serve.engine")
 
@@ -57,8 +57,8 @@ class EngineLoop:
         self._backlog = Backlog(engine.slots, engine.layout.image_length, seconds_per_step)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._inboxes: dict[str, _Inbox] = {}
-        self._wake = asyncio.Event()
-        self._task = asyncio.create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._is_stepping, self._has_failed = False, False
         self._note_slots()
 
     @property
@@ -73,15 +73,15 @@ class EngineLoop:
 
     def check(self) -> None:
         """Raise EngineStoppedError if the engine has failed."""
-        if self._task.done():
+        if self._has_failed:
             raise EngineStoppedError("the engine stopped: see the log of its replica.")
 
     async def stream(self, request: Request) -> AsyncGenerator[Event]:
         """Run a request; yield its image tokens as they are completed, and its progress.
 
-        Progress comes at every further percent, but ten times a second at most, and every second while there is nothing
-        else. The last event is the progress with all tokens done. Whichever way the iteration ends, the request then
-        leaves the engine, after the step that is running at that moment, if any.
+        Progress comes at every further percent, but the less often the more requests there are, and every second while
+        there is nothing else. The last event is the progress with all tokens done. Whichever way the iteration ends,
+        the request then leaves the engine, after the step that is running at that moment, if any.
 
         Raises:
             RequestError: the engine refuses the request.
@@ -93,8 +93,7 @@ class EngineLoop:
         self._backlog.add(request, time.time())
         inbox = self._inboxes[request.id] = _Inbox(request.candidates * self._tokens(request))
         try:
-            await self._on_thread(self._engine.add, request)
-            self._wake.set()
+            await self._loop.run_in_executor(self._thread, self._add, request)
             while True:
                 event = await inbox.get(WAITING_S)
                 if isinstance(event, SampledImages):
@@ -119,45 +118,53 @@ class EngineLoop:
         steps = self._inboxes[request_id].steps
         return SampleProgress(progress.tokens_done, progress.tokens_total, position, seconds_left, steps)
 
+    def _add(self, request: Request) -> None:
+        """Add a request to the engine, on its thread, and let that step."""
+        self._engine.add(request)
+        if not self._is_stepping:
+            self._is_stepping = True
+            self._thread.submit(self._step)
+
+    def _step(self) -> None:
+        """Step on the engine's thread, and queue the next step behind the requests that come and go meanwhile."""
+        begin = time.perf_counter()
+        try:
+            result = self._engine.step()
+        except Exception:
+            logger.exception("the engine failed")
+            self._loop.call_soon_threadsafe(self._fail)
+            return
+        self._loop.call_soon_threadsafe(self._deliver, result, time.perf_counter() - begin)
+        self._note_slots()
+        self._is_stepping = self._engine.has_work
+        if self._is_stepping:
+            self._thread.submit(self._step)
+
     def _leave(self, request_id: str) -> None:
-        """Take a request out of the engine, if it is still there, and log what was spent on it."""
+        """Take a request out of the engine, on its thread, if it is still there; log what was spent on it."""
         if spent := self._engine.cancel(request_id):
             _log_unfinished(request_id, spent)
             self._note_slots()
 
-    async def _run(self) -> None:
-        """Step while there is work, else sleep until a request is added; if a step fails, tell all requests and end."""
-        try:
-            while True:
-                await self._wake.wait()
-                # Cleared before has_work is asked: a request that is added after that sets it again.
-                self._wake.clear()
-                while self._engine.has_work:
-                    begin = time.perf_counter()
-                    result = await self._on_thread(self._engine.step)
-                    self._note_step(result, time.perf_counter() - begin)
-                    self._deliver(result)
-                    self._note_slots()
-        except Exception:
-            logger.exception("the engine failed")
-            raise
-        finally:
-            for inbox in self._inboxes.values():
-                inbox.put(EngineStoppedError("the engine stopped: see the log of its replica."))
+    def _fail(self) -> None:
+        """End the streams of all requests."""
+        self._has_failed = True
+        for inbox in self._inboxes.values():
+            inbox.put(EngineStoppedError("the engine stopped: see the log of its replica."))
 
     def _note_step(self, result: StepResult, seconds: float) -> None:
-        """Count a step, and let its time weigh a twentieth in the estimate, as prefills make single steps long."""
+        """Count a step that made image tokens, and its time."""
         if result.progress:
             self.steps += 1
             self._monitor.computed(seconds)
-            known = self._backlog.seconds_per_step
-            self._backlog.seconds_per_step = known + (seconds - known) / 20 if known else seconds
+            self._backlog.note_steps(seconds)
 
     def _note_slots(self) -> None:
         self._monitor.slots(self._engine.slots_used, self._engine.slots)
 
-    def _deliver(self, result: StepResult) -> None:
-        """Put what a step gave into the inboxes of the requests that are still being streamed."""
+    def _deliver(self, result: StepResult, seconds: float) -> None:
+        """Put what a step of so many seconds gave into the inboxes of the requests that are still being streamed."""
+        self._note_step(result, seconds)
         # A request may have left while the step ran, so that its inbox is gone. Progress comes last: at 100 % its
         # stream ends, and the candidates that were finished in this step must be out by then.
         finished: dict[str, list[FinishedCandidate]] = defaultdict(list)
@@ -177,14 +184,11 @@ class EngineLoop:
                 self._backlog.update(request_id, progress.tokens_total - progress.tokens_done)
                 if not inbox.steps:
                     self._monitor.waited(time.perf_counter() - inbox.since)
-                inbox.put_progress(progress)
+                inbox.put_progress(progress, PROGRESS_S * len(self._inboxes))
 
     def _put(self, request_id: str, event: SampledImages | Exception) -> None:
         if inbox := self._inboxes.get(request_id):
             inbox.put(event)
-
-    async def _on_thread(self, function: Callable[..., ResultT], *arguments: object) -> ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
 def _log_unfinished(request_id: str, spent: int) -> None:
@@ -198,26 +202,26 @@ class _Inbox:
     """What is new of one request, from the engine's loop to whoever iterates over its stream."""
 
     def __init__(self, tokens: int) -> None:
-        self.progress = TokenProgress(0, tokens)
+        self.progress = self._newest = TokenProgress(0, tokens)
         self.steps = 0  # of which there was progress
         self.since = time.perf_counter()
         self._events: asyncio.Queue[SampledImages | TokenProgress | Exception] = asyncio.Queue()
-        self._percent, self._told = -1, 0.0
+        self._percent, self._told = -1, -math.inf
 
     def put(self, event: SampledImages | Exception) -> None:
         """Append image tokens, or the exception that ends the stream."""
         self._events.put_nowait(event)
 
-    def put_progress(self, progress: TokenProgress) -> None:
-        """Count a step, and append its progress if it is a percent and a moment further than the last appended."""
-        self.steps += 1
+    def put_progress(self, progress: TokenProgress, apart_s: float) -> None:
+        """Count a step, and append its progress if it is a percent and ``apart_s`` further than the last appended."""
+        self.steps, self._newest = self.steps + 1, progress
         percent, now = 100 * progress.tokens_done // progress.tokens_total, time.monotonic()
-        if percent == 100 or (percent > self._percent and now >= self._told + PROGRESS_S):
+        if percent == 100 or (percent > self._percent and now >= self._told + apart_s):
             self._percent, self._told = percent, now
             self._events.put_nowait(progress)
 
     async def get(self, wait_s: float) -> SampledImages | None:
-        """Return the next image tokens; None if :attr:`progress` is new, or if ``wait_s`` seconds brought nothing.
+        """Return the next image tokens; None if :attr:`progress` is to be told: it is due, or ``wait_s`` have passed.
 
         Raises:
             Exception: what ends the stream.
@@ -226,6 +230,7 @@ class _Inbox:
             async with asyncio.timeout(wait_s):
                 event = await self._events.get()
         except TimeoutError:
+            self.progress = self._newest
             return None
         if isinstance(event, Exception):
             raise event

@@ -53,7 +53,7 @@ def setup_of(config: ServeConfig) -> Setup:
     return Setup(
         tokenizer=_hash(layout.tokenizer),
         prior=_stage(layout.prior, prior, slots),
-        decoder=_stage(layout.dvae, config.decoder, config.decode_batch),
+        decoder=_stage(layout.dvae, config.decoder, config.decode_batch_used),
         reranker=_stage(layout.clip, config.reranker, config.rank_batch),
         captions=min(prior.captions or slots, slots),
         compiled=prior.compile,

@@ -19,6 +19,7 @@ from t2i.client import Client
 from t2i.serve.cli import main
 from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.generation.picture_files import read_picture
+from tests.kept_models import keep, promote
 
 WANTED: dict[str, Any] = {"candidates": 6, "keep": 2, "seed": 7, "temperature": 0.7}
 
@@ -57,6 +58,13 @@ def test_a_picture_is_identical_at_the_service_and_here(
 ) -> None:
     for where in (["--server", service.address], ["--run", str(run_directory)]):
         assert redraw([str(pictures[name]), *where], capsys) == (0, "identical\n")
+
+
+def test_a_picture_is_identical_with_a_version_of_its_model(
+    run_directory: Path, pictures: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote(keep("redrawn", run_directory))
+    assert redraw([str(pictures["png"]), "--run", "models://redrawn"], capsys) == (0, "identical\n")
 
 
 def test_another_prior_is_named_and_nothing_is_drawn(

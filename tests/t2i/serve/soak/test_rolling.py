@@ -14,6 +14,7 @@ from t2i.serve.catalog import app_of
 from t2i.serve.config import name_of
 from t2i.serve.running import model_apps
 from t2i.serve.runs import version_of
+from tests.kept_models import keep
 from tests.soak import scaled
 from tests.t2i.serve.soak.conftest import Note
 from tests.t2i.serve.soak.service import SoakService, under_load, wait_until
@@ -24,7 +25,8 @@ SECONDS = scaled(150)
 
 def test_versions_rolled_in_under_load_lose_no_request(service: SoakService, other_run: Path, note: Note) -> None:
     with Client(service.grpc) as client:
-        name, versions = name_of(str(service.run)), [str(service.run), str(other_run)]
+        name = name_of(str(service.run))
+        versions = [f"models://{keep('rolled', run).path}" for run in (service.run, other_run)]
         list(add_model(client, name, versions[1]))
         other = service.learn(client)
         changes, end = 0, time.monotonic() + SECONDS

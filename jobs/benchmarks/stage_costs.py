@@ -1,0 +1,139 @@
+"""What the stages of a service cost, measured in one process, with the settings that the service has."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+
+from harness import medians, seconds
+from models.checkpoint import load_model
+from models.dvae import DVAE, DVAEConfig
+from models.images import to_float, to_uint8
+from models.prior import Prior, PriorConfig
+from models.reranker import CLIPConfig, CLIPReranker, encode_filled
+from models.run_layout import RunLayout
+from models.run_sizes import run_sizes
+from t2i.engine import Engine, Request
+from t2i.serve.config import ServeConfig
+from t2i.simulate.costs import BatchCosts, PriorCosts
+
+
+def prior_costs(config: ServeConfig, candidates: int, rounds: int) -> PriorCosts:
+    """Return what the prior costs: medians over images of one request, of one caption in all slots, of many."""
+    settings = config.prior.settings
+    torch.set_num_threads(settings.threads)
+    prior = load_model(Prior, PriorConfig, RunLayout(config.run).prior, config.prior.device, settings.dtype)
+    engine = Engine(prior, settings.slots, config.prior.captions)
+    few, slots, many = min(candidates, settings.slots // 2), settings.slots, max(2, settings.slots // candidates)
+    images = {
+        used: [_image_seconds(engine, *used) for _ in range(rounds + 1)][1:]
+        for used in ((few, 1), (slots, 1), (slots, many))
+    }
+    one, full, most = (statistics.median(step for _, step in times) for times in images.values())
+    prefill = statistics.median((first - step) / many for first, step in images[slots, many])
+    slot, caption = max(0.0, (full - one) / (slots - few)), max(0.0, (most - full) / (many - 1))
+    return PriorCosts(
+        slots=slots,
+        image_tokens=prior.layout.image_length,
+        step_s=one - slot * few - caption,
+        slot_s=slot,
+        caption_s=caption,
+        prefill_s=max(0.0, prefill),
+        cores=settings.threads,
+    )
+
+
+def _image_seconds(engine: Engine, slots: int, captions: int) -> tuple[float, float]:
+    """Return the seconds of an image's first step, which reads the captions, and of each further one, on average."""
+    for caption in range(captions):
+        text = (caption % engine.layout.text_vocabulary, 1, 2)
+        engine.add(Request(str(caption), text, slots // captions, seed=caption))
+    first = seconds(engine.step)()
+    return first, seconds(engine.step, times=engine.layout.image_length - 1)()
+
+
+def decoder_costs(config: ServeConfig, rounds: int) -> BatchCosts:
+    """Return what the decoder costs: a batch is filled up, so that its images add nothing."""
+    torch.set_num_threads(config.decoder.threads_used)
+    batch = medians({"": seconds(_decode(config))}, 3 * rounds)[""]
+    return BatchCosts(config.decode_batch_used, batch, 0.0, config.decoder.threads_used)
+
+
+def reranker_costs(config: ServeConfig, rounds: int) -> BatchCosts:
+    """Return what the reranker costs: a batch is filled up, and each image is resized by itself."""
+    torch.set_num_threads(config.reranker.threads_used)
+    layout, replica = RunLayout(config.run), config.reranker
+    clip = load_model(CLIPReranker, CLIPConfig, layout.clip, replica.device, replica.dtype)
+    image = _decode(config)()[:1]
+    prepared = clip.prepare(to_float(image)).expand(config.rank_batch, -1, -1, -1)
+    with torch.inference_mode():
+        parts: dict[str, Callable[[], object]] = {
+            "batch": partial(encode_filled, clip, prepared, config.rank_batch),
+            "image": lambda: clip.prepare(to_float(image)),
+        }
+        took = medians({name: seconds(part) for name, part in parts.items()}, 3 * rounds)
+    return BatchCosts(config.rank_batch, took["batch"], took["image"], config.reranker.threads_used)
+
+
+def busy_cores(config: ServeConfig, for_s: float) -> float:
+    """Return how many cores' work the machine does at once: less than it has, where cores share parts or memory.
+
+    That is what prior and decoder reach side by side, each in a process of its own, of what each reaches alone.
+    """
+    settings = config.prior.settings
+    torch.set_num_threads(settings.threads)
+    prior = load_model(Prior, PriorConfig, RunLayout(config.run).prior, config.prior.device, settings.dtype)
+    engine = Engine(prior, settings.slots, config.prior.captions)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+        other.submit(_batches_per_second, config, 0.1).result()  # which loads the decoder
+        decoder = other.submit(_batches_per_second, config, for_s).result()
+        stepping = _steps_per_second(engine, for_s)
+        beside = other.submit(_batches_per_second, config, for_s)
+        shares = [_steps_per_second(engine, for_s) / stepping, beside.result() / decoder]
+    return statistics.fmean(shares) * (settings.threads + config.decoder.threads_used)
+
+
+def _steps_per_second(engine: Engine, for_s: float) -> float:
+    begin, steps = time.perf_counter(), 0
+    while time.perf_counter() < begin + for_s:
+        if not engine.has_work:
+            engine.add(Request("0", (1,), engine.slots, seed=0))
+        engine.step()
+        steps += 1
+    return steps / (time.perf_counter() - begin)
+
+
+def _batches_per_second(config: ServeConfig, for_s: float) -> float:
+    torch.set_num_threads(config.decoder.threads_used)
+    decode, begin, batches = _decode(config), time.perf_counter(), 0
+    while time.perf_counter() < begin + for_s:
+        decode()
+        batches += 1
+    return batches / (time.perf_counter() - begin)
+
+
+def _decode(config: ServeConfig) -> Callable[[], np.ndarray]:
+    """Return a function that decodes a batch of arbitrary tokens to images uint8 [B, H, W, 3]."""
+    dvae, grid = (
+        _dvae(RunLayout(config.run).dvae, config.decoder.device, config.decoder.dtype),
+        run_sizes(config.run).grid,
+    )
+    tokens = torch.zeros(config.decode_batch_used, grid[0] * grid[1], dtype=torch.long, device=config.decoder.device)
+
+    @torch.inference_mode()
+    def decode() -> np.ndarray:
+        return to_uint8(dvae.decode(tokens, grid))
+
+    return decode
+
+
+@cache
+def _dvae(directory: str, device: str, dtype: str) -> DVAE:
+    return load_model(DVAE, DVAEConfig, directory, device, dtype)
