@@ -5,10 +5,11 @@ Each tells how far it is and, at its end, what came of it, to be compared with t
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from models.presets import get_preset
 from models.reranker import CLIPConfig, CLIPReranker
 from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
-from t2i.data import load_columns, read_token_shards
 from t2i.storage import filesystem_for, put_directory, read_file, write_file
 from t2i.storage.files import all_files
 from t2i.train.checkpoint.run_directory import RunDirectory
@@ -86,9 +86,10 @@ def encode(store: str, run: str, sizes: Sizes) -> Job:
     words = [f"run={run}", "image_size=32", *sources, f"rows_per_part={part}", f"batch_size={part}"]
     tokens = f"{run}/tokens/train"
 
-    def result() -> str:
-        columns = load_columns(read_token_shards(tokens)[0])
-        return _hash("".join(f"{column}{columns[column].tolist()}" for column in ("id", "captions", "image_tokens")))
+    def result() -> list[dict[str, Any]]:
+        files = json.loads(read_file(f"{tokens}/manifest.json"))["files"]
+        rows = [row for file in files for row in pq.read_table(BytesIO(read_file(f"{tokens}/{file}"))).to_pylist()]
+        return sorted(rows, key=itemgetter("id"))
 
     return Job("encode_images", words, lambda: len(_files(tokens, ".parquet")), result)
 
@@ -132,7 +133,3 @@ def _files(uri: str, suffix: str) -> list[str]:
     """Return the files of a folder, at any depth, by their paths from there."""
     filesystem, folder = filesystem_for(uri)
     return [path.removeprefix(f"{folder}/") for path in all_files(filesystem, folder) if path.endswith(suffix)]
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

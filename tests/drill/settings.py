@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from t2i.serve.config import PriorReplicaConfig, ReplicaConfig, ServeConfig
 from tests.t2i.storage.seaweed import free_ports
 
 CORE, BURST, BATCH = "core", "burst", "batch"
-NODE_TYPES = {
+NODE_TYPES: dict[str, dict[str, Any]] = {
     CORE: {"resources": {"CPU": 1}, "min_workers": 2, "max_workers": 4},
     BURST: {"resources": {"CPU": 2}, "max_workers": 3},
     BATCH: {"resources": {"CPU": 4}, "max_workers": 3},
