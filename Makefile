@@ -117,7 +117,7 @@ images: ## build the images for a cluster: make images BASE=debian:bookworm-slim
 	deploy/docker/build.sh cpu
 	$(if $(CPU),,deploy/docker/build.sh cuda)
 
-image-replay: ## build them without a registry of images, as root on Debian, and try the one for CPUs (20 GB, half an hour)
+image-replay: ## build them without a registry of images, as root on Debian, and try the one for CPUs (over 20 GB)
 	deploy/docker/replay.sh
 
 clean: ## remove the environment, caches and runs
