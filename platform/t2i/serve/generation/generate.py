@@ -113,10 +113,14 @@ class _Run:
         self._tell(Stage.RANK)
 
     def _on(self, images: SampledImages) -> Iterable[Coroutine[Any, Any, None]]:
-        """Return what is to be done about new image tokens."""
-        chunks = (images.finished[i : i + CHUNK] for i in range(0, len(images.finished), CHUNK))
-        previews = (each for each in images.partial if each.candidate not in self._drawn)
-        return [*(self._rank(chunk) for chunk in chunks), *(self._preview(each) for each in previews)]
+        """Yield what is to be done about new image tokens."""
+        for i in range(0, len(images.finished), CHUNK):
+            yield self._rank(images.finished[i : i + CHUNK])
+        for partial in images.partial:
+            if partial.candidate not in self._drawn:
+                # Noted here, not when the preview begins: more rows of it may come before the event loop gets to that.
+                self._drawn.add(partial.candidate)
+                yield self._preview(partial)
 
     async def _rank(self, chunk: Sequence[FinishedCandidate]) -> None:
         """Decode and rank some finished candidates."""
@@ -148,7 +152,6 @@ class _Run:
 
     async def _preview(self, partial: PartialCandidate) -> None:
         """Decode the rows that a candidate has; while that takes, further rows of it are passed over."""
-        self._drawn.add(partial.candidate)
         grid = partial.image_tokens.reshape(-1, self._grid[1])
         decoded: DecodedImages = await self._calls.call(self._stages.decoder.decode, [grid])
         data = await self._encode(decoded.images[0])

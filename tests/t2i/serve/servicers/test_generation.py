@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import numpy as np
@@ -32,6 +34,7 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
+from t2i.serve.messages import CaptionRequest
 from tests import waiting
 
 wait_until = partial(waiting.wait_until, limit_s=30.0)
@@ -450,6 +453,20 @@ def test_previews_grow_row_by_row_and_end_with_the_ranked_image(service: Any) ->
         assert all(preview.score is None for preview in own[:-1])
     assert previews[0].rows < 8
     assert next(i for i, e in enumerate(events) if isinstance(e, Preview)) < len(events) - 4
+
+
+def test_rows_that_come_before_a_preview_has_begun_are_passed_over(service: Any) -> None:
+    sample = service.prior.replica.sample
+
+    async def at_once(wanted: CaptionRequest) -> AsyncGenerator[Any]:
+        for event in [event async for event in sample(wanted)]:
+            yield event
+
+    with Client(service.address) as client, mock.patch.object(service.prior.replica, "sample", at_once):
+        events = list(client.generate_stream("a red taco", candidates=2, keep=2, seed=7, preview_rows=1))
+    rows = [event.rows for event in events if isinstance(event, Preview) and event.candidate == 0]
+    assert rows == [1, 8]
+    assert len([event for event in events if isinstance(event, GeneratedImage)]) == 2
 
 
 def test_candidates_are_ranked_while_others_are_sampled(service: Any) -> None:
