@@ -24,7 +24,7 @@ from models.run_layout import RunLayout
 from models.tokenizer import CaptionTokenizer
 from t2i.storage import filesystem_for, put_directory, read_file, write_file
 from t2i.storage.files import all_files
-from t2i.train.checkpoint.run_directory import RunDirectory
+from t2i.train.checkpoint.run_directory import RunDirectory, step_of
 from tests.processes import ROOT
 
 EMOJI = ROOT / "jobs/datasets/emoji64"
@@ -103,8 +103,7 @@ def train(run: str, sizes: Sizes) -> Job:
     directory = RunDirectory(f"{run}/prior")
 
     def finished() -> int:
-        newest = directory.newest_checkpoint()
-        return int(newest.name.removeprefix("step_")) // every if newest else 0
+        return max(map(step_of, directory.checkpoints.names()), default=0) // every
 
     def result() -> dict[str, Any]:
         metrics = directory.final_metrics(sizes.steps) or {}
@@ -123,7 +122,8 @@ def evaluate(store: str, run: str, sizes: Sizes) -> Job:
     folder = f"{run}/eval/val"
 
     def result() -> dict[str, Any]:
-        records = {name: json.loads(read_file(f"{folder}/{name}"))["sha256"] for name in _files(folder, ".json")}
+        names = [name for name in _files(folder, ".json") if Path(name).stem.isdigit()]
+        records = {name: json.loads(read_file(f"{folder}/{name}"))["sha256"] for name in names}
         return {"records": records, "sets": json.loads(read_file(f"{run}/eval/report.json"))["sets"]}
 
     return Job("coco_eval", words, lambda: len(_files(f"{folder}/candidates", ".json")), result)

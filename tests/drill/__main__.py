@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -99,4 +100,5 @@ def tell(out: Path, timeline: Timeline, lost: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing goes on running
     sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/drill")))
