@@ -17,7 +17,6 @@ from t2i.engine.request import Request
 from t2i.serve.generation.calls import ATTEMPTS
 from t2i.serve.generation.generate import CHUNK
 from t2i.serve.messages import QueueFullError
-from t2i.serve.replicas.engine_loop import PROGRESS_S
 from t2i.simulate.batches import BatchReplica
 from t2i.simulate.costs import BatchCosts, ServiceCosts
 from t2i.simulate.device import Device
