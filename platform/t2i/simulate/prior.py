@@ -41,6 +41,7 @@ class PriorReplica:
     """
 
     def __init__(self, env: Environment, costs: PriorCosts, device: Device) -> None:
+        self.told = 0.0  # progresses that each request here has been told so far: they share those of the replica
         self._env, self._costs, self._device = env, costs, device
         self._backlog = Backlog(costs.slots, costs.image_tokens)
         self._turns = Turns(max(1, costs.slots // TURNS))
@@ -51,7 +52,7 @@ class PriorReplica:
         self._slots_in_use: Counter[str] = Counter()  # by client
         self._free = costs.slots
         self._steps, self._clock = 0.0, device.clock  # steps up to a time, which lies ahead during a prefill
-        self._since = env.now  # when steps were counted last
+        self._since = self._told_at = env.now  # when steps, and progresses, were counted last
         self._wake = env.event()
         env.process(self._run())
 
@@ -129,6 +130,8 @@ class PriorReplica:
     def _advance(self) -> None:
         """Count the steps since the last look; of an engine without work there are none."""
         clock, now = self._device.clock, self._env.now
+        self.told += (now - self._told_at) / PROGRESS_S / max(1, self.ongoing)
+        self._told_at = now
         if not self._running:
             self._steps, self._clock, self._since = 0.0, clock, now
         elif clock > self._clock:

@@ -17,7 +17,6 @@ from t2i.engine.request import Request
 from t2i.serve.generation.calls import ATTEMPTS
 from t2i.serve.generation.generate import CHUNK
 from t2i.serve.messages import QueueFullError
-from t2i.serve.replicas.engine_loop import PROGRESS_S
 from t2i.simulate.batches import BatchReplica
 from t2i.simulate.costs import BatchCosts, ServiceCosts
 from t2i.simulate.device import Device
@@ -89,25 +88,23 @@ class Service:
     def _work(self, request: Request, keep: int) -> ProcessGenerator:
         gateway, costs = self._random.choice(self._gateways), self._costs.gateway
         yield from gateway.work(costs.request_s)
-        begin = self._env.now
-        beside = yield from self._sample_and_rank(request)
-        told = min(PROGRESSES, (self._env.now - begin) / (PROGRESS_S * beside))
-        yield from gateway.work(told * costs.progress_s + keep * costs.image_s)
+        told = yield from self._sample_and_rank(request)
+        yield from gateway.work(min(PROGRESSES, told) * costs.progress_s + keep * costs.image_s)
 
-    def _sample_and_rank(self, request: Request) -> Generator[Event, Any, int]:
-        """Sample, decode and rank all candidates, as they are finished; return how many requests its replica has."""
-        ranking, known, beside = [], 0, 1
+    def _sample_and_rank(self, request: Request) -> Generator[Event, Any, float]:
+        """Sample, decode and rank all candidates, as they are finished; return how often progress was told."""
+        ranking, known = [], 0
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 yield from self.prior.ready()
                 yield self._env.timeout(self._costs.gateway.hop_s)
                 replica = self.prior.choose()
-                finished, beside = replica.sample(request), replica.ongoing
-                done = 0
+                finished, before, done = replica.sample(request), replica.told, 0
                 while done < request.candidates:
                     done += yield from _received(finished)
                     ranking += [self._env.process(self._rank(images)) for images in _chunks(done - known)]
                     known = max(known, done)
+                told = replica.told - before
                 break
             except ReplicaLostError:
                 if attempt == ATTEMPTS:
@@ -115,7 +112,7 @@ class Service:
         yield self._env.all_of(ranking)
         if not all(each.value for each in ranking):
             raise ReplicaLostError
-        return beside
+        return told
 
     def _rank(self, images: int) -> Generator[Event, Any, bool]:
         """Decode and rank images of one request, again if a replica is lost; return whether that has been done."""

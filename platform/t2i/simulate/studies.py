@@ -18,10 +18,10 @@ COUNTED = 1500
 
 OVERLOADED_GPUS, OVERLOADS = 4, (0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
 SPLIT_GPUS, SPLITS = 16, (1, 2, 3, 4, 5)
-ZONE_GPUS, ZONE_LOADS = 15, (0.6, 0.85)
+ZONE_GPUS, ZONE_LOADS = 9, (0.6, 0.85)
 ZONE_LOST_S, ZONE_SECONDS = 40.0, 240.0
 SCALED_GPUS = 8
-LARGE = 64
+LARGE = 128
 """Candidates of the requests of a day and of a burst, which are large so that they are few."""
 
 Studies = Mapping[str, Mapping[Any, Scenario]]
@@ -52,7 +52,7 @@ class Planned:
     def level(self, fleet: Fleet, load: float) -> Scenario:
         """Return the same, counted from when it has come to be level."""
         image_s = self.costs.prior.image_s(self.request.candidates)
-        counted = max(image_s / 2, COUNTED / (load * capacity(fleet, self.work)))
+        counted = max(image_s / 4, COUNTED / (load * capacity(fleet, self.work)))
         return self.under(fleet, load, uncounted=1.5 * image_s, seconds=1.5 * image_s + counted)
 
 

@@ -72,6 +72,15 @@ def test_gateways_work_for_one_request_after_the_other() -> None:
     assert little < 0.2 < much
 
 
+def test_requests_share_the_progresses_of_their_replica() -> None:
+    gateway = GatewayCosts(request_s=0.0, progress_s=0.01, image_s=0.0, hop_s=0.0)
+    fleet = Fleet(priors=1, decoders=1, rerankers=1, gateways=1)
+    runs = [Scenario(costs(gateway=gateway), fleet, load(1.0, 1.0), moments=[0.0] * n) for n in (1, 8)]
+    one, eight = (simulate(scenario).all.seconds_of(100) for scenario in runs)
+    # 20 progresses a second, for 0.8 s, take the gateway 10 ms each afterwards, however many requests share them
+    assert (one, eight) == pytest.approx((0.8 + 0.16, 0.8 + 0.16), abs=0.02)
+
+
 def test_stages_on_one_device_share_it() -> None:
     fleet = Fleet(2, 2, 2, gateways=2, placement=TOGETHER)
     half = BatchCosts(8, batch_s=NOTHING, image_s=0.05)  # of the prior's seconds for an image
