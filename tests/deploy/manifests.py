@@ -18,6 +18,8 @@ KUSTOMIZE = ROOT / "deploy" / "kustomize"
 OVERLAYS = [f"{name}{part}" for name in ("laptop", "gpu", "spot") for part in ("", "/jobs")]
 
 Document = dict[str, Any]
+Problems = Iterator[str]
+"""Sentences about what is wrong."""
 
 CLUSTERS = {
     "RayCluster": ("spec",),

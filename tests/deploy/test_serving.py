@@ -12,6 +12,8 @@ from t2i.serve.room import needs
 from tests.deploy.manifests import ROOT, Document, of_kind, overlay, pods
 from tests.deploy.serve_config import ServedAs, serving_pods
 
+pytestmark = pytest.mark.usefixtures("model_store")
+
 SERVICES = {"laptop": "t2i.yaml", "gpu": "t2i-gpu.yaml", "spot": "t2i-gpu.yaml"}
 """Overlay -> the file of deploy/serve that it serves by."""
 

@@ -15,7 +15,7 @@ from yamllint.config import YamlLintConfig
 
 from t2i.serve.access.keys import read_keys
 from tests.deploy.manifests import KUSTOMIZE, ROOT, documents_of, of_kind, overlay
-from tests.deploy.rules import SECRETS
+from tests.deploy.rules_of_pods import SECRETS
 
 MONITORING = ROOT / "deploy" / "monitoring"
 YAML = sorted((ROOT / "deploy").rglob("*.yaml"))
