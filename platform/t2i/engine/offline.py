@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,14 +29,13 @@ class SampledCandidates:
 
 
 class OfflineRun:
-    """Runs requests through ``engine`` to their end, in the order given; ``pruner`` may stop candidates part-way."""
+    """Runs requests through ``engine`` to their end; ``pruner`` may stop candidates part-way."""
 
     def __init__(self, engine: Engine, requests: Sequence[Request], pruner: Pruner | None = None) -> None:
         self._engine, self._pruner = engine, pruner
         self._requests = {request.id: request for request in requests}
         if len(self._requests) < len(requests):
             raise RequestError("id", "two requests have the same id: give each its own.")
-        self._waiting = deque(requests)
         self._unfinished: dict[str, set[int]] = {}  # of requests in the engine: candidates not finished nor dropped
         self._tokens: dict[str, dict[int, np.ndarray]] = {request.id: {} for request in requests}
         self._tokens_done = dict.fromkeys(self._requests, 0)
@@ -56,8 +54,10 @@ class OfflineRun:
             RequestError: a request does not fit the prior; then none is left in the engine.
         """
         try:
-            while self._waiting or self._engine.has_work:
-                self._feed()
+            for request in self._requests.values():
+                self._engine.add(replace(request, progressive=self._pruner is not None))
+                self._unfinished[request.id] = set(range(request.candidates))
+            while self._engine.has_work:
                 self._take(self._engine.step())
                 if on_progress:
                     on_progress(self.progress)
@@ -65,24 +65,6 @@ class OfflineRun:
             for request_id in self._unfinished:
                 self._engine.cancel(request_id)
         return {request_id: self._sampled(request_id) for request_id in self._requests}
-
-    def _feed(self) -> None:
-        """Add the next requests to the engine while those in it leave slots free."""
-        # The engine takes turns among the requests that it has, so all of them at once would run a few candidates of
-        # each of many captions. One after the other, a few captions with many candidates run at once, which
-        #   - costs less, as candidates of one caption share its keys and values, and
-        #   - prunes more, as the members of a group then run in step: none is finished before the group is judged.
-        while self._waiting and self._slots_needed() < self._engine.slots:
-            request = self._waiting.popleft()
-            self._engine.add(replace(request, progressive=self._pruner is not None))
-            self._unfinished[request.id] = set(range(request.candidates))
-
-    def _slots_needed(self) -> int:
-        """Return how many slots all unfinished candidates in the engine would fill at once; a guided one takes two."""
-        return sum(
-            len(unfinished) * (2 if self._requests[request_id].sampling.is_guided else 1)
-            for request_id, unfinished in self._unfinished.items()
-        )
 
     def _take(self, result: StepResult) -> None:
         """Keep what a step gave, and drop the candidates that the pruner stops because of it."""

@@ -69,7 +69,7 @@ class RunningCandidate:
 
 
 class Scheduler:
-    """Admits waiting candidates into free slots; clients and their requests take turns.
+    """Admits waiting candidates into free slots; clients take turns.
 
     At most ``captions`` different texts run at once.
     """

@@ -101,14 +101,6 @@ def test_where_a_group_has_slots_together_all_that_follows_its_rows_is_saved(pri
         assert drawn.tokens_saved == 4 * (N - WIDTH)
 
 
-def test_requests_enter_in_order_as_slots_fall_free(prior: Prior) -> None:
-    engine = Engine(prior, 4)
-    seen: list[int] = []
-    offline = OfflineRun(engine, [Request(str(i), (i + 1,), 2, seed=0) for i in range(6)])
-    offline.run(on_progress=lambda _: seen.append(sum(str(i) in offline._unfinished for i in range(6))))
-    assert max(seen) == 2
-
-
 def test_requests_that_cannot_all_be_drawn_leave_nothing_behind(prior: Prior) -> None:
     engine, good = Engine(prior, 8), Request("a", (1,), 2, seed=1)
     with pytest.raises(UserError, match="does not know"):
@@ -184,7 +176,8 @@ def model(tiny_run: Path) -> TextToImage:
 def test_pictures_of_survivors_are_those_of_the_full_run(model: TextToImage) -> None:
     captions = ["a red circle", "a blue square"]
     full = model.generate(captions, candidates=6, seeds=3)
-    for whole, left in zip(full, model.generate(captions, candidates=6, seeds=3, pruning=PICTURES), strict=True):
+    pruned = model.generate(captions, candidates=6, seeds=3, pruning=PICTURES)
+    for whole, left in zip(full, pruned, strict=True):
         previews = [model.preview_to_score(group) for group in np.split(whole.image_tokens[:, :24], [4])]
         scores = np.concatenate([model.rank(images, whole.caption).scores.numpy() for images in previews])
         assert left.candidates.tolist() == PICTURES.survivors(scores).tolist()
@@ -192,8 +185,9 @@ def test_pictures_of_survivors_are_those_of_the_full_run(model: TextToImage) -> 
         assert np.array_equal(left.images, whole.images[left.candidates])
         np.testing.assert_allclose(left.scores, whole.scores[left.candidates], atol=1e-6)
         assert left.scores[left.order].tolist() == sorted(left.scores.tolist(), reverse=True)
-        assert left.tokens_saved == (6 - 3) * (64 - 24)
         assert (whole.candidates.tolist(), whole.tokens_saved) == (list(range(6)), 0)
+    # Two candidates of the second caption take the slots that the first one leaves, and are ahead of their group.
+    assert pruned[0].tokens_saved == (6 - 3) * (64 - 24) > pruned[1].tokens_saved > 0
 
 
 def test_what_is_judged_is_grey_below_the_rows_and_above_as_if_they_went_on(model: TextToImage) -> None:

@@ -136,8 +136,8 @@ def test_what_is_here_is_judged_by_its_progress() -> None:
 
 def test_a_request_ends_at_its_deadline() -> None:
     first = Request("a", (1,), 2 * SLOTS, 0, deadline=15.0)  # an idle engine tries, however little time there is
-    second = Request("b", (2,), SLOTS, 0)
-    assert run_two(COSTS, first, second, 1.0) == [("a 6", 10.0), ("a TimeoutError", 20.0), ("b 3", 20.0), ("b 3", 30.0)]
+    second = Request("b", (2,), SLOTS, 0)  # as much is left of the first, which is older
+    assert run_two(COSTS, first, second, 1.0) == [("a 6", 10.0), ("a TimeoutError", 20.0), ("b 6", 30.0)]
 
 
 def test_what_is_lost_is_told_to_all_after_a_while() -> None:

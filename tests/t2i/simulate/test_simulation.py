@@ -81,12 +81,14 @@ def test_requests_share_the_progresses_of_their_replica() -> None:
     assert (one, eight) == pytest.approx((0.8 + 0.16, 0.8 + 0.16), abs=0.02)
 
 
-def test_stages_on_one_device_share_it() -> None:
+@pytest.mark.parametrize("candidates", [1, 4])
+def test_stages_on_one_device_share_it(candidates: int) -> None:
     fleet = Fleet(2, 2, 2, gateways=2, placement=TOGETHER)
     half = BatchCosts(8, batch_s=NOTHING, image_s=0.05)  # of the prior's seconds for an image
     each = costs(decoder=half, reranker=half)
-    answered = simulate(Scenario(each, fleet, load(30.0, 80.0, uncounted=40.0, deadline=10.0))).answers_per_second
-    assert answered == pytest.approx(2 / (1 / 10 + 1 / 20 + 1 / 20), rel=0.05)
+    wanted = load(30.0 / candidates, 80.0, uncounted=40.0, candidates=candidates, deadline=10.0)
+    answered = simulate(Scenario(each, fleet, wanted)).answers_per_second
+    assert candidates * answered == pytest.approx(2 / (1 / 10 + 1 / 20 + 1 / 20), rel=0.05)
 
 
 def test_a_machine_s_cores_are_shared_by_all() -> None:
