@@ -1,4 +1,4 @@
-"""Whose candidate is the next to get a slot: clients share the slots evenly, each client's requests are done in order."""
+"""Whose candidate gets the next slot: clients share them evenly, and a client's requests come one after the other."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ class CaptionRequest:
         client: who asked; clients share the slots evenly.
         prefix: image tokens with which every candidate begins.
         deadline: Unix time.
+        ranking_s: about how many seconds pass after the last token until all images are ranked.
         preview_rows: candidates are also handed out after every so many rows of image tokens; 0: only when finished.
     """
 
@@ -32,6 +33,7 @@ class CaptionRequest:
     sampling: SamplingParams
     prefix: tuple[int, ...]
     deadline: float
+    ranking_s: float = 0.0
     preview_rows: int = 0
 
 

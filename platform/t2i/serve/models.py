@@ -65,4 +65,5 @@ class ServedModels:
 def _handles(app: str) -> StageHandles:
     # Not asked whether they exist: gateways and models start side by side, and health tells when all are there.
     stages = ("prior", "decoder", "reranker")
-    return StageHandles(*(serve.get_deployment_handle(each, app, _check_exists=False) for each in stages))
+    prior, decoder, reranker = (serve.get_deployment_handle(each, app, _check_exists=False) for each in stages)
+    return StageHandles(prior, decoder, reranker)

@@ -73,7 +73,7 @@ class PriorReplica:
         self._note_progress()
         return self._backlog.slot_steps / self._costs.slots / self._costs.image_tokens
 
-    def sample(self, request: Request) -> Store:
+    def sample(self, request: Request, ranking_s: float = 0.0) -> Store:
         """Take up a request, and return where the numbers of its candidates come that have just been finished.
 
         An exception may come instead: TimeoutError at its deadline, ReplicaLostError if the replica is lost.
@@ -82,7 +82,7 @@ class PriorReplica:
             QueueFullError: what is here already leaves it too little time.
         """
         self._advance()
-        self._take_up(request)
+        self._take_up(request, ranking_s)
         inbox = self._inboxes[request.id] = Store(self._env)
         self._turns.add(ScheduledRequest(request, self._costs.image_tokens))
         self._admit()
@@ -96,12 +96,12 @@ class PriorReplica:
         for inbox in inboxes:
             self._env.process(_tell_late(self._env, inbox, noticed_s))
 
-    def _take_up(self, request: Request) -> None:
+    def _take_up(self, request: Request, ranking_s: float) -> None:
         try:
-            self._backlog.add(request, self._env.now)
+            self._backlog.add(request, self._env.now, ranking_s)
         except QueueFullError:  # by the progress of a while ago it refuses too many, and never too few
             self._note_progress()
-            self._backlog.add(request, self._env.now)
+            self._backlog.add(request, self._env.now, ranking_s)
 
     def _note_progress(self) -> None:
         """Tell the backlog how far requests are, as the service does at every step."""

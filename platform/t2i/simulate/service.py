@@ -16,6 +16,7 @@ from models.settings import setting
 from t2i.engine.request import Request
 from t2i.serve.generation.calls import ATTEMPTS
 from t2i.serve.generation.generate import CHUNK
+from t2i.serve.generation.ranking_time import RankingTime
 from t2i.serve.messages import QueueFullError
 from t2i.simulate.batches import BatchReplica
 from t2i.simulate.costs import BatchCosts, ServiceCosts
@@ -58,6 +59,7 @@ class Service:
     def __init__(self, env: Environment, costs: ServiceCosts, fleet: Fleet, random: Random) -> None:
         self.ended: list[Ended] = []
         self._env, self._costs, self._random = env, costs, random
+        self._ranking_time = RankingTime()
         devices = _Devices(env, fleet)
         self._gateways = [Gateway(env, devices.of_gateway()) for _ in range(fleet.gateways)]
         self.prior = Stage(
@@ -99,7 +101,8 @@ class Service:
                 yield from self.prior.ready()
                 yield self._env.timeout(self._costs.gateway.hop_s)
                 replica = self.prior.choose()
-                finished, before, done = replica.sample(request), replica.told, 0
+                before, done = replica.told, 0
+                finished = replica.sample(request, self._ranking_time.seconds)
                 while done < request.candidates:
                     done += yield from _received(finished)
                     ranking += [self._env.process(self._rank(images)) for images in _chunks(done - known)]
@@ -109,7 +112,9 @@ class Service:
             except ReplicaLostError:
                 if attempt == ATTEMPTS:
                     raise
+        sampled = self._env.now
         yield self._env.all_of(ranking)
+        self._ranking_time.note(self._env.now - sampled)
         if not all(each.value for each in ranking):
             raise ReplicaLostError
         return told

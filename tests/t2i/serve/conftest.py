@@ -113,8 +113,8 @@ async def _after(method: Callable[..., Any], arguments: Sequence[object], named:
 
 def make_stages(config: ServeConfig) -> StageHandles:
     """Replicas in this process; has to be called inside an event loop."""
-    replicas = (PriorReplica(config), DecoderReplica(config), RerankerReplica(config))
-    return StageHandles(*map(LocalHandle, replicas))
+    prior, decoder, reranker = PriorReplica(config), DecoderReplica(config), RerankerReplica(config)
+    return StageHandles(LocalHandle(prior), LocalHandle(decoder), LocalHandle(reranker))
 
 
 class LocalService:

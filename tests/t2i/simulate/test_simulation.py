@@ -88,7 +88,7 @@ def test_stages_on_one_device_share_it(candidates: int) -> None:
     each = costs(decoder=half, reranker=half)
     wanted = load(30.0 / candidates, 80.0, uncounted=40.0, candidates=candidates, deadline=10.0)
     answered = simulate(Scenario(each, fleet, wanted)).answers_per_second
-    assert candidates * answered == pytest.approx(2 / (1 / 10 + 1 / 20 + 1 / 20), rel=0.05)
+    assert candidates * answered == pytest.approx(2 / (1 / 10 + 1 / 20 + 1 / 20), rel=0.1)
 
 
 def test_a_machine_s_cores_are_shared_by_all() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from t2i.serve.generation.best import BestCandidates, RankedCandidate
 from t2i.serve.generation.calls import ATTEMPTS, Calls
 from t2i.serve.generation.events import Event, Picture, Preview, Progress, Stage, Wanted
 from t2i.serve.generation.image_codec import encode_image
+from t2i.serve.generation.ranking_time import RankingTime
 from t2i.serve.generation.receipt import PictureRecipe, Prefix, Receipt, Recipe, Setup, pixels_hash, tokens_hash
 from t2i.serve.generation.stopwatch import Stopwatch
 from t2i.serve.messages import (
@@ -40,11 +41,12 @@ CHUNK = 8
 
 @dataclass(frozen=True)
 class StageHandles:
-    """Serve's handles of the three deployments, by which their methods are called."""
+    """Serve's handles of a model's three deployments, by which their methods are called, and how the last two do."""
 
     prior: Any
     decoder: Any
     reranker: Any
+    ranking_time: RankingTime = field(default_factory=RankingTime)
 
 
 async def generate(stages: StageHandles, wanted: Wanted, calls: Calls) -> AsyncGenerator[Event]:
@@ -95,8 +97,9 @@ class _Run:
 
     async def _sample_and_rank(self) -> None:
         """Sample all candidates, decode and rank each as it is finished."""
+        wanted = replace(self._wanted.caption, ranking_s=self._stages.ranking_time.seconds)
         async with asyncio.TaskGroup() as tasks:
-            async for event in self._calls.sample(self._stages.prior, self._wanted.caption):
+            async for event in self._calls.sample(self._stages.prior, wanted):
                 match event:
                     case ReplicaStarting():
                         self._tell(Stage.STARTING)
@@ -110,6 +113,7 @@ class _Run:
                             tasks.create_task(work)
             self._watch.begin("rank")
             self._tell(Stage.DECODE)
+        self._stages.ranking_time.note(self._watch.read()["rank"])
         self._tell(Stage.RANK)
 
     def _on(self, images: SampledImages) -> Iterable[Coroutine[Any, Any, None]]:

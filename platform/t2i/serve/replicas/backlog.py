@@ -9,8 +9,8 @@ from t2i.engine.request import Request
 from t2i.serve.messages import QueueFullError
 
 SLACK = 1.25
-"""A request has to have so many times the time that sampling it should take: decoding and ranking follow, and take CPUs
-from it. Filled up to the deadline itself, a queue would let all that wait in it be a little late."""
+"""A request has to have so many times the time that sampling it should take: decoding and ranking take CPUs from it.
+Filled up to the deadline itself, a queue would let all that wait in it be a little late."""
 
 
 @dataclass
@@ -52,14 +52,16 @@ class Backlog:
         """How many steps of one slot are left to make for all requests."""
         return sum(each.slot_steps for each in self._requests.values())
 
-    def add(self, request: Request, now: float) -> None:
-        """Take up a request; one that comes to an idle engine is tried, however little time it has.
+    def add(self, request: Request, now: float, ranking_s: float = 0.0) -> None:
+        """Take up a request, which is ranked for ``ranking_s`` seconds afterwards.
+
+        One that comes to an idle engine is tried, however little time it has.
 
         Raises:
             QueueFullError: what is here already leaves it too little time before its deadline (Unix time, as ``now``).
         """
         outstanding = _Outstanding(request, request.candidates * (self._image_length - len(request.prefix)))
-        late = now + SLACK * self._seconds(outstanding, is_new=True) - request.deadline
+        late = now + SLACK * self._seconds(outstanding, is_new=True) + ranking_s - request.deadline
         if late > 0 and self._requests:
             raise QueueFullError(late)
         self._requests[request.id] = outstanding

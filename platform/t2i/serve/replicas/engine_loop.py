@@ -76,12 +76,13 @@ class EngineLoop:
         if self._has_failed:
             raise EngineStoppedError("the engine stopped: see the log of its replica.")
 
-    async def stream(self, request: Request) -> AsyncGenerator[Event]:
+    async def stream(self, request: Request, ranking_s: float = 0.0) -> AsyncGenerator[Event]:
         """Run a request; yield its image tokens as they are completed, and its progress.
 
         Progress comes at every further percent, but the less often the more requests there are, and every second while
         there is nothing else. The last event is the progress with all tokens done. Whichever way the iteration ends,
-        the request then leaves the engine, after the step that is running at that moment, if any.
+        the request then leaves the engine, after the step that is running at that moment, if any. ``ranking_s`` is what
+        of the time until its deadline is needed afterwards.
 
         Raises:
             RequestError: the engine refuses the request.
@@ -90,7 +91,7 @@ class EngineLoop:
             EngineStoppedError: the engine failed.
         """
         self.check()
-        self._backlog.add(request, time.time())
+        self._backlog.add(request, time.time(), ranking_s)
         inbox = self._inboxes[request.id] = _Inbox(request.candidates * self._tokens(request))
         try:
             await self._loop.run_in_executor(self._thread, self._add, request)

@@ -62,7 +62,7 @@ class PriorReplica:
             progressive=wanted.preview_rows > 0,
         )
         yield SampleHeader(truncated, len(request.text), self._layout.grid, self._description.setup)
-        async with aclosing(self._engine.stream(request)) as events:
+        async with aclosing(self._engine.stream(request, wanted.ranking_s)) as events:
             async for event in events:
                 if isinstance(event, SampleProgress):
                     yield event

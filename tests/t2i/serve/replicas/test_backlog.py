@@ -56,6 +56,14 @@ def test_what_would_be_late_is_refused_with_how_late() -> None:
     assert len(backlog) == 2
 
 
+def test_ranking_takes_time_as_well() -> None:
+    backlog = backlog_of(request("a", 4, "x"))
+    with pytest.raises(QueueFullError) as refused:
+        backlog.add(request("b", 2, "y", deadline=SLACK * 20.0), now=0.0, ranking_s=3.0)
+    assert refused.value.late_s == 3.0
+    backlog.add(request("b", 2, "y", deadline=SLACK * 20.0 + 3.0), now=0.0, ranking_s=3.0)
+
+
 def test_an_idle_engine_tries_whatever_comes() -> None:
     backlog = backlog_of(request("a", 100, deadline=1.0))
     assert len(backlog) == 1

@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 from PIL import Image
 
 from generate import GenerateConfig, read_prefix
-from t2i.client import Client, GeneratedImage, GenerationProgress, Preview, ServiceError, Summary
+from t2i.client import Client, GeneratedImage, GenerationProgress, Preview, ServiceBusyError, ServiceError, Summary
 from t2i.data.columns import caption_array
 from t2i.data.decode import _square, _to_pixels
 from t2i.data.packed_images import decode_rows, pack_images
@@ -467,6 +467,18 @@ def test_rows_that_come_before_a_preview_has_begun_are_passed_over(service: Any)
     rows = [event.rows for event in events if isinstance(event, Preview) and event.candidate == 0]
     assert rows == [1, 8]
     assert len([event for event in events if isinstance(event, GeneratedImage)]) == 2
+
+
+def test_the_time_that_ranking_takes_is_left_before_the_deadline(service: Any) -> None:
+    ranking_time = service.models.stages("tiny").ranking_time
+    with Client(service.address) as client:
+        client.generate("a red taco", seed=7)
+        assert 0 < ranking_time.seconds < 60
+        neighbour = client.generate_stream("a blue cat", candidates=64, seed=1)
+        next(neighbour)
+        with mock.patch.object(ranking_time, "seconds", 1e6), pytest.raises(ServiceBusyError):
+            client.generate("a red taco", seed=7)
+        neighbour.close()
 
 
 def test_candidates_are_ranked_while_others_are_sampled(service: Any) -> None:
