@@ -217,6 +217,10 @@ def test_it_says_what_it_builds() -> None:
     assert end == f"built {image}"
 
 
+def test_images_can_have_the_version_that_the_overlays_name() -> None:
+    assert "--tag t2i-platform:0.1.0-cuda " in build("cuda", BASE=f"debian{DIGEST}", TAG="0.1.0").stdout
+
+
 def test_torch_for_gpus_is_the_default_indexs() -> None:
     assert "torch of the default index" in build("cuda", BASE=f"debian{DIGEST}", TORCH_INDEX="wheels").stdout
 
