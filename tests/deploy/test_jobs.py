@@ -54,6 +54,7 @@ def test_every_job_takes_its_command(name: str, tmp_path: Path) -> None:
     assert {type(config).__name__ for config in loaded.values()} == set(CONFIGS.values())
     trained = loaded["RayJob t2i-train-prior"]
     assert (trained.run, trained.train.workers) == (settings["T2I_RUN"], int(settings["T2I_WORKERS"]))
+    assert trained.train.gpus_per_worker == int(settings["T2I_GPUS"])
 
 
 def test_a_misspelt_word_is_refused(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_variable_that_no_pod_has_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "spot"])
 def test_trainings_have_all_their_workers_from_the_start(name: str) -> None:
-    """A training counts the GPUs when it begins; where there are too few it would train on CPUs."""
+    """A training counts the cores when it begins, and shares them out to its workers."""
     wanted = int(settings_of(name, Path("/"))["T2I_WORKERS"])
     for job in of_kind(overlay(f"{name}/jobs"), "RayJob"):
         trains = job["metadata"]["labels"]["job"] in {"train-dvae", "train-prior", "train-clip"}

@@ -41,6 +41,13 @@ class TrainConfig(TrackerConfig):
         0, "compress gradients between ddp workers to matrix products of this rank; 0: do not", at_least=0
     )
     cpus_per_worker: int | None = setting(None, "cores of one worker; empty: share all cores out evenly", at_least=1)
+    gpus_per_worker: int | None = setting(
+        None,
+        "1: each worker has a GPU, and waits for it if an autoscaler has to bring it; 0: none; empty: whether the "
+        "cluster has one for each when training begins",
+        at_least=0,
+        at_most=1,
+    )
     prefetch: int = setting(2, "updates whose microbatches are made ahead of time; 0: none", at_least=0)
     window_rows: int = setting(
         65_536, "images, or their tokens, that are shuffled together and held in memory at once", at_least=1

@@ -94,7 +94,7 @@ def _train(
 
 def _run_workers(worker_input: WorkerInput, run: RunDirectory) -> None:
     config = worker_input.config
-    gpu = ray.cluster_resources().get("GPU", 0) >= config.workers  # type: ignore[no-untyped-call]
+    gpu = gpus_per_worker(config) == 1
     resources = {"CPU": worker_input.threads, **({"GPU": 1} if gpu else {})}
     run.delete_ray_train_snapshot()
     _set_ray_train_intervals()
@@ -147,6 +147,14 @@ def _set_ray_train_intervals() -> None:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
+def gpus_per_worker(config: TrainConfig) -> int:
+    """Return how many GPUs each worker has, 0 or 1; where nothing is said, 1 if the cluster has enough for all by now."""
+    if config.gpus_per_worker is not None:
+        return config.gpus_per_worker
+    gpus: float = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+    return int(gpus >= config.workers)
+
+
 def cpus_per_worker(workers: int) -> int:
     """Return the most cores that each of ``workers`` can have if no worker spans two machines.
 
@@ -158,4 +166,7 @@ def cpus_per_worker(workers: int) -> int:
     for cpus in range(max(nodes, default=0), 0, -1):
         if sum(node // cpus for node in nodes) >= workers:
             return cpus
-    raise UserError(f"train.workers is {workers} but the cluster has {sum(nodes)} CPUs: use fewer workers.")
+    raise UserError(
+        f"train.workers is {workers} but the cluster has {sum(nodes)} CPUs: use fewer workers, "
+        "or name train.cpus_per_worker if an autoscaler is to bring more."
+    )

@@ -13,6 +13,7 @@ from models.errors import UserError
 from models.manifest import is_complete
 from t2i.train import RunChangedError, RunDirectory, TrainConfig, fit
 from t2i.train.failures import StepFailedError
+from t2i.train.fit import gpus_per_worker
 from t2i.train.loader.feed import InMemorySource
 from t2i.train.loop import TrainLoop
 from t2i.train.parallel import Worker
@@ -33,6 +34,14 @@ def datasets(columns: Columns) -> tuple[Dataset, Dataset]:
 def sorted_columns(columns: Columns) -> Columns:
     order = columns["id"].argsort(kind="stable")
     return {name: column[order] for name, column in columns.items()}
+
+
+@pytest.mark.parametrize(("said", "there", "expected"), [(None, 1, 0), (None, 2, 1), (0, 2, 0), (1, 0, 1)])
+def test_workers_have_gpus_if_that_is_said_or_if_there_are_enough(
+    monkeypatch: pytest.MonkeyPatch, said: int | None, there: int, expected: int
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": float(there)})
+    assert gpus_per_worker(config(workers=2, gpus_per_worker=said)) == expected
 
 
 @pytest.fixture

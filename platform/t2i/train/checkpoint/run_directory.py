@@ -45,6 +45,7 @@ MUTABLE_FIELDS = {
         "min_workers",
         "max_failures",
         "cpus_per_worker",
+        "gpus_per_worker",
         "parallel",
         "accumulate",
         "recompute",
