@@ -148,7 +148,7 @@ def _set_ray_train_intervals() -> None:
 
 
 def gpus_per_worker(config: TrainConfig) -> int:
-    """Return how many GPUs each worker has, 0 or 1; where nothing is said, 1 if the cluster has enough for all by now."""
+    """Return the GPUs of each worker, 0 or 1; where nothing is said, 1 if the cluster has enough for all by now."""
     if config.gpus_per_worker is not None:
         return config.gpus_per_worker
     gpus: float = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
