@@ -58,6 +58,16 @@ class ReplicaStarting:
 
 
 @dataclass(frozen=True)
+class SampleRefused:
+    """The prior's only event, if others leave a request ``late_s`` seconds too little.
+
+    An exception would cost the replica many times as much, when there are the most of them.
+    """
+
+    late_s: float
+
+
+@dataclass(frozen=True)
 class SampleHeader:
     """The prior's first event, before any image token is made.
 

@@ -9,7 +9,7 @@ from ray import serve
 
 from t2i.sampling import RequestError
 from t2i.serve.catalog import Catalog, app_of
-from t2i.serve.generation.generate import StageHandles
+from t2i.serve.generation.stages import StageHandles
 
 
 @dataclass(frozen=True)

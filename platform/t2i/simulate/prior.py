@@ -98,10 +98,11 @@ class PriorReplica:
 
     def _take_up(self, request: Request, ranking_s: float) -> None:
         try:
-            self._backlog.add(request, self._env.now, ranking_s)
+            self._backlog.check(request, self._env.now, ranking_s)
         except QueueFullError:  # by the progress of a while ago it refuses too many, and never too few
             self._note_progress()
-            self._backlog.add(request, self._env.now, ranking_s)
+            self._backlog.check(request, self._env.now, ranking_s)
+        self._backlog.add(request)
 
     def _note_progress(self) -> None:
         """Tell the backlog how far requests are, as the service does at every step."""

@@ -19,7 +19,7 @@ from t2i.serve.access.quotas import QuotasReplica
 from t2i.serve.config import PriorReplicaConfig, ServeConfig
 from t2i.serve.gateway import make_server, set_health
 from t2i.serve.generation import calls
-from t2i.serve.generation.generate import StageHandles
+from t2i.serve.generation.stages import StageHandles
 from t2i.serve.messages import CaptionRequest
 from t2i.serve.models import ServedModels
 from t2i.serve.replicas import engine_loop

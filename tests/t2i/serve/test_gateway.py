@@ -24,7 +24,7 @@ from t2i.serve import gateway as module
 from t2i.serve.catalog import app_of
 from t2i.serve.config import ServeConfig
 from t2i.serve.gateway import Gateway, make_server, running_stages
-from t2i.serve.generation.generate import StageHandles
+from t2i.serve.generation.stages import StageHandles
 from t2i.serve.models import ServedModels
 from t2i.serve.servicers.health import HealthService
 

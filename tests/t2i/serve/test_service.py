@@ -37,7 +37,8 @@ from t2i.serve.config import Alias, PriorReplicaConfig, ReplicaConfig, ServeConf
 from t2i.serve.gateway import running_stages
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.events import Event, Picture, Progress, Stage, Wanted
-from t2i.serve.generation.generate import StageHandles, generate
+from t2i.serve.generation.generate import generate
+from t2i.serve.generation.stages import StageHandles
 from t2i.serve.launch import launch_service
 from t2i.serve.messages import CaptionRequest
 from t2i.serve.models import ServedModels

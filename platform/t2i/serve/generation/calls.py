@@ -14,8 +14,17 @@ from weakref import WeakSet
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from t2i.logs import get_logger
+from t2i.serve.generation.stages import StageHandles
 from t2i.serve.generation.waiting import noting_waits
-from t2i.serve.messages import CaptionRequest, ReplicaStarting, SampledImages, SampleHeader, SampleProgress
+from t2i.serve.messages import (
+    CaptionRequest,
+    QueueFullError,
+    ReplicaStarting,
+    SampledImages,
+    SampleHeader,
+    SampleProgress,
+    SampleRefused,
+)
 from t2i.serve.monitoring.origin import Origin
 from t2i.serve.monitoring.request import RequestMonitor
 from t2i.serve.monitoring.tracing import current_headers, trace_headers
@@ -102,11 +111,14 @@ class Calls:
                 self.raise_if_last(error, attempt)
 
     async def sample(
-        self, prior: Any, wanted: CaptionRequest
+        self, stages: StageHandles, wanted: CaptionRequest
     ) -> AsyncGenerator[ReplicaStarting | SampleHeader | SampleProgress | SampledImages]:
         """Yield the events of the prior's ``sample``: none twice and no progress falling, even if a replica is lost.
 
         In between :class:`ReplicaStarting`, every second for which a replica is waited for.
+
+        Raises:
+            QueueFullError: other requests leave this one too little time.
         """
         # A retry begins from the start and makes the same candidates (the seed contract). What the client knows already
         # is left out. T1 is progress with one token, C0 candidate 0:
@@ -121,10 +133,14 @@ class Calls:
         has_header, furthest, current = False, -1, 0
         passed_on = _PassedOn()
         self.monitor.waiting()
-        async with aclosing(self.stream(prior.sample, wanted)) as events:
+        stages.refusals.check(wanted)
+        async with aclosing(self.stream(stages.prior.sample, wanted)) as events:
             async for event in events:
                 if event is None:
                     event, is_new = ReplicaStarting(), True
+                elif isinstance(event, SampleRefused):
+                    stages.refusals.note(wanted, event.late_s)
+                    raise QueueFullError(event.late_s)
                 elif isinstance(event, SampleHeader):
                     is_new, has_header, current = not has_header, True, 0
                     if is_new:

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError
 
 from t2i.engine.request import FinishedCandidate, PartialCandidate
 from t2i.serve.generation.best import BestCandidates, RankedCandidate
-from t2i.serve.generation.calls import ATTEMPTS, Calls
+from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.events import Event, Picture, Preview, Progress, Stage, Wanted
 from t2i.serve.generation.image_codec import encode_image
-from t2i.serve.generation.ranking_time import RankingTime
 from t2i.serve.generation.receipt import PictureRecipe, Prefix, Receipt, Recipe, Setup, pixels_hash, tokens_hash
+from t2i.serve.generation.stages import StageHandles
 from t2i.serve.generation.stopwatch import Stopwatch
 from t2i.serve.messages import (
     DecodedImages,
@@ -38,15 +40,8 @@ from t2i.serve.messages import (
 CHUNK = 8
 """Candidates that are decoded and ranked by one call; pixels are kept or let go by so many."""
 
-
-@dataclass(frozen=True)
-class StageHandles:
-    """Serve's handles of a model's three deployments, by which their methods are called, and how the last two do."""
-
-    prior: Any
-    decoder: Any
-    reranker: Any
-    ranking_time: RankingTime = field(default_factory=RankingTime)
+BUSY_S = 0.1
+"""Seconds after which a decoder or reranker whose queue is full is asked again."""
 
 
 async def generate(stages: StageHandles, wanted: Wanted, calls: Calls) -> AsyncGenerator[Event]:
@@ -99,7 +94,7 @@ class _Run:
         """Sample all candidates, decode and rank each as it is finished."""
         wanted = replace(self._wanted.caption, ranking_s=self._stages.ranking_time.seconds)
         async with asyncio.TaskGroup() as tasks:
-            async for event in self._calls.sample(self._stages.prior, wanted):
+            async for event in self._calls.sample(self._stages, wanted):
                 match event:
                     case ReplicaStarting():
                         self._tell(Stage.STARTING)
@@ -144,22 +139,27 @@ class _Run:
 
     async def _decode_and_rank(self, grids: list[np.ndarray]) -> tuple[Any, RankedImages]:
         """Return the decoder's response, which holds the pixels, and the ranking; again if a replica is lost."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                decoded = self._calls.start(self._stages.decoder.decode, grids)
-                return decoded, await self._calls.start(
-                    self._stages.reranker.rank, self._wanted.caption.caption, decoded
-                )
-            except RayError as error:
-                self._calls.raise_if_last(error, attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        attempt, decode, rank = 1, self._stages.decoder.decode, self._stages.reranker.rank
+        async with self._stages.chunks:
+            while True:
+                try:
+                    decoded = self._calls.start(decode, grids)
+                    return decoded, await self._calls.start(rank, self._wanted.caption.caption, decoded)
+                except BackPressureError:  # from clients' own calls; what has been sampled is not thrown away for them
+                    await asyncio.sleep(BUSY_S)
+                except RayError as error:
+                    self._calls.raise_if_last(error, attempt)
+                    attempt += 1
 
     async def _preview(self, partial: PartialCandidate) -> None:
-        """Decode the rows that a candidate has; while that takes, further rows of it are passed over."""
+        """Decode the rows that a candidate has, unless the decoder is busy; meanwhile further rows are passed over."""
         grid = partial.image_tokens.reshape(-1, self._grid[1])
-        decoded: DecodedImages = await self._calls.call(self._stages.decoder.decode, [grid])
-        data = await self._encode(decoded.images[0])
-        self.events.put_nowait(Preview(partial.candidate, len(grid), data, None))
+        if not self._stages.previews.locked():
+            async with self._stages.previews:
+                with suppress(BackPressureError):
+                    decoded: DecodedImages = await self._calls.call(self._stages.decoder.decode, [grid])
+                    data = await self._encode(decoded.images[0])
+                    self.events.put_nowait(Preview(partial.candidate, len(grid), data, None))
         self._drawn.remove(partial.candidate)
 
     async def _hand_out(self) -> None:

@@ -14,8 +14,9 @@ from t2i.serve.access.access import Access
 from t2i.serve.access.keys import Key
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.events import Event
-from t2i.serve.generation.generate import StageHandles, generate
+from t2i.serve.generation.generate import generate
 from t2i.serve.generation.image_codec import QUALITY
+from t2i.serve.generation.stages import StageHandles
 from t2i.serve.http.limits import HttpLimits
 from t2i.serve.http.shape import ImageShape
 from t2i.serve.models import ServedModels

@@ -52,19 +52,21 @@ class Backlog:
         """How many steps of one slot are left to make for all requests."""
         return sum(each.slot_steps for each in self._requests.values())
 
-    def add(self, request: Request, now: float, ranking_s: float = 0.0) -> None:
-        """Take up a request, which is ranked for ``ranking_s`` seconds afterwards.
+    def check(self, request: Request, now: float, ranking_s: float = 0.0) -> None:
+        """Do nothing, if a request would meet its deadline that is ranked for ``ranking_s`` seconds afterwards.
 
         One that comes to an idle engine is tried, however little time it has.
 
         Raises:
             QueueFullError: what is here already leaves it too little time before its deadline (Unix time, as ``now``).
         """
-        outstanding = _Outstanding(request, request.candidates * (self._image_length - len(request.prefix)))
-        late = now + SLACK * self._seconds(outstanding, is_new=True) + ranking_s - request.deadline
+        late = now + SLACK * self._seconds(self._outstanding(request), is_new=True) + ranking_s - request.deadline
         if late > 0 and self._requests:
             raise QueueFullError(late)
-        self._requests[request.id] = outstanding
+
+    def add(self, request: Request) -> None:
+        """Take up a request."""
+        self._requests[request.id] = self._outstanding(request)
 
     def note_steps(self, seconds: float, steps: float = 1.0) -> None:
         """Note that steps took ``seconds`` each: one weighs a twentieth, as prefills make single steps long."""
@@ -90,6 +92,9 @@ class Backlog:
             return 0
         waiting = [name for name, each in self._requests.items() if not each.begun]
         return 1 + waiting.index(request_id)
+
+    def _outstanding(self, request: Request) -> _Outstanding:
+        return _Outstanding(request, request.candidates * (self._image_length - len(request.prefix)))
 
     def _seconds(self, outstanding: _Outstanding, is_new: bool) -> float:
         """Return how long it takes until all of the client's work is done, were nothing else to arrive."""

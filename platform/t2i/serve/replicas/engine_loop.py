@@ -33,10 +33,10 @@ from t2i.serve.replicas.backlog import Backlog
 Event = SampledImages | SampleProgress
 
 WAITING_S = 1.0
-"""Seconds after which a request of which there is nothing new is told where it stands."""
+"""Seconds after which a request of which there is nothing new is told where it stands, if there are few requests."""
 
-PROGRESS_S = 0.05
-"""Seconds between two progresses of a replica: each costs it and a gateway a millisecond, as much as a small step."""
+PROGRESS_S = 0.1
+"""Seconds between two progresses of a replica, whoever they are for: each costs a millisecond here and in a gateway."""
 
 logger = get_logger("serve.engine")
 
@@ -76,27 +76,29 @@ class EngineLoop:
         if self._has_failed:
             raise EngineStoppedError("the engine stopped: see the log of its replica.")
 
-    async def stream(self, request: Request, ranking_s: float = 0.0) -> AsyncGenerator[Event]:
+    def check_queue(self, request: Request, ranking_s: float) -> None:
+        """Raise QueueFullError if others leave a request too little time that is ranked for so long afterwards."""
+        self._backlog.check(request, time.time(), ranking_s)
+
+    async def stream(self, request: Request) -> AsyncGenerator[Event]:
         """Run a request; yield its image tokens as they are completed, and its progress.
 
-        Progress comes at every further percent, but the less often the more requests there are, and every second while
-        there is nothing else. The last event is the progress with all tokens done. Whichever way the iteration ends,
-        the request then leaves the engine, after the step that is running at that moment, if any. ``ranking_s`` is what
-        of the time until its deadline is needed afterwards.
+        Progress comes at every further percent, and every second while there is nothing else, but the less often the
+        more requests there are. The last event is the progress with all tokens done. Whichever way the iteration ends,
+        the request then leaves the engine, after the step that is running at that moment, if any.
 
         Raises:
             RequestError: the engine refuses the request.
-            QueueFullError: other requests leave it too little time before its deadline.
             TimeoutError: the deadline passed; of a request that came too late nothing was computed.
             EngineStoppedError: the engine failed.
         """
         self.check()
-        self._backlog.add(request, time.time(), ranking_s)
+        self._backlog.add(request)
         inbox = self._inboxes[request.id] = _Inbox(request.candidates * self._tokens(request))
         try:
             await self._loop.run_in_executor(self._thread, self._add, request)
             while True:
-                event = await inbox.get(WAITING_S)
+                event = await inbox.get(max(WAITING_S, PROGRESS_S * len(self._inboxes)))
                 if isinstance(event, SampledImages):
                     yield event
                     continue

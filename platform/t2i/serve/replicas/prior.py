@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -16,13 +17,24 @@ from models.tokenizer import CaptionTokenizer
 from t2i.engine import Engine, PartialCandidate, encode_request
 from t2i.serve.auto.settle import settled
 from t2i.serve.config import ServeConfig
-from t2i.serve.messages import CaptionRequest, SampledImages, SampleHeader, SampleProgress
+from t2i.serve.messages import (
+    CaptionRequest,
+    QueueFullError,
+    SampledImages,
+    SampleHeader,
+    SampleProgress,
+    SampleRefused,
+)
 from t2i.serve.monitoring.origin import for_request
 from t2i.serve.monitoring.setup import set_up_monitoring
 from t2i.serve.replicas.engine_loop import EngineLoop, Event
 from t2i.serve.replicas.setup import ModelDescription, description_of
 from t2i.serve.runs import fetched
 from t2i.serve.scaling import IMAGES_PER_SLOT
+
+SWITCH_S = 0.0005
+"""Seconds for which the event loop's thread may keep Python's lock, which the engine's thread gives up at each of the
+hundreds of operations of a step. By default it is 5 ms, half a step."""
 
 
 class PriorReplica:
@@ -32,6 +44,7 @@ class PriorReplica:
         set_up_monitoring(config, "prior")
         config = settled(fetched(config))
         torch.set_num_threads(config.prior.settings.threads)
+        sys.setswitchinterval(SWITCH_S)
         directory = RunLayout(config.run).prior
         prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)
         self._tokenizer = CaptionTokenizer.load(RunLayout(config.run).tokenizer)
@@ -43,10 +56,11 @@ class PriorReplica:
         self._engine = EngineLoop(engine)
 
     @for_request("prior")
-    async def sample(self, wanted: CaptionRequest) -> AsyncIterator[SampleHeader | Event]:
+    async def sample(self, wanted: CaptionRequest) -> AsyncIterator[SampleRefused | SampleHeader | Event]:
         """Sample the candidates of a caption: yields the header, then the events of :meth:`EngineLoop.stream`.
 
-        Of the rows of image tokens those are handed out that the request wants as previews.
+        Of the rows of image tokens those are handed out that the request wants as previews. If other requests leave it
+        too little time, all that is yielded is a :class:`SampleRefused`.
         """
         request, truncated = encode_request(
             self._tokenizer,
@@ -61,8 +75,13 @@ class PriorReplica:
             client=wanted.client,
             progressive=wanted.preview_rows > 0,
         )
+        try:
+            self._engine.check_queue(request, wanted.ranking_s)
+        except QueueFullError as error:
+            yield SampleRefused(error.late_s)
+            return
         yield SampleHeader(truncated, len(request.text), self._layout.grid, self._description.setup)
-        async with aclosing(self._engine.stream(request, wanted.ranking_s)) as events:
+        async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 if isinstance(event, SampleProgress):
                     yield event

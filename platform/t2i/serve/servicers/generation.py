@@ -14,8 +14,9 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationServicer
 from t2i.protos.v1.receipt_pb2 import Receipt as ReceiptMessage
 from t2i.serve.generation.calls import Calls
 from t2i.serve.generation.events import Event, Picture, Preview, Progress, Stage
-from t2i.serve.generation.generate import StageHandles, generate
+from t2i.serve.generation.generate import generate
 from t2i.serve.generation.receipt import Receipt, to_message
+from t2i.serve.generation.stages import StageHandles
 from t2i.serve.messages import EncodedImages
 from t2i.serve.models import ServedModels
 from t2i.serve.servicers.rpc import Limits, answering

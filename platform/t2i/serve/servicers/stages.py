@@ -49,7 +49,7 @@ class PriorService(PriorServicer):
             served = self._models.find(request.model)
             calls.monitor.model = served.name
             wanted = caption_request(request, request.prefix, self._limits.max_images, calls)
-            async for event in calls.sample(served.stages.prior, wanted):
+            async for event in calls.sample(served.stages, wanted):
                 if isinstance(event, ReplicaStarting):
                     starting = generation_pb2.Progress(stage=generation_pb2.STAGE_STARTING)
                     yield prior_pb2.SampleResponse(progress=starting)

@@ -23,7 +23,7 @@ def request(name: str, candidates: int, client: str = "", deadline: float = math
 def backlog_of(*requests: Request, slots: int = 2) -> Backlog:
     backlog = Backlog(slots, IMAGE, seconds_per_step=1.0)
     for each in requests:
-        backlog.add(each, now=0.0)
+        backlog.add(each)
     return backlog
 
 
@@ -50,29 +50,27 @@ def test_guided_candidates_take_two_slots() -> None:
 def test_what_would_be_late_is_refused_with_how_late() -> None:
     backlog = backlog_of(request("a", 4, "x"))
     with pytest.raises(QueueFullError) as refused:
-        backlog.add(request("b", 2, "y", deadline=15.0), now=0.0)
+        backlog.check(request("b", 2, "y", deadline=15.0), now=0.0)
     assert refused.value.late_s == SLACK * (20 + 20) / 2 - 15
-    backlog.add(request("c", 2, "y", deadline=SLACK * 20.0), now=0.0)
-    assert len(backlog) == 2
+    backlog.check(request("c", 2, "y", deadline=SLACK * 20.0), now=0.0)
 
 
 def test_ranking_takes_time_as_well() -> None:
     backlog = backlog_of(request("a", 4, "x"))
     with pytest.raises(QueueFullError) as refused:
-        backlog.add(request("b", 2, "y", deadline=SLACK * 20.0), now=0.0, ranking_s=3.0)
+        backlog.check(request("b", 2, "y", deadline=SLACK * 20.0), now=0.0, ranking_s=3.0)
     assert refused.value.late_s == 3.0
-    backlog.add(request("b", 2, "y", deadline=SLACK * 20.0 + 3.0), now=0.0, ranking_s=3.0)
+    backlog.check(request("b", 2, "y", deadline=SLACK * 20.0 + 3.0), now=0.0, ranking_s=3.0)
 
 
 def test_an_idle_engine_tries_whatever_comes() -> None:
-    backlog = backlog_of(request("a", 100, deadline=1.0))
-    assert len(backlog) == 1
+    backlog_of().check(request("a", 100, deadline=1.0), now=0.0)
 
 
 def test_nobody_is_refused_before_a_step_has_been_timed() -> None:
     backlog = Backlog(2, IMAGE)
-    backlog.add(request("a", 100), now=0.0)
-    backlog.add(request("b", 1, deadline=1.0), now=0.0)
+    backlog.add(request("a", 100))
+    backlog.check(request("b", 1, deadline=1.0), now=0.0)
 
 
 def test_those_who_wait_have_a_place() -> None:

@@ -138,8 +138,9 @@ def test_what_cannot_meet_its_deadline_is_refused_at_once(engine: Engine) -> Non
         loop = EngineLoop(engine, seconds_per_step=0.1)
         first = asyncio.create_task(collect(loop, Request("a", (1,), 4, seed=0)))
         await asyncio.sleep(0)
+        late = Request("b", (1,), 1, seed=0, deadline=time.time() + 1)
         with pytest.raises(QueueFullError) as refused:
-            await collect(loop, Request("b", (1,), 1, seed=0, deadline=time.time() + 1))
+            loop.check_queue(late, ranking_s=0.0)
         assert 0 < refused.value.late_s < SLACK * 0.1 * 64 * 5 / 2
         await first
         return loop.requests

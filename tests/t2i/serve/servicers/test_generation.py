@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from PIL import Image
+from ray.serve.exceptions import BackPressureError
 
 from generate import GenerateConfig, read_prefix
 from t2i.client import Client, GeneratedImage, GenerationProgress, Preview, ServiceBusyError, ServiceError, Summary
@@ -34,7 +35,7 @@ from t2i.protos.v1.generation_pb2_grpc import GenerationStub
 from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
-from t2i.serve.messages import CaptionRequest
+from t2i.serve.messages import CaptionRequest, DecodedImages
 from tests import waiting
 
 wait_until = partial(waiting.wait_until, limit_s=30.0)
@@ -467,6 +468,26 @@ def test_rows_that_come_before_a_preview_has_begun_are_passed_over(service: Any)
     rows = [event.rows for event in events if isinstance(event, Preview) and event.candidate == 0]
     assert rows == [1, 8]
     assert len([event for event in events if isinstance(event, GeneratedImage)]) == 2
+
+
+def test_previews_are_passed_over_while_the_decoder_is_busy(service: Any) -> None:
+    with Client(service.address) as client, mock.patch.object(service.models.stages("tiny").previews, "_value", 0):
+        events = list(client.generate_stream("a red taco", candidates=2, keep=2, seed=7, preview_rows=1))
+    assert [event.rows for event in events if isinstance(event, Preview)] == [8, 8]  # of ranked images
+
+
+def test_images_are_ranked_when_others_have_filled_the_queues(service: Any) -> None:
+    decoder, full = service.models.stages("tiny").decoder.replica, iter([BackPressureError(1, 1)] * 3)
+    decode = decoder.decode
+
+    async def decode_later(grids: list[np.ndarray]) -> DecodedImages:
+        if error := next(full, None):
+            raise error
+        return await decode(grids)
+
+    with Client(service.address) as client, mock.patch.object(decoder, "decode", decode_later):
+        answer = client.generate("a red taco", candidates=2, keep=2, seed=7)
+    assert len(answer.images) == 2
 
 
 def test_the_time_that_ranking_takes_is_left_before_the_deadline(service: Any) -> None:
