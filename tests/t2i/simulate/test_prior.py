@@ -119,7 +119,7 @@ def test_slots_in_use_slow_every_step() -> None:
 def test_progress_that_is_told_slows_steps() -> None:
     costs = PriorCosts(4, 10, step_s=1.0, prefill_s=0.0, progress_s=0.01)
     (told,) = run_two(costs, Request("a", (1,), 1, 0), Request("b", (2,), 1, 0, deadline=0.0))[-1:]
-    assert told == at("a 1", 12.0)  # twenty times a second
+    assert told == at("a 1", 11.0)  # ten times a second
 
 
 def test_what_cannot_meet_its_deadline_is_refused_at_once() -> None:
