@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -32,10 +31,6 @@ from t2i.serve.replicas.setup import ModelDescription, description_of
 from t2i.serve.runs import fetched
 from t2i.serve.scaling import IMAGES_PER_SLOT
 
-SWITCH_S = 0.0005
-"""Seconds for which the event loop's thread may keep Python's lock, which the engine's thread gives up at each of the
-hundreds of operations of a step. By default it is 5 ms, half a step."""
-
 
 class PriorReplica:
     """Holds the tokenizer, the prior and the engine that samples from it."""
@@ -44,7 +39,6 @@ class PriorReplica:
         set_up_monitoring(config, "prior")
         config = settled(fetched(config))
         torch.set_num_threads(config.prior.settings.threads)
-        sys.setswitchinterval(SWITCH_S)
         directory = RunLayout(config.run).prior
         prior = load_model(Prior, PriorConfig, directory, config.prior.device, config.prior.dtype)
         self._tokenizer = CaptionTokenizer.load(RunLayout(config.run).tokenizer)
