@@ -36,7 +36,7 @@ class Machines:
     """The machines that a folder knows."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(
@@ -55,18 +55,18 @@ class Machines:
                 start_new_session=True,
             )
         machine = Machine(name, process.pid, dict(tags))
-        note = self._folder / f"{name}.new"
+        note = self.folder / f"{name}.new"
         note.write_text(json.dumps(asdict(machine)))
         note.rename(note.with_suffix(".json"))
         return machine
 
     def log(self, name: str) -> Path:
         """Where the output of a machine's command goes."""
-        return self._folder / f"{name}.log"
+        return self.folder / f"{name}.log"
 
     def running(self) -> list[Machine]:
         """The machines whose command runs, oldest first."""
-        files = sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
+        files = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
         known = [Machine(**json.loads(file.read_text())) for file in files]
         return [machine for machine in known if processes.is_running(machine.leader)]
 

@@ -6,6 +6,7 @@ Ray's own provider of fake nodes keeps them in the memory of the autoscaler, and
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def start_node(
     """Start a machine that joins a cluster."""
     sizes = [f"--num-cpus={cpus}", f"--object-store-memory={OBJECT_STORE}"]
     ports = ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
-    words = ["ray", "start", "--block", "--disable-usage-stats", f"--address={address}", *sizes, *ports]
+    # Of its own: nodes that start in the same moment would want the same socket in a folder that they share.
+    folder = f"--temp-dir={machines.folder.parent / secrets.token_hex(3)}"  # the names of sockets have to be short
+    words = ["ray", "start", "--block", "--disable-usage-stats", f"--address={address}", folder, *sizes, *ports]
     kind = {"RAY_NODE_TYPE_NAME": tags.get(TAG_RAY_USER_NODE_TYPE, "")}
     return machines.start(words, {**environment, **kind}, tags)
 
