@@ -64,7 +64,7 @@ class DecoderReplica:
             RequestError: a file cannot be used; the message names the field, which is its key.
         """
         squares = await self._uploads.shrink(files, self._square)
-        return EncodedImages(await asyncio.to_thread(self._encode_all, squares), self._model)
+        return EncodedImages(await self._decode_one.run(self._encode_all, squares), self._model)
 
     def _square(self, image: np.ndarray) -> np.ndarray:
         return centre_square(image, self._image_size)

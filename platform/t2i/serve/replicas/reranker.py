@@ -54,7 +54,7 @@ class RerankerReplica:
         else:
             prepared = await self._uploads.shrink(images, self._prepare)
         features = await asyncio.gather(*(self._encode_one(image) for image in prepared))
-        ranking = rank(torch.stack(features), await asyncio.to_thread(self._caption_feature, caption))
+        ranking = rank(torch.stack(features), await self._encode_one.run(self._caption_feature, caption))
         return RankedImages(ranking.scores.tolist(), ranking.order.tolist(), self._model)
 
     def _prepare(self, image: np.ndarray) -> Tensor:
