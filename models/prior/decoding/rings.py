@@ -79,7 +79,7 @@ class RingBuffer:
         return positions % width * height + positions // width if self.kind == "column" else positions % self.size
 
     def step(self, positions: Tensor, owners: Tensor) -> RingStep:
-        """Return what a step writes and reads that feeds a token of slot ``owners`` [S] at each of ``positions`` [S]."""
+        """Return what a step writes and reads whose rows feed tokens at ``positions`` [S] of slots ``owners`` [S]."""
         first = owners * self.size
         seen = positions[:, None] - self.offsets
         read = (first[:, None] + self.entry(seen)).masked_fill(seen < 0, -1)

@@ -16,8 +16,8 @@ Caption = tuple[int, ...]
 BLOCK_QUERIES = 16
 """Queries in one block: candidates of one caption that attend to its text in one matrix product.
 
-Every block has the same number of queries (all rows of a step, if those are fewer), so that a candidate's numbers do not
-depend on how many others share its caption.
+Every block has the same number of queries (all rows of a step, if those are fewer), so that a candidate's numbers do
+not depend on how many others share its caption.
 """
 
 

@@ -1,4 +1,4 @@
-"""How far each candidate drafts ahead: rows of a step that no candidate needs are dealt out, without tensors or a clock.
+"""How far each candidate drafts ahead: rows of a step that nobody needs are dealt out, without tensors or a clock.
 
 The noise of a token is known in advance, so a token follows from those before it. A row may therefore feed a *draft*, a
 guess at a token that is not drawn yet: if the guess turns out to be what is drawn, then what this row draws from it is
@@ -15,8 +15,7 @@ from models.settings import AUTO
 
 OFF = "off"
 AUTO_WINDOW = 16
-"""The window that ``parallel=auto`` means. A row that is not needed costs nothing, and few drafts further ahead come true
-(docs/benchmarks.md)."""
+"""The window that ``parallel=auto`` means: few drafts further ahead come true."""
 
 PARALLEL_MEANING = (
     "image tokens of a candidate that one step may make, by slots that are not in use: off, auto or a number; "

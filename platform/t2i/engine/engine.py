@@ -1,4 +1,4 @@
-"""The engine: continuous batching of requests over a fixed number of slots, at least one image token per slot and step."""
+"""The engine: continuous batching of requests over a fixed number of slots, in each a token or more at every step."""
 
 from __future__ import annotations
 

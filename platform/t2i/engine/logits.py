@@ -15,7 +15,7 @@ from t2i.engine.scheduler import RunningCandidate
 
 @dataclass(frozen=True)
 class Guidance:
-    """Rows int64 [n] of guided candidates, those of their ``twins`` in the same order, and the ``scale`` float32 [n, 1]."""
+    """Rows int64 [n] of guided candidates, those of their ``twins`` in the same order, and ``scale`` float32 [n, 1]."""
 
     rows: Tensor
     twins: Tensor

@@ -70,7 +70,7 @@ class OfflineRun:
         """Keep what a step gave, and drop the candidates that the pruner stops because of it."""
         for request_id, progress in result.progress.items():
             self._tokens_done[request_id] = progress.tokens_done
-        # What is dropped comes first: a candidate may complete the rows by which it is judged and the image in one step.
+        # Drops come first: one step may complete the rows by which a candidate is judged as well as its image.
         for request_id, candidates in (self._pruner.update(result.partial) if self._pruner else {}).items():
             self._drop(request_id, candidates)
         for finished in result.finished:

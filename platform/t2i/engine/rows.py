@@ -1,9 +1,9 @@
 """Which candidate each row of a decode step is for, as tensors.
 
 A step has S rows, one for each slot. The row of a slot that holds a candidate feeds its newest token and draws the next
-one. Rows of the other slots may be lent to candidates, whose drafts they feed: the rows of a candidate are its *window*,
-and place j in it draws the token j positions after the next. Four slots; slot 1 holds a candidate that has the tokens
-a b c, with d e as drafts:
+one. Rows of the other slots may be lent to candidates, whose drafts they feed: the rows of a candidate are its
+*window*, and the one at place j draws the token j positions after the next. Of these four slots, slot 1 holds a
+candidate that has the tokens a b c, and d e are its drafts:
 
     row        0    1    2    3
     slot       1    1    1    3        row 3 is not needed: what it computes is never read

@@ -127,7 +127,7 @@ class Runner:
         return self._advance(fed, drawn, positions)
 
     def image_tokens(self, running: Sequence[RunningCandidate]) -> np.ndarray:
-        """Return the image tokens int32 [n, N] of each of ``running``; those that it does not have yet are arbitrary."""
+        """Return the image tokens int32 [n, N] of each of ``running``; arbitrary ones where it has none yet."""
         if not running:  # as at most steps, where copying from the device would only wait
             return np.empty((0, self.layout.image_length), np.int32)
         return self._image_tokens[[r.slot for r in running]].to("cpu", torch.int32).numpy()

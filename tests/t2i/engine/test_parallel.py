@@ -222,7 +222,7 @@ def test_the_same_candidates_survive_pruning(prior: Prior, slots: int, rows: int
 
 @pytest.mark.usefixtures("_one_token_everywhere")
 def test_a_candidate_may_be_judged_in_the_step_that_finishes_it(prior: Prior) -> None:
-    """Slots for one group: it completes its rows and images in one step, and what is dropped is dropped all the same."""
+    """Both of a group complete their rows and images in one step, and one of them is dropped all the same."""
     requests = [Request("a", (1,), 2, seed=1)]
     pruner = Pruner(PruningParams(2, 0.5, 2), {"a": 2}, WIDTH, lambda _, tokens: np.arange(len(tokens)))
     drawn = OfflineRun(Engine(prior, 24, window=12), requests, pruner).run()["a"]
