@@ -135,7 +135,8 @@ class Runner:
     def _advance(self, fed: Tensor, drawn: Tensor, positions: Tensor) -> dict[int, int]:
         """Move every slot on by the tokens that are right, one or more; return :meth:`decode`'s result."""
         # What was drawn after a wrong draft stays in its place as a draft of the next step.
-        rows, accepted = self._rows, {}
+        rows = self._rows
+        accepted: dict[int, int] = {}
         if rows.has_drafts:
             self._last.scatter_reduce_(0, rows.slots, positions, "amax")
             more = rows.accepted(fed, drawn)
