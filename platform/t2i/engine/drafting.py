@@ -64,8 +64,8 @@ class Drafting:
     at place 0, then at place 1, and so on. With 7 rows for three candidates, of which the last is guided and has two
     rows to a draft:
 
-        place     0          1
-        rows      a b cc     a b .      one is left, which c cannot use
+        place     0          1          2
+        rows      a b cc     a b        a       one was left at place 1, which c could not use
     """
 
     def __init__(self, window: int) -> None:

@@ -27,7 +27,7 @@ def test_nobody_drafts_beyond_its_share_and_others_get_what_it_leaves() -> None:
 
 
 def test_a_draft_of_a_guided_candidate_takes_two_rows() -> None:
-    assert Drafting(16).deal(7, [Share(100), Share(100), Share(100, rows=2)]) == [2, 2, 1]
+    assert Drafting(16).deal(7, [Share(100), Share(100), Share(100, rows=2)]) == [3, 2, 1]
     assert Drafting(16).deal(1, [Share(100, rows=2)]) == [0]
 
 
