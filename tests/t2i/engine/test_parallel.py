@@ -150,9 +150,9 @@ def _another_token_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _another_token_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No draft is ever right."""
+    """No draft is ever right: each is what was drawn in an earlier step."""
     numbers = count()
-    draws(monkeypatch, lambda positions: torch.tensor([next(numbers) for _ in positions]))
+    draws(monkeypatch, lambda positions: torch.full_like(positions, next(numbers)))
 
 
 def tokens_by_step(prior: Prior, window: int, slots: int, *requests: Request) -> list[dict[str, int]]:
