@@ -30,8 +30,8 @@ class RingStep:
     """Which entries of the ring buffers one decode step writes and reads, in every layer of one kind.
 
     ``write`` int64 [S] is the entry for the token that each row of the step feeds; ``read`` int64 [S, M] are those that
-    its query reads afterwards, nearest first, -1 for a key before the image's beginning. Entries are numbered through
-    the ring buffers of all slots, laid end to end.
+    its query reads afterwards, furthest back first, -1 for a key before the image's beginning. Entries are numbered
+    through the ring buffers of all slots, laid end to end.
     """
 
     write: Tensor
@@ -60,8 +60,8 @@ class RingBuffer:
     every token, column after column, so that those it reads lie side by side.
 
     A step may feed up to ``window`` tokens of a slot, at positions that follow each other: all are written, then each
-    reads what its own position sees. Keys are read nearest first, wherever they lie: so a sum is the same to the last
-    bit for any window.
+    reads what its own position sees. Keys are read in raster order, wherever they lie: so a sum is the same to the last
+    bit for any window, and memory is read forwards, which is faster than backwards.
     """
 
     def __init__(self, kind: Kind, grid: tuple[int, int], device: torch.device, window: int = 1) -> None:
@@ -71,7 +71,7 @@ class RingBuffer:
         # column that would save less than a row of tokens, and not keep each column together: store them all.
         length = grid[0] * grid[1]
         self.size = length if kind == "column" else min(length, int(seen[-1]) + window)
-        self.offsets = seen.to(device)
+        self.offsets = seen.flip(0).to(device)
 
     def entry(self, positions: Tensor) -> Tensor:
         """Return the entries at which the tokens of raster ``positions``, int64 of any shape, are stored."""

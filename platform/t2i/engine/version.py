@@ -3,5 +3,5 @@
 ENGINE_VERSION = 2
 """Raise it with every change by which the same request may give other image tokens, be it by rounding: recipes name it.
 
-2: row layers add up their keys nearest first.
+2: attention adds up the image tokens in raster order.
 """

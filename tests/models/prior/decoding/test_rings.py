@@ -1,4 +1,4 @@
-"""Ring buffers: what a row reads is what its mask shows, in one order, whatever was fed beside it and before."""
+"""Ring buffers: what a row reads is what its mask shows, in raster order, whatever was fed beside it and before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_ring_buffer_is_what_the_mask_sees(kind: Kind) -> None:
 
 @KINDS
 @pytest.mark.parametrize("window", [1, 2, 5, 16, N])
-def test_keys_are_read_nearest_first_whatever_was_drafted_before(kind: Kind, window: int) -> None:
+def test_keys_are_read_in_raster_order_whatever_was_drafted_before(kind: Kind, window: int) -> None:
     """Two slots advance by random numbers of tokens; all that was written beyond these is wrong, marked by -1."""
     chance, ring, seen = random.Random(window), RingBuffer(kind, GRID, CPU, window), offsets(kind, GRID)
     holds = torch.full((SLOTS * ring.size,), -1)
@@ -50,7 +50,7 @@ def test_keys_are_read_nearest_first_whatever_was_drafted_before(kind: Kind, win
         step = ring.step(positions, owners)
         holds[step.write] = positions
         for (_, position), read in zip(rows, step.read, strict=True):
-            expected = [position - offset for offset in seen.tolist() if offset <= position]
+            expected = [position - offset for offset in reversed(seen.tolist()) if offset <= position]
             assert holds[read[read >= 0]].tolist() == expected
         for slot, position in begun.items():
             right = chance.randint(1, window)
