@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 import ray
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ray._private.grpc_utils import init_grpc_channel
 from ray.data import DataContext
 from ray.exceptions import AuthenticationError, RayError
@@ -23,6 +22,9 @@ from t2i.native_stderr import hide_known_lines
 
 ANSWER_S = 10.0
 """Seconds in which a cluster has to answer; Ray itself would wait for minutes where something else listens."""
+
+FIRST_QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""The RPC that a driver calls first, with an empty request."""
 
 WANTS_TOKEN = (
     "asks for a token, and has refused this one or none: put what `ray get-auth-token` prints at its head into "
@@ -125,7 +127,10 @@ def _join(address: str, name: str) -> None:
 
 
 def _check_address(address: str, name: str) -> None:
-    """Raise UserError if ``address`` is no cluster's, or no Ray answers there."""
+    """Raise UserError if ``address`` is no cluster's, or no Ray answers there; AuthenticationError if it wants a token.
+
+    Ray itself tries for a minute, and does not say then that it was for want of a token.
+    """
     if address.startswith(("http://", "https://")):
         raise UserError(
             f"{name} is {address}, a dashboard's address, which is for RAY_API_SERVER_ADDRESS: "
@@ -133,7 +138,7 @@ def _check_address(address: str, name: str) -> None:
         )
     with init_grpc_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
+            channel.unary_unary(FIRST_QUESTION)(b"", timeout=ANSWER_S)
         except grpc.RpcError as error:
             if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
                 raise AuthenticationError(str(error.details())) from error

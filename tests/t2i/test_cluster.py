@@ -6,9 +6,11 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import ray
 from ray._private.runtime_env.packaging import _dir_travel
@@ -41,6 +43,28 @@ def mute() -> Iterator[str]:
     """An address where something listens that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """The address of a server that answers as a head does where a token is missing."""
+
+    def refuse(_: bytes, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken: Authentication token is missing")
+
+    service, method = cluster.FIRST_QUESTION.split("/")[1:]
+    handlers = {method: grpc.unary_unary_rpc_method_handler(refuse)}
+    server = grpc.server(ThreadPoolExecutor(1), [grpc.method_handlers_generic_handler(service, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def test_a_cluster_that_asks_for_a_token_says_so(guarded: str) -> None:
+    with pytest.raises(UserError) as caught:
+        start_ray(RayConfig(address=guarded))
+    assert str(caught.value).startswith(f"Ray at {guarded} asks for a token, and has refused this one or none: ")
 
 
 @pytest.mark.parametrize(
