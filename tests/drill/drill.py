@@ -29,8 +29,11 @@ AWAY_S = 20.0
 NOTICE_S = 60
 """How long before its end a spot machine is told of it: AWS gives 120 s, others 30."""
 
+STEADY = 0.3
+"""How much is asked while there is other work, as a share of what one replica of the prior bears."""
+
 PEAK = 10
-"""How many times as much is asked as at other times, to make the service grow."""
+"""How many times what one replica of the prior bears is asked last, to make the service grow."""
 
 
 class Drill:
@@ -41,7 +44,7 @@ class Drill:
 
     def run(self, quiet: Sequence[Job], disturbed: Sequence[Job]) -> None:
         """Run the jobs in peace, then again while nodes and head are lost; last let the load grow and end."""
-        self._load.rate = self._rate
+        self._load.rate = STEADY * self._rate
         run_jobs(self._cluster, quiet, "quiet", self._timeline)
         with ThreadPoolExecutor(1) as pool:
             work = pool.submit(run_jobs, self._cluster, disturbed, "disturbed", self._timeline)
