@@ -42,7 +42,7 @@ $(TESTED): $(STAMP)
 demo: $(STAMP) ## train and evaluate the tiny preset on the embedded data, serve the shipped models (about 9 minutes)
 	$(BIN)/python jobs/demo.py
 
-test: $(TESTED) ## every test that needs no GPU, but the long ones (about 21 minutes on two cores)
+test: $(TESTED) ## every test that needs no GPU, but the long ones (about 14 minutes on two cores)
 	$(BIN)/pytest -n 2 -m 'not gpu and not soak and not documents and not ray'
 	$(BIN)/pytest -n 2 --dist loadfile -m 'ray and not gpu and not soak and not documents'
 
