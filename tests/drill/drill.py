@@ -16,7 +16,7 @@ from tests.cluster.jobs import Job
 from tests.cluster.machines import Machine
 from tests.cluster.service import answering
 from tests.drill.load import Load
-from tests.drill.settings import BURST, CORE, PAIR
+from tests.drill.settings import BATCH, BURST, CORE, PAIR
 from tests.drill.submission import run_jobs
 from tests.drill.timeline import Event, Timeline
 from tests.soak import scaled
@@ -58,6 +58,7 @@ class Drill:
                 self._wait_for(work, evaluate, kill)
                 self._lose_head("head lost: evaluation, service")
             work.result()
+        wait_until(lambda: not self._of_type(BATCH))  # replicas would move there, and keep it
         self._lose("node of the service lost", self._of_type(CORE)[0])
         self._take("spot node of the service taken", self._of_type(CORE)[0])
         self._grow()

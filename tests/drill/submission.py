@@ -47,9 +47,14 @@ def _submit(cluster: Cluster, job: Job) -> str:
 
 
 def _wait_for(cluster: Cluster, name: str) -> str:
-    """Return Ray's word for how a job has ended; heads may come and go meanwhile."""
+    """Return Ray's word for how a job has ended; heads may come and go meanwhile.
+
+    It reads the logs as well, as ``ray job submit`` does: a new head looks after the jobs of the one before only from
+    the first such request on, and tells until then that they are running (Ray #65037).
+    """
     while True:
         with suppress(OSError):
             if (status := str(cluster.ask(f"/api/jobs/{name}")["status"])) in ENDED:
                 return status
+            cluster.ask(f"/api/jobs/{name}/logs")
         time.sleep(POLL_S)
