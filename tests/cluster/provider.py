@@ -86,7 +86,7 @@ def autoscaler_config(
 ) -> dict[str, Any]:
     """Return the configuration of an autoscaler that gets its nodes from here.
 
-    ``node_types`` are those that it may start: by name ``resources``, ``min_workers`` and ``max_workers``.
+    ``node_types`` are those that it may start: by name ``resources``, ``labels``, ``min_workers`` and ``max_workers``.
     """
     types = {HEAD: {"resources": {"CPU": 0}, "max_workers": 0}, **node_types}
     provider = {

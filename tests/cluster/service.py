@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
+from typing import Any
 
 from t2i.serve.catalog import app_of
-from t2i.serve.config import ServeConfig, name_of
+from t2i.serve.config import GATEWAY_CPUS, ServeConfig, name_of
 from t2i.serve.names import GATEWAY_APP
 from tests.cluster.cluster import Cluster
 from tests.cluster.machines import Machine
@@ -16,16 +17,29 @@ from tests.cluster.machines import Machine
 APPLICATIONS = "/api/serve/applications/"
 
 
-def deploy(cluster: Cluster, config: ServeConfig) -> str:
-    """Do as ``serve deploy`` does with gateways and a model, and return the gateways' address."""
+def deploy(cluster: Cluster, config: ServeConfig, group: str = "") -> str:
+    """Do as ``serve deploy`` does with gateways and a model, and return the gateways' address.
+
+    With ``group`` all but the prior is placed on nodes of this type, as the overlays place gateways.
+    """
     args = {name: value for name, value in asdict(config).items() if value not in ("", None)}
     apps = {GATEWAY_APP: "gateway", app_of(name_of(config.run)): "model"}
-    applications = [
+    applications: list[dict[str, Any]] = [
         {"name": name, "route_prefix": None, "import_path": f"t2i.serve.app:{builder}", "args": args}
         for name, builder in apps.items()
     ]
+    if group:
+        gateways, model = applications
+        gateways["deployments"] = [_placed("gateway", GATEWAY_CPUS, group)]
+        stages = {"decoder": config.decoder, "reranker": config.reranker}
+        model["deployments"] = [_placed(name, stage.cpus, group) for name, stage in stages.items()]
     cluster.ask(APPLICATIONS, {"proxy_location": "Disabled", "applications": applications}, "PUT")
     return config.address(config.port)
+
+
+def _placed(name: str, cpus: float, group: str) -> dict[str, Any]:
+    selector = {"ray.io/node-group": group}
+    return {"name": name, "ray_actor_options": {"num_cpus": cpus, "label_selector": selector}}
 
 
 def answering(cluster: Cluster) -> Counter[str]:

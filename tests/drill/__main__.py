@@ -75,7 +75,7 @@ def make_jobs(bucket: str) -> Pair:
 def start_service(cluster: Cluster, run: str, timeline: Timeline) -> tuple[Load, float]:
     """Deploy the service; return clients that know its images, and the seconds that a request alone takes."""
     wait_until(lambda: len(cluster.alive()) == 1 + NODE_TYPES[CORE]["min_workers"])  # so that its replicas are spread
-    load = Load(deploy(cluster, service(run)), timeline)
+    load = Load(deploy(cluster, service(run), CORE), timeline)
     wait_until(lambda: answering(cluster) >= Counter(PAIR))
     return load, load.learn()
 
