@@ -36,6 +36,11 @@ _EXPECTED = (
 """Exceptions of normal operation, each with its gRPC code and what to tell the client."""
 
 
+LONGEST_PAUSE_S = 15
+"""Seconds after which a client is told to ask again, at most. How long a queue takes is reckoned from the last steps:
+after a machine has stood still, clients would go on waiting for minutes beside an engine without work."""
+
+
 def status_of(error: Exception, request_id: str) -> Status:
     """Return the ``google.rpc.Status`` to send for an exception.
 
@@ -71,7 +76,7 @@ def bad_request(field: str, message: str) -> Status:
 
 
 def _queue_full(error: QueueFullError) -> Status:
-    seconds = max(1, math.ceil(error.late_s))
+    seconds = min(max(1, math.ceil(error.late_s)), LONGEST_PAUSE_S)
     message = f"too many requests are waiting: try again in {seconds} s, ask for fewer candidates or allow more time."
     return _busy(message, seconds)
 
