@@ -36,6 +36,7 @@ from t2i.protos.v1.prior_pb2_grpc import PriorStub
 from t2i.protos.v1.reranker_pb2_grpc import RerankerStub
 from t2i.sampling import SamplingParams
 from t2i.serve.messages import CaptionRequest, DecodedImages
+from t2i.serve.servicers.errors import LONGEST_PAUSE_S
 from tests import waiting
 
 wait_until = partial(waiting.wait_until, limit_s=30.0)
@@ -498,7 +499,7 @@ def test_the_time_that_ranking_takes_is_left_before_the_deadline(service: Any) -
         neighbour = client.generate_stream("a blue cat", candidates=64, seed=1)
         next(neighbour)
         with mock.patch.object(ranking_time, "seconds", 1e6), pytest.raises(ServiceBusyError):
-            client.generate("a red taco", seed=7)
+            client.generate("a red taco", seed=7, timeout=LONGEST_PAUSE_S)  # too short to ask again
         neighbour.close()
 
 
