@@ -15,8 +15,8 @@ from t2i.train.monitor.peak_flops import peak_flops
 class Card:
     """A device in words, with what was measured on it now.
 
-    ``bandwidth`` is the bytes a second that a copy reads and writes, ``flops`` the FLOP/s of a large product in bf16, and
-    ``peak`` those that MFU is a share of: the data sheet's, or of a device that is not in our table the best product's.
+    ``bandwidth`` is the bytes a second that a copy reads and writes, ``flops`` the FLOP/s of a large product in bf16.
+    MFU is a share of ``peak``: the data sheet's FLOP/s, or the best product's of a device that is not in our table.
     """
 
     words: str

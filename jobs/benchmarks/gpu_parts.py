@@ -42,7 +42,7 @@ class Sizes:
 
     device: str = setting("cuda", "cuda, or cpu: the same on a CPU, for tests")
     drawn: str = setting("1b", "preset whose prior draws, and whose dVAE encodes, decodes and is trained")
-    candidates: list[int] = setting(lambda: [1, 64, 512], "candidates of one caption that are drawn at once", at_least=1)
+    candidates: list[int] = setting(lambda: [1, 64, 512], "candidates of a caption that are drawn at once", at_least=1)
     compiled: bool = setting(True, "compile the step that draws")
     trained: list[str] = setting(lambda: ["base", "1b"], "presets whose priors are trained")
     streams: int = setting(8, "streams of a step that trains a prior", at_least=1)

@@ -1,4 +1,4 @@
-"""The ratios of what benchmarks time in turn, kept in a file together with the machine: what ``make bench`` leaves behind.
+"""Ratios of what benchmarks time in turn, in a file together with the machine: what ``make bench`` leaves behind.
 
 Times say little: the next machine is another one. How many times as fast as its neighbour something is stays nearly the
 same on machines of a kind, so that bench_check.py can tell when code has become slower.
@@ -49,7 +49,7 @@ class Ratios:
 
 
 def keep(table: str, seconds: Mapping[str, float]) -> None:
-    """Add a table's ratios to the file that ``BENCH_RESULT`` names: the first's seconds by those of each of the others."""
+    """Add a table's ratios, the first's seconds by each other's, to the file that ``BENCH_RESULT`` names."""
     name = os.environ.get(VARIABLE)
     if not name:
         return
@@ -67,7 +67,7 @@ def load(file: Path) -> Ratios:
 
 def this_machine() -> Machine:
     """Return this machine, with the commit of this checkout; ``-dirty`` after it says that files differ from it."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     flags = [flag for flag in FLAGS if flag in processor().split()]
     return Machine(cpu_name(), os.cpu_count() or 1, flags, torch.__version__, commit)

@@ -24,7 +24,8 @@ def stored(file: Path, machine: Machine, **ratios: float) -> str:
 
 
 def check(folder: Path, recorded: dict[str, float], result: dict[str, float], machine: Machine = AVX2) -> None:
-    main(BenchCheck(stored(folder / "a", machine, **result), stored(folder / "b", replace(AVX2, commit="old"), **recorded)))
+    before = stored(folder / "recorded", replace(AVX2, commit="old"), **recorded)
+    main(BenchCheck(stored(folder / "result", machine, **result), before))
 
 
 def test_ratios_to_the_first_of_each_table_are_kept_with_the_machine(
@@ -40,9 +41,9 @@ def test_ratios_to_the_first_of_each_table_are_kept_with_the_machine(
         "step: slow beside theirs": 0.5,
         "image: ours beside theirs": 4.0,
     }
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True).stdout
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert asked.stdout.startswith(found.machine.commit.removesuffix("-dirty"))
     assert found.machine.cores == os.cpu_count()
-    assert commit.startswith(found.machine.commit.removesuffix("-dirty"))
 
 
 def test_a_run_by_hand_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark for GPUs, as far as a CPU can run it: the whole of it on small sizes, and the shapes of the large ones."""
+"""The benchmark for GPUs as far as a CPU can run it: the whole on small sizes, and the shapes of the large ones."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_without_a_gpu_it_ends_with_a_sentence(
         run_job(main, BenchGPU, "bench_gpu")
     assert caught.value.code == 2
     (sentence,) = capsys.readouterr().err.splitlines()
-    assert sentence.startswith("bench_gpu: no GPU is here that torch")
+    assert sentence.startswith(f"bench_gpu: torch {torch.__version__} finds no GPU")
 
 
 def test_what_does_not_fit_says_so_and_the_rest_is_timed() -> None:

@@ -15,7 +15,7 @@ from models.errors import UserError
 
 def test_without_a_gpu_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="^no GPU is here that torch .* can use: run this where"):
+    with pytest.raises(UserError, match="^torch .* finds no GPU that it can use: run this where"):
         require_gpu()
 
 
@@ -24,7 +24,7 @@ def test_tests_of_a_gpu_end_with_a_sentence_where_there_is_none() -> None:
     without = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(words, cwd=Path(__file__).parents[2], env=without, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("Exit: no GPU is here that torch")
+    assert done.stderr.startswith(f"Exit: torch {torch.__version__} finds no GPU")
 
 
 def test_a_gpu_alone_is_not_enough_to_compile_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
