@@ -25,7 +25,7 @@ def require_gpu() -> None:
         UserError: there is no GPU, or no compiler.
     """
     if not torch.cuda.is_available():
-        raise UserError(f"torch {torch.__version__} finds no GPU that it can use: run this where `nvidia-smi` names one.")
+        raise UserError(f"torch {torch.__version__} finds no GPU it can use: run this where `nvidia-smi` names one.")
     compilers = map(shutil.which, (os.environ.get("CC", "gcc"), "clang"))
     if not (any(compilers) and Path(sysconfig.get_path("include"), "Python.h").is_file()):
         raise UserError("torch.compile needs gcc and Python's headers: install them (apt-get install gcc python3-dev).")

@@ -3,8 +3,8 @@
     python jobs/benchmarks/bench_gpu.py                                                               (make bench-gpu)
 
 First a copy and a large product are timed: the bound of everything else. Then come our parts, and at last drawing by
-transformers. Weights are random. What does not fit into the card's memory or was not begun within ``minutes`` says so in
-the table, which takes the place of the one between the two marks in ``out``.
+transformers. Weights are random. What does not fit into the card's memory or was not begun within ``minutes`` says so
+in the table, which takes the place of the one between the two marks in ``out``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class StepWork:
 
 
 def step_work(shape: PriorConfig, batch: int) -> StepWork:
-    """Return the work of a step of ``batch`` candidates of one caption: weights, its text, and each one's image keys."""
+    """Return the work of a step of ``batch`` candidates of one caption: weights, text, and each one's image keys."""
     products = prior_cost(shape).blocks + shape.codebook_size * shape.width
     keys = sum(mean_image_keys(shape, layer) for layer in range(shape.layers))
     text = shape.layers * shape.layout.prefix_length
