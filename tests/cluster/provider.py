@@ -16,6 +16,9 @@ from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_USER_
 
 from tests.cluster.machines import Machine, Machines
 
+NODE_GROUP = "ray.io/node-group"
+"""The label by which Ray tells a node's type."""
+
 HEAD = "ray.head.default"
 HEAD_TAGS = {TAG_RAY_NODE_KIND: NODE_KIND_HEAD, TAG_RAY_USER_NODE_TYPE: HEAD}
 WANTED_KEYS = ("setup_commands", "head_setup_commands", "worker_setup_commands", "cluster_synced_files")
@@ -86,7 +89,7 @@ def autoscaler_config(
 ) -> dict[str, Any]:
     """Return the configuration of an autoscaler that gets its nodes from here.
 
-    ``node_types`` are those that it may start: by name ``resources``, ``labels``, ``min_workers`` and ``max_workers``.
+    ``node_types`` are those that it may start: by name ``resources``, ``min_workers`` and ``max_workers``.
     """
     types = {HEAD: {"resources": {"CPU": 0}, "max_workers": 0}, **node_types}
     provider = {
@@ -102,6 +105,8 @@ def autoscaler_config(
         "idle_timeout_minutes": idle_s / 60,
         "provider": provider,
         "head_node_type": HEAD,
-        "available_node_types": {name: {"node_config": {}, **each} for name, each in types.items()},
+        "available_node_types": {
+            name: {"node_config": {}, "labels": {NODE_GROUP: name}, **each} for name, each in types.items()
+        },
         **{key: [] for key in WANTED_KEYS},
     }

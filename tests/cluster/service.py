@@ -13,6 +13,7 @@ from t2i.serve.config import GATEWAY_CPUS, ServeConfig, name_of
 from t2i.serve.names import GATEWAY_APP
 from tests.cluster.cluster import Cluster
 from tests.cluster.machines import Machine
+from tests.cluster.provider import NODE_GROUP
 
 APPLICATIONS = "/api/serve/applications/"
 
@@ -38,8 +39,7 @@ def deploy(cluster: Cluster, config: ServeConfig, group: str = "") -> str:
 
 
 def _placed(name: str, cpus: float, group: str) -> dict[str, Any]:
-    selector = {"ray.io/node-group": group}
-    return {"name": name, "ray_actor_options": {"num_cpus": cpus, "label_selector": selector}}
+    return {"name": name, "ray_actor_options": {"num_cpus": cpus, "label_selector": {NODE_GROUP: group}}}
 
 
 def answering(cluster: Cluster) -> Counter[str]:

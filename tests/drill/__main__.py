@@ -1,6 +1,6 @@
 """The drill: a cluster on this machine loses nodes, its head and its load, while it serves and works.
 
-    make drill                     about 15 minutes on two cores; T2I_SOAK=0.1: a quick one
+    python -m tests.drill FOLDER                    with T2I_SOAK=0.1: 22 minutes on two cores
 
 Everything is in a store that checks signatures: models, images, runs, reports. Nodes come and go by Ray's autoscaler.
 Writes drill.json and drill.png into the folder that is named, and prints a table of what was done. Exits with 1 if any

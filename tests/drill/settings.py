@@ -9,7 +9,7 @@ from tests.t2i.storage.seaweed import free_ports
 
 CORE, BURST, BATCH = "core", "burst", "batch"
 NODE_TYPES: dict[str, dict[str, Any]] = {
-    CORE: {"resources": {"CPU": 1}, "labels": {"ray.io/node-group": CORE}, "min_workers": 2, "max_workers": 4},
+    CORE: {"resources": {"CPU": 1}, "min_workers": 2, "max_workers": 4},
     BURST: {"resources": {"CPU": 6}, "max_workers": 3},
     BATCH: {"resources": {"CPU": 4}, "max_workers": 3},
 }
