@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from models.checkpoint import load_model
 from models.dtypes import DTYPES
@@ -56,13 +57,18 @@ def has_kernels(dtype: str) -> bool:
 
 
 def has_step(prior: Prior, slots: int) -> bool:
-    """Compile the decode step of ``slots`` candidates, and return whether it was in the cache."""
+    """Compile the decode step of ``slots`` candidates, and return whether its compiled code was in the cache.
+
+    In bfloat16 torch (2.14) caches the code alone and works out the graph each time, as it can store no weight that is
+    packed for oneDNN.
+    """
     torch.compiler.reset()
     counters.clear()
+    before = set(Path(cache_dir()).rglob("*.so"))
     Engine(prior, slots).compile()
     if not counters["inductor"]:
         sys.exit(f"the step of {slots} slots does not compile: see the warning above.")
-    return not counters["inductor"]["fxgraph_cache_miss"]
+    return not counters["inductor"]["fxgraph_cache_miss"] and set(Path(cache_dir()).rglob("*.so")) == before
 
 
 if __name__ == "__main__":

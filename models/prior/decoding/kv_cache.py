@@ -47,7 +47,7 @@ class KVCache:
         self.kinds, self.layout, self.device, self.dtype = kinds, layout, device, dtype
         sizes = (len(kinds), slots, captions, heads, layout.prefix_length, head_width)
         self.text = SharedText(*sizes, device=device, dtype=dtype)
-        self._rings = {kind: RingBuffer(kind, layout.grid, device) for kind in set(kinds)}
+        self._rings = {kind: RingBuffer(kind, layout.grid, device) for kind in dict.fromkeys(kinds)}
         image = [(slots, self._rings[kind].size, heads, head_width) for kind in kinds]
         self._keys = [torch.zeros(shape, device=device, dtype=dtype) for shape in image]
         self._values = [torch.zeros(shape, device=device, dtype=dtype) for shape in image]
