@@ -11,8 +11,8 @@ HTTP_PORT ?= 8000
 ADDRESS ?= $(RAY_API_SERVER_ADDRESS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install environments demo test test-fast test-documents test-peers soak drill deploy-check lint type proto bench \
-	bench-peers serve submit images image-replay clean
+.PHONY: help install environments demo test test-fast test-documents test-peers test-gpu soak drill deploy-check lint type proto \
+	bench bench-check bench-peers bench-gpu serve submit images image-replay clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test-documents: $(TESTED) ## run the jobs that README and cards print, with litt
 test-peers: $(PEERS)/.installed ## models and figures against other implementations (the extra `peers`, an environment of its own)
 	$(PEERS)/bin/pytest tests/peers
 
+test-gpu: $(STAMP) ## what only an NVIDIA GPU runs, on one or two of them (needs Python's headers; minutes)
+	$(BIN)/pytest -m gpu $$(grep -rl --include='*.py' 'mark\.gpu' tests)
+
 $(PEERS)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,peers]'
@@ -91,7 +94,9 @@ proto: $(STAMP) ## generate the gRPC code from platform/t2i/protos
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=platform --python_out=platform \
 		--grpc_python_out=platform --mypy_out=platform --mypy_grpc_out=platform platform/t2i/protos/v1/*.proto
 
-bench: $(TESTED) ## time the parts side by side on this machine
+bench: export BENCH_RESULT := $(CURDIR)/runs/bench.json
+bench: $(TESTED) ## time the parts side by side on this machine (RECORD=1: keep the ratios for bench-check)
+	@mkdir -p runs && rm -f $$BENCH_RESULT
 	$(BIN)/python jobs/benchmarks/bench_engine.py
 	$(BIN)/python jobs/benchmarks/bench_attention.py
 	$(BIN)/python jobs/benchmarks/bench_stages.py
@@ -101,11 +106,18 @@ bench: $(TESTED) ## time the parts side by side on this machine
 	$(BIN)/python jobs/benchmarks/bench_fid.py
 	$(BIN)/python jobs/benchmarks/bench_serve.py run=$(RUN)
 	$(BIN)/python jobs/benchmarks/bench_simulation.py run=$(RUN)
+	$(if $(RECORD),cp $$BENCH_RESULT jobs/benchmarks/recorded.json)
+
+bench-check: $(STAMP) ## compare the ratios of the last bench with those kept, and name what fell by more than a tenth
+	$(BIN)/python jobs/benchmarks/bench_check.py
 
 bench-peers: $(PEERS)/.installed ## time them beside other implementations
 	$(PEERS)/bin/python jobs/benchmarks/bench_engine.py peers=true
 	$(PEERS)/bin/python jobs/benchmarks/bench_stages.py peers=true
 	$(PEERS)/bin/python jobs/benchmarks/bench_train.py peers=true
+
+bench-gpu: $(STAMP) ## time an NVIDIA GPU beside what it reaches, into docs/benchmarks.md (needs Python's headers; under ten minutes)
+	$(BIN)/python jobs/benchmarks/bench_gpu.py
 
 serve: $(STAMP) ## serve the models of RUN (default: those that come with the code): gRPC on PORT (50051), page on HTTP_PORT (8000)
 	$(BIN)/t2i serve --run $(RUN) --port $(PORT) http_port=$(HTTP_PORT)

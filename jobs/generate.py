@@ -20,11 +20,19 @@ from tqdm import tqdm
 
 from models.dtypes import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.errors import UserError
-from models.settings import setting
+from models.settings import AUTO, setting
 from t2i.config import run_job
 from t2i.contact_sheet import SheetRow, contact_sheet
 from t2i.data.transforms import decode_image
-from t2i.engine import GenerationResult, PruningParams, TextToImage, TokenProgress, rows_to_keep
+from t2i.engine import (
+    PARALLEL_MEANING,
+    GenerationResult,
+    PruningParams,
+    TextToImage,
+    TokenProgress,
+    rows_to_keep,
+    window_of,
+)
 from t2i.image_files import ImageError
 from t2i.sampling import SamplingParams
 from t2i.storage import fetch_run, filesystem_for, new_directory, read_path, run_setting
@@ -48,11 +56,13 @@ class GenerateConfig:
     slots: int = setting(32, "candidates that are sampled at once", at_least=1)
     device: str = setting("cpu", "cpu or cuda")
     dtype: str = setting("float32", PRIOR_DTYPE_MEANING)
+    parallel: str = setting(AUTO, PARALLEL_MEANING)
     compile: bool = setting(False, COMPILE_MEANING)
     out: str = setting("${run}/generated", "directory for the images, local or s3://", path="written")
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype, PRIOR_DTYPES)
+        window_of(self.parallel)  # raises if it is none
         if not self.captions:
             raise ValueError("captions is empty: give at least one, as captions='[\"a taco, 3D render\"]'.")
         if self.keep > self.candidates:
@@ -64,7 +74,12 @@ class GenerateConfig:
 def main(config: GenerateConfig) -> None:
     """Generate the images, save them, and print where they are."""
     model = TextToImage.load(
-        fetch_run(config.run), config.slots, config.device, dtype=config.dtype, compiled=config.compile
+        fetch_run(config.run),
+        config.slots,
+        config.device,
+        dtype=config.dtype,
+        compiled=config.compile,
+        window=window_of(config.parallel),
     )
     with tqdm(unit="token", desc="sampling") as bar:
         generations = model.generate(

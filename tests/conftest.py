@@ -12,12 +12,23 @@ from typing import Any
 import pytest
 import torch
 
+from models.devices import require_gpu
+from models.errors import UserError
 from tests import processes
 from tests.t2i.storage.seaweed import ACCESS_KEY, SECRET_KEY
 
 ROOT = Path(__file__).resolve().parent.parent
 
 StartProcess = Callable[..., subprocess.Popen[str]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where there is no GPU, ``-m gpu`` ends with a sentence."""
+    if config.option.markexpr == "gpu":
+        try:
+            require_gpu()
+        except UserError as error:
+            pytest.exit(str(error), returncode=2)
 
 
 @pytest.fixture(scope="session", autouse=True)

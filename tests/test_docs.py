@@ -24,6 +24,8 @@ MADE_BY_RUNS = ("runs/", "tiny/", "unreadable")
 FILE_OR_FOLDER = re.compile(r"(?:[\w.-]+/)+(?:[\w.-]+)?|[\w-]+\.(?:py|md|yaml|toml|proto)")
 """``a/b.py``, ``a/b/``, ``a/b`` or a bare ``b.py``, and nothing else: no spaces, no placeholders, not absolute."""
 
+ASKS_FOR_A_GPU = re.compile(r'is_cuda|torch\.cuda\b|== "c(?:uda|pu)"')
+
 
 def document_name(document: Path) -> str:
     return str(document.relative_to(ROOT))
@@ -76,6 +78,15 @@ def test_every_make_target_exists(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = re.findall(r"(?:^|`)make ([a-z -]+)", document.read_text(), flags=re.MULTILINE)
     assert {target for words in named for target in words.split("  ")[0].split()} <= targets
+
+
+def test_contributing_names_every_file_that_asks_for_a_gpu_with_the_test_of_it() -> None:
+    files = [*(ROOT / "models").rglob("*.py"), *(ROOT / "platform").rglob("*.py")]
+    asking = {str(file.relative_to(ROOT)) for file in files if ASKS_FOR_A_GPU.search(file.read_text())}
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## What only a GPU runs")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\S+\.py)` \| .* \| `(\S+\.py)`: `(\w+)`.* \|$", section, flags=re.MULTILINE)
+    assert {file for file, _, _ in rows} == asking
+    assert [test for _, file, test in rows if f"def {test}(" not in (ROOT / file).read_text()] == []
 
 
 def test_a_wrong_path_is_found() -> None:

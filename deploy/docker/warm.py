@@ -24,6 +24,7 @@ from models.prior import Prior, PriorConfig
 from models.prior.decoding.kernels import cache_directory, kernels
 from models.run_layout import RunLayout
 from t2i.engine import Engine
+from t2i.engine.drafting import AUTO_WINDOW
 
 SHIPPED = RunLayout(Path(__file__).resolve().parents[2] / "models/trained/small")
 SLOTS = (1, 4)
@@ -65,7 +66,7 @@ def has_step(prior: Prior, slots: int) -> bool:
     torch.compiler.reset()
     counters.clear()
     before = set(Path(cache_dir()).rglob("*.so"))
-    Engine(prior, slots).compile()
+    Engine(prior, slots, window=AUTO_WINDOW).compile()
     if not counters["inductor"]:
         sys.exit(f"the step of {slots} slots does not compile: see the warning above.")
     return not counters["inductor"]["fxgraph_cache_miss"] and set(Path(cache_dir()).rglob("*.so")) == before

@@ -46,7 +46,7 @@ def main(config: BenchAttention) -> None:
     for kind in get_args(Kind):
         attentions = {"dense": DenseAttention(kind, prefix, grid), "sparse": sparse(kind, prefix, grid)}
         runs = {name: step(attention.to(config.device), config) for name, attention in attentions.items()}
-        seconds = timed(runs, config.repeats)
+        seconds = timed(runs, config.repeats, f"attention of a {kind} layer")
         times = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
         print(f"{kind:<8} {times}: {seconds['dense'] / seconds['sparse']:.2f} x")
 
@@ -60,11 +60,9 @@ def step(attention: nn.Module, config: BenchAttention) -> Callable[[], None]:
 
 
 def forward_and_backward(attention: nn.Module, qkv: torch.Tensor) -> None:
-    """Run forward and backward of q, k, v [3, B, A, L, E] and wait for the device."""
+    """Run forward and backward of q, k, v [3, B, A, L, E]."""
     qkv.grad = None
     attention(*qkv).sum().backward()
-    if qkv.is_cuda:
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

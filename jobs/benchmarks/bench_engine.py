@@ -20,11 +20,12 @@ from torch import nn
 from compared_prior import ComparedPrior
 from harness import gemm_flops, machine, medians, read_bandwidth, seconds
 from models.prior import PriorConfig, prior_cost
-from models.prior.accounting import mean_image_keys
 from models.prior.decoding.packed import PackedLinear
 from models.settings import setting
 from peers import dalle_pytorch, hf_static_cache
+from ratios import keep
 from samplers import DenseSampler, busy_engine, feed_whole_streams, new_prior, time_engine, time_parts
+from step_work import step_work
 from t2i.config import run_job
 
 Measures = dict[str, Callable[[], float]]
@@ -62,15 +63,11 @@ def main(config: BenchEngine) -> None:
 
 def bounds(config: BenchEngine, batch: int) -> None:
     """Print two lower bounds of a step's time: of its arithmetic, and of reading from memory each byte it needs."""
-    shape, products = config.shape, weights(config.shape)
-    keys = sum(mean_image_keys(shape, layer) for layer in range(shape.layers))
-    text = shape.layers * shape.layout.prefix_length
-    read, bandwidth = 2 * (products + 2 * shape.width * (batch * keys + text)), read_bandwidth()
-    flops, speed = 2 * batch * products, gemm_flops(torch.bfloat16)
+    work, bandwidth, speed = step_work(config.shape, batch), read_bandwidth(), gemm_flops(torch.bfloat16)
     print(f"\n## {batch} candidates of one caption\n")
-    arithmetic = f"{flops / 1e9:.2f} GFLOP at a large product's {speed / 1e9:.0f} GFLOP/s: {1e3 * flops / speed:.2f} ms"
-    print(f"bf16 bounds: {arithmetic};")
-    print(f"{read / 1e6:.0f} MB at {bandwidth / 1e9:.0f} GB/s: {1e3 * read / bandwidth:.2f} ms\n")
+    at_speed = f"at a large product's {speed / 1e9:.0f} GFLOP/s: {1e3 * work.flops / speed:.2f} ms"
+    print(f"bf16 bounds: {work.flops / 1e9:.2f} GFLOP {at_speed};")
+    print(f"{work.bytes / 1e6:.0f} MB at {bandwidth / 1e9:.0f} GB/s: {1e3 * work.bytes / bandwidth:.2f} ms\n")
 
 
 def compare(config: BenchEngine, batch: int) -> None:
@@ -83,16 +80,18 @@ def compare(config: BenchEngine, batch: int) -> None:
             f"engine, {dtype}, compiled": busy_engine(priors[dtype], batch, compiled=True)
             for dtype in ("bfloat16", "int8")
         }
-    measures: Measures = {name: time_engine(engine, steps) for name, engine in engines.items()}
-    measures |= {
+    measures: Measures = {
         "matrix products alone, bfloat16": products_alone(shape, batch, packed=False),
         "matrix products alone, packed weights": products_alone(shape, batch, packed=True),
+    }
+    measures |= {name: time_engine(engine, steps) for name, engine in engines.items()}
+    measures |= {
         "dense static cache, bfloat16": partial(DenseSampler(priors["bfloat16"], batch).measure, steps),
         "whole stream again, bfloat16": partial(feed_whole_streams, priors["bfloat16"], batch, 1),
     }
     if config.peers:
         measures |= others(shape, batch, steps)
-    table(medians(measures, config.repeats), "engine, bfloat16", batch)
+    table(medians(measures, config.repeats, f"decode step, N = {batch}"), "engine, bfloat16", batch)
     dense = 2 * shape.layers * batch * shape.layout.length * shape.width * 2
     held = engines["engine, bfloat16"].cache_bytes
     print(f"\nkeys and values in bf16: {held / 1e6:.0f} MB, {held / dense:.3f} of a dense cache's {dense / 1e6:.0f} MB")
@@ -127,6 +126,7 @@ def cost_of_candidates(config: BenchEngine) -> None:
     prior, steps = new_prior(config.shape, "bfloat16"), {}
     for n in config.curve:
         steps[n] = medians({"": time_engine(busy_engine(prior, n), config.steps)}, config.repeats)[""]
+    keep("decode step of one caption", {f"N = {n}": step for n, step in steps.items()})
     first = steps[config.curve[0]]
     for n, step in steps.items():
         print(f"n = {n:<4} {1e3 * step:7.2f} ms a step, {step / first:5.2f} of the first, {n / step:6.0f} tokens/s")
@@ -137,10 +137,10 @@ def cost_of_captions(config: BenchEngine, batch: int) -> None:
     print(f"\n## {batch} candidates of C captions, bf16\n")
     prior = new_prior(config.shape, "bfloat16")
     captions = [c for c in (1, 4, 16, 64) if c <= batch]
-    measures = {str(c): time_engine(busy_engine(prior, batch, c), config.steps) for c in captions}
-    steps = medians(measures, config.repeats)
-    for c, step in steps.items():
-        print(f"C = {c:<4} {1e3 * step:7.2f} ms a step, {steps['1'] / step:.3f} of the speed of one caption")
+    measures = {f"C = {c}": time_engine(busy_engine(prior, batch, c), config.steps) for c in captions}
+    steps = medians(measures, config.repeats, f"decode step of C captions, N = {batch}")
+    for name, step in steps.items():
+        print(f"{name:<8} {1e3 * step:7.2f} ms a step, {steps['C = 1'] / step:.3f} of the speed of one caption")
 
 
 def shares(config: BenchEngine, batch: int) -> None:
@@ -161,11 +161,6 @@ def table(steps: dict[str, float], ours: str, batch: int) -> None:
     print("|---|---|---|---|")
     for name, step in steps.items():
         print(f"| {name} | {1e3 * step:.2f} | {batch / step:.1f} | {step / steps[ours]:.2f} x |")
-
-
-def weights(shape: PriorConfig) -> int:
-    """Return the number of weights in the matrices that a step multiplies by."""
-    return prior_cost(shape).blocks + shape.codebook_size * shape.width
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 
 from harness import machine
 from models.settings import setting
+from ratios import keep
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import SourceConfig
@@ -45,6 +46,7 @@ def main(config: BenchEval) -> None:
         alone = in_this_process(work_list, SetLayout(f"{folder}/alone"), config)
         start_ray(config.ray)
         with_ray = through_ray(work_list, SetLayout(f"{folder}/ray"), config)
+    keep("evaluation", {"one process": 1 / alone, "Ray Data": 1 / with_ray})
     print(f"one process, {torch.get_num_threads()} threads  {alone:8.2f} images/s drawn, ranked and measured")
     print(f"Ray Data                {with_ray:8.2f} images/s  ({with_ray / alone:.0%})")
 

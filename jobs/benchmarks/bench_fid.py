@@ -51,13 +51,12 @@ def main(config: BenchFID) -> None:
     print(f"{machine()}; {config.n} x {config.n} images, {config.width} features")
     statistics = [FeatureStatistics.of(side) for side in (generated, real)]
     cov_a, cov_b = (side.covariance for side in statistics)
-    print("\n## The trace term of FID")
-    table(
-        {"scipy.linalg.sqrtm": lambda: sqrtm(cov_a @ cov_b), "ours": partial(trace_of_root_product, cov_a, cov_b)},
-        config.repeats,
-    )
-    print("\n## All distances")
-    runs: Runs = {
+    roots: Runs = {
+        "scipy.linalg.sqrtm": lambda: sqrtm(cov_a @ cov_b),
+        "ours": partial(trace_of_root_product, cov_a, cov_b),
+    }
+    table("The trace term of FID", roots, config.repeats)
+    distances: Runs = {
         "statistics of one side": partial(FeatureStatistics.of, generated),
         "interval of FID": partial(fid_interval, generated, statistics[1]),
         "KID, 100 subsets": partial(kernel_distance, generated, real),
@@ -66,7 +65,7 @@ def main(config: BenchFID) -> None:
         "MIND, 1000 directions": partial(mind, generated, real),
         "inception score, 1008 classes": partial(inception_score, generated[:, :1008]),
     }
-    table(runs, config.repeats)
+    table("All distances", distances, config.repeats)
 
 
 def features(random: np.random.Generator, n: int, mixing: np.ndarray, shift: float) -> np.ndarray:
@@ -75,9 +74,10 @@ def features(random: np.random.Generator, n: int, mixing: np.ndarray, shift: flo
     return values
 
 
-def table(runs: Runs, repeats: int) -> None:
+def table(title: str, runs: Runs, repeats: int) -> None:
     """Print seconds, and the speed over the first's."""
-    seconds = timed(runs, repeats)
+    print(f"\n## {title}")
+    seconds = timed(runs, repeats, title)
     first = next(iter(seconds.values()))
     for name, value in seconds.items():
         print(f"{name:<40}{value:>9.2f} s {first / value:>7.2f} x")

@@ -31,6 +31,7 @@ from ray import serve
 from harness import machine, medians, seconds
 from locust_load import ANSWER, FIRST_PREVIEW, REFUSAL, Counted, load
 from models.settings import setting
+from ratios import keep
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.engine import TextToImage
@@ -197,6 +198,7 @@ def saturation(config: BenchServe, bare: Bare, doors: Doors) -> float:
         return config.candidates * ask(config, doors, "Repeating", users).per_second(ANSWER)
 
     speed = medians({"bare": bare.images_per_second, "service": served}, config.rounds)
+    keep("service, saturated", {name: 1 / images for name, images in speed.items()})
     title("saturated")
     row("models in one process", f"{speed['bare']:.2f} images/s")
     row("service", f"{speed['service']:.2f} images/s", f"{speed['service'] / speed['bare']:.2f} (aim 0.95)")
@@ -236,6 +238,7 @@ def alone(config: BenchServe, bare: Bare, doors: Doors) -> None:
         "Decode": f"{1e3 * (took['Decode'] - took['decode, model in this process']):+.1f} ms",
         "Rank": f"{1e3 * (took['Rank'] - took['rank, model in this process']):+.1f} ms",
     }
+    keep("service", {name: value for name, value in took.items() if name.startswith("one image")})
     title("alone")
     for name, value in took.items():
         row(name, f"{1e3 * value:.1f} ms", beside.get(name, ""))

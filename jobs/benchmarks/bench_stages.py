@@ -89,8 +89,7 @@ def encode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, 
     dvae = dvaes["float32"]
     logits = 2 * dvae.encoder.logits.weight.numel() * (config.size // dvae.config.downsample) ** 2
     work = Work(flops(lambda: dvae.encode_logits(images[:1])), in_float32=logits)
-    print(f"\n## Encode {config.batch} images of {config.size} px")
-    table(runs, work, rates, config.batch, config.repeats)
+    table(f"Encode {config.batch} images of {config.size} px", runs, work, rates, config.batch, config.repeats)
     if dalle:
         print(f"float32: {agreement(dvae.encode(images), dalle.encode(images))} of the image tokens are dall-e's")
     compare_dvaes(dvaes, images)
@@ -105,8 +104,7 @@ def decode(config: BenchStages, dvaes: Mapping[str, DVAE], dalle: Dalle | None, 
     runs: Runs = {dalle.name: partial(dalle.decode, grids)} if dalle else {}
     runs |= {f"ours, {dtype}": partial(model.decode, tokens) for dtype, model in dvaes.items()}
     work = Work(flops(lambda: dvae.decoder.from_tokens(grids[:1])))
-    print(f"\n## Decode {config.batch} images of {config.size} px")
-    table(runs, work, rates, config.batch, config.repeats)
+    table(f"Decode {config.batch} images of {config.size} px", runs, work, rates, config.batch, config.repeats)
     if dalle:
         apart = (runs["ours, float32"]() - runs[dalle.name]()).abs().max()
         print(f"float32: pixels in [0, 1] differ from dall-e's by {apart:.1e} at most")
@@ -126,8 +124,8 @@ def rank(config: BenchStages, rates: Mapping[str, float]) -> None:
     one = to_float(images[:1])
     caption = flops(lambda: clip.clip.encode_text(clip.tokenize([CAPTION]))) / config.candidates
     work = Work(flops(lambda: clip.clip.encode_image(clip.prepare(one))) + caption)
-    print(f"\n## Score {config.candidates} images of {config.size} px for one caption by {config.architecture}")
-    table(runs, work, rates, config.candidates, config.repeats)
+    title = f"Score {config.candidates} images of {config.size} px for one caption by {config.architecture}"
+    table(title, runs, work, rates, config.candidates, config.repeats)
     exact, rounded, theirs = (runs[key]() for key in ("ours, float32", "ours, bfloat16", name))
     print(f"float32: cosines differ from open_clip's by {(exact - theirs).abs().max():.1e} at most (PIL rounds pixels)")
     print(f"bfloat16: {compare_scores(exact, rounded)}")
@@ -145,10 +143,11 @@ class Work:
         return self.in_float32 / rates["float32"] + (self.flops - self.in_float32) / rates[dtype]
 
 
-def table(runs: Runs, work: Work, rates: Mapping[str, float], images: int, repeats: int) -> None:
+def table(title: str, runs: Runs, work: Work, rates: Mapping[str, float], images: int, repeats: int) -> None:
     """Print the bounds, then each candidate's time, share of its bound, peak memory and speed over the first's."""
+    print(f"\n## {title}")
     bounds = {dtype: work.bound(dtype, rates) for dtype in DTYPES}
-    seconds = {name: value / images for name, value in timed(runs, repeats).items()}
+    seconds = {name: value / images for name, value in timed(runs, repeats, title).items()}
     first = next(iter(seconds.values()))
     print(f"{work.flops / 1e9:.1f} GFLOP an image")
     for dtype, bound in bounds.items():

@@ -211,7 +211,7 @@ STEPS: dict[str, Callable[[Client, list[str], bytes, int], None]] = {
 
 def line(what: str, runs: Mapping[str, Callable[[], object]], repeats: int) -> None:
     """Print each client's seconds, how many times those of the first they are, and the CPU seconds it takes itself."""
-    seconds = timed(runs, repeats)
+    seconds = timed(runs, repeats, what)
     cpu = medians({name: partial(cpu_seconds, run) for name, run in runs.items()}, repeats=1)
     first = next(iter(seconds.values()))
     columns = [f"{value:>10.2f} s {value / first:>6.2f} x {cpu[name]:>6.2f} s CPU" for name, value in seconds.items()]

@@ -9,7 +9,7 @@ Keep the results in docs/benchmarks.md, together with the line that describes th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -26,6 +26,7 @@ from memory import peak_memory
 from models.prior import PriorConfig, stream_flops
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
+from ratios import keep
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import run_job
 from t2i.data import load_columns
@@ -36,6 +37,7 @@ from t2i.train.parallel import Worker
 from t2i.train.tasks.base import Columns
 from t2i.train.tasks.prior import PriorTask, PriorTaskConfig
 from train_peers import Trainee, dalle_pytorch, ours, transformers_llama
+from unreported import NullReporter
 
 CAPTION = "a red circle beside a blue square"
 ROWS = 256
@@ -72,6 +74,7 @@ def compare(config: BenchTrain) -> None:
     taken = medians({trainee.name: seconds(trainee.step) for trainee in trainees}, config.repeats)
     flops, peak = config.batch * stream_flops(shape).training(), gemm_flops(torch.bfloat16)
     tokens = config.batch * shape.layout.length
+    keep("training step", {"a large product": flops / peak} | taken)
     print(f"\n## A step of {config.batch} x {shape.layout.length} tokens, bf16\n")
     print(f"{flops / 1e12:.2f} TFLOP under our masks; a large product runs at {peak / 1e9:.0f} GFLOP/s:")
     print(f"bound {flops / peak:.2f} s, of which ours reaches {flops / peak / taken['ours']:.2f}\n")
@@ -95,32 +98,6 @@ class TimedTask(PriorTask):
     def pictures(self, model: nn.Module, columns: Columns) -> dict[str, Tensor]:  # noqa: ARG002 (the task's interface)
         """Return none."""
         return {}
-
-
-class NullReporter:
-    """A Reporter that reports nothing, and has no checkpoint to resume from."""
-
-    def newest_checkpoint(self) -> Path | None:
-        """Return none."""
-        return None
-
-    def begin(self, step: int) -> None:
-        """Do nothing."""
-
-    def step(self, step: int, seconds: float, waited: float) -> None:
-        """Do nothing."""
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-    def validation(self, step: int, metrics: Mapping[str, float], pictures: Mapping[str, Tensor]) -> None:
-        """Do nothing."""
-
-    def checkpoint(self, step: int, writers: int, write: Callable[[Path], None]) -> None:
-        """Do nothing."""
-
-    def finish(self, model: nn.Module | None, metrics: Mapping[str, float]) -> None:
-        """Do nothing."""
 
 
 def compare_clusters(config: BenchTrain) -> None:
@@ -159,6 +136,7 @@ def data(sizes: PriorConfig) -> tuple[Dataset, Dataset]:
 
 def report_clusters(taken: Mapping[str, float], train: TrainConfig, sizes: PriorConfig) -> None:
     """Print the table of the three ways to run, Ray's overhead, and the scaling."""
+    keep("training step under Ray", taken)
     print(f"\n## Steps of {train.batch_size} x {sizes.layout.length} tokens, one thread a worker, bf16\n")
     print("| | ms a step | images/s |")
     print("|---|---|---|")

@@ -58,24 +58,26 @@ class Clock:
         return (self.stamps[-1] - self.stamps[0]) / (len(self.stamps) - 1)
 
 
-def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int) -> Peer:
+def hf_static_cache(shape: PriorConfig, batch: int, dtype: str, steps: int, device: str = "cpu") -> Peer:
     """Return transformers' ``LlamaForCausalLM.generate`` with a static cache as a peer; it is stopped early.
 
     The call is the one that would draw whole images, from a random prompt of the text's length, with the cache of the
     whole stream allocated; a stopping criterion is the clock, and ends it ``steps`` tokens after the first. A static
     cache is attended to its full length at every step (empty places are masked, not skipped), so a step costs the same
     anywhere in the image: there is nothing to extrapolate. The vocabulary has our sizes, 8192 logits of a paper's
-    shape; top-k is off. On a CPU ``generate`` does not compile; on a GPU it would.
+    shape; top-k is off. On a CPU ``generate`` does not compile; on a GPU it does, and waits for it once a step.
     """
     import transformers
 
-    model = llama(shape).to(getattr(torch, dtype))
+    with torch.device(device):
+        model = llama(shape).to(getattr(torch, dtype))
 
     def measure() -> float:
-        clock, prompt = Clock(steps), torch.randint(shape.text_vocabulary, (batch, shape.text_length))
+        prompt = torch.randint(shape.text_vocabulary, (batch, shape.text_length), device=device)
+        clock = Clock(steps)
 
         def stop(input_ids: Tensor, *_: object, **__: object) -> Tensor:
-            return torch.full((len(input_ids),), clock.stamp())
+            return torch.full((len(input_ids),), clock.stamp(), device=device)
 
         model.generate(
             prompt,

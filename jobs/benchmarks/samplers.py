@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness import seconds
 from models.prior import Prior, PriorConfig, text_tensor
 from models.prior.decoding import kv_cache
 from models.prior.decoding.kv_cache import AttentionFn
@@ -35,9 +36,11 @@ PARTS: dict[str, tuple[Any, str]] = {
 """Name -> (owner, attribute) of the functions that :func:`time_parts` times."""
 
 
-def new_prior(shape: PriorConfig, dtype: str) -> Prior:
-    """Return a prior of random weights, ready for decoding in ``dtype``."""
-    return Prior(shape).for_inference(getattr(torch, dtype))
+def new_prior(shape: PriorConfig, dtype: str, device: str = "cpu") -> Prior:
+    """Return a prior of random weights, which are drawn on the device, ready for decoding in ``dtype``."""
+    with torch.device(device):
+        prior = Prior(shape)
+    return prior.to(device).for_inference(getattr(torch, dtype))
 
 
 def busy_engine(prior: Prior, batch: int, captions: int = 1, compiled: bool = False) -> Engine:
@@ -56,13 +59,10 @@ def busy_engine(prior: Prior, batch: int, captions: int = 1, compiled: bool = Fa
 def time_engine(engine: Engine, steps: int) -> Callable[[], float]:
     """Return a function that times the engine's next ``steps`` and returns the seconds per step."""
 
-    def measure() -> float:
-        begin = time.perf_counter()
-        for _ in range(steps):
-            assert engine.step().progress, "the images are finished: take fewer steps or repeats"
-        return (time.perf_counter() - begin) / steps
+    def step() -> None:
+        assert engine.step().progress, "the images are finished: take fewer steps or repeats"
 
-    return measure
+    return seconds(step, times=steps)
 
 
 def time_parts(engine: Engine, steps: int) -> dict[str, float]:

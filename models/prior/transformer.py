@@ -1,13 +1,13 @@
 """The prior: a decoder-only transformer with row, column and convolutional attention (paper section 2.2).
 
-One :meth:`Prior.forward` serves training (whole streams) and decoding (one image token in every slot of a cache).
+One :meth:`Prior.forward` serves training (whole streams) and decoding (one image token in every row of a step).
 The paper does not state weight initialisation, GELU variant or norm placement ("the same kind as Child et al. 2019");
 ours are GPT-2's: pre-norm, N(0, 0.02), residual projections scaled by 1 / sqrt(2 layers), tanh GELU.
 
-Shapes: B batch, S slots of a cache, A heads, E head width, D = A E model width, V text vocabulary, K codebook size;
-T text positions, P = T + 2 inputs of the prefix, N image tokens, L = P + N - 1 inputs of a whole stream. L_ is the
-number of inputs in one call: L in training, at most L in a prefill, 1 in a decode step (where B is S). A capital
-suffix of a local name is its shape, with L for L_: ``q_BALE`` is [B, A, L_, E].
+Shapes: B batch, S slots of a cache and rows of a step, A heads, E head width, D = A E model width, V text vocabulary,
+K codebook size; T text positions, P = T + 2 inputs of the prefix, N image tokens, L = P + N - 1 inputs of a whole
+stream. L_ is the number of inputs in one call: L in training, at most L in a prefill, 1 in a decode step (where B is
+S). A capital suffix of a local name is its shape, with L for L_: ``q_BALE`` is [B, A, L_, E].
 """
 
 from __future__ import annotations
@@ -170,15 +170,17 @@ class Prior(nn.Module):
         hidden_1LD: Tensor = self(stream, attends=attends)
         return hidden_1LD[0, -1]
 
-    def decode(self, image_tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
-        """Run one decode step: feed every slot the image token int64 [S] at its raster position int64 [S].
+    def decode(self, image_tokens: Tensor, positions: Tensor, owners: Tensor, cache: KVCache) -> Tensor:
+        """Run one decode step: each of S rows feeds an image token int64 [S], which is at a raster position int64 [S].
+
+        ``owners`` int64 [S] is the slot of each row. Rows of one slot see each other's tokens, if these come before.
 
         Returns:
-            Hidden states [S, D], from which each slot's next image token is drawn.
+            Hidden states [S, D], from each of which the image token after the fed one is drawn.
         """
         stream_S1 = (image_tokens + self.layout.image_offset)[:, None]
         positions_S1 = (self.layout.prefix_length + positions)[:, None]
-        hidden_S1D: Tensor = self(stream_S1, positions_S1, cache.decode_step_attention(positions))
+        hidden_S1D: Tensor = self(stream_S1, positions_S1, cache.decode_step_attention(positions, owners))
         return hidden_S1D[:, 0]
 
     def text_logits(self, hidden: Tensor) -> Tensor:
@@ -212,11 +214,14 @@ class Prior(nn.Module):
             pack(self, PackedLinear)
         return self
 
-    def new_cache(self, slots: int, captions: int) -> KVCache:
-        """Return an empty cache of ``slots`` streams under at most ``captions`` captions, in the model's dtype."""
+    def new_cache(self, slots: int, captions: int, window: int = 1) -> KVCache:
+        """Return an empty cache of ``slots`` streams under at most ``captions`` captions, in the model's dtype.
+
+        A decode step may feed up to ``window`` tokens of one slot.
+        """
         weight, config = self.tokens.weight, self.config
         sizes = (slots, captions, config.heads, config.head_width, self.layout)
-        return KVCache(self.kinds, *sizes, device=weight.device, dtype=weight.dtype)
+        return KVCache(self.kinds, *sizes, window=window, device=weight.device, dtype=weight.dtype)
 
     def _masks(self) -> dict[str, Tensor]:
         """Return the dense mask, bool [L, L], of each kind of layer."""

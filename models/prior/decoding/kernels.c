@@ -49,7 +49,7 @@ static inline float dot(const float *a, const element *b, int64_t count) {
     return sum;
 }
 
-/* One slot: queries [heads, width], ring buffers [size, heads, width], of which it reads the `count` entries `seen`. */
+/* One row: queries [heads, width], ring buffers [entries, heads, width], of which it reads the `count` entries `seen`. */
 static inline __attribute__((always_inline)) void attend(
     const element *q, const element *keys, const element *values, const int64_t *seen, int64_t count,
     const element *text, const float *text_lse, element *out, int64_t heads, int64_t width, float scale) {
@@ -76,33 +76,38 @@ static inline __attribute__((always_inline)) void attend(
     for (int64_t i = 0; i < heads * width; i++) out[i] = narrow(acc[i]);
 }
 
-/* Write every slot's new key and value into its ring buffers, then attend to the image tokens that its mask sees, and
- * merge that with the attention to the text (see partial_attention.py), given by its output and log-sum-exp.
+/* Write every row's new key and value into the ring buffers, then let it attend to the image tokens that its mask sees,
+ * and merge that with the attention to the text (see partial_attention.py), given by its output and log-sum-exp. Rows of
+ * one slot read what the others have written: so all are written before any is read.
  *
- * q, k, v: row s begins at s * stride; keys, values [slots, size, heads, width]; write [slots] and read [slots, reach]
- * as in rings.py, read < 0 where there is no key; text [rows, heads, width] and text_lse [rows, heads], of which slot s
- * has row text_row[s]; out [slots, heads, width]. */
+ * q, k, v: row r begins at r * stride; keys, values [entries, heads, width]; write [rows] and read [rows, reach] as in
+ * rings.py, read < 0 where there is no key; text [places, heads, width] and text_lse [places, heads], of which row r has
+ * place[r]; out [rows, heads, width]. */
 void decode_attention(const element *q, const element *k, const element *v, int64_t stride, element *keys,
                       element *values, const int64_t *write, const int64_t *read, const element *text,
-                      const float *text_lse, const int64_t *text_row, element *out, int64_t slots, int64_t size,
-                      int64_t reach, int64_t heads, int64_t width, float scale, int64_t threads) {
-    const int64_t row = heads * width;
-#pragma omp parallel for num_threads(threads) schedule(static) if (slots > 1)
-    for (int64_t s = 0; s < slots; s++) {
-        element *own_keys = keys + s * size * row, *own_values = values + s * size * row;
-        memcpy(own_keys + write[s] * row, k + s * stride, row * sizeof(element));
-        memcpy(own_values + write[s] * row, v + s * stride, row * sizeof(element));
-        int64_t seen[reach], count = 0;
-        for (int64_t m = 0; m < reach; m++)
-            if (read[s * reach + m] >= 0) seen[count++] = read[s * reach + m];
-        const element *own_text = text + text_row[s] * row;
-        const float *own_lse = text_lse + text_row[s] * heads;
-        if (width == 64) /* the paper's; known at compile time, so that loops become whole vectors */
-            attend(q + s * stride, own_keys, own_values, seen, count, own_text, own_lse, out + s * row, heads, 64,
-                   scale);
-        else
-            attend(q + s * stride, own_keys, own_values, seen, count, own_text, own_lse, out + s * row, heads,
-                   width, scale);
+                      const float *text_lse, const int64_t *place, element *out, int64_t rows, int64_t reach,
+                      int64_t heads, int64_t width, float scale, int64_t threads) {
+    const int64_t entry = heads * width;
+#pragma omp parallel num_threads(threads) if (rows > 1)
+    {
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < rows; r++) {
+            memcpy(keys + write[r] * entry, k + r * stride, entry * sizeof(element));
+            memcpy(values + write[r] * entry, v + r * stride, entry * sizeof(element));
+        }
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t seen[reach], count = 0;
+            for (int64_t m = 0; m < reach; m++)
+                if (read[r * reach + m] >= 0) seen[count++] = read[r * reach + m];
+            const element *own_text = text + place[r] * entry;
+            const float *own_lse = text_lse + place[r] * heads;
+            if (width == 64) /* the paper's; known at compile time, so that loops become whole vectors */
+                attend(q + r * stride, keys, values, seen, count, own_text, own_lse, out + r * entry, heads, 64, scale);
+            else
+                attend(q + r * stride, keys, values, seen, count, own_text, own_lse, out + r * entry, heads, width,
+                       scale);
+        }
     }
 }
 

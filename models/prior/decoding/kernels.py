@@ -50,7 +50,7 @@ def build(command: list[str], path: Path) -> None:
 
 def declare(library: ctypes.CDLL) -> None:
     """Declare the argument and return types of the library's functions, in the order of ``kernels.c``."""
-    library.decode_attention.argtypes = [*[POINTER] * 3, INTEGER, *[POINTER] * 8, *[INTEGER] * 5, REAL, INTEGER]
+    library.decode_attention.argtypes = [*[POINTER] * 3, INTEGER, *[POINTER] * 8, *[INTEGER] * 4, REAL, INTEGER]
     library.group_logsumexp.argtypes = [*[POINTER] * 3, *[INTEGER] * 4]
     library.decode_attention.restype = library.group_logsumexp.restype = None
 

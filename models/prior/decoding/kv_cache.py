@@ -1,5 +1,8 @@
 """The KV cache: text is stored once for all candidates of a caption, image tokens only while a mask still sees them.
 
+A decode step has S rows, as many as there are slots. Each feeds one token of the slot that owns it: its own slot, or
+another one, of which the step then feeds up to ``window`` tokens at positions that follow each other.
+
 Shapes never change. A candidate's numbers therefore do not depend on the candidates in other slots, and a decode step
 can be one compiled graph.
 """
@@ -29,7 +32,8 @@ L_ is the number of inputs in this call (see :mod:`models.prior.transformer`).
 class KVCache:
     """Keys and values of S slots, each of which decodes one image under one of at most C captions.
 
-    ``text`` stores those of the captions, :class:`RingBuffer` says where those of each slot's image tokens are.
+    ``text`` stores those of the captions, :class:`RingBuffer` says where those of each slot's image tokens are. A step
+    feeds at most ``window`` tokens of one slot.
     """
 
     def __init__(
@@ -41,13 +45,14 @@ class KVCache:
         head_width: int,
         layout: StreamLayout,
         *,
+        window: int,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.kinds, self.layout, self.device, self.dtype = kinds, layout, device, dtype
         sizes = (len(kinds), slots, captions, heads, layout.prefix_length, head_width)
         self.text = SharedText(*sizes, device=device, dtype=dtype)
-        self._rings = {kind: RingBuffer(kind, layout.grid, device) for kind in dict.fromkeys(kinds)}
+        self._rings = {kind: RingBuffer(kind, layout.grid, device, window) for kind in dict.fromkeys(kinds)}
         image = [(slots, self._rings[kind].size, heads, head_width) for kind in kinds]
         self._keys = [torch.zeros(shape, device=device, dtype=dtype) for shape in image]
         self._values = [torch.zeros(shape, device=device, dtype=dtype) for shape in image]
@@ -94,9 +99,12 @@ class KVCache:
 
         return self._whole_stream(write, masks)
 
-    def decode_step_attention(self, positions: Tensor) -> list[AttentionFn]:
-        """Return each layer's attention for a step that feeds each slot the token at its raster position, int64 [S]."""
-        steps = {kind: ring.step(positions) for kind, ring in self._rings.items()}
+    def decode_step_attention(self, positions: Tensor, owners: Tensor) -> list[AttentionFn]:
+        """Return each layer's attention for a step whose rows feed the tokens at raster ``positions``, int64 [S].
+
+        ``owners`` int64 [S] is the slot that each row belongs to.
+        """
+        steps = {kind: ring.step(positions, owners) for kind, ring in self._rings.items()}
         return [partial(self._decode_layer, layer, steps[kind]) for layer, kind in enumerate(self.kinds)]
 
     def _whole_stream(
@@ -112,6 +120,6 @@ class KVCache:
         return [partial(attend, layer, masks[kind]) for layer, kind in enumerate(self.kinds)]
 
     def _decode_layer(self, layer: int, step: RingStep, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from q [S, A, 1, E] to each slot's text and visible image tokens, k and v included: [S, A, 1, E]."""
+        """Attend from q [S, A, 1, E] to each row's text and visible image tokens, k and v included: [S, A, 1, E]."""
         text = self.text.attend(layer, q)
         return decode_attention(q, k, v, self._keys[layer], self._values[layer], step, text)

@@ -16,8 +16,8 @@ Caption = tuple[int, ...]
 BLOCK_QUERIES = 16
 """Queries in one block: candidates of one caption that attend to its text in one matrix product.
 
-Every block has the same number of queries (all slots, if those are fewer), so that a candidate's numbers do not depend
-on how many others share its caption.
+Every block has the same number of queries (all rows of a step, if those are fewer), so that a candidate's numbers do
+not depend on how many others share its caption.
 """
 
 
@@ -25,8 +25,8 @@ on how many others share its caption.
 class BlockGroup:
     """Consecutive blocks ``first`` to ``end`` - 1 that attend in one product.
 
-    They read the captions stored in the rows ``captions``: either one caption, which all of them read, or as many as
-    there are blocks, of which each reads its own.
+    They read the stored ``captions``: either one, which all of them read, or as many as there are blocks, of which each
+    reads its own.
     """
 
     captions: slice
@@ -42,8 +42,8 @@ class BlockGroup:
     def merged_with(self, following: BlockGroup) -> BlockGroup | None:
         """Return both groups as one, or None where that is impossible without copying text.
 
-        It is possible if every block reads a caption of its own, and the rows of the captions are consecutive like the
-        blocks: then the slice of rows and the slice of blocks match one to one.
+        It is possible if every block reads a caption of its own, and the captions are stored one after the other like
+        the blocks: then the slice of captions and the slice of blocks match one to one.
         """
         one_caption_each = all(
             group.end - group.first == group.captions.stop - group.captions.start for group in (self, following)
@@ -57,22 +57,23 @@ class BlockGroup:
 class TextAttention:
     """Attention to the text, in blocks: ``blocks`` has ``out`` [blocks, A, R, E] and ``lse`` [blocks, A, R].
 
-    ``row_of_slot`` int64 [S] is the row of each slot's query among the blocks R rows laid end to end.
+    Each block has R places for queries. ``place_of_row`` int64 [S] is the place of each row's query among those of all
+    blocks.
     """
 
     blocks: PartialAttention
-    row_of_slot: Tensor
+    place_of_row: Tensor
 
-    def in_slot_order(self) -> PartialAttention:
-        """Return the attention slot by slot: ``out`` [S, A, 1, E] and ``lse`` [S, A, 1]."""
-        return PartialAttention(*(x.transpose(1, 2).flatten(0, 1)[self.row_of_slot].unsqueeze(2) for x in self.blocks))
+    def in_row_order(self) -> PartialAttention:
+        """Return the attention row by row of the step: ``out`` [S, A, 1, E] and ``lse`` [S, A, 1]."""
+        return PartialAttention(*(x.transpose(1, 2).flatten(0, 1)[self.place_of_row].unsqueeze(2) for x in self.blocks))
 
 
 class SharedText:
-    """Text keys and values of up to C captions, and the S slots, each of which attends to one of them.
+    """Text keys and values of up to C captions, and the S rows of a step, each of which attends to one of them.
 
-    Captions are stored by :meth:`allocate` (whose caller fills the row) and dropped by :meth:`evict`; :meth:`assign`
-    says which slots read which caption. ``keys`` and ``values`` are, for each layer, [C, A, P, E].
+    Captions are stored by :meth:`allocate` (whose caller fills its place) and dropped by :meth:`evict`; :meth:`assign`
+    says which rows read which caption. ``keys`` and ``values`` are, for each layer, [C, A, P, E].
 
     With ``static`` every step is the same operations on the same shapes whatever is stored, as a compiled graph needs
     it; that costs computing the largest possible number of blocks, and copying the text that they read.
@@ -81,7 +82,7 @@ class SharedText:
     def __init__(
         self,
         layers: int,
-        slots: int,
+        rows: int,
         captions: int,
         heads: int,
         prefix_length: int,
@@ -90,74 +91,74 @@ class SharedText:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.slots, self.captions, self.device, self.static = slots, captions, device, False
+        self.rows, self.captions, self.device, self.static = rows, captions, device, False
         shape = (captions, heads, prefix_length, head_width)  # empty: a CPU gives memory only once it is written
         self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
         self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
-        self._rows: dict[Caption, int] = {}
+        self._stored: dict[Caption, int] = {}  # which of the C each is
         self._members: dict[Caption, list[int]] = {}
         self._groups: list[BlockGroup] = []
-        self.block = min(BLOCK_QUERIES, slots)
-        # Most blocks are needed when all captions but one have a single slot, and so a block each.
-        max_blocks = (slots - captions) // self.block + captions
+        self.block = min(BLOCK_QUERIES, rows)
+        # Most blocks are needed when all captions but one are read by a single row, and so need a block each.
+        max_blocks = (rows - captions) // self.block + captions
         self._caption_of_block = torch.zeros(max_blocks, dtype=torch.long, device=device)
-        self._slot_of_row = torch.zeros(max_blocks * self.block, dtype=torch.long, device=device)
-        self._row_of_slot = torch.zeros(slots, dtype=torch.long, device=device)
-        self._is_in_slot_order = False  # whether row i is slot i's, so that queries need no gathering
+        self._row_of_place = torch.zeros(max_blocks * self.block, dtype=torch.long, device=device)
+        self._place_of_row = torch.zeros(rows, dtype=torch.long, device=device)
+        self._is_in_row_order = False  # whether place i is row i's, so that queries need no gathering
 
     def __contains__(self, caption: Caption) -> bool:
-        return caption in self._rows
+        return caption in self._stored
 
     @property
     def bytes(self) -> int:
         """Memory in bytes of the captions stored now."""
-        return len(self._rows) * sum(tensor[0].nbytes for tensor in [*self.keys, *self.values])
+        return len(self._stored) * sum(tensor[0].nbytes for tensor in [*self.keys, *self.values])
 
     def evict(self, needed: Collection[Caption]) -> None:
         """Drop every caption that is not ``needed``."""
-        self._rows = {caption: row for caption, row in self._rows.items() if caption in needed}
+        self._stored = {caption: index for caption, index in self._stored.items() if caption in needed}
 
     def allocate(self, caption: Caption) -> int:
-        """Reserve a row of ``keys`` and ``values`` for a caption, and return its number.
+        """Reserve a place in ``keys`` and ``values`` for a caption, and return its index.
 
         Raises:
-            RuntimeError: all C rows are taken.
+            RuntimeError: all C places are taken.
         """
-        free = set(range(self.captions)) - set(self._rows.values())
+        free = set(range(self.captions)) - set(self._stored.values())
         if not free:
             raise RuntimeError(f"the cache holds {self.captions} captions already: admit no more.")
-        return self._rows.setdefault(caption, min(free))
+        return self._stored.setdefault(caption, min(free))
 
     def assign(self, members: dict[Caption, list[int]]) -> None:
-        """Let the slots ``members[caption]`` attend to that caption, which must be stored, until the next call.
+        """Let the rows ``members[caption]`` attend to that caption, which must be stored, until the next call.
 
-        A slot that is in no list attends to the text of some other slot; its result is not meant to be used.
+        A row that is in no list attends to the text of some other row; its result is not meant to be used.
         """
-        # Example: R = 4, row 0 is read by slots 0, 1, 4, 5, 7 and row 1 by slots 2, 3; slot 6 is not in use.
+        # Example: R = 4, caption 0 is read by rows 0, 1, 4, 5, 7 and caption 1 by rows 2, 3; row 6 is not in use.
         #
-        #     block   caption row   its queries, by slot
-        #       0          0          0  1  4  5       \ one group: both blocks read row 0
-        #       1          0          7 (0  0  0)      /
-        #       2          1          2  3 (2  2)        a group of its own
+        #     block   caption   its places, by row
+        #       0        0        0  1  4  5       \ one group: both blocks read caption 0
+        #       1        0        7 (0  0  0)      /
+        #       2        1        2  3 (2  2)        a group of its own
         #
-        # Rows in ( ) fill a block up to R queries. Their results are never read: _row_of_slot names the first row of
-        # each slot, here 0 1 8 9 2 3 0 4, where slot 6 has row 0 because it needs some row.
+        # What stands in ( ) fills a block up to R queries. Its results are never read: _place_of_row names the first
+        # place of each row, here 0 1 8 9 2 3 0 4, where row 6 has place 0 because it needs some place.
         if members == self._members:
             return
         self._members = members
         self._groups = []
         caption_of_block: list[int] = []
-        slot_of_row: list[int] = []
-        for caption_row, slots in sorted((self._rows[caption], slots) for caption, slots in members.items()):
-            first, count = len(caption_of_block), -(-len(slots) // self.block)
-            caption_of_block += [caption_row] * count
-            slot_of_row += slots + slots[:1] * (count * self.block - len(slots))
-            self._add_group(BlockGroup(slice(caption_row, caption_row + 1), first, first + count))
-        first_row = {slot: row for row, slot in reversed(list(enumerate(slot_of_row)))}  # of duplicates the first row
-        self._is_in_slot_order = slot_of_row == list(range(self.slots))
+        row_of_place: list[int] = []
+        for caption, rows in sorted((self._stored[caption], rows) for caption, rows in members.items()):
+            first, count = len(caption_of_block), -(-len(rows) // self.block)
+            caption_of_block += [caption] * count
+            row_of_place += rows + rows[:1] * (count * self.block - len(rows))
+            self._add_group(BlockGroup(slice(caption, caption + 1), first, first + count))
+        first_place = {row: place for place, row in reversed(list(enumerate(row_of_place)))}  # of several the first
+        self._is_in_row_order = row_of_place == list(range(self.rows))
         self._caption_of_block[: len(caption_of_block)] = torch.tensor(caption_of_block, device=self.device)
-        self._slot_of_row[: len(slot_of_row)] = torch.tensor(slot_of_row, device=self.device)
-        self._row_of_slot.copy_(torch.tensor([first_row.get(slot, 0) for slot in range(self.slots)]))
+        self._row_of_place[: len(row_of_place)] = torch.tensor(row_of_place, device=self.device)
+        self._place_of_row.copy_(torch.tensor([first_place.get(row, 0) for row in range(self.rows)]))
 
     def _add_group(self, group: BlockGroup) -> None:
         """Append a group of blocks, merged with the last group if possible: fewer groups are fewer products a step."""
@@ -167,24 +168,24 @@ class SharedText:
             self._groups.append(group)
 
     def attend(self, layer: int, q: Tensor) -> TextAttention:
-        """Attend in one layer from each slot's query [S, A, 1, E] to the caption that it is assigned."""
+        """Attend in one layer from each row's query [S, A, 1, E] to the caption that it is assigned."""
         keys, values, q_blocks = self.keys[layer], self.values[layer], self._in_blocks(q)
         if self.static:
             blocks = partial_attention(q_blocks, self._text_of_blocks(keys), self._text_of_blocks(values))
-            return TextAttention(blocks, self._row_of_slot)
+            return TextAttention(blocks, self._place_of_row)
         parts = [group.attend(q_blocks, keys, values) for group in self._groups]
         if len(parts) == 1:
-            return TextAttention(parts[0], self._row_of_slot)
+            return TextAttention(parts[0], self._place_of_row)
         blocks = PartialAttention(*(torch.cat(of_groups) for of_groups in zip(*parts, strict=True)))
-        return TextAttention(blocks, self._row_of_slot)
+        return TextAttention(blocks, self._place_of_row)
 
     def _in_blocks(self, q: Tensor) -> Tensor:
         """Sort queries [S, A, 1, E] by the caption that they read: [blocks, A, R, E]."""
         q = q[:, :, 0]
         if self.static:
-            q = q[self._slot_of_row]
-        elif not self._is_in_slot_order:
-            q = q[self._slot_of_row[: self._groups[-1].end * self.block]]
+            q = q[self._row_of_place]
+        elif not self._is_in_row_order:
+            q = q[self._row_of_place[: self._groups[-1].end * self.block]]
         return torch.unflatten(q, 0, (-1, self.block)).transpose(1, 2)
 
     def _text_of_blocks(self, text: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From captions to ranked images: requests share slots, each of which makes one image token per step. Without Ray.
+"""From captions to ranked images: requests share slots, each of which makes image tokens step by step. Without Ray.
 
 Names are imported from their modules when they are first asked for: who needs only requests and what comes of them, as
 a gateway does, does not import torch.
@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from t2i.engine.drafting import PARALLEL_MEANING, window_of
     from t2i.engine.engine import Engine
     from t2i.engine.offline import OfflineRun, SampledCandidates
     from t2i.engine.pipeline import GenerationResult, SampledCaption, TextToImage
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     )
     from t2i.engine.version import ENGINE_VERSION
 
-_MODULES = ("version", "request", "engine", "offline", "pipeline", "pruning")  # those without torch first
+_MODULES = ("version", "drafting", "request", "engine", "offline", "pipeline", "pruning")  # those without torch first
 
 __all__ = [
     "ENGINE_VERSION",
+    "PARALLEL_MEANING",
     "Engine",
     "FinishedCandidate",
     "GenerationResult",
@@ -44,6 +46,7 @@ __all__ = [
     "TokenProgress",
     "encode_request",
     "rows_to_keep",
+    "window_of",
 ]
 
 

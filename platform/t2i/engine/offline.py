@@ -70,11 +70,13 @@ class OfflineRun:
         """Keep what a step gave, and drop the candidates that the pruner stops because of it."""
         for request_id, progress in result.progress.items():
             self._tokens_done[request_id] = progress.tokens_done
-        for finished in result.finished:
-            self._tokens[finished.request_id][finished.candidate] = finished.image_tokens
-            self._close(finished.request_id, [finished.candidate])
+        # Drops come first: one step may complete the rows by which a candidate is judged as well as its image.
         for request_id, candidates in (self._pruner.update(result.partial) if self._pruner else {}).items():
             self._drop(request_id, candidates)
+        for finished in result.finished:
+            if finished.candidate in self._unfinished.get(finished.request_id, ()):
+                self._tokens[finished.request_id][finished.candidate] = finished.image_tokens
+                self._close(finished.request_id, [finished.candidate])
         for request_id in result.expired:
             self._unfinished.pop(request_id, None)
 

@@ -63,14 +63,22 @@ class GenerationResult(SampledCaption):
 class TextToImage:
     """Tokenizer, prior, decoder and reranker of one run directory; ``slots`` candidates are sampled at once.
 
+    A step makes up to ``window`` image tokens of each, if slots are not in use (see :class:`Engine`).
+
     Without a reranker it samples and decodes, but can neither rank nor prune.
     """
 
     def __init__(
-        self, tokenizer: CaptionTokenizer, prior: Prior, dvae: DVAE, reranker: CLIPReranker | None, slots: int
+        self,
+        tokenizer: CaptionTokenizer,
+        prior: Prior,
+        dvae: DVAE,
+        reranker: CLIPReranker | None,
+        slots: int,
+        window: int = 1,
     ) -> None:
         self.tokenizer = tokenizer
-        self.engine = Engine(prior, slots)
+        self.engine = Engine(prior, slots, window=window)
         self.dvae = dvae
         self.reranker = reranker
         self._caption_feature = lru_cache(maxsize=256)(self._encode_caption)  # pruning asks for it group by group
@@ -84,6 +92,7 @@ class TextToImage:
         rerank: bool = True,
         dtype: str = "float32",
         compiled: bool = False,
+        window: int = 1,
     ) -> TextToImage:
         """Load the models of a run directory (see models.run_layout), without the reranker unless ``rerank``.
 
@@ -98,7 +107,7 @@ class TextToImage:
         prior = load_model(Prior, PriorConfig, layout.prior, device, dtype)
         dvae = load_model(DVAE, DVAEConfig, layout.dvae, device, other_dtype)
         reranker = load_model(CLIPReranker, CLIPConfig, layout.clip, device, other_dtype) if rerank else None
-        model = cls(tokenizer, prior, dvae, reranker, slots)
+        model = cls(tokenizer, prior, dvae, reranker, slots, window)
         if compiled:
             model.engine.compile()
         return model

@@ -125,12 +125,22 @@ class StepResult:
 
     Attributes:
         finished: candidates that have all their image tokens now.
-        partial: candidates of ``progressive`` requests that completed a row but not yet the image.
+        partial: candidates of ``progressive`` requests that completed a row but not yet the image; once for each row,
+            if a candidate completed several.
         progress: by request id, of every request that has running candidates.
+        accepted: by request id, how many image tokens the step made for it.
+        candidates: how many candidates the step made image tokens for.
         expired: requests whose deadline had passed, id -> image tokens spent on it.
     """
 
     finished: list[FinishedCandidate]
     partial: list[PartialCandidate]
     progress: dict[str, TokenProgress]
+    accepted: dict[str, int]
+    candidates: int
     expired: dict[str, int]
+
+    @property
+    def tokens_per_candidate(self) -> float:
+        """How many image tokens a candidate got on average; it is more than one if drafts came true."""
+        return sum(self.accepted.values()) / self.candidates if self.candidates else 0.0

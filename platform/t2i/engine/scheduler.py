@@ -1,13 +1,13 @@
 """Which candidate of which request runs in which slot, without tensors or a clock.
 
-All candidates of a request make the same number of tokens, known in advance, one per step. A slot is therefore busy
-for a known number of steps: nothing is ever paged out or pre-empted, and progress is exact.
+All candidates of a request make the same number of tokens, known in advance, at least one per step. A slot is therefore
+busy for at most a known number of steps: nothing is ever paged out or pre-empted, and progress is exact.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from t2i.engine.request import Request, TokenProgress
@@ -89,6 +89,11 @@ class Scheduler:
         return self.slots - len(self._free)
 
     @property
+    def idle_slots(self) -> list[int]:
+        """The slots that hold no candidate, in ascending order."""
+        return sorted(self._free)
+
+    @property
     def has_work(self) -> bool:
         """Whether any request is waiting or running."""
         return bool(self._requests)
@@ -132,11 +137,15 @@ class Scheduler:
         self.running |= {running.slot: running for running in admitted}
         return admitted
 
-    def advance(self) -> list[RunningCandidate]:
-        """Count one new token for every running candidate; free the slots of those now finished and return them."""
-        for running in self.running.values():
-            running.scheduled.tokens_made[running.candidate] += 1
-            running.scheduled.tokens_done += 1
+    def advance(self, accepted: Mapping[int, int] | None = None) -> list[RunningCandidate]:
+        """Count the new tokens of every running candidate; free the slots of those now finished and return them.
+
+        ``accepted`` says how many there are, by slot; a candidate that is not in it has one.
+        """
+        for slot, running in self.running.items():
+            made = accepted.get(slot, 1) if accepted else 1
+            running.scheduled.tokens_made[running.candidate] += made
+            running.scheduled.tokens_done += made
         finished = [running for running in self.running.values() if running.is_finished]
         for running in finished:
             self._release(running)

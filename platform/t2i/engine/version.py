@@ -1,4 +1,7 @@
 """The version of the sampling: what else than the models and the settings decides about image tokens."""
 
-ENGINE_VERSION = 1
-"""Raise it with every change by which the same request gives other image tokens (beyond rounding): recipes name it."""
+ENGINE_VERSION = 2
+"""Raise it with every change by which the same request may give other image tokens, be it by rounding: recipes name it.
+
+2: attention adds up the image tokens in raster order.
+"""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from models.dtypes import COMPILE_MEANING, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
-from models.settings import setting
+from models.settings import AUTO, setting
 from t2i.data import SourceConfig
 from t2i.data.transforms import CROPS
-from t2i.engine import PruningParams
+from t2i.engine import PARALLEL_MEANING, PruningParams, window_of
 from t2i.evaluate.caption_sets import CaptionSet as CaptionSet
 from t2i.evaluate.protocols import list_protocols, protocol_names
 from t2i.metrics.features import ExtractorConfig
@@ -75,6 +75,7 @@ class EvaluateConfig:
     )
     seed: int = setting(0, "seed of the choice of captions, of image tokens and of controls", at_least=0)
     dtype: str = setting("float32", f"{PRIOR_DTYPE_MEANING}; the extractor and elb stay in float32")
+    parallel: str = setting(AUTO, PARALLEL_MEANING)
     compile: bool = setting(False, COMPILE_MEANING)
     blur_radii: list[float] = setting(
         lambda: [0.0], "radii in px of the blur of both sides, 0 first; the paper: [0,1,2,4,8]", at_least=0
@@ -126,6 +127,7 @@ class EvaluateConfig:
         _check_choice("reference_images", self.reference_images, REFERENCES)
         _check_choice("crop", self.crop, tuple(CROPS))
         check_dtype(self.dtype, PRIOR_DTYPES)
+        window_of(self.parallel)  # raises if it is none
         _check_choice("keep", self.keep, KEEP)
         if self.training_images < MIN_IMAGES:
             raise ValueError(

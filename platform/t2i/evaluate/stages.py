@@ -22,7 +22,7 @@ from models.reranker import CLIPConfig, CLIPReranker, encode_filled, rank_images
 from models.run_layout import RunLayout
 from models.run_sizes import run_sizes
 from t2i.data.transforms import resize
-from t2i.engine import TextToImage
+from t2i.engine import TextToImage, window_of
 from t2i.evaluate.candidates import (
     CaptionCandidates,
     candidates_folder,
@@ -56,7 +56,15 @@ class Generate:
     def __init__(self, config: EvaluateConfig) -> None:
         self.config = config
         run, rerank = fetch_run(config.run), config.pruning.prunes
-        self.text_to_image = TextToImage.load(run, config.slots, default_device(), rerank, config.dtype, config.compile)
+        self.text_to_image = TextToImage.load(
+            run,
+            config.slots,
+            default_device(),
+            rerank,
+            config.dtype,
+            config.compile,
+            window_of(config.parallel),
+        )
 
     def __call__(self, row: Row) -> Row:
         """Sample for every caption of the shard, each with its own seed."""

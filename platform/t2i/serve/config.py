@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from models.dtypes import COMPILE_MEANING, DTYPE_MEANING, DTYPES, PRIOR_DTYPE_MEANING, PRIOR_DTYPES, check_dtype
 from models.settings import AUTO, setting
 from t2i.config import MODEL_STORE
+from t2i.engine.drafting import PARALLEL_MEANING, window_of
 from t2i.logs import LOG_FORMATS
 from t2i.serve.auto.choice import EngineSettings
 from t2i.storage import run_setting
@@ -118,13 +119,23 @@ class PriorReplicaConfig(ReplicaConfig):
     captions: int | None = setting(
         None, "most captions sampled at once, which bounds the memory for text; empty: as many as slots", at_least=1
     )
+    parallel: str = setting(AUTO, PARALLEL_MEANING)
     compile: bool = setting(False, COMPILE_MEANING)
     known_dtypes: ClassVar[Collection[str]] = (*PRIOR_DTYPES, AUTO)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        window_of(self.parallel)  # raises if it is none
 
     @property
     def is_measured(self) -> bool:
         """Whether a setting is left to what is measured at the start."""
         return self.dtype == AUTO or self.slots is None or self.threads is None
+
+    @property
+    def window(self) -> int:
+        """The most image tokens of a candidate that a step makes."""
+        return window_of(self.parallel)
 
     @property
     def settings(self) -> EngineSettings:

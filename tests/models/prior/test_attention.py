@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,9 +16,9 @@ KINDS: list[Kind] = ["row", "column", "conv"]
 PREFIX = 5
 
 
-def qkv(grid: tuple[int, int], dtype: torch.dtype = torch.float64) -> list[Tensor]:
+def qkv(grid: tuple[int, int], dtype: torch.dtype = torch.float64, width: int = 8) -> list[Tensor]:
     length = PREFIX + grid[0] * grid[1] - 1
-    return [torch.randn(2, 3, length, 8, dtype=dtype, requires_grad=True) for _ in range(3)]
+    return [torch.randn(2, 3, length, width, dtype=dtype, requires_grad=True) for _ in range(3)]
 
 
 def outputs_and_gradients(attend: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
@@ -34,7 +36,7 @@ def test_local_is_dense(kind: Kind, grid: tuple[int, int]) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("grid", [(8, 8), (3, 13)])
+@pytest.mark.parametrize("grid", [(8, 8), (3, 13), (32, 32)])
 def test_flex_is_dense(kind: Kind, grid: tuple[int, int]) -> None:
     inputs = qkv(grid, torch.float32)  # on a CPU torch has its forward only
     flex, dense = (cls(kind, PREFIX, grid)(*inputs) for cls in (FlexAttention, DenseAttention))
@@ -44,7 +46,8 @@ def test_flex_is_dense(kind: Kind, grid: tuple[int, int]) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_flex_is_dense_with_its_gradients(kind: Kind) -> None:
-    inputs = [x.detach().cuda().requires_grad_() for x in qkv((16, 16), torch.float32)]
+    # FlexAttention's kernel takes heads from a width of 16 on; more than 128 positions are several blocks.
+    inputs = [x.detach().cuda().requires_grad_() for x in qkv((16, 16), torch.float32, width=16)]
     flex, dense = (
         outputs_and_gradients(cls(kind, PREFIX, (16, 16)).cuda(), inputs) for cls in (FlexAttention, DenseAttention)
     )
@@ -83,3 +86,19 @@ def test_a_prior_trains_alike_on_sparse_and_dense_attention(monkeypatch: pytest.
         loss.loss.backward()
         found.append([loss.loss.detach(), *(p.grad.clone() for p in prior.parameters() if p.grad is not None)])
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.gpu
+def test_a_prior_trains_on_a_gpu_as_on_a_cpu() -> None:
+    config = PriorConfig(5, 2, 16, text_length=6, text_vocabulary=50, grid_height=23, grid_width=23, codebook_size=9)
+    prior = Prior(config)
+    assert prior.sparse  # so that the GPU takes FlexAttention
+    text, image_tokens = text_tensor([[1, 2], [3]], prior.layout), torch.randint(9, (2, 529))
+
+    def loss_and_gradients(device: str) -> list[Tensor]:
+        model = copy.deepcopy(prior).to(device)
+        loss = prior_loss(model, text.to(device), image_tokens.to(device)).loss
+        loss.backward()
+        return [x.detach().cpu() for x in (loss, *(p.grad for p in model.parameters() if p.grad is not None))]
+
+    torch.testing.assert_close(loss_and_gradients("cuda"), loss_and_gradients("cpu"), rtol=1e-3, atol=1e-5)

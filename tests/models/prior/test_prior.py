@@ -66,7 +66,7 @@ def test_cached_hidden_states_equal_the_full_forward(prior: Prior) -> None:
     cache.text.assign({captions[0]: [0], captions[1]: [1]})
     for position in range(prior.layout.image_length - 1):
         tokens = stream[:, prefix + position] - prior.layout.image_offset
-        hidden.append(prior.decode(tokens, torch.full((2,), position), cache))
+        hidden.append(prior.decode(tokens, torch.full((2,), position), torch.arange(2), cache))
     torch.testing.assert_close(torch.stack(hidden, dim=1), full[:, prefix - 1 :], rtol=1e-4, atol=1e-5)
 
 
@@ -96,11 +96,34 @@ def test_slots_at_different_positions_share_a_step(grid: tuple[int, int]) -> Non
             fed = torch.zeros(5, dtype=torch.long)
             for i, slot in enumerate(slots):
                 positions[slot], fed[slot] = begun[i] + step, image_tokens[i, begun[i] + step]
-            hidden = prior.decode(fed, positions, cache)
+            hidden = prior.decode(fed, positions, torch.arange(5), cache)
             for i, slot in enumerate(slots):
                 expected = full[i, length + begun[i] + step]
                 torch.testing.assert_close(hidden[slot], expected, rtol=1e-4, atol=1e-5)
         slots = slots[::-1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("grid", [(4, 5), (8, 8), (13, 3), (2, 16)])
+def test_a_step_may_feed_many_tokens_of_a_slot(grid: tuple[int, int]) -> None:
+    """Two slots of five, each fed a window of tokens in rows of any order, wrong ones first, then the right ones."""
+    prior = Prior(replace(CONFIG, grid_height=grid[0], grid_width=grid[1])).eval()
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    length, n = prior.layout.prefix_length, prior.layout.image_length
+    captions = [(1, 2), (3,)]
+    stream = prior.layout.inputs(text_tensor(captions, prior.layout), torch.randint(32, (2, n)))
+    image_tokens, full, cache = stream[:, length:] - prior.layout.image_offset, prior(stream), prior.new_cache(5, 2, 3)
+    for i, slot in enumerate((1, 4)):
+        prior.prefill_text(stream[i : i + 1, :length], cache, captions[i])
+        prior.prefill_image(stream[i : i + 1, : length + n // 2], cache, [slot])
+    owners, places, which = torch.tensor([4, 1, 1, 4, 4]), torch.tensor([2, 0, 1, 1, 0]), torch.tensor([1, 0, 0, 1, 1])
+    cache.text.assign({(1, 2): [1, 2], (3,): [4, 3, 0]})
+    for begun in range(n // 2, n - 3):
+        fed = image_tokens[which, begun + places]
+        prior.decode(torch.where(places > 0, (fed + 1) % 32, fed), begun + places, owners, cache)
+        hidden = prior.decode(fed, begun + places, owners, cache)
+        torch.testing.assert_close(hidden, full[which, length + begun + places], rtol=1e-4, atol=1e-5)
 
 
 def test_the_cache_is_a_quarter_of_a_dense_one_at_the_papers_grid() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import replace
 
@@ -95,6 +96,15 @@ def test_in_the_layout_for_inference(dtype: torch.dtype, mixes: int) -> None:
 def test_compiled() -> None:
     config: PriorConfig = replace(WIDE, layers=2)
     check_random_mixes(random_prior(config), mixes=5, compiled=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_draws_the_tokens_of_a_cpu(prior: Prior, compiled: bool) -> None:
+    engine = new_engine(copy.deepcopy(prior).cuda(), compiled)
+    for request in REQUESTS:
+        engine.add(request)
+    assert run(engine) == tokens_alone(prior)
 
 
 def test_after_a_restart(prior: Prior) -> None:

@@ -84,6 +84,7 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
         ({"max_candidates": -1}, "max_candidates is -1"),
         ({"port": 65536}, "port is 65536"),
         ({"prior": {"slots": 0}}, "prior.slots is 0: use at least 1"),
+        ({"prior": {"parallel": "on"}}, "parallel is 'on': use off, auto or a number from 1 to 1024"),
         ({"prior": 3}, "prior is a group of fields"),
         ({"run": "${oc.env:HOME}"}, r"/\$\{oc.env:HOME\} has no tokenizer"),
     ],
@@ -106,7 +107,7 @@ def test_a_stage_computes_in_float32_or_bfloat16(run_directory: Path) -> None:
 
 
 def test_auto_is_said_of_numbers_as_of_words() -> None:
-    words = [f"prior.{name}=auto" for name in ("dtype", "slots", "threads")]
+    words = [f"prior.{name}=auto" for name in ("dtype", "slots", "threads", "parallel")]
     assert load_config(ServeConfig, "serve", words).prior == PriorReplicaConfig()
     given = load_mapping(ServeConfig, {"prior": {"slots": "auto", "threads": 2}, "keys": "/auto"})
     assert (given.prior.slots, given.prior.threads, given.keys) == (None, 2, "/auto")

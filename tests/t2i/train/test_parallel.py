@@ -93,24 +93,30 @@ class FilesReporter:
             (self.path / "result.json").write_text(json.dumps(result))
 
 
-def run(rank: int, world: int, per_node: int, config: TrainConfig, models: Path, path: Path, port: int) -> None:
+def run(
+    rank: int, world: int, per_node: int, config: TrainConfig, models: Path, path: Path, port: int, gpus: bool = False
+) -> None:
     torch.set_num_threads(1)
-    if world > 1:
-        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    device = torch.device("cuda", rank) if gpus else torch.device("cpu")
+    if gpus:
+        torch.cuda.set_device(device)
+    if world > 1 or gpus:
+        backend = "nccl" if gpus else "gloo"
+        dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     # A softmax ignores keys' biases: their gradients are rounding alone, of which a tiny epsilon would make steps.
     optimizer = OptimizerConfig(beta2=0.96, epsilon=1e-5, clip_norm=4.0, ema_decay=0.99)
     settings = PriorTaskConfig(
         model=tiny_prior(), optimizer=optimizer, lr=1e-2, warmup_steps=1, bpe_dropout=0.1, caption_dropout=0.1
     )
     task = PriorTask(settings, str(models / "tokenizer"), str(models / "dvae"))
-    worker = Worker(rank, world, per_node)
+    worker = Worker(rank, world, per_node, device)
     TrainLoop(task, config, InMemorySource(columns()), columns(), FilesReporter(path, worker), worker).run()
-    if world > 1:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def spawn(world: int, per_node: int, config: TrainConfig, models: Path, path: Path) -> Result:
-    run_workers(run, (world, per_node, config, models, path, free_port()), world)
+def spawn(world: int, per_node: int, config: TrainConfig, models: Path, path: Path, gpus: bool = False) -> Result:
+    run_workers(run, (world, per_node, config, models, path, free_port(), gpus), world)
     return results(path)
 
 
@@ -168,6 +174,17 @@ def test_workers_train_as_one_does(
     world: int, per_node: int, settings: dict[str, Any], models: Path, alone: Result, tmp_path: Path
 ) -> None:
     check_equal(spawn(world, per_node, replace(ALONE, workers=world, **settings), models, tmp_path), alone)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("world", [1, 2])
+def test_gpus_train_as_a_cpu_does(world: int, parallel: str, models: Path, alone: Result, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < world:
+        pytest.skip(f"needs {world} GPUs")
+    found = spawn(world, world, replace(ALONE, workers=world, parallel=parallel), models, tmp_path, gpus=True)
+    assert found["losses"] == pytest.approx(alone["losses"], rel=1e-3)
+    assert found["metrics"]["nats_per_image_token"] == pytest.approx(alone["metrics"]["nats_per_image_token"], rel=1e-3)
 
 
 @pytest.mark.slow

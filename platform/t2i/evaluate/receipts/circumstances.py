@@ -6,12 +6,12 @@ import os
 import platform
 import subprocess
 from importlib.metadata import distributions
-from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 
+from models.processor import cpu_name
 from t2i.config import ROOT
 from t2i.evaluate.tasks import one_thread
 
@@ -51,18 +51,10 @@ def hardware() -> dict[str, Any]:
 def _machine() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads_per_figure": torch.get_num_threads(),
         "gpus": gpus,
         "system": platform.platform(),
         "python": platform.python_version(),
     }
-
-
-def _cpu_name() -> str:
-    """Return the processor's name as Linux gives it, else its architecture."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

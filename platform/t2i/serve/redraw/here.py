@@ -53,7 +53,7 @@ class DrawnHere:
         settings = prior.settings
         torch.set_num_threads(settings.threads)
         model = load_model(Prior, PriorConfig, layout.prior, prior.device, settings.dtype)
-        engine = Engine(model, settings.slots, prior.captions)
+        engine = Engine(model, settings.slots, prior.captions, window=prior.window)
         if prior.compile:
             engine.compile()
         request, _ = encode_request(

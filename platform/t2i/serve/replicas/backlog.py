@@ -30,6 +30,8 @@ class _Outstanding:
 class Backlog:
     """The requests of one engine of ``slots`` slots, a step of which takes ``seconds_per_step`` (0 if not yet known).
 
+    A step makes ``tokens_per_step`` image tokens of a candidate: more than one while idle slots draft.
+
     Clients share the slots evenly: until one's own work is done, each other client gets as many slots. So of their work
     only as much as one's own comes before the end of one's own (four slots, a letter a slot step):
 
@@ -39,7 +41,7 @@ class Backlog:
     """
 
     def __init__(self, slots: int, image_length: int, seconds_per_step: float = 0.0) -> None:
-        self.seconds_per_step = seconds_per_step
+        self.seconds_per_step, self.tokens_per_step = seconds_per_step, 1.0
         self._slots = slots
         self._image_length = image_length
         self._requests: dict[str, _Outstanding] = {}  # in the order of their arrival
@@ -68,10 +70,14 @@ class Backlog:
         """Take up a request."""
         self._requests[request.id] = self._outstanding(request)
 
-    def note_steps(self, seconds: float, steps: float = 1.0) -> None:
-        """Note that steps took ``seconds`` each: one weighs a twentieth, as prefills make single steps long."""
-        known = self.seconds_per_step
-        self.seconds_per_step = known + (seconds - known) * (1 - (1 - 1 / 20) ** steps) if known else seconds
+    def note_steps(self, seconds: float, steps: float = 1.0, tokens: float = 1.0) -> None:
+        """Note that steps took ``seconds`` each, and made so many ``tokens`` of a candidate.
+
+        One weighs a twentieth, as prefills make single steps long.
+        """
+        known, weight = self.seconds_per_step, 1 - (1 - 1 / 20) ** steps
+        self.seconds_per_step = known + (seconds - known) * weight if known else seconds
+        self.tokens_per_step += (tokens - self.tokens_per_step) * weight
 
     def update(self, request_id: str, tokens_left: int) -> None:
         """Note that a request has begun, and how many new tokens are left."""
@@ -104,5 +110,5 @@ class Backlog:
         client = outstanding.request.client
         own = by_client.pop(client, 0) + is_new * outstanding.slot_steps
         before = own + sum(min(theirs, own) for theirs in by_client.values())
-        longest = outstanding.tokens_left / outstanding.request.candidates  # steps of one candidate, idle slots or not
+        longest = outstanding.tokens_left / outstanding.request.candidates / self.tokens_per_step  # of one candidate
         return max(before / self._slots, longest) * self.seconds_per_step

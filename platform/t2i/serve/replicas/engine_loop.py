@@ -3,7 +3,7 @@
     event loop                                           engine thread (the only one that calls the engine)
 
     stream(a)   ---- add(a) ---------------------------> queued behind the step that is running
-                                                         step(): one image token for every running candidate
+                                                         step(): image tokens for every running candidate
     _deliver   <---- StepResult ------------------------ and, if there is work left, the next step is queued
        |  inbox of a   inbox of b
        v
@@ -160,7 +160,7 @@ class EngineLoop:
         if result.progress:
             self.steps += 1
             self._monitor.computed(seconds)
-            self._backlog.note_steps(seconds)
+            self._backlog.note_steps(seconds, tokens=result.tokens_per_candidate)
 
     def _note_slots(self) -> None:
         self._monitor.slots(self._engine.slots_used, self._engine.slots)

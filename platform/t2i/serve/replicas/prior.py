@@ -44,7 +44,7 @@ class PriorReplica:
         self._tokenizer = CaptionTokenizer.load(RunLayout(config.run).tokenizer)
         self._description = description_of(config)
         self._layout = prior.layout
-        engine = Engine(prior, config.prior.settings.slots, config.prior.captions)
+        engine = Engine(prior, config.prior.settings.slots, config.prior.captions, window=config.prior.window)
         if config.prior.compile:
             engine.compile()
         self._engine = EngineLoop(engine)

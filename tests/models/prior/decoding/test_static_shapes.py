@@ -14,9 +14,9 @@ from models.prior import Prior
 def test_a_step_on_meta_tensors(preset: str) -> None:
     with torch.device("meta"):
         prior = Prior(get_preset(preset).prior).bfloat16()
-    cache = prior.new_cache(slots=512, captions=2)
+    cache = prior.new_cache(slots=512, captions=2, window=16)
     cache.make_static()
     tokens = torch.zeros(512, dtype=torch.long, device="meta")
-    hidden = prior.decode(tokens, tokens, cache)
+    hidden = prior.decode(tokens, tokens, tokens, cache)
     assert hidden.shape == (512, prior.config.width)
     assert prior.image_logits(hidden).shape == (512, 8192)

@@ -50,6 +50,14 @@ def test_everything_that_is_open_is_measured(run_directory: Path) -> None:
     assert settings.threads >= 1
 
 
+@pytest.mark.gpu
+def test_a_gpu_is_measured(run_directory: Path) -> None:
+    config = settle.settled(config_of(run_directory, gpus=1))
+    assert config.prior.settings.slots in settle.SLOTS["cuda"]
+    assert config.prior.settings.threads == 1
+    assert setup_of(config).prior.device == f"cuda {torch.cuda.get_device_name()}"
+
+
 def test_what_is_pinned_stays(run_directory: Path) -> None:
     pinned = config_of(run_directory, dtype="bfloat16", slots=3, threads=1)
     assert settle.settled(pinned) is pinned

@@ -17,8 +17,11 @@ from models.checkpoint import load_model, save_model
 from models.prior import Prior, PriorConfig
 from t2i.client import Client
 from t2i.serve.cli import main
+from t2i.serve.config import ReplicaConfig
 from t2i.serve.generation.image_codec import encode_image
 from t2i.serve.generation.picture_files import read_picture
+from t2i.serve.generation.receipt import StageSetup
+from t2i.serve.redraw import here
 from tests.kept_models import keep, promote
 
 WANTED: dict[str, Any] = {"candidates": 6, "keep": 2, "seed": 7, "temperature": 0.7}
@@ -127,3 +130,10 @@ def test_without_metadata_a_file_has_only_its_pixels(service: Any, pictures: dic
         bare = client.generate("a red taco", metadata=False, **WANTED).images[1]
     assert not Image.open(io.BytesIO(bare.data)).info
     assert np.array_equal(np.asarray(bare.pil()), np.asarray(Image.open(pictures["png"])))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_what_a_gpu_drew_is_drawn_on_a_gpu_where_there_is_one(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "default_device", lambda: device)
+    stage = StageSetup("weights", "float32", "cuda NVIDIA L4", batch=4, threads=1)
+    assert ReplicaConfig(**here._settings(stage)).device == device

@@ -43,6 +43,14 @@ def test_an_image_takes_its_tokens_however_many_slots_are_idle() -> None:
     assert backlog_of(request("a", 1), slots=64).seconds_left("a") == IMAGE
 
 
+def test_drafts_that_come_true_shorten_an_image_but_not_what_all_slots_have_to_do() -> None:
+    backlog = backlog_of(request("a", 1), slots=64)
+    backlog.note_steps(1.0, steps=1000, tokens=4.0)
+    assert backlog.seconds_left("a") == pytest.approx(IMAGE / 4)
+    backlog.add(request("b", 128), now=0.0)
+    assert backlog.seconds_left("b") == pytest.approx(129 * IMAGE / 64)
+
+
 def test_guided_candidates_take_two_slots() -> None:
     assert backlog_of(request("a", 2, guidance=3.0)).seconds_left("a") == 2 * 2 * IMAGE / 2
 

@@ -48,7 +48,7 @@ def drift(model: nn.Module, step: int) -> None:
     random = torch.Generator().manual_seed(step)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=random))
+            parameter.add_(torch.randn(parameter.shape, generator=random).to(parameter.device))
 
 
 def before_lerp(ema: EMA, act: Callable[[], None]) -> None:
@@ -62,13 +62,14 @@ def before_lerp(ema: EMA, act: Callable[[], None]) -> None:
     ema._lerp = act_and_lerp  # type: ignore[method-assign]
 
 
-def averaged_layer(every: int, steps: int, decay: float = 0.9, linger: float = 0.0) -> nn.Module:
+def averaged_layer(every: int, steps: int, decay: float = 0.9, linger: float = 0.0, device: str = "cpu") -> nn.Module:
     torch.manual_seed(0)
-    model = nn.Linear(3, 3)
+    model = nn.Linear(3, 3).to(device)
     ema = EMA(model, decay, every)
     if linger:
         before_lerp(ema, lambda: time.sleep(linger))
     for step in range(steps):
+        ema.before_step()
         drift(model, step)
         ema.update(step)
     return ema.model
@@ -77,6 +78,13 @@ def averaged_layer(every: int, steps: int, decay: float = 0.9, linger: float = 0
 def test_a_slow_thread_changes_no_bit() -> None:
     quick, slow = averaged_layer(every=1, steps=6), averaged_layer(every=1, steps=6, linger=0.02)
     assert torch.equal(quick.get_parameter("weight"), slow.get_parameter("weight"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("linger", [0.0, 0.02])
+def test_the_average_of_weights_on_a_gpu_is_that_of_a_cpu(linger: float) -> None:
+    cpu, gpu = (averaged_layer(every=1, steps=6, linger=linger, device=device) for device in ("cpu", "cuda"))
+    assert torch.equal(cpu.get_parameter("weight"), gpu.get_parameter("weight"))
 
 
 def test_the_average_moves_in_another_thread() -> None:
