@@ -20,18 +20,16 @@ from models.prior import Prior, PriorConfig
 from models.reranker import CLIPConfig, CLIPReranker, encode_filled
 from models.run_layout import RunLayout
 from models.run_sizes import run_sizes
-from t2i.engine import Engine, Request
+from models.tokenizer import CaptionTokenizer
+from t2i.engine import Engine, Request, encode_request
 from t2i.serve.config import ServeConfig
 from t2i.simulate.costs import BatchCosts, PriorCosts
 
 
 def prior_costs(config: ServeConfig, candidates: int, rounds: int) -> PriorCosts:
     """Return what the prior costs: medians over images of one request, of one caption in all slots, of many."""
-    settings = config.prior.settings
-    torch.set_num_threads(settings.threads)
-    prior = load_model(Prior, PriorConfig, RunLayout(config.run).prior, config.prior.device, settings.dtype)
-    engine = Engine(prior, settings.slots, config.prior.captions)
-    few, slots, many = min(candidates, settings.slots // 2), settings.slots, max(2, settings.slots // candidates)
+    engine, slots = _engine(config), config.prior.settings.slots
+    few, many = min(candidates, slots // 2), max(2, slots // candidates)
     images = {
         used: [_image_seconds(engine, *used) for _ in range(rounds + 1)][1:]
         for used in ((few, 1), (slots, 1), (slots, many))
@@ -41,13 +39,37 @@ def prior_costs(config: ServeConfig, candidates: int, rounds: int) -> PriorCosts
     slot, caption = max(0.0, (full - one) / (slots - few)), max(0.0, (most - full) / (many - 1))
     return PriorCosts(
         slots=slots,
-        image_tokens=prior.layout.image_length,
+        image_tokens=engine.layout.image_length,
         step_s=one - slot * few - caption,
         slot_s=slot,
         caption_s=caption,
         prefill_s=max(0.0, prefill),
-        cores=settings.threads,
+        came_true=came_true(engine, CaptionTokenizer.load(RunLayout(config.run).tokenizer), 3 * rounds),
+        cores=config.prior.settings.threads,
     )
+
+
+def came_true(engine: Engine, tokenizer: CaptionTokenizer, images: int) -> list[float]:
+    """Return by place which share of drafts came true with all before them, of images that are drawn one by one.
+
+    Drafts at a place that the engine left out, or beyond the image's end, count as wrong.
+    """
+    made: list[int] = []  # by the steps, each of one candidate
+    for number in range(images):
+        caption = f"taco {number}"  # as locust_users.py asks for
+        request, _ = encode_request(tokenizer, engine.layout.text_length, caption, caption, candidates=1, seed=number)
+        engine.add(request)
+        while engine.has_work:
+            made += engine.step().accepted.values()
+    return [statistics.fmean(tokens > 1 + place for tokens in made) for place in range(engine.window - 1)]
+
+
+def _engine(config: ServeConfig) -> Engine:
+    """Return the engine that a replica of the prior has."""
+    prior = config.prior
+    torch.set_num_threads(prior.settings.threads)
+    model = load_model(Prior, PriorConfig, RunLayout(config.run).prior, prior.device, prior.settings.dtype)
+    return Engine(model, prior.settings.slots, prior.captions, window=prior.window)
 
 
 def _image_seconds(engine: Engine, slots: int, captions: int) -> tuple[float, float]:
@@ -56,7 +78,11 @@ def _image_seconds(engine: Engine, slots: int, captions: int) -> tuple[float, fl
         text = (caption % engine.layout.text_vocabulary, 1, 2)
         engine.add(Request(str(caption), text, slots // captions, seed=caption))
     first = seconds(engine.step)()
-    return first, seconds(engine.step, times=engine.layout.image_length - 1)()
+    begin, steps = time.perf_counter(), 0
+    while engine.has_work:
+        engine.step()
+        steps += 1
+    return first, (time.perf_counter() - begin) / steps
 
 
 def decoder_costs(config: ServeConfig, rounds: int) -> BatchCosts:
@@ -87,17 +113,14 @@ def busy_cores(config: ServeConfig, for_s: float) -> float:
 
     That is what prior and decoder reach side by side, each in a process of its own, of what each reaches alone.
     """
-    settings = config.prior.settings
-    torch.set_num_threads(settings.threads)
-    prior = load_model(Prior, PriorConfig, RunLayout(config.run).prior, config.prior.device, settings.dtype)
-    engine = Engine(prior, settings.slots, config.prior.captions)
+    engine = _engine(config)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
         other.submit(_batches_per_second, config, 0.1).result()  # which loads the decoder
         decoder = other.submit(_batches_per_second, config, for_s).result()
         stepping = _steps_per_second(engine, for_s)
         beside = other.submit(_batches_per_second, config, for_s)
         shares = [_steps_per_second(engine, for_s) / stepping, beside.result() / decoder]
-    return statistics.fmean(shares) * (settings.threads + config.decoder.threads_used)
+    return statistics.fmean(shares) * (config.prior.settings.threads + config.decoder.threads_used)
 
 
 def _steps_per_second(engine: Engine, for_s: float) -> float:

@@ -76,7 +76,7 @@ def test_the_whole_benchmark_on_a_cpu(page: Path) -> None:
 
 def test_a_page_without_the_marks_is_refused_before_anything_is_timed(page: Path) -> None:
     page.write_text(page.read_text().replace(END, ""))
-    with pytest.raises(UserError, match="^out is .*benchmarks.md: add the lines <!--"):
+    with pytest.raises(UserError, match=r"^out is .*benchmarks\.md: add the lines <!--"):
         main(replace(SMALL, out=str(page)))
 
 

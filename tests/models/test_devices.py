@@ -15,7 +15,7 @@ from models.errors import UserError
 
 def test_without_a_gpu_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="^torch .* finds no GPU it can use: run this where"):
+    with pytest.raises(UserError, match=r"^torch .* finds no GPU it can use: run this where"):
         require_gpu()
 
 

@@ -9,7 +9,7 @@ from models.settings import setting
 
 @dataclass
 class PriorCosts:
-    """A replica of the prior, whose steps have a fixed shape: idle slots take their part of one, too.
+    """A replica of the prior, whose steps have a fixed shape: idle slots take their part of one, too, and draft.
 
     Only attention to text depends on what is in use.
     """
@@ -21,11 +21,25 @@ class PriorCosts:
     caption_s: float = setting(0.0, "seconds that each caption in use adds to a step", at_least=0)
     prefill_s: float = setting(0.005, "seconds in which a caption is read, once", at_least=0)
     progress_s: float = setting(0.0, "seconds that the engine waits while a request is told its progress", at_least=0)
+    came_true: list[float] = setting(
+        list,
+        "by place, the share of drafts that came true together with all before them; empty: nothing is drafted",
+        at_least=0,
+        at_most=1,
+    )
     cores: float = setting(1.0, "cores, or devices, that it keeps busy", above=0)
 
     def seconds_of_step(self, slots: float, captions: float) -> float:
         """Return the seconds of a step with so many slots and captions in use."""
         return self.step_s + self.slot_s * slots + self.caption_s * captions
+
+    def tokens_of_step(self, slots: int) -> float:
+        """Return the image tokens that a step makes of each candidate, on average, with so many slots in use.
+
+        Idle slots draft, as many for each candidate. One that comes true with all before it adds a token.
+        """
+        drafts = (self.slots - slots) / slots
+        return 1 + sum(share * min(1, max(0, drafts - place)) for place, share in enumerate(self.came_true))
 
     def request_s(self, candidates: int) -> float:
         """Return the seconds that a request takes of a replica whose slots are always full, of captions that differ."""

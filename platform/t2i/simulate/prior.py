@@ -1,4 +1,4 @@
-"""A replica of the prior: it counts the steps of its engine as time goes by, and makes no tokens."""
+"""A replica of the prior: it counts image tokens as time goes by, and draws none."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from t2i.simulate.device import Device
 from t2i.simulate.outcomes import ReplicaLostError
 
 NEARLY = 1e-6
-"""Steps by which a count of them may be off."""
+"""Image tokens by which a count of them may be off."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Candidates of a request that began at the same step, and so have all their tokens after the same one."""
+    """Candidates of a request that began together, and so have all their tokens at the same count of them."""
 
     scheduled: ScheduledRequest
     candidates: int
-    last_step: int
+    end: int
 
 
 class PriorReplica:
-    """Slots that all advance by one image token a step; the service's own code says who gets a free one.
+    """Slots that all advance by as many image tokens a step; the service's own code says who gets a free one.
 
-    Between two events only the count of steps changes: it grows by one every :attr:`step_s` seconds, and stands still
-    while a caption is prefilled.
+    Between two events only the count of each one's tokens changes: it grows by :attr:`tokens_per_step` every
+    :attr:`step_s` seconds, and stands still while a caption is prefilled. Others join when it is a whole number.
     """
 
     def __init__(self, env: Environment, costs: PriorCosts, device: Device) -> None:
@@ -46,13 +46,13 @@ class PriorReplica:
         self._backlog = Backlog(costs.slots, costs.image_tokens)
         self._turns = Turns(max(1, costs.slots // TURNS))
         self._inboxes: dict[str, Store] = {}  # by request
-        self._running: deque[_Group] = deque()  # the first to end first, as all take equally many steps
+        self._running: deque[_Group] = deque()  # the first to end first, as all make equally many tokens
         self._groups: Counter[ScheduledRequest] = Counter()
         self._captions: Counter[tuple[int, ...]] = Counter()  # how many groups read each
         self._slots_in_use: Counter[str] = Counter()  # by client
         self._free = costs.slots
-        self._steps, self._clock = 0.0, device.clock  # steps up to a time, which lies ahead during a prefill
-        self._since = self._told_at = env.now  # when steps, and progresses, were counted last
+        self._tokens, self._clock = 0.0, device.clock  # tokens up to a time, which lies ahead during a prefill
+        self._since = self._told_at = env.now  # when tokens, and progresses, were counted last
         self._wake = env.event()
         env.process(self._run())
 
@@ -66,6 +66,11 @@ class PriorReplica:
         """Seconds of computing from one step to the next: in between, requests are told their progress."""
         step = self._costs.seconds_of_step(self._costs.slots - self._free, len(self._captions))
         return step * (1 + self._costs.progress_s / PROGRESS_S)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Image tokens that a step makes of each candidate, on average: more than one where drafts come true."""
+        return self._costs.tokens_of_step(self._costs.slots - self._free)
 
     @property
     def images_per_slot(self) -> float:
@@ -109,7 +114,7 @@ class PriorReplica:
         self._advance()
         left: Counter[ScheduledRequest] = Counter()
         for group in self._running:
-            left[group.scheduled] += group.candidates * math.ceil(group.last_step - self._steps - NEARLY)
+            left[group.scheduled] += group.candidates * math.ceil(group.end - self._tokens - NEARLY)
         for scheduled, tokens in left.items():
             if scheduled.request.id in self._inboxes:
                 waiting = len(scheduled.waiting) * self._costs.image_tokens
@@ -120,7 +125,7 @@ class PriorReplica:
             yield self._wake
             self._device.occupy(self._costs.cores)
             while self._running:
-                steps = self._running[0].last_step - self._steps
+                steps = (self._running[0].end - self._tokens) / self.tokens_per_step
                 yield self._device.after(self._clock - self._device.clock + steps * self.step_s)
                 self._advance()
                 self._finish()
@@ -129,19 +134,20 @@ class PriorReplica:
             self._wake = self._env.event()
 
     def _advance(self) -> None:
-        """Count the steps since the last look; of an engine without work there are none."""
+        """Count the image tokens since the last look; of an engine without work there are none."""
         clock, now = self._device.clock, self._env.now
         self.told += (now - self._told_at) / PROGRESS_S / max(1, self.ongoing)
         self._told_at = now
         if not self._running:
-            self._steps, self._clock, self._since = 0.0, clock, now
+            self._tokens, self._clock, self._since = 0.0, clock, now
         elif clock > self._clock:
-            made = (clock - self._clock) / self.step_s
-            self._backlog.note_steps((now - self._since) / made, made)
-            self._steps, self._clock, self._since = self._steps + made, clock, now
+            steps = (clock - self._clock) / self.step_s
+            self._backlog.note_steps((now - self._since) / steps, steps, self.tokens_per_step)
+            self._tokens += steps * self.tokens_per_step
+            self._clock, self._since = clock, now
 
     def _admit(self) -> None:
-        """Give the free slots, from the next step on, to those whose turn it is."""
+        """Give the free slots, from the next image token on, to those whose turn it is."""
         admitted: Counter[ScheduledRequest] = Counter()
         while self._free and (scheduled := self._turns.next(self._slots_in_use)):
             if scheduled.request.deadline <= self._env.now:
@@ -151,9 +157,9 @@ class PriorReplica:
             self._free -= 1
             self._slots_in_use[scheduled.request.client] += 1
             admitted[scheduled] += 1
-        first_step = math.ceil(self._steps - NEARLY)
+        begin = math.ceil(self._tokens - NEARLY)
         for scheduled, candidates in admitted.items():
-            self._begin(_Group(scheduled, candidates, first_step + self._costs.image_tokens))
+            self._begin(_Group(scheduled, candidates, begin + self._costs.image_tokens))
         if self._running and not self._wake.triggered:
             self._wake.succeed()
 
@@ -167,7 +173,7 @@ class PriorReplica:
 
     def _finish(self) -> None:
         """Hand out the candidates that have all their tokens, and free their slots."""
-        while self._running and self._running[0].last_step <= self._steps + NEARLY:
+        while self._running and self._running[0].end <= self._tokens + NEARLY:
             group = self._running.popleft()
             scheduled, request = group.scheduled, group.scheduled.request
             self._free += group.candidates

@@ -31,6 +31,7 @@ def measured_costs(measured: MeasuredService) -> str:
         ("", "more for each slot in use; for each caption", _ms(prior.slot_s, prior.caption_s)),
         ("", "to read a caption", _ms(prior.prefill_s)),
         ("", "to tell a request its progress", _ms(prior.progress_s)),
+        ("", "image tokens of a candidate that is alone, by a step", f"{prior.tokens_of_step(1):.2f} tokens"),
         ("decoder", f"a batch of up to {costs.decoder.size}; each image of it", _batch(costs.decoder)),
         ("reranker", f"a batch of up to {costs.reranker.size}; each image of it", _batch(costs.reranker)),
         ("gateway", "a request; each progress; each file", _ms(gateway.request_s, gateway.progress_s, gateway.image_s)),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import pytest
 from simpy import Environment
 from simpy.events import ProcessGenerator
 
+from t2i.engine.drafting import Drafting, Share
 from t2i.engine.request import Request
 from t2i.engine.scheduler import Scheduler
 from t2i.serve.messages import QueueFullError
@@ -120,6 +122,28 @@ def test_progress_that_is_told_slows_steps() -> None:
     costs = PriorCosts(4, 10, step_s=1.0, prefill_s=0.0, progress_s=0.01)
     (told,) = run_two(costs, Request("a", (1,), 1, 0), Request("b", (2,), 1, 0, deadline=0.0))[-1:]
     assert told == at("a 1", 11.0)  # ten times a second
+
+
+@pytest.mark.parametrize("running", [1, 2, 3, 5, 7, 8])
+def test_a_step_makes_the_tokens_that_the_engine_s_drafts_make(running: int) -> None:
+    shares = [0.8, 0.5, 0.25]
+    drafts = Drafting(len(shares) + 1).deal(8 - running, [Share(100)] * running)
+    made = fmean(1 + sum(shares[:count]) for count in drafts)
+    assert PriorCosts(8, came_true=shares).tokens_of_step(running) == pytest.approx(made)
+
+
+def test_idle_slots_draft_while_there_are_any() -> None:
+    costs = PriorCosts(4, 10, step_s=1.0, prefill_s=0.0, came_true=[1.0, 0.5])
+    events = run_two(costs, Request("a", (1,), 1, 0), Request("b", (1,), 3, 0), 2.0)
+    # two steps of 2.5 tokens, then five with all slots in use, then the other five tokens of b with one idle slot
+    assert events == [at("a 1", 2.0 + 5.0), at("b 3", 7.0 + 5 / (1 + 1 / 3))]
+
+
+def test_a_request_that_idle_slots_speed_up_is_not_refused() -> None:
+    first, second = Request("a", (1,), 1, 0), Request("b", (2,), 1, 0, deadline=500.0)
+    slow, fast = (PriorCosts(8, 1000, step_s=1.0, prefill_s=0.0, came_true=shares) for shares in ([], [1.0] * 3))
+    assert ("b refused", 100.0) in run_two(slow, first, second, 100.0)
+    assert ("b refused", 100.0) not in run_two(fast, first, second, 100.0)
 
 
 def test_what_cannot_meet_its_deadline_is_refused_at_once() -> None:
