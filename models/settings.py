@@ -51,7 +51,7 @@ def setting(
     default: Any,
     meaning: str,
     *,
-    path: Literal["read", "written"] | None = None,
+    path: Literal["read", "written", "file"] | None = None,
     resolve: Callable[[str], str] | None = None,
     **bounds: float,
 ) -> Any:
@@ -62,7 +62,8 @@ def setting(
     Args:
         default: the value, or a function that makes it.
         meaning: what ``--help`` says.
-        path: for text that is a path or URI, whether the job only reads or also writes there; it is loaded absolute.
+        path: for text that is a path or URI, what the job does there; it is loaded absolute. ``read``: nothing else;
+            ``written``: it also writes, into this directory; ``file``: it writes this file, anew if it is there.
         resolve: for a path, returns what it stands for now, which is loaded in its place.
         **bounds: ``at_least``, ``above``, ``at_most``, ``below``: which numbers are taken, NaN and infinity never.
     """

@@ -4,8 +4,8 @@
     python deploy/docker/warm.py            # while the image is built
     python deploy/docker/warm.py --check    # in a container: fails if something has to be compiled
 
-The steps are those of the shipped models with few slots and one thread. For other models, slots or threads, and on
-another kind of processor, a container compiles its own, once in its life.
+The steps are those of the shipped models with few slots and one thread. For other models, slots, threads or
+drafts, and on another kind of processor, a container compiles its own, once in its life.
 """
 
 from __future__ import annotations

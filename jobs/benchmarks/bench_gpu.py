@@ -35,7 +35,7 @@ class BenchGPU(Sizes):
     copied_mb: int = setting(2048, "MB that are copied to measure the memory's bandwidth", at_least=1)
     product: int = setting(8192, "rows and columns of the matrices whose product is timed", at_least=1)
     minutes: float = setting(5.0, "minutes after which nothing further is begun", above=0)
-    out: str = setting("docs/benchmarks.md", "page that has the two marks", path="written")
+    out: str = setting("docs/benchmarks.md", "page that has the two marks", path="file")
 
 
 def main(config: BenchGPU) -> None:
@@ -63,7 +63,7 @@ def around_marks(page: str) -> tuple[str, str]:
     Raises:
         UserError: the page has no such marks.
     """
-    before, _, rest = Path(page).read_text().partition(BEGIN)
+    before, _, rest = (Path(page).read_text() if Path(page).is_file() else "").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
         raise UserError(f"out is {page}: add the lines {BEGIN} and {END} where the table is to be.")

@@ -70,7 +70,7 @@ class BenchSimulation(ServeConfig):
     rounds: int = setting(5, "timings of each stage; the median counts", at_least=1)
     asked: int = setting(10, "requests, one after the other, by which gateways are measured", at_least=1)
     seed: int = setting(0, "of the moments at which requests come", at_least=0)
-    out: str = setting("jobs/benchmarks/measured_service.yaml", "file for what was measured", path="written")
+    out: str = setting("jobs/benchmarks/measured_service.yaml", "file for what was measured", path="file")
 
 
 def main(config: BenchSimulation) -> None:

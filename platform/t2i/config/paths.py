@@ -60,8 +60,8 @@ def resolve_path(leaf: Leaf) -> None:
             raise ConfigError(f"{leaf.key}: {error}") from error
     if "://" not in leaf.value:
         _check_name(leaf.key, leaf.value)
-    if leaf.field.metadata["path"] == "written":
-        _check_writable(leaf.key, leaf.value)
+    if leaf.field.metadata["path"] != "read":
+        _check_writable(leaf.key, leaf.value, is_file=leaf.field.metadata["path"] == "file")
 
 
 def _check_name(key: str, path: str) -> None:
@@ -75,14 +75,17 @@ def _check_name(key: str, path: str) -> None:
         raise ConfigError(f"{key} is {path!r}, which the file system refuses ({reason}): give another.") from error
 
 
-def _check_writable(key: str, path: str) -> None:
+def _check_writable(key: str, path: str, is_file: bool) -> None:
     if path.startswith(MODEL_STORE):
         raise ConfigError(f"{key} is {path}, in the model store, where nothing changes: name another {key}=.")
     if "://" in path:
         return
     if TEMPORARY in path:
         raise ConfigError(f"{key} is {path}, which Ray deletes after the job: give an absolute path or s3://.")
-    existing = next(parent for parent in (Path(path), *Path(path).parents) if os.path.exists(parent))
+    if is_file and os.path.isdir(path):
+        raise ConfigError(f"{key} is {path}, a directory: name a file.")
+    folders = Path(path).parents if is_file else (Path(path), *Path(path).parents)
+    existing = next(folder for folder in folders if os.path.exists(folder))
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         raise ConfigError(f"{key} is {path}, and {existing} is no directory that can be written: name another.")
 

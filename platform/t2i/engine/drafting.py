@@ -45,7 +45,7 @@ def window_of(parallel: str) -> int:
         return 1
     if parallel.isascii() and parallel.isdigit() and 1 <= int(parallel) <= 1024:
         return int(parallel)
-    raise UserError(f"parallel is {parallel!r}: use {OFF}, {AUTO} or a number from 1 to 1024.")
+    raise UserError(f"parallel is {parallel!r}: use '{OFF}', '{AUTO}' or a number from 1 to 1024.")
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Runner:
         self._temperatures = torch.ones(slots, device=device)
         self._running: Sequence[RunningCandidate] = ()
         self._drafts: Sequence[int] = ()
-        with torch.inference_mode():  # as later ones: to a compiled step tensors made otherwise are another kind
+        with torch.inference_mode():  # as all later rows: a compiled step would be compiled once more for them
             self._rows = Rows({}, slots, device)
         self._guidance: Guidance | None = None
         self._filter: Filter | None = None

@@ -218,7 +218,7 @@ class ServeConfig:
     )
     insecure: bool = setting(False, "listen on an address that others reach although there is neither TLS nor keys")
     address_file: str | None = setting(
-        None, "file into which the address is written once the service is ready, for scripts", path="written"
+        None, "file into which the address is written once the service is ready, for scripts", path="file"
     )
     port: int = setting(50051, "port to listen on; 0 takes any free one", at_least=0, at_most=65535)
     http_port: int = setting(

@@ -28,6 +28,11 @@ class Job:
     sets: list[Source] = setting(list, "more data")
 
 
+@dataclass
+class Writer:
+    out: str = setting("result.yaml", "result", path="file")
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -114,6 +119,16 @@ def test_a_result_that_cannot_be_written_is_refused_before_work(elsewhere: Path)
     (elsewhere / "file").touch()
     with pytest.raises(ConfigError, match=r"^out is .*/file/x, and .*/file is no directory that can be written: name"):
         load_config(Job, "job", ["out=file/x"])
+
+
+def test_a_file_is_written_anew_but_a_directory_is_none(elsewhere: Path) -> None:
+    (elsewhere / "file").touch()
+    assert load_config(Writer, "job", ["out=file"]).out == f"{elsewhere}/file"
+    assert load_config(Writer, "job", ["out=new/file"]).out == f"{elsewhere}/new/file"
+    with pytest.raises(ConfigError, match=r"^out is .*, and .*/file is no directory that can be written: name another"):
+        load_config(Writer, "job", ["out=file/x"])
+    with pytest.raises(ConfigError, match=r"^out is .*, a directory: name a file\."):
+        load_config(Writer, "job", ["out=."])
 
 
 def test_a_result_that_ray_would_delete_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

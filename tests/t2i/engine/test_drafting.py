@@ -68,7 +68,7 @@ def test_words_for_the_window(word: str, window: int) -> None:
 
 @pytest.mark.parametrize("word", ["0", "-2", "on", "", "1.5", "²", "1025"])
 def test_other_words_are_refused(word: str) -> None:
-    with pytest.raises(UserError, match="use off, auto or a number from 1 to 1024"):
+    with pytest.raises(UserError, match="use 'off', 'auto' or a number from 1 to 1024"):
         window_of(word)
 
 

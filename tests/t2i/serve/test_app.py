@@ -84,7 +84,7 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
         ({"max_candidates": -1}, "max_candidates is -1"),
         ({"port": 65536}, "port is 65536"),
         ({"prior": {"slots": 0}}, "prior.slots is 0: use at least 1"),
-        ({"prior": {"parallel": "on"}}, "parallel is 'on': use off, auto or a number from 1 to 1024"),
+        ({"prior": {"parallel": "on"}}, "parallel is 'on': use 'off', 'auto' or a number from 1 to 1024"),
         ({"prior": 3}, "prior is a group of fields"),
         ({"run": "${oc.env:HOME}"}, r"/\$\{oc.env:HOME\} has no tokenizer"),
     ],

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from models.dtypes import PRIOR_DTYPES
 
 LATENCY_FACTOR = 4.0
-"""How many times as long as the fastest measured step the chosen one may take: so much longer takes an image that is
-alone, as steps have a fixed shape, for what many get done sooner."""
+"""How many times as long as the fastest measured step the chosen one may take: steps have a fixed shape, so that an image
+that is alone takes at most so much longer, for what many get done sooner."""
 
 NEARLY = 0.9
 """Share of the best throughput that is as good: by less two measurements of the same settings differ."""

@@ -115,9 +115,9 @@ class _Run:
         """Yield what is to be done about new image tokens."""
         for i in range(0, len(images.finished), CHUNK):
             yield self._rank(images.finished[i : i + CHUNK])
-        known = {each.candidate for each in images.finished}
+        finished = {each.candidate for each in images.finished}
         for partial in reversed(images.partial):  # of several rows of a candidate the last
-            if partial.candidate not in known | self._drawn:
+            if partial.candidate not in finished | self._drawn:
                 # Noted here, not when the preview begins: more rows of it may come before the event loop gets to that.
                 self._drawn.add(partial.candidate)
                 yield self._preview(partial)
