@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 folder=${FOLDER:-$(mktemp --directory --tmpdir=/var/tmp t2i-replay.XXXX)}
 [[ ${FOLDER:-} ]] || trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder"
-export BUILDAH_ISOLATION=chroot BUILDER="buildah build --format docker --layers" IMAGE=localhost/t2i-replay
+export BUILDAH_ISOLATION=chroot BUILDER="buildah build --format docker --layers" IMAGE=localhost/t2i-platform TAG=replay
 export CONTAINERS_STORAGE_CONF=$folder/storage.conf
 printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$folder/images" "$folder/run" > "$CONTAINERS_STORAGE_CONF"
 
@@ -54,6 +54,6 @@ done
 buildah images
 
 # In namespaces of its own: its Ray meets no other, nor a network, and ends with them.
-container=$(buildah from "$(buildah images --format '{{.Name}}:{{.Tag}}' | grep -e '-cpu$')")
+container=$(buildah from "$IMAGE:$TAG-cpu")
 unshare --net --pid --fork --mount-proc --kill-child \
     bash -c 'ip link set lo up && exec buildah run "$0" -- bash -s < deploy/docker/try.sh' "$container"
