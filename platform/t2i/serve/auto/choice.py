@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from models.dtypes import PRIOR_DTYPES
 
 LATENCY_FACTOR = 4.0
-"""How many times as long as the fastest measured step the chosen one may take: steps have a fixed shape, so that an image
+"""How many times as long as the fastest measured step the chosen one may take: as steps have a fixed shape, an image
 that is alone takes at most so much longer, for what many get done sooner."""
 
 NEARLY = 0.9
