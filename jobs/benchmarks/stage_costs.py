@@ -44,24 +44,35 @@ def prior_costs(config: ServeConfig, candidates: int, rounds: int) -> PriorCosts
         slot_s=slot,
         caption_s=caption,
         prefill_s=max(0.0, prefill),
-        came_true=came_true(engine, CaptionTokenizer.load(RunLayout(config.run).tokenizer), 3 * rounds),
+        came_true=came_true(engine, CaptionTokenizer.load(RunLayout(config.run).tokenizer), few, 3 * rounds),
         cores=config.prior.settings.threads,
     )
 
 
-def came_true(engine: Engine, tokenizer: CaptionTokenizer, images: int) -> list[float]:
-    """Return by place which share of drafts came true with all before them, of images that are drawn one by one.
+def came_true(engine: Engine, tokenizer: CaptionTokenizer, candidates: int, images: int) -> list[float]:
+    """Return by place which share of drafts comes true with all before them, as a request of ``candidates`` feels it.
 
-    Drafts at a place that the engine left out, or beyond the image's end, count as wrong.
+    Drafts at a place that the engine left out, or beyond the image's end, count as wrong. Candidates are differently
+    lucky, and a request ends with the slowest: so the shares of images that are drawn one by one are made smaller by as
+    much as requests of several take more steps than that.
     """
-    made: list[int] = []  # by the steps, each of one candidate
-    for number in range(images):
-        caption = f"taco {number}"  # as locust_users.py asks for
-        request, _ = encode_request(tokenizer, engine.layout.text_length, caption, caption, candidates=1, seed=number)
-        engine.add(request)
-        while engine.has_work:
-            made += engine.step().accepted.values()
-    return [statistics.fmean(tokens > 1 + place for tokens in made) for place in range(engine.window - 1)]
+    made = [tokens for number in range(images) for tokens in _tokens_made(engine, tokenizer, 1, number)]
+    shares = [statistics.fmean(tokens > 1 + place for tokens in made) for place in range(engine.window - 1)]
+    steps = statistics.fmean(len(_tokens_made(engine, tokenizer, candidates, number)) for number in range(images))
+    felt, hoped = engine.layout.image_length / steps - 1, sum(shares)
+    return [share * felt / hoped if hoped else 0.0 for share in shares]
+
+
+def _tokens_made(engine: Engine, tokenizer: CaptionTokenizer, candidates: int, number: int) -> list[int]:
+    """Return how many image tokens each step made of a request that is alone."""
+    caption, made = f"taco {number}", []  # as locust_users.py asks for
+    request, _ = encode_request(
+        tokenizer, engine.layout.text_length, caption, caption, candidates=candidates, seed=number
+    )
+    engine.add(request)
+    while engine.has_work:
+        made.append(sum(engine.step().accepted.values()))
+    return made
 
 
 def _engine(config: ServeConfig) -> Engine:
