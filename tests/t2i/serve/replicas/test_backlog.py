@@ -47,7 +47,7 @@ def test_drafts_that_come_true_shorten_an_image_but_not_what_all_slots_have_to_d
     backlog = backlog_of(request("a", 1), slots=64)
     backlog.note_steps(1.0, steps=1000, tokens=4.0)
     assert backlog.seconds_left("a") == pytest.approx(IMAGE / 4)
-    backlog.add(request("b", 128), now=0.0)
+    backlog.add(request("b", 128))
     assert backlog.seconds_left("b") == pytest.approx(129 * IMAGE / 64)
 
 
