@@ -1,7 +1,7 @@
 """Measure what the stages of a service cost, and compare it under loads with its simulation from these costs.
 
     python jobs/benchmarks/bench_simulation.py run=models/trained/small                          about 20 minutes
-    python jobs/benchmarks/bench_simulation.py loads=[0.6] seconds=30 uncounted=10 rounds=1 asked=2 out=/tmp/costs.yaml
+    python jobs/benchmarks/bench_simulation.py loads=[0.6] seconds=30 uncounted=10 rounds=1 asked=1 out=/tmp/costs.yaml
 
 First the stages are measured in this process, then what gateways and progress cost in a service that is nearly idle;
 nothing is fitted to the loads. Service and model then get the same requests at the same moments. Answers a second and
@@ -30,7 +30,7 @@ from models.settings import setting
 from process_time import LOOP, cpu_seconds, idle_rates
 from stage_costs import busy_cores, decoder_costs, prior_costs, reranker_costs
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import run_job
+from t2i.config import ROOT, run_job
 from t2i.protos.v1.decoder_pb2 import DecodeRequest
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.generation_pb2 import GenerateRequest
@@ -68,7 +68,7 @@ class BenchSimulation(ServeConfig):
     uncounted: float = setting(30.0, "seconds before them", at_least=0)
     deadline: float = setting(30.0, "deadline of a request, in seconds", above=0)
     rounds: int = setting(5, "timings of each stage; the median counts", at_least=1)
-    asked: int = setting(10, "requests, one after the other, by which gateways are measured", at_least=1)
+    asked: float = setting(30.0, "seconds of requests, one after the other, by which gateways are measured", above=0)
     seed: int = setting(0, "of the moments at which requests come", at_least=0)
     out: str = setting("jobs/benchmarks/measured_service.yaml", "file for what was measured", path="file")
 
@@ -90,7 +90,8 @@ def main(config: BenchSimulation) -> None:
         print(f"background: {service.background:.2f} cores; {costs.gateway}, {client}")
         local = beside_client(costs, client)
         checks = [compare(config, address, local, cores, load) for load in rates(config, local, cores)]
-    write_measured(MeasuredService(machine(), config.run, cores, costs, checks), config.out)
+    run = config.run.removeprefix(f"{ROOT}/")
+    write_measured(MeasuredService(machine(), run, cores, costs, checks), config.out)
     print(f"written to {config.out}")
 
 
@@ -120,7 +121,7 @@ class Idle:
         while self._health() != health_pb2.HealthCheckResponse.SERVING:
             time.sleep(0.2)
         self._ask(GenerateRequest(caption="warm up"))
-        self._idle = idle_rates(self._threads, for_s=10.0)
+        self._idle = idle_rates(self._threads, for_s=self._config.asked)
         self.background = self._idle.total()
 
     def measure(self, costs: ServiceCosts) -> tuple[ServiceCosts, Client]:
@@ -142,11 +143,12 @@ class Idle:
 
     def _spent(self, request: GenerateRequest) -> tuple[Counter[str], float]:
         """Return the CPU seconds of each part for a request beyond idling, and how often progress is told."""
-        begin, before = time.perf_counter(), cpu_seconds(self._threads)
-        told = statistics.fmean(self._ask(request) for _ in range(self._config.asked))
+        begin, before, told = time.perf_counter(), cpu_seconds(self._threads), []
+        while time.perf_counter() < begin + self._config.asked:
+            told.append(self._ask(request))
         took, after = time.perf_counter() - begin, cpu_seconds(self._threads)
         spent = {part: after[part] - before[part] - took * self._idle[part] for part in after}
-        return Counter({part: each / self._config.asked for part, each in spent.items()}), told
+        return Counter({part: each / len(told) for part, each in spent.items()}), statistics.fmean(told)
 
     def _ask(self, request: GenerateRequest) -> int:
         """Ask for an image; return how often progress was told."""

@@ -43,6 +43,10 @@ class MeasuredService:
     costs: ServiceCosts = setting(ServiceCosts, "what the parts of the service cost")
     checks: list[Check] = setting(list, "the service beside the model")
 
+    def is_beyond(self, bar: float) -> bool:
+        """Return whether model and service differ anywhere by more than this part."""
+        return any(abs(difference) > bar for check in self.checks for difference in check.differences)
+
 
 def read_measured(path: str) -> MeasuredService:
     """Return what a file holds that :func:`write_measured` has written.
