@@ -88,7 +88,7 @@ class Drawing:
     @property
     def tokens_a_step(self) -> float:
         """Image tokens that a step made of a candidate, on average."""
-        return sum(tokens.shape[1] for tokens in self.drawn) / self._steps
+        return sum(len(tokens[0]) for tokens in self.drawn) / self._steps
 
     def _count(self) -> None:
         self._steps += 1

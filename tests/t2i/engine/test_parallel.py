@@ -64,8 +64,8 @@ def draw(
         check_counts(result, window)
         for each in result.partial:
             rows[each.request_id, each.candidate].append(each.image_tokens.tolist())
-        for each in result.finished:
-            finished[each.request_id, each.candidate] = each.image_tokens.tolist()
+        for done in result.finished:
+            finished[done.request_id, done.candidate] = done.image_tokens.tolist()
         for request_id in result.accepted:
             if chance.random() < 0.1 and request_id in drops:
                 engine.drop(request_id, drops.pop(request_id))
@@ -83,7 +83,8 @@ def check_counts(result: StepResult, window: int) -> None:
 
 def tokens_alone(prior: Prior, requests: list[Request], compiled: bool = False) -> dict[tuple[str, int], list[int]]:
     """Every request by itself, without a draft, in the same number of slots."""
-    engine, tokens = Engine(prior, SLOTS, captions=5), {}
+    engine = Engine(prior, SLOTS, captions=5)
+    tokens: dict[tuple[str, int], list[int]] = {}
     if compiled:
         engine.compile()
     for request in requests:
