@@ -98,6 +98,7 @@ bench: export BENCH_RESULT := $(CURDIR)/runs/bench.json
 bench: $(TESTED) ## time the parts side by side on this machine (RECORD=1: keep the ratios for bench-check)
 	@mkdir -p runs && rm -f $$BENCH_RESULT
 	$(BIN)/python jobs/benchmarks/bench_engine.py
+	$(BIN)/python jobs/benchmarks/bench_drafts.py
 	$(BIN)/python jobs/benchmarks/bench_attention.py
 	$(BIN)/python jobs/benchmarks/bench_stages.py
 	$(BIN)/python jobs/benchmarks/bench_train.py
