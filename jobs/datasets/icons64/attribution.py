@@ -1,0 +1,45 @@
+"""Who made the icon sets, and under which licence, as their packages say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from icons64.library import Library
+from icons64.packages import ICONS
+from icons64.sets import styles
+
+FILE = Path(__file__).parent / "ATTRIBUTION.md"
+HEAD = f"""# Who made the drawings
+
+All come from npm's `{ICONS}`. They were changed: trimmed, scaled to 64 x 64 pixels, put on white, and those without
+colours of their own drawn in one. The texts of the licences are in `LICENSES/`, Apache-2.0, CC-BY-4.0 and MIT in
+`../emoji64/LICENSES/`; keep this page with any copy. Written by `choose.py list`.
+
+| set | styles here | author | licence |
+|---|---|---|---|
+"""
+
+
+def write_attribution(library: Library, used: set[str], file: Path = FILE) -> None:
+    """Write the table of the sets whose styles are used."""
+    by_set: dict[str, list[str]] = {}
+    for style in styles():
+        if style.style in used:
+            by_set.setdefault(style.set, []).append(style.style)
+    file.write_text(HEAD + "".join(_line(library, prefix, names) for prefix, names in sorted(by_set.items())))
+
+
+def _line(library: Library, prefix: str, names: list[str]) -> str:
+    info = library.icon_set(prefix).info
+    author, license_ = info["author"], info["license"]
+    cells = [
+        info["name"],
+        ", ".join(names),
+        _link(author["name"], author.get("url")),
+        _link(license_["spdx"], license_.get("url")),
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _link(text: str, url: str | None) -> str:
+    return f"[{text}]({url})" if url else text

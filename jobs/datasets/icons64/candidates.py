@@ -1,0 +1,136 @@
+"""All drawings that the table of sets offers: what each shows, and what it may be called."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from icons64.colours import colour_for
+from icons64.emoji_names import EmojiNames
+from icons64.flags import flag_concept
+from icons64.heldout import HeldOut
+from icons64.library import Library
+from icons64.names import category_words, is_brand, phrase, words
+from icons64.sets import Style, check_license, styles, taken
+from pictograms.emojibase import GROUPS, Emojibase, clean, keywords, slug, without_tone
+
+CODED = ("twemoji", "noto")
+"""Sets that say the code points of their icons, and so name those of other sets."""
+OTHERS = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A drawing: an icon of a style, what it shows, and ``colour`` if it has none of its own."""
+
+    id: str
+    style: Style
+    icon: str
+    concept: str
+    group: str
+    phrase: str
+    others: tuple[str, ...]
+    keywords: tuple[str, ...]
+    colour: str
+
+    @property
+    def rank(self) -> bytes:
+        """A number that follows from the id alone, to choose by."""
+        return sha256(self.id.encode()).digest()
+
+
+class Catalog:
+    """Describes the icons of all styles."""
+
+    def __init__(self, icons: Library, emojibase: Emojibase) -> None:
+        self._icons = icons
+        self._emoji = {code: entry for code, entry in emojibase.entries.items() if "group" in entry}
+        self._names = EmojiNames(emojibase, [icons.data(prefix) for prefix in CODED])
+        self._held_out = HeldOut.of_emoji64()
+        self._concept_of_label = {slug(entry["label"]): code for code, entry in reversed(self._emoji.items())}
+
+    def all(self) -> Iterator[Candidate]:
+        """Yield every drawing of every style that may be trained on, each set's licence checked."""
+        for style in styles():
+            check_license(style, self._icons.icon_set(style.set))
+            found = [self._describe(style, name, icon) for name, icon in self._distinct(style).items()]
+            yield from one_tone([candidate for candidate in found if candidate])
+
+    def _distinct(self, style: Style) -> dict[str, str]:
+        """Return name -> icon without the second of two equal drawings."""
+        icons = self._icons.icon_set(style.set).icons
+        first: dict[str, tuple[str, str]] = {}
+        for name, icon in sorted(taken(style, self._icons.icon_set(style.set).names).items()):
+            first.setdefault(icons[icon]["body"], (name, icon))
+        return dict(first.values())
+
+    def _describe(self, style: Style, name: str, icon: str) -> Candidate | None:
+        """Return what an icon shows; None if that is unknown or held out."""
+        if style.kind not in ("emoji", "flags"):
+            return self._icon(style, name, icon)
+        concept = flag_concept(name) if style.kind == "flags" else self._emoji_concept(style, name, icon)
+        if concept not in self._emoji or not self._held_out.allows(style.style, style.hand, concept):
+            return None
+        return self._emoji_icon(style, name, icon, concept)
+
+    def _emoji_concept(self, style: Style, name: str, icon: str) -> str:
+        return self._icons.code_points(style.set).get(icon) or self._names.find(name) or ""
+
+    def _emoji_icon(self, style: Style, name: str, icon: str, concept: str) -> Candidate:
+        entry = self._emoji[concept]
+        label, british = clean(entry["label"]), clean(entry["british"])
+        return Candidate(
+            id=f"{style.style}/{name}",
+            style=style,
+            icon=icon,
+            concept=concept,
+            group=GROUPS[entry["group"]],
+            phrase=label,
+            others=(british,) if british.lower() != label.lower() else (),
+            keywords=tuple(keywords(entry)),
+            colour=colour_for(f"{style.style}/{name}", label) if style.one_colour else "",
+        )
+
+    def _icon(self, style: Style, name: str, icon: str) -> Candidate | None:
+        icons = self._icons.icon_set(style.set)
+        category = icons.categories.get(icon, "")
+        text = phrase(name, category)
+        if not text:
+            return None
+        concept = self._concept_of_label.get(slug(text), "")
+        entry = self._emoji.get(concept)
+        return Candidate(
+            id=f"{style.style}/{name}",
+            style=style,
+            icon=icon,
+            concept=concept or slug(text),
+            group=GROUPS[entry["group"]] if entry else "icons",
+            phrase=text,
+            others=self._others(style, icon, category, text),
+            keywords=tuple(keywords(entry) if entry else telling_words(category)),
+            colour=colour_for(f"{style.style}/{name}", text) if style.one_colour else "",
+        )
+
+    def _others(self, style: Style, icon: str, category: str, text: str) -> tuple[str, ...]:
+        """Return other names of an icon, as phrases."""
+        found = [phrase(name, category) for name in self._icons.other_names(style)[icon]]
+        return tuple(dict.fromkeys(other for other in found if other not in ("", text) and not is_brand(other)))[
+            :OTHERS
+        ]
+
+
+def telling_words(category: str) -> list[str]:
+    """Return the words of a category that say something of a drawing."""
+    return [word for word in category_words(category) if word not in words()["dull"]]
+
+
+def one_tone(found: list[Candidate]) -> list[Candidate]:
+    """Return candidates with one skin tone of each emoji, beside the one without."""
+    groups: dict[tuple[str, bool], list[Candidate]] = defaultdict(list)
+    for candidate in found:
+        base = without_tone(candidate.concept)
+        toned = base != candidate.concept
+        groups[base if toned else candidate.id, toned].append(candidate)
+    return [min(group, key=lambda candidate: candidate.rank) for group in groups.values()]
