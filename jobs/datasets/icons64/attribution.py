@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from icons64.library import Library
 from icons64.packages import ICONS
-from icons64.sets import styles
+from icons64.sets import Style
 
 FILE = Path(__file__).parent / "ATTRIBUTION.md"
 HEAD = f"""# Who made the drawings
@@ -20,12 +21,11 @@ colours of their own drawn in one. The texts of the licences are in `LICENSES/`,
 """
 
 
-def write_attribution(library: Library, used: set[str], file: Path = FILE) -> None:
-    """Write the table of the sets whose styles are used."""
+def write_attribution(library: Library, used: Iterable[Style], file: Path = FILE) -> None:
+    """Write the table of the sets of which styles are used."""
     by_set: dict[str, list[str]] = {}
-    for style in styles():
-        if style.style in used:
-            by_set.setdefault(style.set, []).append(style.style)
+    for style in used:
+        by_set.setdefault(style.set, []).append(style.style)
     file.write_text(HEAD + "".join(_line(library, prefix, names) for prefix, names in sorted(by_set.items())))
 
 

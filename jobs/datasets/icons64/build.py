@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from icons64.candidates import Candidate, Catalog
-from icons64.heldout import EMOJI64
+from icons64.heldout import EMOJI64, HeldOut
 from icons64.library import Library
 from icons64.listing import Listed, counts, differences, read_list
 from icons64.packages import EMOJIBASE, ICONS, unpacked
 from icons64.rows import pixel_hash, rows, write_parquet
-from icons64.sets import licenses
+from icons64.sets import licenses, styles
 from pictograms.coco import coco
 from pictograms.emojibase import Emojibase
 
@@ -48,7 +48,7 @@ def main() -> None:
 def open_packages(folder: Path) -> tuple[Library, Catalog]:
     """Return the icon sets and what is known of their icons; fetch what is not in ``folder`` yet."""
     library = Library(unpacked(ICONS, folder))
-    return library, Catalog(library, Emojibase(unpacked(EMOJIBASE, folder)))
+    return library, Catalog(library, Emojibase(unpacked(EMOJIBASE, folder)), HeldOut.of_emoji64(), styles())
 
 
 def write_set(candidates: list[Candidate], library: Library, listed: dict[str, Listed], out: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from icons64.flags import flag_concept
 from icons64.heldout import HeldOut
 from icons64.library import Library
 from icons64.names import category_words, is_brand, phrase, words
-from icons64.sets import Style, check_license, styles, taken
+from icons64.sets import Style, check_license, taken
 from pictograms.emojibase import GROUPS, Emojibase, clean, keywords, slug, without_tone
 
 CODED = ("twemoji", "noto")
@@ -42,18 +42,19 @@ class Candidate:
 
 
 class Catalog:
-    """Describes the icons of all styles."""
+    """Describes the icons of styles, but those that are held out."""
 
-    def __init__(self, icons: Library, emojibase: Emojibase) -> None:
+    def __init__(self, icons: Library, emojibase: Emojibase, held_out: HeldOut, styles: tuple[Style, ...]) -> None:
         self._icons = icons
+        self._styles = styles
         self._emoji = {code: entry for code, entry in emojibase.entries.items() if "group" in entry}
         self._names = EmojiNames(emojibase, [icons.data(prefix) for prefix in CODED])
-        self._held_out = HeldOut.of_emoji64()
+        self._held_out = held_out
         self._concept_of_label = {slug(entry["label"]): code for code, entry in reversed(self._emoji.items())}
 
     def all(self) -> Iterator[Candidate]:
         """Yield every drawing of every style that may be trained on, each set's licence checked."""
-        for style in styles():
+        for style in self._styles:
             check_license(style, self._icons.icon_set(style.set))
             found = [self._describe(style, name, icon) for name, icon in self._distinct(style).items()]
             yield from one_tone([candidate for candidate in found if candidate])

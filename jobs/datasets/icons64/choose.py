@@ -30,6 +30,7 @@ from icons64.heldout import EMOJI64
 from icons64.listing import Listed, write_list
 from icons64.packages import WORDNET, unpacked
 from icons64.rows import pixel_hash, rows, write_parquet
+from icons64.sets import styles
 from icons64.split import Drawn, outline, validation_ids
 from icons64.wordnet import WordNet
 from icons64.worth import Worth
@@ -89,7 +90,8 @@ def make_list(out: Path, packages: Path) -> None:
     held_out = validation_ids(drawn)
     listed = [Listed(r["id"], "val" if r["id"] in held_out else "train", pixel_hash(r["image"])) for r in table]
     write_list(listed)
-    write_attribution(open_packages(packages)[0], {row["style"] for row in table})
+    used = {row["style"] for row in table}
+    write_attribution(open_packages(packages)[0], [style for style in styles() if style.style in used])
     print(f"list.parquet: {len(listed)} drawings, {len(held_out)} of them to validate on")
 
 
