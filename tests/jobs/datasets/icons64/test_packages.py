@@ -28,7 +28,8 @@ def fake_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return archive
 
 
-def test_an_archive_that_is_not_the_one_of_this_set_is_refused(fake_npm: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("fake_npm")
+def test_an_archive_that_is_not_the_one_of_this_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"is not the emojibase-data@17.0.0 that icons64 was made of .* delete it"):
         unpacked(EMOJIBASE, tmp_path / "packages")
 

@@ -19,7 +19,7 @@ def test_a_concept_without_tone_keeps_all_else(code: str, bare: str) -> None:
 
 @pytest.mark.parametrize(
     ("label", "name"),
-    [("piñata", "pinata"), ("woman’s boot", "woman-s-boot"), ("St. Lucia & more", "st-lucia-and-more")],
+    [("piñata", "pinata"), ("woman’s boot", "womans-boot"), ("St. Lucia & more", "st-lucia-and-more")],
 )
 def test_a_slug_is_spelt_as_icon_sets_spell_it(label: str, name: str) -> None:
     assert slug(label) == name
@@ -31,4 +31,4 @@ def test_labels_become_plain_english() -> None:
 
 
 def test_keywords_are_words() -> None:
-    assert keywords({"tags": ["axe", "<3", "24h", ":)", "tool"]}) == ["axe", "24h", "tool"]
+    assert keywords({"tags": ["axe", "<3", "2nd", ":)", "tool"]}) == ["axe", "2nd", "tool"]

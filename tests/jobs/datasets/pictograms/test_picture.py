@@ -20,7 +20,7 @@ def test_a_drawing_fills_the_width_within_the_margin_and_stands_in_the_middle_of
     ink = drawn().min(axis=2) < 128
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     assert (columns.min(), columns.max()) == (MARGIN, SIZE - MARGIN - 1)
-    assert rows.min() + rows.max() == SIZE - 1
+    assert abs(rows.min() + rows.max() - (SIZE - 1)) <= 1  # an odd height
     assert (drawn()[0] == 255).all()
 
 
