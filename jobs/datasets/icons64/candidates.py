@@ -74,6 +74,8 @@ class Catalog:
         concept = flag_concept(name) if style.kind == "flags" else self._emoji_concept(style, name, icon)
         if concept not in self._emoji or not self._held_out.allows(style.style, style.hand, concept):
             return None
+        if style.one_colour and GROUPS[self._emoji[concept]["group"]] == "flags":
+            return None  # a flag is its colours
         return self._emoji_icon(style, name, icon, concept)
 
     def _emoji_concept(self, style: Style, name: str, icon: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from icons64.colours import with_colour
+from icons64.colours import spoken, with_colour
 
 KEYWORDS = 5
 
@@ -16,7 +16,7 @@ def one_colour_captions(
     named = with_colour(colour, phrase)
     texts = [f"{named}, {style_phrase}", named, f"{named}, {look}"]
     texts += [f"{with_colour(colour, other)}, {style_phrase}" for other in others]
-    return unique([*texts, *_listed(named, keywords)])
+    return unique([*texts, *_listed(named, [word for word in keywords if not spoken(word)])])
 
 
 def colour_captions(

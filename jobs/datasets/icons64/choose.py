@@ -83,9 +83,9 @@ def curate(out: Path) -> None:
 
 def make_list(out: Path, packages: Path) -> None:
     """Write the list of what curation has kept, and who made it."""
-    kept = set(pq.read_table(out / "curated" / "pairs", columns=["id"])["id"].to_pylist())
+    dropped = set(pq.read_table(out / "curated" / "dropped.parquet", columns=["id"])["id"].to_pylist())
     candidates = pq.read_table(out / "candidates", columns=["id", "image", "style", "concept"]).to_pylist()
-    table = [row for row in candidates if row["id"] in kept]
+    table = [row for row in candidates if row["id"] not in dropped]
     drawn = [Drawn(row["id"], row["style"], row["concept"], outline(pixels(row["image"]))) for row in table]
     held_out = validation_ids(drawn)
     listed = [Listed(r["id"], "val" if r["id"] in held_out else "train", pixel_hash(r["image"])) for r in table]

@@ -33,7 +33,7 @@ class Style:
     @property
     def one_colour(self) -> bool:
         """Whether the drawings have no colours of their own."""
-        return self.kind in ("things", "interface") or self.style in ("emojione-mono", "fluent-contrast", "dinkie")
+        return self.kind in ("things", "interface") or self.style in ("emojione-mono", "fluent-contrast")
 
 
 @cache

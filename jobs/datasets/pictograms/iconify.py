@@ -45,4 +45,6 @@ class IconSet:
         width, height = (icon.get(side, self._data.get(side, 16)) for side in ("width", "height"))
         box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
         body = icon["body"].replace("currentColor", colour) if colour else icon["body"]
+        if "<animate" in body:  # what fades in later, as raindrops do, belongs to the drawing
+            body = body.replace('opacity="0"', 'opacity="1"')
         return f'<svg {NAMESPACES} viewBox="{box}">{body}</svg>'

@@ -9,7 +9,9 @@ from icons64.colours import PALETTE, colour_for, main_colour, with_colour
 
 
 def test_captions_of_one_colour_all_name_it() -> None:
-    found = one_colour_captions("red", "axe", "game icon style", "silhouette", ["hatchet"], ["tool", "axe", "wood"])
+    found = one_colour_captions(
+        "red", "axe", "game icon style", "silhouette", ["hatchet"], ["tool", "axe", "blue", "wood"]
+    )
     assert found == [
         "red axe, game icon style",
         "red axe",

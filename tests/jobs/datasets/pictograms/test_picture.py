@@ -38,3 +38,9 @@ def test_webp_keeps_every_pixel(effort: int) -> None:
 def test_nothing_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
         picture(Image.new("RGBA", (9, 9)))
+
+
+def test_what_an_animation_fades_in_is_drawn() -> None:
+    faded = '<g opacity="0"><path d="M2 2h20v20H2z"/><animate attributeName="opacity" values="0;1"/></g>'
+    icons = IconSet({"icons": {"rain": {"body": faded}}, "width": 24, "height": 24})
+    assert (np.asarray(picture(draw(icons.svg("rain"))))[32, 32] == 0).all()
