@@ -37,7 +37,7 @@ NOT_RUN = {
     r"grpcurl ": "no package carries it; t2i/serve/test_service asks the same of the service",
     r"pip install resvg-py": "needs the network",
     r"python jobs/datasets/emoji64/build.py": "needs the network, and 20 minutes",
-    r"python jobs/datasets/icons64/build.py": "needs the network; jobs/datasets/icons64 does the same on a tiny archive",
+    r"python jobs/datasets/icons64/build.py": "needs the network; tests/jobs/datasets draw a tiny archive",
 }
 """Commands that no test runs, and why not."""
 SMALLER = {

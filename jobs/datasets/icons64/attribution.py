@@ -13,8 +13,8 @@ FILE = Path(__file__).parent / "ATTRIBUTION.md"
 HEAD = f"""# Who made the drawings
 
 All come from npm's `{ICONS}`. They were changed: trimmed, scaled to 64 x 64 pixels, put on white, and those without
-colours of their own drawn in one. Game Icons are by Lorc, Delapouite and others: https://game-icons.net. Keep this page with
-any copy, and the texts of the licences in `LICENSES/` and, of Apache-2.0, CC-BY-4.0 and MIT, in `../emoji64/LICENSES/`.
+colours of their own drawn in one. Game Icons are by Lorc, Delapouite and others: https://game-icons.net. Keep this page
+with any copy, and the texts of the licences in `LICENSES/` and `../emoji64/LICENSES/`.
 
 | set | styles here | author | licence |
 |---|---|---|---|

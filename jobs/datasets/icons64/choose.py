@@ -6,7 +6,7 @@
 
 Draws all that is worth it (<out>/candidates), lets prepare_pairs.py drop copies of each other and of emoji64's pictures
 (<out>/curated), holds some out to validate on, and writes list.parquet, ATTRIBUTION.md and report.json beside this
-script. Needs npm and a network, and an hour of two cores; what is there already is not made again.
+script. Needs npm and a network, and half an hour of two cores; what is there already is not made again.
 """
 
 from __future__ import annotations

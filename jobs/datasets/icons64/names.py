@@ -12,6 +12,8 @@ import yaml
 from pictograms.emojibase import slug
 
 CATEGORY_WORD = re.compile(r"[A-Z][a-z]+|[A-Z]+(?![a-z])|[a-z]+")
+NUMBER = re.compile(r"^\d+(-|$)|-\d{3,}$")
+"""A number that is no count of variants."""
 MOST_WORDS = 7
 
 
@@ -34,10 +36,13 @@ def phrase(name: str, category: str = "") -> str:
 
         food-drink-coffee-cup-2   of FoodDrink    coffee cup
         tree-alt                                  tree
-        7                                         nothing
+        7-above-water                             nothing: what counts is the number
     """
     prefix = "-".join(category_words(category))
-    found = [corrected(word) for word in slug(name.removeprefix(f"{prefix}-")).split("-")]
+    name = slug(name.removeprefix(f"{prefix}-"))
+    if NUMBER.search(name):
+        return ""
+    found = [corrected(word) for word in name.split("-")]
     found = [word for word in found if word]
     while len(found) > 1 and found[-1] in words()["variants"]:
         found.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from icons64.candidates import Candidate
 from icons64.library import Library
@@ -14,8 +14,8 @@ from pictograms.emojibase import slug
 BRAND_SETS = ("simple-icons", "logos", "cib", "fa7-brands", "bxl", "devicon", "skill-icons")
 """Sets of logos, whose names are brands."""
 BRAND_CATEGORIES = frozenset(("brand", "brands", "logo", "logos"))
-MOST = 24
-"""The most interface icons of one name."""
+MOST, MOST_IN_STYLE = 24, 6
+"""The most interface icons of one name, and the most icons of one name in one style."""
 
 
 class Worth:
@@ -46,10 +46,17 @@ class Worth:
 
 
 def most_of_a_name(candidates: list[Candidate]) -> list[Candidate]:
-    """Return candidates with at most :data:`MOST` interface icons of a name, chosen by their ids."""
-    by_name: dict[str, list[Candidate]] = defaultdict(list)
+    """Return candidates without those of a name beyond :data:`MOST_IN_STYLE` and, of interface icons, :data:`MOST`."""
+    icons = _limited(candidates, MOST_IN_STYLE, lambda c: None if c.style.kind == "emoji" else (c.style, c.phrase))
+    return _limited(icons, MOST, lambda c: c.phrase if c.style.kind == "interface" else None)
+
+
+def _limited(candidates: list[Candidate], most: int, key: Callable[[Candidate], Hashable]) -> list[Candidate]:
+    """Return candidates with at most ``most`` of each key, chosen by their ids; without a key (None) all stay."""
+    groups: dict[Hashable, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
-        if candidate.style.kind == "interface":
-            by_name[candidate.phrase].append(candidate)
-    left_out = {c.id for group in by_name.values() for c in sorted(group, key=lambda c: c.rank)[MOST:]}
-    return [candidate for candidate in candidates if candidate.id not in left_out]
+        groups[key(candidate)].append(candidate)
+    everything = groups.pop(None, [])
+    chosen = [candidate for group in groups.values() for candidate in sorted(group, key=lambda c: c.rank)[:most]]
+    kept = {candidate.id for candidate in everything + chosen}
+    return [candidate for candidate in candidates if candidate.id in kept]

@@ -20,6 +20,8 @@ from icons64.names import category_words, is_brand, is_interface, phrase
         ("baby-0306m", "", "baby"),
         ("gift-reciept", "", "gift receipt"),
         ("7", "", ""),
+        ("2-above-water", "", ""),
+        ("phone-down-above-911", "", ""),
         ("round", "", "round"),
     ],
 )

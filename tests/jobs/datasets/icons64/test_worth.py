@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,8 @@ import pytest
 from icons64.candidates import Candidate
 from icons64.sets import Style
 from icons64.wordnet import WordNet
-from icons64.worth import MOST, most_of_a_name
+from icons64.worth import MOST, MOST_IN_STYLE, most_of_a_name
 
-INTERFACE = Style("interface", "s", "s", "MIT", "p", "l")
 INDEX = """  1 This software and database is being provided to you
 axe n 1 1 @ 1 1 00000001
 hot_dog n 1 1 @ 1 1 00000002
@@ -42,9 +42,25 @@ def test_thoughts_rare_meanings_and_unknown_words_are_no_things(wordnet: WordNet
     assert not wordnet.is_thing(text)
 
 
+def axes(count: int, kind: str = "interface", styles: int = 1) -> list[Candidate]:
+    """Return candidates of one name, spread over styles."""
+    found = []
+    for k in range(count):
+        style = Style(kind, "s", f"{kind}-{k % styles}", "MIT", "p", "l")
+        found.append(Candidate(f"{style.style}/{k}", style, f"{k}", "axe", "icons", "axe", (), (), "red"))
+    return found
+
+
 def test_a_name_that_every_interface_has_is_not_drawn_without_end() -> None:
-    axes = [Candidate(f"s/{k}", INTERFACE, f"{k}", "axe", "icons", "axe", (), (), "red") for k in range(MOST + 9)]
-    themed = [replace(axe, id=f"t{axe.id}", style=replace(INTERFACE, kind="things")) for axe in axes]
-    kept = most_of_a_name([*axes, *themed])
-    assert len(kept) == MOST + len(themed)
-    assert kept == most_of_a_name([*axes, *themed, replace(axes[0], id="s/owl", phrase="owl")])[:-1]
+    kept = most_of_a_name([*axes(2 * MOST, styles=MOST), *axes(2 * MOST, "things", styles=MOST)])
+    assert Counter(axe.style.kind for axe in kept) == {"interface": MOST, "things": 2 * MOST}
+
+
+def test_a_name_that_one_style_numbers_is_not_drawn_without_end() -> None:
+    assert len(most_of_a_name(axes(20, "things"))) == MOST_IN_STYLE
+    assert len(most_of_a_name(axes(20, "emoji"))) == 20
+
+
+def test_other_names_change_nothing() -> None:
+    owl = replace(axes(1)[0], id="s/owl", phrase="owl")
+    assert most_of_a_name([*axes(20), owl]) == [*most_of_a_name(axes(20)), owl]
