@@ -18,6 +18,7 @@ import _source  # noqa: F401  isort: skip
 import argparse
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def write_set(candidates: list[Candidate], library: Library, listed: dict[str, L
     made: dict[str, bytes] = {}
     held_out: list[dict[str, Any]] = []
 
-    def training_rows() -> Any:
+    def training_rows() -> Iterator[dict[str, Any]]:
         for row in rows(candidates, library):
             made[row["id"]] = pixel_hash(row["image"])
             if listed[row["id"]].split == "train":

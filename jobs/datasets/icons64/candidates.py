@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
+from icons64.captions import unique
 from icons64.colours import colour_for
 from icons64.emoji_names import EmojiNames
 from icons64.flags import flag_concept
@@ -44,84 +45,79 @@ class Candidate:
 class Catalog:
     """Describes the icons of styles, but those that are held out."""
 
-    def __init__(self, icons: Library, emojibase: Emojibase, held_out: HeldOut, styles: tuple[Style, ...]) -> None:
-        self._icons = icons
+    def __init__(self, library: Library, emojibase: Emojibase, held_out: HeldOut, styles: tuple[Style, ...]) -> None:
+        self._library = library
         self._styles = styles
         self._emoji = {code: entry for code, entry in emojibase.entries.items() if "group" in entry}
-        self._names = EmojiNames(emojibase, [icons.data(prefix) for prefix in CODED])
+        self._names = EmojiNames(emojibase, [library.data(prefix) for prefix in CODED])
         self._held_out = held_out
         self._concept_of_label = {slug(entry["label"]): code for code, entry in reversed(self._emoji.items())}
 
     def all(self) -> Iterator[Candidate]:
         """Yield every drawing of every style that may be trained on, each set's licence checked."""
         for style in self._styles:
-            check_license(style, self._icons.icon_set(style.set))
+            check_license(style, self._library.icon_set(style.set))
             found = [self._describe(style, name, icon) for name, icon in self._distinct(style).items()]
             yield from one_tone([candidate for candidate in found if candidate])
 
     def _distinct(self, style: Style) -> dict[str, str]:
         """Return name -> icon without the second of two equal drawings."""
-        icons = self._icons.icon_set(style.set).icons
+        icons = self._library.icon_set(style.set).icons
         first: dict[str, tuple[str, str]] = {}
-        for name, icon in sorted(taken(style, self._icons.icon_set(style.set).names).items()):
+        for name, icon in sorted(taken(style, self._library.icon_set(style.set).names).items()):
             first.setdefault(icons[icon]["body"], (name, icon))
         return dict(first.values())
 
     def _describe(self, style: Style, name: str, icon: str) -> Candidate | None:
         """Return what an icon shows; None if that is unknown or held out."""
-        if style.kind not in ("emoji", "flags"):
-            return self._icon(style, name, icon)
-        concept = flag_concept(name) if style.kind == "flags" else self._emoji_concept(style, name, icon)
-        if concept not in self._emoji or not self._held_out.allows(style.style, style.hand, concept):
-            return None
-        if style.one_colour and GROUPS[self._emoji[concept]["group"]] == "flags":
-            return None  # a flag is its colours
-        return self._emoji_icon(style, name, icon, concept)
+        if style.kind == "emoji":
+            return self._emoji_icon(style, name, icon, self._emoji_concept(style, name, icon))
+        if style.kind == "flags":
+            return self._emoji_icon(style, name, icon, flag_concept(name))
+        return self._other_icon(style, name, icon)
 
     def _emoji_concept(self, style: Style, name: str, icon: str) -> str:
-        return self._icons.code_points(style.set).get(icon) or self._names.find(name) or ""
+        return self._library.code_points(style.set).get(icon) or self._names.find(name) or ""
 
-    def _emoji_icon(self, style: Style, name: str, icon: str, concept: str) -> Candidate:
-        entry = self._emoji[concept]
-        label, british = clean(entry["label"]), clean(entry["british"])
-        return Candidate(
-            id=f"{style.style}/{name}",
-            style=style,
-            icon=icon,
-            concept=concept,
-            group=GROUPS[entry["group"]],
-            phrase=label,
-            others=(british,) if british.lower() != label.lower() else (),
-            keywords=tuple(keywords(entry)),
-            colour=colour_for(f"{style.style}/{name}", label) if style.one_colour else "",
-        )
+    def _emoji_icon(self, style: Style, name: str, icon: str, concept: str) -> Candidate | None:
+        if concept not in self._emoji or not self._held_out.allows(style.style, style.hand, concept):
+            return None
+        if style.one_colour and self._group(concept) == "flags":
+            return None  # a flag is its colours
+        label, british = (clean(self._emoji[concept][field]) for field in ("label", "british"))
+        others = [british] if british.lower() != label.lower() else []
+        return self._candidate(style, name, icon, concept, label, others)
 
-    def _icon(self, style: Style, name: str, icon: str) -> Candidate | None:
-        icons = self._icons.icon_set(style.set)
-        category = icons.categories.get(icon, "")
+    def _other_icon(self, style: Style, name: str, icon: str) -> Candidate | None:
+        category = self._library.icon_set(style.set).categories.get(icon, "")
         text = phrase(name, category)
         if not text:
             return None
-        concept = self._concept_of_label.get(slug(text), "")
-        entry = self._emoji.get(concept)
+        names = [phrase(other, category) for other in self._library.other_names(style)[icon]]
+        others = [other for other in unique(names) if other not in ("", text) and not is_brand(other)][:OTHERS]
+        concept = self._concept_of_label.get(slug(text), slug(text))
+        return self._candidate(style, name, icon, concept, text, others, telling_words(category))
+
+    def _candidate(
+        self, style: Style, name: str, icon: str, concept: str, text: str, others: list[str], words: Iterable[str] = ()
+    ) -> Candidate:
+        """Return a candidate with the keywords of its emoji, or else ``words``."""
+        key = f"{style.style}/{name}"
         return Candidate(
-            id=f"{style.style}/{name}",
+            id=key,
             style=style,
             icon=icon,
-            concept=concept or slug(text),
-            group=GROUPS[entry["group"]] if entry else "icons",
+            concept=concept,
+            group=self._group(concept),
             phrase=text,
-            others=self._others(style, icon, category, text),
-            keywords=tuple(keywords(entry) if entry else telling_words(category)),
-            colour=colour_for(f"{style.style}/{name}", text) if style.one_colour else "",
+            others=tuple(others),
+            keywords=tuple(keywords(self._emoji[concept]) if concept in self._emoji else words),
+            colour=colour_for(key, text) if style.one_colour else "",
         )
 
-    def _others(self, style: Style, icon: str, category: str, text: str) -> tuple[str, ...]:
-        """Return other names of an icon, as phrases."""
-        found = [phrase(name, category) for name in self._icons.other_names(style)[icon]]
-        return tuple(dict.fromkeys(other for other in found if other not in ("", text) and not is_brand(other)))[
-            :OTHERS
-        ]
+    def _group(self, concept: str) -> str:
+        """Return the Unicode group of an emoji, ``icons`` for anything else."""
+        return GROUPS[self._emoji[concept]["group"]] if concept in self._emoji else "icons"
 
 
 def telling_words(category: str) -> list[str]:

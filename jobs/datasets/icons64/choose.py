@@ -15,7 +15,6 @@ import _source  # noqa: F401  isort: skip
 
 import argparse
 import io
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,9 +50,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/icons64"), help="folder for all that is made")
     parser.add_argument("--packages", type=Path, help="folder for the npm packages; by default <out>/packages")
     arguments = parser.parse_args()
-    out: Path = arguments.out
+    out: Path = arguments.out.resolve()
     packages: Path = arguments.packages or out / "packages"
-    if not (out / "candidates").exists():
+    if not (out / "candidates" / "candidates.parquet").exists():
         draw(out, packages)
     curate(out)
     make_list(out, packages)
@@ -78,7 +77,8 @@ def curate(out: Path) -> None:
         *KEEP_CAPTIONS,
     ]
     subprocess.run([sys.executable, ROOT / "jobs" / "prepare_pairs.py", *words], check=True)
-    shutil.copyfile(out / "curated" / "report.json", HERE / "report.json")
+    report = (out / "curated" / "report.json").read_text()
+    (HERE / "report.json").write_text(report.replace(f"{out}/", ""))
 
 
 def make_list(out: Path, packages: Path) -> None:

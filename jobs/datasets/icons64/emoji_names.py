@@ -27,10 +27,9 @@ class EmojiNames:
             names = {name: concept(code) for code, name in data["chars"].items()}
             names |= {alias: names.get(parent, "") for alias, parent in IconSet(data).aliases.items()}
             found |= {name: code for name, code in names.items() if code in self._entries}
-        for code, entry in self._entries.items():
-            label = entry["label"]
-            found |= {slug(text): code for text in (entry["british"], label, label.replace("flag: ", "flag for "))}
-        return found
+        found |= {slug(entry["british"]): code for code, entry in self._entries.items()}
+        found |= {slug(entry["label"].replace("flag: ", "flag for ")): code for code, entry in self._entries.items()}
+        return found | {slug(entry["label"]): code for code, entry in self._entries.items()}
 
     @cached_property
     def _by_letters(self) -> dict[str, str]:

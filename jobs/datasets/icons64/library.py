@@ -14,7 +14,7 @@ from pictograms.iconify import IconSet
 
 
 class Library:
-    """Icon sets by prefix; of what was asked for, all is kept."""
+    """Icon sets by prefix; what was asked for once is kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,8 +37,8 @@ class Library:
     def _other_names(self, style: Style) -> dict[str, list[str]]:
         """Return icon -> further names, those of aliases and of equal drawings."""
         icons = self.icon_set(style.set)
-        by_body: dict[str, list[str]] = defaultdict(list)
         chosen = taken(style, icons.names)
+        by_body: dict[str, list[str]] = defaultdict(list)
         for name, icon in chosen.items():
             by_body[icons.icons[icon]["body"]].append(name)
         found = {icon: list(by_body[icons.icons[icon]["body"]]) for icon in chosen.values()}

@@ -29,12 +29,12 @@ def unpacked(package: str, folder: Path) -> Path:
     if target.is_dir():
         return target / "package"
     folder.mkdir(parents=True, exist_ok=True)
-    packed = subprocess.run(
-        ["npm", "pack", package, "--json", "--pack-destination", str(folder)], stdout=subprocess.PIPE, check=False
-    )
-    if packed.returncode:
-        raise SystemExit(f"npm pack {package} failed: it needs npm and a network; see its message above.")
-    archive = folder / json.loads(packed.stdout)[0]["filename"]
+    command = ["npm", "pack", package, "--json", "--pack-destination", str(folder)]
+    try:
+        packed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"{package} cannot be fetched ({error}): install npm, and check the network.") from error
+    archive = folder / json.loads(packed)[0]["filename"]
     check_hash(package, archive)
     partial = target.with_suffix(".partial")
     with tarfile.open(archive) as tar:

@@ -53,13 +53,10 @@ class Task:
 
 def rows(candidates: list[Candidate], library: Library) -> Iterator[dict[str, Any]]:
     """Yield the row of each candidate in their order, without those that draw nothing; shows how far it is."""
-    tasks = (Task(c, svg_of(c, library)) for c in candidates)
+    tasks = (Task(candidate, svg_of(candidate, library)) for candidate in candidates)
     with Pool(os.cpu_count()) as pool:
-        for row in tqdm(
-            pool.imap(make_row, tasks, chunksize=64), total=len(candidates), unit=" images", desc="drawing"
-        ):
-            if row is not None:
-                yield row
+        drawn = pool.imap(make_row, tasks, chunksize=64)
+        yield from (row for row in tqdm(drawn, "drawing", len(candidates), unit=" images") if row is not None)
 
 
 def svg_of(candidate: Candidate, library: Library) -> str:

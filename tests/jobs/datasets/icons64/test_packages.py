@@ -48,3 +48,9 @@ def test_an_archive_is_checked_by_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.tgz").write_bytes(b"")
     with pytest.raises(SystemExit, match="SHA-512 z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg"):
         check_hash(EMOJIBASE, tmp_path / "a.tgz")
+
+
+def test_without_npm_the_build_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"emojibase-data@17.0.0 cannot be fetched .* install npm"):
+        unpacked(EMOJIBASE, tmp_path / "packages")
