@@ -4,7 +4,7 @@
     pip install resvg-py
     python jobs/datasets/icons64/build.py
 
-Needs npm and a network (110 MB), 1 GB of disk, and five minutes of two cores. Writes to --out (runs/icons64):
+Needs npm and a network (110 MB), 1 GB of disk, and three minutes of two cores. Writes to --out (runs/icons64):
 
     train/icons64.parquet    drawings to train on
     train/emoji64.parquet    those of emoji64, so that data.train.path=runs/icons64/train is the whole mix
