@@ -51,10 +51,10 @@ def main(check: bool) -> None:
 
 def has_kernels(dtype: str) -> bool:
     """Load the kernels for ``dtype``, and return whether they were in the cache."""
-    before = set(cache_directory().glob("*.so"))
+    before = compiled(cache_directory())
     if kernels(getattr(torch, dtype)) is None:
         sys.exit(f"the kernels in {dtype} do not compile: is there a C compiler?")
-    return set(cache_directory().glob("*.so")) == before
+    return compiled(cache_directory()) == before
 
 
 def has_step(prior: Prior, slots: int) -> bool:
@@ -65,11 +65,16 @@ def has_step(prior: Prior, slots: int) -> bool:
     """
     torch.compiler.reset()
     counters.clear()
-    before = set(Path(cache_dir()).rglob("*.so"))
+    before = compiled(Path(cache_dir()))
     Engine(prior, slots, window=AUTO_WINDOW).compile()
     if not counters["inductor"]:
         sys.exit(f"the step of {slots} slots does not compile: see the warning above.")
-    return not counters["inductor"]["fxgraph_cache_miss"] and set(Path(cache_dir()).rglob("*.so")) == before
+    return not counters["inductor"]["fxgraph_cache_miss"] and compiled(Path(cache_dir())) == before
+
+
+def compiled(folder: Path) -> set[Path]:
+    """Return the libraries in a cache."""
+    return set(folder.rglob("*.so"))
 
 
 if __name__ == "__main__":

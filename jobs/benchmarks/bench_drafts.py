@@ -11,26 +11,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from harness import machine, medians
+from held_out import held_out_captions
 from models.checkpoint import load_model
 from models.prior import Prior, PriorConfig
 from models.run_layout import RunLayout
 from models.settings import setting
 from models.tokenizer import CaptionTokenizer
 from t2i.config import run_job
-from t2i.data import SourceConfig, read_captions
-from t2i.engine import Engine, OfflineRun, Request
+from t2i.engine import Engine, OfflineRun, Request, encode_request
 from t2i.engine.drafting import AUTO_WINDOW
-from t2i.evaluate.selection import sample_captions
 from t2i.sampling import SamplingParams
-
-HELD_OUT = Path(__file__).parents[1] / "datasets" / "emoji64" / "val.parquet"
 
 
 @dataclass
@@ -61,28 +58,23 @@ class Way:
 
 
 class Drawing:
-    """Draws ``captions``, text tokens, one after the other with one engine."""
+    """Draws ``requests`` one after the other with one engine."""
 
-    def __init__(
-        self, prior: Prior, way: Way, captions: Sequence[Sequence[int]], candidates: int, temperature: float
-    ) -> None:
+    def __init__(self, prior: Prior, way: Way, requests: Sequence[Request]) -> None:
         self._engine = Engine(prior, way.slots, window=way.window)
         if way.compiled:
             self._engine.compile()
-        self._captions, self._candidates = captions, candidates
-        self._sampling = SamplingParams(temperature=temperature)
+        self._requests = requests
         self._steps = 0
         self.drawn: list[np.ndarray] = []
 
     def draw(self) -> float:
-        """Draw the candidates of the next caption, and return the seconds that it took."""
-        number = len(self.drawn)
-        text = tuple(self._captions[number % len(self._captions)])
-        request = Request("", text, self._candidates, seed=number, sampling=self._sampling)
+        """Draw the candidates of the next request, and return the seconds that it took."""
+        request = self._requests[len(self.drawn) % len(self._requests)]
         begin = time.perf_counter()
         images = OfflineRun(self._engine, [request]).run(lambda _: self._count())
         taken = time.perf_counter() - begin
-        self.drawn.append(images[""].image_tokens)
+        self.drawn.append(images[request.id].image_tokens)
         return taken
 
     @property
@@ -100,38 +92,35 @@ def main(config: BenchDrafts) -> None:
     print(machine())
     layout, dtype = RunLayout(config.run), config.dtype
     priors = {name: load_model(Prior, PriorConfig, layout.prior, dtype=name) for name in {dtype, "int8"}}
-    captions = held_out(layout, priors[dtype].layout.text_length, config.repeats)
+    new_requests = partial(requests, layout, priors[dtype].layout.text_length, config.repeats)
     windows = (1, AUTO_WINDOW)
     many, few = ([Way(slots, window, dtype) for window in windows] for slots in (config.slots, config.few_slots))
     int8 = [Way(1, 1, "int8", compiled=True), Way(config.few_slots, AUTO_WINDOW, "int8")]
     for temperature in config.temperatures:
-        compare(priors, [*many, *few, *int8], captions, 1, temperature)
+        compare(priors, [*many, *few, *int8], new_requests(1, temperature))
     for candidates in (config.slots // 8, config.slots // 2, config.slots):
-        compare(priors, many, captions, candidates, 1.0)
+        compare(priors, many, new_requests(candidates, 1.0))
 
 
-def held_out(layout: RunLayout, length: int, count: int) -> list[list[int]]:
-    """Return ``count`` captions that the run was not trained on, as text tokens."""
-    tokenizer = CaptionTokenizer.load(layout.tokenizer)
-    chosen = sample_captions(read_captions(SourceConfig(path=str(HELD_OUT))), count, seed=0)
-    return [tokenizer.encode(each.text, length).ids for each in chosen]
+def requests(layout: RunLayout, text_length: int, count: int, candidates: int, temperature: float) -> list[Request]:
+    """Return requests for so many ``candidates`` of each of ``count`` captions that the run was not trained on."""
+    encode = partial(encode_request, CaptionTokenizer.load(layout.tokenizer), text_length)
+    sampling = SamplingParams(temperature=temperature)
+    return [
+        encode(caption.id, caption.text, candidates=candidates, seed=seed, sampling=sampling)[0]
+        for seed, caption in enumerate(held_out_captions(count, seed=0))
+    ]
 
 
-def compare(
-    priors: dict[str, Prior],
-    ways: Sequence[Way],
-    captions: Sequence[Sequence[int]],
-    candidates: int,
-    temperature: float,
-) -> None:
-    """Print how long each way takes, and how many tokens a step makes.
+def compare(priors: dict[str, Prior], ways: Sequence[Way], requests: Sequence[Request]) -> None:
+    """Print how long each way takes for ``requests`` that differ by their captions, and how many tokens a step makes.
 
     Raises:
         RuntimeError: ways that differ by their drafts alone have drawn different tokens.
     """
-    drawings = {str(way): Drawing(priors[way.dtype], way, captions, candidates, temperature) for way in ways}
-    title = f"{candidates} candidates, temperature {temperature:g}"
-    taken = medians({name: each.draw for name, each in drawings.items()}, len(captions), title)
+    drawings = {str(way): Drawing(priors[way.dtype], way, requests) for way in ways}
+    title = f"{requests[0].candidates} candidates, temperature {requests[0].sampling.temperature:g}"
+    taken = medians({name: each.draw for name, each in drawings.items()}, len(requests), title)
     print(f"\n| {title} | tokens a step | s | beside the first |\n|---|---|---|---|")
     for name, each in drawings.items():
         print(f"| {name} | {each.tokens_a_step:.2f} | {taken[name]:.2f} | {taken[str(ways[0])] / taken[name]:.2f} x |")

@@ -13,22 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
 from harness import machine
+from held_out import held_out_captions
 from models.settings import setting
 from t2i.config import run_job
-from t2i.data import SourceConfig, read_captions
 from t2i.engine import PruningParams, SampledCaption, TextToImage
-from t2i.evaluate.selection import sample_captions
 from t2i.evaluate.work_list import derived_seed
 from t2i.metrics.clip_score import expected_best_of
-
-HELD_OUT = Path(__file__).parents[1] / "datasets" / "emoji64" / "val.parquet"
 
 View = Callable[[np.ndarray], np.ndarray]
 """Image tokens int32 [n, r * w] of the first r rows -> images uint8 [n, H', W, 3] for CLIP to score; H' may be < H."""
@@ -85,7 +81,7 @@ def main(config: BenchPruning) -> None:
 
 def sample_all(config: BenchPruning, model: TextToImage) -> Unpruned:
     """Sample the captions without pruning, and score the finished images."""
-    chosen = sample_captions(read_captions(SourceConfig(str(HELD_OUT))), config.captions, config.seed)
+    chosen = held_out_captions(config.captions, config.seed)
     captions = [caption.text for caption in chosen]
     seeds = [derived_seed(config.seed, caption.id) for caption in chosen]
     sampled = model.sample(captions, candidates=config.candidates, seeds=seeds)

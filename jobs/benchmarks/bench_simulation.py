@@ -30,7 +30,7 @@ from models.settings import setting
 from process_time import LOOP, cpu_seconds, idle_rates
 from stage_costs import busy_cores, decoder_costs, prior_costs, reranker_costs
 from t2i.cluster import RayConfig, start_ray
-from t2i.config import ROOT, run_job
+from t2i.config import recorded, run_job
 from t2i.protos.v1.decoder_pb2 import DecodeRequest
 from t2i.protos.v1.decoder_pb2_grpc import DecoderStub
 from t2i.protos.v1.generation_pb2 import GenerateRequest
@@ -43,12 +43,11 @@ from t2i.serve.launch import launch_service
 from t2i.serve.replicas.batches import WAIT_S
 from t2i.simulate.arrivals import Load
 from t2i.simulate.costs import GatewayCosts, ServiceCosts
-from t2i.simulate.measured import Check, MeasuredService, write_measured
+from t2i.simulate.measured import BAR, Check, MeasuredService, write_measured
 from t2i.simulate.outcomes import Ended, Outcome, Seen
 from t2i.simulate.service import MACHINE, Fleet
 from t2i.simulate.simulation import Scenario, simulate
 
-BAR = 0.1
 OUTCOMES = {ANSWER: Outcome.ANSWERED, REFUSAL: Outcome.REFUSED, "DEADLINE_EXCEEDED": Outcome.EXPIRED}
 
 
@@ -90,8 +89,7 @@ def main(config: BenchSimulation) -> None:
         print(f"background: {service.background:.2f} cores; {costs.gateway}, {client}")
         local = beside_client(costs, client)
         checks = [compare(config, address, local, cores, load) for load in rates(config, local, cores)]
-    run = config.run.removeprefix(f"{ROOT}/")
-    write_measured(MeasuredService(machine(), run, cores, costs, checks), config.out)
+    write_measured(MeasuredService(machine(), recorded(config)["run"], cores, costs, checks), config.out)
     print(f"written to {config.out}")
 
 

@@ -11,6 +11,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from held_out import HELD_OUT
 from models.checkpoint import load_model
 from models.dtypes import DTYPES, PRIOR_DTYPES
 from models.dvae import DVAE, DVAEConfig
@@ -21,8 +22,6 @@ from models.run_layout import RunLayout
 from models.run_sizes import run_sizes
 from models.tokenizer import CaptionTokenizer
 from t2i.data.transforms import decode_image
-
-HELD_OUT = Path(__file__).parents[1] / "datasets" / "emoji64" / "val.parquet"
 
 
 def agreement(tokens: Tensor, others: Tensor) -> str:

@@ -12,6 +12,9 @@ from models.settings import setting
 from t2i.config import load_text
 from t2i.simulate.costs import ServiceCosts
 
+BAR = 0.1
+"""Part of the service's figures by which the model's may differ from them."""
+
 HEAD = """\
 # What the stages of the service cost on one machine, and the service beside its simulation there.
 # Written by jobs/benchmarks/bench_simulation.py; read by jobs/simulate_service.py.
@@ -43,9 +46,10 @@ class MeasuredService:
     costs: ServiceCosts = setting(ServiceCosts, "what the parts of the service cost")
     checks: list[Check] = setting(list, "the service beside the model")
 
-    def is_beyond(self, bar: float) -> bool:
-        """Return whether model and service differ anywhere by more than this part."""
-        return any(abs(difference) > bar for check in self.checks for difference in check.differences)
+    @property
+    def is_beyond(self) -> bool:
+        """Whether model and service differ anywhere by more than ``BAR``."""
+        return any(abs(difference) > BAR for check in self.checks for difference in check.differences)
 
 
 def read_measured(path: str) -> MeasuredService:
