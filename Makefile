@@ -30,7 +30,7 @@ environments: $(TESTED) $(PEERS)/.installed # side by side by make -j2
 # What only tests need: optional packages (torchao would slow every start of the demo down), a browser for pages, and
 # Prometheus's promtool for alert rules, without which those tests are skipped.
 $(TESTED): $(STAMP)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,bench,mlflow,wandb,eightbit,otlp,aws]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,tests,bench,mlflow,wandb,eightbit,otlp,aws,datasets]'
 	@command -v chromium chromium-browser google-chrome-stable google-chrome > /dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install --yes chromium > /dev/null; } \
 		|| $(BIN)/playwright install chromium

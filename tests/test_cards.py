@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(1500)
 CARD = "models/trained/small/README.md"
 MONITORING = "deploy/monitoring/README.md"
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", CARD, MONITORING, "jobs/datasets/emoji64/README.md"]
+DOCUMENTS += ["jobs/datasets/icons64/README.md"]
 DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
 RUN_ELSEWHERE = {
     "README.md": (
@@ -36,6 +37,7 @@ NOT_RUN = {
     r"grpcurl ": "no package carries it; t2i/serve/test_service asks the same of the service",
     r"pip install resvg-py": "needs the network",
     r"python jobs/datasets/emoji64/build.py": "needs the network, and 20 minutes",
+    r"python jobs/datasets/icons64/build.py": "needs the network; tests/jobs/datasets draw a tiny archive",
 }
 """Commands that no test runs, and why not."""
 SMALLER = {

@@ -9,13 +9,13 @@ script; pictures and captions are made anew. Prints how many of them are identic
 
 from __future__ import annotations
 
+import _source  # noqa: F401  isort: skip
+
 import argparse
 import io
 import json
-import re
 import subprocess
 import tempfile
-import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,28 +25,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import resvg_py
 from PIL import Image
+
+from pictograms.coco import coco
+from pictograms.emojibase import GROUPS, PACKAGE, Emojibase, clean, concept, keywords, slug
+from pictograms.iconify import IconSet
+from pictograms.picture import draw, picture, webp
 
 HERE = Path(__file__).parent
 SPLITS = ("train", "val", "test")
-NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-SIZE, MARGIN = 64, 2
-FAINT = 8  # alpha up to which a pixel does not count as part of the drawing
 LICENSES = ("Apache-2.0", "MIT", "CC-BY-4.0")
-TEXT = "emojibase-data@17.0.0"
-GROUPS = [
-    "smileys",
-    "people",
-    "component",
-    "animals-nature",
-    "food-drink",
-    "travel",
-    "activities",
-    "objects",
-    "symbols",
-    "flags",
-]
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,7 @@ class Packages:
     """The unpacked npm packages."""
 
     def __init__(self, folder: Path) -> None:
-        names = [style.package for style in STYLES] + [TEXT]
+        names = [style.package for style in STYLES] + [PACKAGE]
         subprocess.run(["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", *names], check=True)
         self._root = folder / "node_modules"
 
@@ -83,45 +71,22 @@ class Packages:
         return json.loads((self.folder(package) / file).read_text())
 
     @cached_property
-    def emoji(self) -> dict[str, dict[str, Any]]:
-        """Concept -> emojibase entry, with the British label as ``british``."""
-        entries, british = (self._flat(f"{language}/data.json") for language in ("en", "en-gb"))
-        return {code: entry | {"british": british[code]["label"]} for code, entry in entries.items()}
-
-    def _flat(self, file: str) -> dict[str, dict[str, Any]]:
-        entries = self.read(TEXT, file)
-        skins = [skin for entry in entries for skin in entry.get("skins", [])]
-        return {concept(entry["hexcode"]): entry for entry in entries + skins}
-
-
-def concept(hexcode: str) -> str:
-    """Return code points in lower case without the variation selector."""
-    return "-".join(part for part in hexcode.lower().split("-") if part != "fe0f")
+    def emoji(self) -> Emojibase:
+        return Emojibase(self.folder(PACKAGE))
 
 
 class Icons:
     """An icon set of Iconify's: concept -> (its name there, SVG)."""
 
     def __init__(self, packages: Packages, package: str) -> None:
-        self._set = packages.read(package, "icons.json")
+        self._set = IconSet(packages.read(package, "icons.json"))
         characters = packages.read(package, "chars.json")
         self._names = {concept(code): name for code, name in characters.items()}
 
     def draw(self, code: str, label: str) -> tuple[str, Image.Image]:
         candidates = (self._names.get(code, ""), slug(label), f"flag-for-{slug(label)}")
-        name = next(filter(None, map(self._resolve, candidates)))
-        icon = self._set["icons"][name]
-        width, height = (icon.get(side, self._set.get(side, 16)) for side in ("width", "height"))
-        box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
-        svg = f'<svg {NAMESPACES} viewBox="{box}">{icon["body"]}</svg>'
-        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=2 * SIZE, height=2 * SIZE))
-        return name, Image.open(io.BytesIO(png))
-
-    def _resolve(self, name: str) -> str:
-        """Return an icon's name after following aliases; empty if there is no such icon."""
-        while name in self._set.get("aliases", {}):
-            name = self._set["aliases"][name]["parent"]
-        return name if name in self._set["icons"] else ""
+        name = next(filter(None, map(self._set.resolve, candidates)))
+        return name, draw(self._set.svg(name))
 
 
 class Renders:
@@ -135,19 +100,6 @@ class Renders:
         return slug(label), Image.open(self._files[code])
 
 
-def slug(text: str) -> str:
-    """Return a label as icon sets spell it."""
-    plain = unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "-", plain.replace("'", "").replace(".", "").replace("&", "and")).strip("-")
-
-
-def clean(label: str) -> str:
-    """Return a label of CLDR (Unicode's names) as plain English."""
-    for typographic, straight in (("“", '"'), ("”", '"'), ("’", "'"), ("flag: ", "flag of "), ("keycap: ", "keycap ")):
-        label = label.replace(typographic, straight)
-    return label
-
-
 def captions(entry: dict[str, Any], phrase: str, icon_name: str) -> list[str]:
     """Return an emoji's captions: label with style, label, another name if there is one, keywords."""
     label, british = clean(entry["label"]), clean(entry["british"])
@@ -156,59 +108,23 @@ def captions(entry: dict[str, Any], phrase: str, icon_name: str) -> list[str]:
         texts.append(icon_name.replace("-", " "))
     elif british.lower() != label.lower():
         texts.append(british)
-    keywords = [tag for tag in entry.get("tags", []) if re.fullmatch(r"\d*[^\W\d][^\d+]+", tag)]
-    return texts + ([", ".join(keywords[:6])] if keywords else [])
-
-
-def picture(drawing: Image.Image) -> Image.Image:
-    """Trim a picture, fit it into the square within the margin, and put white behind it."""
-    drawing = drawing.convert("RGBA")
-    drawing = drawing.crop(drawing.getchannel("A").point(lambda alpha: 255 * (alpha > FAINT)).getbbox())
-    scale = (SIZE - 2 * MARGIN) / max(drawing.size)
-    width, height = (max(1, round(side * scale)) for side in drawing.size)
-    drawing = drawing.resize((width, height), Image.Resampling.LANCZOS)
-    canvas = Image.new("RGBA", (SIZE, SIZE), "white")
-    canvas.alpha_composite(drawing, ((SIZE - width) // 2, (SIZE - height) // 2))
-    return canvas.convert("RGB")
+    words = keywords(entry)
+    return texts + ([", ".join(words[:6])] if words else [])
 
 
 def make_row(shipped: dict[str, Any], packages: Packages, artists: dict[str, Icons | Renders]) -> dict[str, Any]:
     style = next(style for style in STYLES if style.name == shipped["style"])
-    entry = packages.emoji[shipped["concept"]]
+    entry = packages.emoji.entries[shipped["concept"]]
     icon_name, drawing = artists[style.name].draw(shipped["concept"], entry["label"])
-    file = io.BytesIO()
-    picture(drawing).save(file, "WEBP", lossless=True, quality=100, method=6)
     return {
         "id": f"{style.name}/{shipped['concept']}",
-        "image": file.getvalue(),
+        "image": webp(picture(drawing)),
         "captions": captions(entry, style.phrase, icon_name),
         "concept": shipped["concept"],
         "style": style.name,
         "group": GROUPS[entry["group"]],
         "license": style.license,
         "source": f"npm:{style.package}",
-    }
-
-
-def coco(rows: list[dict[str, Any]], split: str) -> dict[str, Any]:
-    """Return the captions in COCO's layout."""
-    pairs = [(number, text) for number, row in enumerate(rows, start=1) for text in row["captions"]]
-    return {
-        "info": {"description": f"emoji64 {split}"},
-        "licenses": [{"id": number, "name": name} for number, name in enumerate(LICENSES, start=1)],
-        "images": [
-            {
-                "id": number,
-                "file_name": f"{row['id']}.webp",
-                "width": SIZE,
-                "height": SIZE,
-                "license": LICENSES.index(row["license"]) + 1,
-            }
-            for number, row in enumerate(rows, start=1)
-        ],
-        "annotations": [
-            {"id": number, "image_id": image, "caption": text} for number, (image, text) in enumerate(pairs, start=1)
-        ],
     }
 
 
@@ -240,7 +156,7 @@ def main() -> None:
                 rows = list(pool.map(partial(make_row, packages=packages, artists=artists), shipped))
             pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), out / f"{split}.parquet")
             if split != "train":
-                (out / f"captions_{split}.json").write_text(json.dumps(coco(rows, split)))
+                (out / f"captions_{split}.json").write_text(json.dumps(coco(rows, f"emoji64 {split}", LICENSES)))
             print(f"{split}: {compare(shipped, rows)}", flush=True)
 
 
