@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.dtypes import DTYPES, check_dtype
 from models.manifest import MANIFEST, WEIGHTS, CheckpointError, verify, write_manifest
-from models.precision import TORCH_DTYPES, cast_for_inference
+from models.precision import cast_for_inference
 
 CONFIG = "config.yaml"
 """Name of the configuration file in a model directory."""
@@ -54,7 +54,7 @@ def load_model(
     config = load_config_file(directory / CONFIG, config_cls)
     model = cls(config)
     _load_state(model, directory)
-    return cast_for_inference(model.to(device).eval(), TORCH_DTYPES[dtype])
+    return cast_for_inference(model.to(device).eval(), dtype)
 
 
 def load_weights(model: nn.Module, directory: str | Path) -> None:

@@ -9,13 +9,19 @@ from models.errors import UserError
 DTYPES = ("float32", "bfloat16")
 """What every model can compute in."""
 
-PRIOR_DTYPES = (*DTYPES, "int8")
-"""What the prior can compute in: with int8, weights are rounded to 8 bits and the computation is in bfloat16."""
+PRIOR_DTYPES = (*DTYPES, "bfloat16-kv8", "int8")
+"""What the prior can compute in; the last two compute in bfloat16.
+
+With bfloat16-kv8 the text's keys and values are rounded to 8 bits, with int8 the weights are.
+"""
 
 DTYPE_MEANING = "float32, or bfloat16: faster on GPUs and on CPUs with AVX512-BF16 or AMX, slightly other results"
 """Help text of every ``dtype`` setting that does not offer int8."""
 
-PRIOR_DTYPE_MEANING = f"{DTYPE_MEANING}; int8: the prior's weights rounded too, for up to about four slots on a CPU"
+PRIOR_DTYPE_MEANING = (
+    f"{DTYPE_MEANING}; bfloat16-kv8: the captions' keys and values in 8 bits too, for many captions at once; "
+    "int8: the prior's weights in 8 bits, for up to about four slots on a CPU"
+)
 """Help text of every ``dtype`` setting that offers int8."""
 
 COMPILE_MEANING = "compile the decode step first: faster on a GPU, and with few slots"
@@ -33,5 +39,5 @@ def check_dtype(dtype: str, known: Collection[str] = DTYPES) -> None:
 
 
 def companion_dtype(dtype: str) -> str:
-    """Return the dtype of dVAE and CLIP if the prior computes in ``dtype``: the same, but bfloat16 for int8."""
+    """Return the dtype of dVAE and CLIP if the prior computes in ``dtype``: the same if possible, else bfloat16."""
     return dtype if dtype in DTYPES else "bfloat16"

@@ -162,7 +162,7 @@ def table(title: str, runs: Runs, work: Work, rates: Mapping[str, float], images
 
 def in_each_format(model: ModelT) -> dict[str, ModelT]:
     """Return a copy of a model for each dtype, cast as it is for inference."""
-    return {name: cast_for_inference(copy.deepcopy(model), TORCH_DTYPES[name]) for name in DTYPES}
+    return {name: cast_for_inference(copy.deepcopy(model), name) for name in DTYPES}
 
 
 def pictures(count: int, side: int) -> Tensor:

@@ -125,7 +125,7 @@ def dvae(sizes: Sizes) -> Iterator[Part]:
 def new_dvae(config: DVAEConfig, device: str) -> DVAE:
     """Return a dVAE of random weights, ready to encode and decode in bf16."""
     with torch.device(device):
-        return cast_for_inference(DVAE(config).eval(), torch.bfloat16)
+        return cast_for_inference(DVAE(config).eval(), "bfloat16")
 
 
 def training(sizes: Sizes, name: str, task: Task, columns: Columns, rows: int) -> Part:

@@ -17,6 +17,7 @@ from models.dtypes import DTYPES, PRIOR_DTYPES
 from models.dvae import DVAE, DVAEConfig
 from models.images import to_float
 from models.prior import Prior, PriorConfig, text_tensor
+from models.prior.decoding.shared_text import Caption
 from models.reranker import CLIPConfig, CLIPReranker
 from models.run_layout import RunLayout
 from models.run_sizes import run_sizes
@@ -68,13 +69,25 @@ def compare_priors(run: Path, captions: Sequence[str], image_tokens: Tensor) -> 
     tokenizer, exact = CaptionTokenizer.load(run / "tokenizer"), None
     for dtype in PRIOR_DTYPES:
         prior = load_model(Prior, PriorConfig, run / "prior" / "model", dtype=dtype)
-        text = text_tensor([tokenizer.encode(c, prior.layout.text_length).ids for c in captions], prior.layout)
-        hidden = prior(prior.layout.inputs(text, image_tokens))[:, prior.layout.prefix_length - 1 :]
-        log_p = prior.image_logits(hidden).float().log_softmax(dim=-1)
+        texts = [tuple(tokenizer.encode(c, prior.layout.text_length).ids) for c in captions]
+        log_p = decoded_log_probabilities(prior, texts, image_tokens)
         exact = log_p if exact is None else exact
         nats = -log_p.gather(-1, image_tokens[..., None]).mean()
         divergence = (exact.exp() * (exact - log_p)).sum(dim=-1).mean()
         print(f"prior in {dtype}: {nats:.4f} nats per image token, {divergence:.6f} nats from float32's distribution")
+
+
+def decoded_log_probabilities(prior: Prior, texts: Sequence[Caption], image_tokens: Tensor) -> Tensor:
+    """Return log-probabilities float32 [B, N, K] of image tokens int64 [B, N], as decoding with a cache has them."""
+    rows, layout = torch.arange(len(texts)), prior.layout
+    cache = prior.new_cache(len(texts), len(texts))
+    prefixes = {text: layout.prefix(text_tensor([text], layout)) for text in texts}
+    after_text = {text: prior.prefill_text(prefix, cache, text) for text, prefix in prefixes.items()}
+    cache.text.assign({text: [row for row, of_row in enumerate(texts) if of_row == text] for text in after_text})
+    hidden = [torch.stack([after_text[text] for text in texts])]
+    for position in range(layout.image_length - 1):
+        hidden.append(prior.decode(image_tokens[:, position], torch.full_like(rows, position), rows, cache))
+    return prior.image_logits(torch.stack(hidden, dim=1)).float().log_softmax(dim=-1)
 
 
 def compare_dvaes(dvaes: Mapping[str, DVAE], images: Tensor) -> None:

@@ -19,7 +19,6 @@ from models.prior import Prior, PriorConfig, text_tensor
 from models.prior.decoding import kv_cache
 from models.prior.decoding.kv_cache import AttentionFn
 from models.prior.decoding.packed import PackedLinear
-from models.prior.decoding.shared_text import SharedText
 from models.prior.masks import Kind, stream_mask
 from models.prior.sampling import noise_keys, sample
 from t2i.engine import Engine, Request, runner
@@ -27,8 +26,7 @@ from t2i.engine import Engine, Request, runner
 CAPTION = tuple(range(1, 17))
 PARTS: dict[str, tuple[Any, str]] = {
     "matrix products": (PackedLinear, "forward"),
-    "attention to text": (SharedText, "attend"),
-    "attention to image tokens": (kv_cache, "decode_attention"),
+    "attention": (kv_cache, "decode_attention"),
     "sampling": (runner, "sample"),
     "captions and slots": (runner.Runner, "assign"),
     "runner": (runner.Runner, "decode"),
@@ -40,7 +38,7 @@ def new_prior(shape: PriorConfig, dtype: str, device: str = "cpu") -> Prior:
     """Return a prior of random weights, which are drawn on the device, ready for decoding in ``dtype``."""
     with torch.device(device):
         prior = Prior(shape)
-    return prior.to(device).for_inference(getattr(torch, dtype))
+    return prior.to(device).for_inference(dtype)
 
 
 def busy_engine(prior: Prior, batch: int, captions: int = 1, compiled: bool = False) -> Engine:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.dvae.decoder import Decoder
 from models.dvae.encoder import Encoder
 from models.dvae.loss import from_logit_laplace, to_logit_laplace
+from models.precision import TORCH_DTYPES
 from models.settings import setting
 
 BATCH_PIXELS = 4 * 256 * 256
@@ -119,10 +120,10 @@ class DVAE(nn.Module):
             images[:, :, : rows * cell] = self.decode(image_tokens, (rows, width))
         return images
 
-    def for_inference(self, dtype: torch.dtype) -> DVAE:
+    def for_inference(self, dtype: str) -> DVAE:
         """Compute in ``dtype``, except what the paper keeps in float32; images and logits stay float32."""
-        self.encoder.for_inference(dtype)
-        self.decoder.for_inference(dtype)
+        self.encoder.for_inference(TORCH_DTYPES[dtype])
+        self.decoder.for_inference(TORCH_DTYPES[dtype])
         return self
 
 

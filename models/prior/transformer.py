@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from models.dtypes import PRIOR_DTYPES
 from models.errors import UserError
 from models.gradient_scaling import Residual, no_fp16_autocast
+from models.precision import TORCH_DTYPES
 from models.prior.attention import SPARSE_MIN_LENGTH, DenseAttention, FlexAttention, LocalAttention
 from models.prior.decoding.kv_cache import AttentionFn, KVCache
 from models.prior.decoding.packed import Int8Linear, PackedLinear, pack
@@ -114,6 +115,7 @@ class Prior(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.text_head = nn.Linear(config.width, config.text_vocabulary + config.text_length, bias=False)
         self.image_head = nn.Linear(config.width, config.codebook_size, bias=False)
+        self.rounds_text = False
         self.sparse = layout.length >= SPARSE_MIN_LENGTH
         # Each kind once, in the same order in every process (a set's order differs): DDP pairs buffers by their order.
         kinds = list(dict.fromkeys(self.kinds))
@@ -195,20 +197,21 @@ class Prior(nn.Module):
             logits: Tensor = self.image_head(hidden)
         return logits
 
-    def for_inference(self, dtype: torch.dtype) -> Prior:
-        """Cast to ``dtype`` and, on a CPU, re-order the weights; training and ``state_dict`` then no longer work.
+    def for_inference(self, dtype: str) -> Prior:
+        """Cast to one of ``PRIOR_DTYPES`` and, on a CPU, re-order the weights; then they can no longer be trained.
 
-        ``torch.int8`` rounds the blocks' weights to 8 bits and computes activations in bf16, which is the fastest for
-        up to about four slots.
+        int8 rounds the blocks' weights to 8 bits, which is the fastest for up to about four slots. bfloat16-kv8 lets a
+        :meth:`new_cache` round the text's keys and values to 8 bits.
 
         Raises:
             UserError: int8 on a device other than a CPU.
         """
-        on_cpu, rounded = self.tokens.weight.device.type == "cpu", dtype == torch.int8
+        on_cpu, rounded = self.tokens.weight.device.type == "cpu", dtype == "int8"
         if rounded and not on_cpu:
             raise UserError("dtype is int8: use bfloat16 on this device, int8 weights are for CPUs.")
-        self.to(torch.bfloat16 if rounded else dtype).eval()
-        if on_cpu and dtype != torch.float32 and PackedLinear.is_supported():
+        self.to(TORCH_DTYPES[dtype]).eval()
+        self.rounds_text = dtype == "bfloat16-kv8"
+        if on_cpu and dtype != "float32" and PackedLinear.is_supported():
             if rounded:
                 pack(self.blocks, Int8Linear)
             pack(self, PackedLinear)
@@ -221,7 +224,10 @@ class Prior(nn.Module):
         """
         weight, config = self.tokens.weight, self.config
         sizes = (slots, captions, config.heads, config.head_width, self.layout)
-        return KVCache(self.kinds, *sizes, window=window, device=weight.device, dtype=weight.dtype)
+        text_dtype = torch.int8 if self.rounds_text else weight.dtype
+        return KVCache(
+            self.kinds, *sizes, window=window, device=weight.device, dtype=weight.dtype, text_dtype=text_dtype
+        )
 
     def _masks(self) -> dict[str, Tensor]:
         """Return the dense mask, bool [L, L], of each kind of layer."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.manifest import CheckpointError
+from models.precision import TORCH_DTYPES
 from models.reranker.packaged import TOWERS, packaged_components, tower_hashes
 from models.settings import setting
 
@@ -148,9 +149,9 @@ class CLIPReranker(nn.Module):
             images = F.interpolate(images, size=(self.side, self.side), mode=self.interpolation, antialias=True)
         return images.clamp(0, 1).sub_(self.mean).div_(self.std)
 
-    def for_inference(self, dtype: torch.dtype) -> CLIPReranker:
+    def for_inference(self, dtype: str) -> CLIPReranker:
         """Compute both towers in ``dtype``, convolutions channels last; preparation and features stay float32."""
-        self.clip.to(dtype=dtype, memory_format=torch.channels_last)
+        self.clip.to(dtype=TORCH_DTYPES[dtype], memory_format=torch.channels_last)
         return self
 
     def train(self, mode: bool = True) -> CLIPReranker:

@@ -25,7 +25,7 @@ def test_formats_are_two_and_others_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_model_that_spares_no_layer_is_cast_wholly() -> None:
-    model = cast_for_inference(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), torch.bfloat16)
+    model = cast_for_inference(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "bfloat16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 

@@ -48,10 +48,11 @@ class KVCache:
         window: int,
         device: torch.device,
         dtype: torch.dtype,
+        text_dtype: torch.dtype,
     ) -> None:
         self.kinds, self.layout, self.device, self.dtype = kinds, layout, device, dtype
         sizes = (len(kinds), slots, captions, heads, layout.prefix_length, head_width)
-        self.text = SharedText(*sizes, device=device, dtype=dtype)
+        self.text = SharedText(*sizes, device=device, dtype=text_dtype)
         self._rings = {kind: RingBuffer(kind, layout.grid, device, window) for kind in dict.fromkeys(kinds)}
         image = [(slots, self._rings[kind].size, heads, head_width) for kind in kinds]
         self._keys = [torch.zeros(shape, device=device, dtype=dtype) for shape in image]
@@ -63,9 +64,9 @@ class KVCache:
         return self.text.bytes + sum(tensor.nbytes for tensor in [*self._keys, *self._values])
 
     def make_static(self) -> None:
-        """Make every decode step the same operations on the same memory, as a compiled graph needs it."""
-        self.text.static = True
-        for tensor in [*self._keys, *self._values, *self.text.keys, *self.text.values]:
+        """Tell torch's compiler that keys and values stay where they are, as a CUDA graph needs it."""
+        text = [tensor for layer in self.text.layers for tensor in layer.tensors]
+        for tensor in [*self._keys, *self._values, *text]:
             torch._dynamo.mark_static_address(tensor)
 
     def text_prefill_attention(self, caption: Caption, masks: Mapping[str, Tensor]) -> list[AttentionFn]:
@@ -79,7 +80,7 @@ class KVCache:
         row = self.text.allocate(caption)
 
         def write(layer: int, k: Tensor, v: Tensor) -> None:
-            self.text.keys[layer][row], self.text.values[layer][row] = k[0], v[0]
+            self.text.layers[layer].store(row, k[0], v[0])
 
         return self._whole_stream(write, masks)
 
@@ -121,5 +122,4 @@ class KVCache:
 
     def _decode_layer(self, layer: int, step: RingStep, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from q [S, A, 1, E] to each row's text and visible image tokens, k and v included: [S, A, 1, E]."""
-        text = self.text.attend(layer, q)
-        return decode_attention(q, k, v, self._keys[layer], self._values[layer], step, text)
+        return decode_attention(q, k, v, self._keys[layer], self._values[layer], step, self.text, layer)

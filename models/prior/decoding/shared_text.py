@@ -4,79 +4,84 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from models.prior.decoding.partial_attention import PartialAttention, partial_attention
+from models.prior.decoding.partial_attention import PartialAttention, partial_attention_reference
 
 Caption = tuple[int, ...]
 """A caption's BPE ids, without pads: the key under which its text is stored."""
 
 BLOCK_QUERIES = 16
-"""Queries in one block: candidates of one caption that attend to its text in one matrix product.
+"""Queries in one block: candidates of one caption that attend to its text in one matrix product."""
 
-Every block has the same number of queries (all rows of a step, if those are fewer), so that a candidate's numbers do
-not depend on how many others share its caption.
-"""
-
-
-@dataclass(frozen=True)
-class BlockGroup:
-    """Consecutive blocks ``first`` to ``end`` - 1 that attend in one product.
-
-    They read the stored ``captions``: either one, which all of them read, or as many as there are blocks, of which each
-    reads its own.
-    """
-
-    captions: slice
-    first: int
-    end: int
-
-    def attend(self, q_blocks: Tensor, keys: Tensor, values: Tensor) -> PartialAttention:
-        """Attend from the queries of this group's blocks, among all [blocks, A, R, E], to its captions [C, A, P, E]."""
-        q = q_blocks[self.first : self.end]
-        # expand: one caption is read by all blocks without being copied for each.
-        return partial_attention(q, *(text[self.captions].expand(len(q), -1, -1, -1) for text in (keys, values)))
-
-    def merged_with(self, following: BlockGroup) -> BlockGroup | None:
-        """Return both groups as one, or None where that is impossible without copying text.
-
-        It is possible if every block reads a caption of its own, and the captions are stored one after the other like
-        the blocks: then the slice of captions and the slice of blocks match one to one.
-        """
-        one_caption_each = all(
-            group.end - group.first == group.captions.stop - group.captions.start for group in (self, following)
-        )
-        if one_caption_each and self.captions.stop == following.captions.start:
-            return BlockGroup(slice(self.captions.start, following.captions.stop), self.first, following.end)
-        return None
+KEYS_AT_ONCE = 16
+"""Room for keys is a multiple of this, so that ``kernels.c`` computes whole vectors of scores."""
 
 
 @dataclass(frozen=True)
-class TextAttention:
-    """Attention to the text, in blocks: ``blocks`` has ``out`` [blocks, A, R, E] and ``lse`` [blocks, A, R].
+class LayerText:
+    """One layer's keys and values of C captions.
 
-    Each block has R places for queries. ``place_of_row`` int64 [S] is the place of each row's query among those of all
-    blocks.
+    Attributes:
+        keys: [C, A, E, P], P being the prefix length rounded up: for each feature the keys of all positions, since then
+            the scores of many positions are computed in one go.
+        values: [C, A, prefix length, E].
+        key_scales, value_scales: float32 [C, A, P]: what each position's keys and values are to be multiplied by, if
+            they are int8; else empty.
     """
 
-    blocks: PartialAttention
-    place_of_row: Tensor
+    keys: Tensor
+    values: Tensor
+    key_scales: Tensor
+    value_scales: Tensor
 
-    def in_row_order(self) -> PartialAttention:
-        """Return the attention row by row of the step: ``out`` [S, A, 1, E] and ``lse`` [S, A, 1]."""
-        return PartialAttention(*(x.transpose(1, 2).flatten(0, 1)[self.place_of_row].unsqueeze(2) for x in self.blocks))
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All of it, in the order of the attributes."""
+        return self.keys, self.values, self.key_scales, self.value_scales
+
+    @property
+    def bytes_per_caption(self) -> int:
+        """Memory in bytes of one caption's part."""
+        return sum(tensor.nbytes for tensor in self.tensors) // len(self.keys)
+
+    def store(self, index: int, k: Tensor, v: Tensor) -> None:
+        """Store keys and values [A, prefix length, E] as those of the caption ``index``."""
+        length = k.shape[1]
+        if self.keys.dtype == torch.int8:
+            k, self.key_scales[index, :, :length] = round_to_int8(k)
+            v, self.value_scales[index, :, :length] = round_to_int8(v)
+        self.keys[index, :, :, :length], self.values[index] = k.mT, v
+
+    def read(self, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the keys and values [n, A, prefix length, E] in ``dtype`` of the captions ``index`` int64 [n]."""
+        length = self.values.shape[2]
+        keys, values = self.keys[index, :, :, :length].mT.to(dtype), self.values[index].to(dtype)
+        if self.keys.dtype == torch.int8:
+            keys = keys * self.key_scales[index, :, :length, None].to(dtype)
+            values = values * self.value_scales[index, :, :length, None].to(dtype)
+        return keys, values
+
+
+def round_to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Round x [..., E] to int8; return it and what to multiply it by, float32 [...]."""
+    scales = x.float().abs().amax(dim=-1).clamp(min=1e-20) / 127
+    return (x.float() / scales[..., None]).round().to(torch.int8), scales
 
 
 class SharedText:
     """Text keys and values of up to C captions, and the S rows of a step, each of which attends to one of them.
 
-    Captions are stored by :meth:`allocate` (whose caller fills its place) and dropped by :meth:`evict`; :meth:`assign`
-    says which rows read which caption. ``keys`` and ``values`` are, for each layer, [C, A, P, E].
+    Captions are stored layer by layer at a place that :meth:`allocate` reserves, and dropped by :meth:`evict`;
+    :meth:`assign` says which rows read which caption.
 
-    With ``static`` every step is the same operations on the same shapes whatever is stored, as a compiled graph needs
-    it; that costs computing the largest possible number of blocks, and copying the text that they read.
+    Attributes:
+        layers: the keys and values of each layer, in ``dtype``.
+        readers: int64 [2, S]: rows of a step, those of one caption side by side, and the caption that each of them
+            reads, or -1: nobody uses that row.
     """
 
     def __init__(
@@ -91,20 +96,21 @@ class SharedText:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.rows, self.captions, self.device, self.static = rows, captions, device, False
-        shape = (captions, heads, prefix_length, head_width)  # empty: a CPU gives memory only once it is written
-        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
-        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
+        self.rows, self.captions = rows, captions
+        room = -(-prefix_length // KEYS_AT_ONCE) * KEYS_AT_ONCE
+        new = partial(torch.empty, device=device)  # not zeros: a CPU gives memory only once it is written
+        self.layers = [
+            LayerText(
+                new(captions, heads, head_width, room, dtype=dtype),
+                new(captions, heads, prefix_length, head_width, dtype=dtype),
+                *(new((captions, heads, room) if dtype == torch.int8 else 0, dtype=torch.float32) for _ in range(2)),
+            )
+            for _ in range(layers)
+        ]
+        self.readers = torch.stack([torch.arange(rows), torch.full((rows,), -1)]).to(device)
         self._stored: dict[Caption, int] = {}  # which of the C each is
         self._members: dict[Caption, list[int]] = {}
-        self._groups: list[BlockGroup] = []
-        self.block = min(BLOCK_QUERIES, rows)
-        # Most blocks are needed when all captions but one are read by a single row, and so need a block each.
-        max_blocks = (rows - captions) // self.block + captions
-        self._caption_of_block = torch.zeros(max_blocks, dtype=torch.long, device=device)
-        self._row_of_place = torch.zeros(max_blocks * self.block, dtype=torch.long, device=device)
-        self._place_of_row = torch.zeros(rows, dtype=torch.long, device=device)
-        self._is_in_row_order = False  # whether place i is row i's, so that queries need no gathering
+        self._blocks = TextBlocks(rows, captions, device)
 
     def __contains__(self, caption: Caption) -> bool:
         return caption in self._stored
@@ -112,14 +118,14 @@ class SharedText:
     @property
     def bytes(self) -> int:
         """Memory in bytes of the captions stored now."""
-        return len(self._stored) * sum(tensor[0].nbytes for tensor in [*self.keys, *self.values])
+        return len(self._stored) * sum(layer.bytes_per_caption for layer in self.layers)
 
     def evict(self, needed: Collection[Caption]) -> None:
         """Drop every caption that is not ``needed``."""
         self._stored = {caption: index for caption, index in self._stored.items() if caption in needed}
 
     def allocate(self, caption: Caption) -> int:
-        """Reserve a place in ``keys`` and ``values`` for a caption, and return its index.
+        """Reserve a place for a caption, and return its index.
 
         Raises:
             RuntimeError: all C places are taken.
@@ -132,64 +138,63 @@ class SharedText:
     def assign(self, members: dict[Caption, list[int]]) -> None:
         """Let the rows ``members[caption]`` attend to that caption, which must be stored, until the next call.
 
-        A row that is in no list attends to the text of some other row; its result is not meant to be used.
+        What a row in no list attends to is not meant to be used.
         """
-        # Example: R = 4, caption 0 is read by rows 0, 1, 4, 5, 7 and caption 1 by rows 2, 3; row 6 is not in use.
-        #
-        #     block   caption   its places, by row
-        #       0        0        0  1  4  5       \ one group: both blocks read caption 0
-        #       1        0        7 (0  0  0)      /
-        #       2        1        2  3 (2  2)        a group of its own
-        #
-        # What stands in ( ) fills a block up to R queries. Its results are never read: _place_of_row names the first
-        # place of each row, here 0 1 8 9 2 3 0 4, where row 6 has place 0 because it needs some place.
         if members == self._members:
             return
         self._members = members
-        self._groups = []
-        caption_of_block: list[int] = []
-        row_of_place: list[int] = []
-        for caption, rows in sorted((self._stored[caption], rows) for caption, rows in members.items()):
-            first, count = len(caption_of_block), -(-len(rows) // self.block)
-            caption_of_block += [caption] * count
-            row_of_place += rows + rows[:1] * (count * self.block - len(rows))
-            self._add_group(BlockGroup(slice(caption, caption + 1), first, first + count))
-        first_place = {row: place for place, row in reversed(list(enumerate(row_of_place)))}  # of several the first
-        self._is_in_row_order = row_of_place == list(range(self.rows))
-        self._caption_of_block[: len(caption_of_block)] = torch.tensor(caption_of_block, device=self.device)
-        self._row_of_place[: len(row_of_place)] = torch.tensor(row_of_place, device=self.device)
-        self._place_of_row.copy_(torch.tensor([first_place.get(row, 0) for row in range(self.rows)]))
+        rows_of = dict(sorted((self._stored[caption], rows) for caption, rows in members.items()))
+        used = [(row, caption) for caption, rows in rows_of.items() for row in rows]
+        unused = set(range(self.rows)) - {row for row, _ in used}
+        self.readers.copy_(torch.tensor([*used, *((row, -1) for row in sorted(unused))]).T)
+        self._blocks.assign(rows_of)
 
-    def _add_group(self, group: BlockGroup) -> None:
-        """Append a group of blocks, merged with the last group if possible: fewer groups are fewer products a step."""
-        if self._groups and (merged := self._groups[-1].merged_with(group)):
-            self._groups[-1] = merged
-        else:
-            self._groups.append(group)
+    def attend(self, layer: int, q: Tensor) -> PartialAttention:
+        """Attend in one layer by torch from each row's query [S, A, 1, E] to the caption that it is assigned."""
+        return self._blocks.attend(q, self.layers[layer])
 
-    def attend(self, layer: int, q: Tensor) -> TextAttention:
-        """Attend in one layer from each row's query [S, A, 1, E] to the caption that it is assigned."""
-        keys, values, q_blocks = self.keys[layer], self.values[layer], self._in_blocks(q)
-        if self.static:
-            blocks = partial_attention(q_blocks, self._text_of_blocks(keys), self._text_of_blocks(values))
-            return TextAttention(blocks, self._place_of_row)
-        parts = [group.attend(q_blocks, keys, values) for group in self._groups]
-        if len(parts) == 1:
-            return TextAttention(parts[0], self._place_of_row)
-        blocks = PartialAttention(*(torch.cat(of_groups) for of_groups in zip(*parts, strict=True)))
-        return TextAttention(blocks, self._place_of_row)
 
-    def _in_blocks(self, q: Tensor) -> Tensor:
-        """Sort queries [S, A, 1, E] by the caption that they read: [blocks, A, R, E]."""
-        q = q[:, :, 0]
-        if self.static:
-            q = q[self._row_of_place]
-        elif not self._is_in_row_order:
-            q = q[self._row_of_place[: self._groups[-1].end * self.block]]
-        return torch.unflatten(q, 0, (-1, self.block)).transpose(1, 2)
+class TextBlocks:
+    """Which text the rows of a step attend to, in blocks of R rows: what :meth:`attend` needs to do so by torch.
 
-    def _text_of_blocks(self, text: Tensor) -> Tensor:
-        """Select from all captions' keys or values [C, A, P, E] what each block reads: [blocks, A, P, E]."""
-        if self.captions == 1:  # need not be copied
-            return text.expand(len(self._caption_of_block), -1, -1, -1)
-        return text[self._caption_of_block]
+    Every block has the same number of queries (all rows of a step, if those are fewer) and there are always as many
+    blocks as a step can need, so that a candidate's numbers do not depend on how many others share its caption, and
+    every step is the same operations on the same shapes, as a compiled graph needs it.
+    """
+
+    # Example: R = 4, caption 0 is read by rows 0, 1, 4, 5, 7 and caption 1 by rows 2, 3; row 6 is not in use.
+    #
+    #     block   caption   its places, by row
+    #       0        0        0  1  4  5
+    #       1        0        7 (0  0  0)
+    #       2        1        2  3 (2  2)
+    #
+    # What stands in ( ) fills a block up to R queries. Its results are never read: place_of_row names the first place
+    # of each row, here 0 1 8 9 2 3 0 4, where row 6 has place 0 because it needs some place.
+
+    def __init__(self, rows: int, captions: int, device: torch.device) -> None:
+        self.rows, self.size = rows, min(BLOCK_QUERIES, rows)
+        # Most blocks are needed when all captions but one are read by a single row, and so need a block each.
+        most = (rows - captions) // self.size + captions
+        self.captions = torch.zeros(most, dtype=torch.long, device=device)
+        self.row_of_place = torch.zeros(most * self.size, dtype=torch.long, device=device)
+        self.place_of_row = torch.zeros(rows, dtype=torch.long, device=device)
+
+    def assign(self, rows_of: dict[int, list[int]]) -> None:
+        """Let the rows ``rows_of[caption]`` read the caption of that index."""
+        blocks = [
+            (caption, rows[first : first + self.size])
+            for caption, rows in rows_of.items()
+            for first in range(0, len(rows), self.size)
+        ]
+        places = [row for _, rows in blocks for row in rows + rows[:1] * (self.size - len(rows))]
+        first_place = {row: place for place, row in reversed(list(enumerate(places)))}  # of several the first
+        self.captions[: len(blocks)] = torch.tensor([caption for caption, _ in blocks], device=self.captions.device)
+        self.row_of_place[: len(places)] = torch.tensor(places, device=self.captions.device)
+        self.place_of_row.copy_(torch.tensor([first_place.get(row, 0) for row in range(self.rows)]))
+
+    def attend(self, q: Tensor, text: LayerText) -> PartialAttention:
+        """Attend from each row's query [S, A, 1, E] to its caption: ``out`` [S, A, 1, E] and ``lse`` [S, A, 1]."""
+        in_blocks = torch.unflatten(q[self.row_of_place, :, 0], 0, (-1, self.size)).transpose(1, 2)
+        blocks = partial_attention_reference(in_blocks, *text.read(self.captions, q.dtype))
+        return PartialAttention(*(x.transpose(1, 2).flatten(0, 1)[self.place_of_row].unsqueeze(2) for x in blocks))

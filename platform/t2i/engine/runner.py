@@ -68,7 +68,6 @@ class Runner:
             logger.info("compiled the decoding step in %.0f s", time.perf_counter() - begin)
         except Exception as error:  # a compiler raises nearly anything
             logger.warning("the decode step could not be compiled, it runs as it is: %s", str(error).splitlines()[0])
-            self.cache.text.static = False
             self._decode = self.prior.decode
 
     @torch.inference_mode()

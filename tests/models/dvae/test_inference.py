@@ -59,7 +59,7 @@ def test_a_block_leaves_its_input_as_it_was() -> None:
 def test_channels_last_changes_no_logit_and_no_map(model: DVAE) -> None:
     images, tokens = torch.rand(2, 3, 16, 24), torch.randint(32, (2, 4, 6))
     logits, maps = model.encode_logits(images), model.decoder.from_tokens(tokens)
-    model.for_inference(torch.float32)
+    model.for_inference("float32")
     torch.testing.assert_close(model.encode_logits(images), logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model.decoder.from_tokens(tokens), maps, rtol=1e-4, atol=1e-4)
 
@@ -68,7 +68,7 @@ def test_channels_last_changes_no_logit_and_no_map(model: DVAE) -> None:
 def test_bfloat16_takes_and_gives_float32_and_stays_near(model: DVAE) -> None:
     images, tokens = torch.rand(4, 3, 16, 16), torch.randint(32, (4, 16))
     logits, decoded = model.encode_logits(images), model.decode(tokens)
-    model.for_inference(torch.bfloat16)
+    model.for_inference("bfloat16")
     rounded = model.encode_logits(images)
     assert rounded.dtype == model.decode(tokens).dtype == torch.float32
     assert (rounded - logits).std() < 0.02 * logits.std()
@@ -127,5 +127,5 @@ def test_a_preview_of_half_a_row_or_too_many_is_refused(model: DVAE, count: int)
 
 def test_loading_for_use_leaves_the_weights_of_a_checkpoint(model: DVAE) -> None:
     before = copy.deepcopy(model.state_dict())
-    after = model.for_inference(torch.float32).state_dict()
+    after = model.for_inference("float32").state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

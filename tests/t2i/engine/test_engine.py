@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.prior import Prior, text_tensor
+from models.prior.decoding.shared_text import KEYS_AT_ONCE
 from models.prior.sampling import apply_top_k_top_p, noise_keys, sample
 from t2i.engine import Engine, Request, TokenProgress, rows_to_keep
 from t2i.sampling import RequestError, SamplingParams
@@ -291,7 +292,8 @@ def test_the_cache_holds_a_caption_only_while_it_is_read(prior: Prior) -> None:
     engine.add(Request("a", (1,), 2, seed=1))
     engine.step()
     one = engine.cache_bytes - empty
-    assert one == 2 * CONFIG.layers * prior.layout.prefix_length * CONFIG.width * 4
+    positions = KEYS_AT_ONCE + prior.layout.prefix_length  # of keys, of which there are fewer, and of values
+    assert one == CONFIG.layers * positions * CONFIG.width * 4
     run(engine)
     engine.add(Request("b", (2,), 2, seed=1))
     engine.step()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.dtypes import PRIOR_DTYPES
 from models.prior import Prior
 from t2i.engine import Engine, OfflineRun, Pruner, PruningParams, Request, StepResult
 from t2i.engine import runner as runner_module
@@ -115,8 +116,8 @@ def test_tokens_and_rows_are_those_without_drafts(prior: Prior, window: int) -> 
     check(prior, 60, [window])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_in_the_layout_for_inference(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", PRIOR_DTYPES)
+def test_in_the_layout_for_inference(dtype: str) -> None:
     check(random_prior(WIDE).for_inference(dtype), 25, WINDOWS)
 
 
@@ -127,8 +128,8 @@ def test_compiled() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_a_thousand_requests(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", PRIOR_DTYPES)
+def test_a_thousand_requests(dtype: str) -> None:
     check(random_prior(WIDE).for_inference(dtype), scaled(1000), WINDOWS)
 
 

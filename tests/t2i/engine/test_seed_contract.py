@@ -7,8 +7,8 @@ import random
 from dataclasses import replace
 
 import pytest
-import torch
 
+from models.dtypes import PRIOR_DTYPES
 from models.prior import Prior, PriorConfig
 from models.prior.decoding.packed import PackedLinear
 from t2i.engine import Engine, Request
@@ -86,10 +86,10 @@ def test_in_random_mixes(prior: Prior, mixes: int) -> None:
 
 
 @pytest.mark.parametrize("mixes", [8, pytest.param(scaled(100), marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_in_the_layout_for_inference(dtype: torch.dtype, mixes: int) -> None:
+@pytest.mark.parametrize("dtype", PRIOR_DTYPES)
+def test_in_the_layout_for_inference(dtype: str, mixes: int) -> None:
     prior = random_prior(WIDE).for_inference(dtype)
-    assert isinstance(prior.image_head, PackedLinear) == (dtype != torch.float32 and PackedLinear.is_supported())
+    assert isinstance(prior.image_head, PackedLinear) == (dtype != "float32" and PackedLinear.is_supported())
     check_random_mixes(prior, mixes)
 
 

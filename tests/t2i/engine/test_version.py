@@ -11,7 +11,7 @@ from models.prior import Prior, PriorConfig
 from t2i.engine import ENGINE_VERSION, Engine, Request
 from t2i.sampling import SamplingParams
 
-TOKENS = {2: "53931a365128fd0750d92d58602cdd6cb8b7272721b242b27eba9ecb5347338a"}
+TOKENS = {3: "53931a365128fd0750d92d58602cdd6cb8b7272721b242b27eba9ecb5347338a"}
 """By version, the hash of the image tokens below."""
 
 
