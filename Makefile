@@ -95,6 +95,7 @@ proto: $(STAMP) ## generate the gRPC code from platform/t2i/protos
 		--grpc_python_out=platform --mypy_out=platform --mypy_grpc_out=platform platform/t2i/protos/v1/*.proto
 
 bench: export BENCH_RESULT := $(CURDIR)/runs/bench.json
+bench: export PYTHONPATH := $(CURDIR)  # before a package of that name, which another one installs: tests
 bench: $(TESTED) ## time the parts side by side on this machine (RECORD=1: keep the ratios for bench-check)
 	@mkdir -p runs && rm -f $$BENCH_RESULT
 	$(BIN)/python jobs/benchmarks/bench_engine.py

@@ -1,6 +1,6 @@
 """Time our storage on S3 beside pyarrow's own client: many small objects, and a large one.
 
-    python jobs/benchmarks/bench_storage.py
+    PYTHONPATH=. python jobs/benchmarks/bench_storage.py
 
 Both work on the same local server (SeaweedFS), in turn. Small objects are written and read by eight threads. Times are
 medians; ratios are relative to pyarrow. Keep the results in docs/benchmarks.md, with a description of the machine.

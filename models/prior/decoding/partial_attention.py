@@ -28,13 +28,7 @@ class PartialAttention(NamedTuple):
 
 def partial_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> PartialAttention:
     """Attend from q [B, A, R, E] to k, v [B, A, M, E]; ``bias`` is added to the scores (-inf hides a key)."""
-    if q.device.type == "cpu":
-        return PartialAttention(*torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=bias))
-    return partial_attention_reference(q, k, v, bias)
-
-
-def partial_attention_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> PartialAttention:
-    """Compute :func:`partial_attention` in plain operations, for devices whose fused kernel does not return the lse."""
+    # In plain operations: torch's fused ones do not return the lse.
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
     if bias is not None:
         scores = scores + bias

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models.prior.decoding.partial_attention import PartialAttention, partial_attention_reference
+from models.prior.decoding.partial_attention import PartialAttention, partial_attention
 
 Caption = tuple[int, ...]
 """A caption's BPE ids, without pads: the key under which its text is stored."""
@@ -196,5 +196,5 @@ class TextBlocks:
     def attend(self, q: Tensor, text: LayerText) -> PartialAttention:
         """Attend from each row's query [S, A, 1, E] to its caption: ``out`` [S, A, 1, E] and ``lse`` [S, A, 1]."""
         in_blocks = torch.unflatten(q[self.row_of_place, :, 0], 0, (-1, self.size)).transpose(1, 2)
-        blocks = partial_attention_reference(in_blocks, *text.read(self.captions, q.dtype))
+        blocks = partial_attention(in_blocks, *text.read(self.captions, q.dtype))
         return PartialAttention(*(x.transpose(1, 2).flatten(0, 1)[self.place_of_row].unsqueeze(2) for x in blocks))

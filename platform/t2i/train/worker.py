@@ -26,6 +26,7 @@ from models.gradient_scaling import MIN_SCALE
 from models.processor import reuse_only_code_for_this_processor
 from t2i.logs import get_logger
 from t2i.storage import arrow_filesystem
+from t2i.train.allocator import keep_freed_memory
 from t2i.train.checkpoint.folder import CheckpointNotSavedError, as_not_saved_error
 from t2i.train.checkpoint.run_directory import RunDirectory, checkpoint_name
 from t2i.train.config import TrainConfig
@@ -65,6 +66,7 @@ def train_worker(settings: dict[str, WorkerInput]) -> None:
     worker_input = settings["worker_input"]
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train logs every report there
     torch.set_num_threads(worker_input.threads)
+    keep_freed_memory()
     torch.set_flush_denormal(True)  # relaxed samples at a low tau are full of denormals, 3 x slower on a CPU
     reuse_only_code_for_this_processor()
     context = ray.train.get_context()
