@@ -24,13 +24,13 @@ def decode_attention(
     ``keys`` and ``values`` [slots, size, A, E] of this ``layer``, as ``step`` says.
     """
     of_layer = text.layers[layer]
-    if q.device.type != "cpu" or not has_kernels(q.dtype, of_layer.keys.dtype):
-        return decode_attention_in_torch(q, k, v, keys, values, step, text, layer)
-    stored = (keys, values, step.write, step.read, *of_layer.tensors, text.readers)
-    if torch.compiler.is_compiling():
-        attended: Tensor = decode_attention_operator(q, k, v, *stored)
-        return attended
-    return decode_attention_in_c(q, k, v, *stored)  # without the custom operator's overhead
+    if q.device.type == "cpu" and has_kernels(q.dtype, of_layer.keys.dtype):
+        stored = (keys, values, step.write, step.read, *of_layer.tensors, text.readers)
+        if torch.compiler.is_compiling():
+            attended: Tensor = decode_attention_operator(q, k, v, *stored)
+            return attended
+        return decode_attention_in_c(q, k, v, *stored)  # without the custom operator's overhead
+    return decode_attention_in_torch(q, k, v, keys, values, step, text, layer)
 
 
 def decode_attention_in_torch(
