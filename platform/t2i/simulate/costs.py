@@ -11,7 +11,7 @@ from models.settings import setting
 class PriorCosts:
     """A replica of the prior, whose steps have a fixed shape: idle slots take their part of one, too, and draft.
 
-    Only attention to text depends on what is in use.
+    Only attention depends on what is in use.
     """
 
     slots: int = setting(64, "candidates sampled at once", at_least=1)
