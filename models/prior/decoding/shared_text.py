@@ -58,12 +58,12 @@ class LayerText:
 
     def read(self, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the keys and values [n, A, prefix length, E] in ``dtype`` of the captions ``index`` int64 [n]."""
-        length = self.values.shape[2]
-        keys, values = self.keys[index, :, :, :length].mT.to(dtype), self.values[index].to(dtype)
+        length, of = self.values.shape[2], slice(None) if len(self.keys) == 1 else index  # one need not be copied
+        keys, values = self.keys[of, :, :, :length].mT.to(dtype), self.values[of].to(dtype)
         if self.keys.dtype == torch.int8:
-            keys = keys * self.key_scales[index, :, :length, None].to(dtype)
-            values = values * self.value_scales[index, :, :length, None].to(dtype)
-        return keys, values
+            keys = keys * self.key_scales[of, :, :length, None].to(dtype)
+            values = values * self.value_scales[of, :, :length, None].to(dtype)
+        return keys.expand(len(index), -1, -1, -1), values.expand(len(index), -1, -1, -1)
 
 
 def round_to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,9 +157,9 @@ class SharedText:
 class TextBlocks:
     """Which text the rows of a step attend to, in blocks of R rows: what :meth:`attend` needs to do so by torch.
 
-    Every block has the same number of queries (all rows of a step, if those are fewer) and there are always as many
-    blocks as a step can need, so that a candidate's numbers do not depend on how many others share its caption, and
-    every step is the same operations on the same shapes, as a compiled graph needs it.
+    Every block has the same number of queries (all rows of a step, if those are fewer), so that a candidate's numbers
+    do not depend on how many others share its caption. A compiled step, whose shapes never change, computes as many
+    blocks as any step can need.
     """
 
     # Example: R = 4, caption 0 is read by rows 0, 1, 4, 5, 7 and caption 1 by rows 2, 3; row 6 is not in use.
@@ -173,7 +173,7 @@ class TextBlocks:
     # of each row, here 0 1 8 9 2 3 0 4, where row 6 has place 0 because it needs some place.
 
     def __init__(self, rows: int, captions: int, device: torch.device) -> None:
-        self.rows, self.size = rows, min(BLOCK_QUERIES, rows)
+        self.rows, self.size, self.used = rows, min(BLOCK_QUERIES, rows), 1
         # Most blocks are needed when all captions but one are read by a single row, and so need a block each.
         most = (rows - captions) // self.size + captions
         self.captions = torch.zeros(most, dtype=torch.long, device=device)
@@ -187,6 +187,7 @@ class TextBlocks:
             for caption, rows in rows_of.items()
             for first in range(0, len(rows), self.size)
         ]
+        self.used = max(1, len(blocks))
         places = [row for _, rows in blocks for row in rows + rows[:1] * (self.size - len(rows))]
         first_place = {row: place for place, row in reversed(list(enumerate(places)))}  # of several the first
         self.captions[: len(blocks)] = torch.tensor([caption for caption, _ in blocks], device=self.captions.device)
@@ -195,6 +196,7 @@ class TextBlocks:
 
     def attend(self, q: Tensor, text: LayerText) -> PartialAttention:
         """Attend from each row's query [S, A, 1, E] to its caption: ``out`` [S, A, 1, E] and ``lse`` [S, A, 1]."""
-        in_blocks = torch.unflatten(q[self.row_of_place, :, 0], 0, (-1, self.size)).transpose(1, 2)
-        blocks = partial_attention(in_blocks, *text.read(self.captions, q.dtype))
+        used = len(self.captions) if torch.compiler.is_compiling() else self.used
+        in_blocks = torch.unflatten(q[self.row_of_place[: used * self.size], :, 0], 0, (-1, self.size)).transpose(1, 2)
+        blocks = partial_attention(in_blocks, *text.read(self.captions[:used], q.dtype))
         return PartialAttention(*(x.transpose(1, 2).flatten(0, 1)[self.place_of_row].unsqueeze(2) for x in blocks))

@@ -101,6 +101,19 @@ def test_a_row_attends_in_any_company_as_alone(width: int, dtype: torch.dtype, t
         assert torch.equal(attend({caption: [1, row]})[row], together[row])
 
 
+@pytest.mark.parametrize("captions", [1, 3])
+def test_torch_attends_alike_to_one_caption_and_to_some_of_many(captions: int) -> None:
+    text = SharedText(1, 40, captions, HEADS, LENGTH, 8, device=torch.device("cpu"), dtype=torch.float32)
+    k, v = torch.randn(2, HEADS, LENGTH, 8)
+    text.layers[0].store(text.allocate((0,)), k, v)
+    text.assign({(0,): list(range(1, 40))})
+    q = torch.randn(40, HEADS, 1, 8)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k.expand(40, -1, -1, -1), v.expand(40, -1, -1, -1))
+    torch.testing.assert_close(text.attend(0, q).out[1:], expected[1:])
+    whole = torch.compile(text.attend, backend="eager", fullgraph=True)
+    torch.testing.assert_close(whole(0, q).out[1:], expected[1:])
+
+
 def test_text_in_8_bits_is_near_and_half_as_large() -> None:
     torch.manual_seed(0)
     exact, rounded = (stored_text(64, dtype) for dtype in (torch.bfloat16, torch.int8))
