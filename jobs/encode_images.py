@@ -24,6 +24,7 @@ from t2i import data
 from t2i.cluster import RayConfig, start_ray
 from t2i.config import recorded, run_job
 from t2i.data import ROWS_PER_PART, PairSources, SourceConfig
+from t2i.data.decode import VIEWS
 from t2i.data.image_tokens import TokenizeImages, describe_dvae
 from t2i.data.resume import FinishedRows
 from t2i.data.run_record import trained_image_size
@@ -38,10 +39,13 @@ class EncodeImagesConfig:
     image_size: int | None = setting(
         None, "side of the encoded images in pixels; empty: the size that the run's dVAE was trained on", at_least=1
     )
-    views: int = setting(
-        0, "random crops of each training image, by the paper's listing 2; 0: only its centre square", at_least=0
+    views: int = setting(0, "random views of each training image; 0: only its centre square", at_least=0)
+    view: str = setting(
+        "crops",
+        "what views are. crops: by the paper's listing 2, of images larger than image_size; drawings: the image "
+        "itself, then smaller, moved, and mirrored where its captions allow",
     )
-    seed: int = setting(0, "random seed of the crops", at_least=0)
+    seed: int = setting(0, "random seed of the views", at_least=0)
     dtype: str | None = setting(None, f"{DTYPE_MEANING}; empty: bfloat16 where replicas have GPUs, else float32")
     batch_size: int = setting(128, "images per forward pass", at_least=1)
     rows_per_part: int = setting(
@@ -50,6 +54,10 @@ class EncodeImagesConfig:
     actors: int = setting(1, "dVAE replicas", at_least=1)
     gpus_per_actor: float = setting(0.0, "GPUs of each replica", at_least=0)
     ray: RayConfig = setting(RayConfig, "the Ray cluster to use")
+
+    def __post_init__(self) -> None:
+        if self.view not in VIEWS:
+            raise ValueError(f"view is {self.view!r}: use {' or '.join(VIEWS)}.")
 
 
 def main(config: EncodeImagesConfig) -> None:
@@ -64,6 +72,7 @@ def main(config: EncodeImagesConfig) -> None:
         directory = f"{config.run}/tokens/{split}"
         views = config.views if split == "train" else 0
         metadata = dvae | {"source": recorded(source), "views": views, "seed": config.seed}
+        metadata |= {"view": config.view} if views else {}
         if data.is_complete(directory, metadata):
             print(f"{directory}: already complete", flush=True)
         else:
@@ -85,7 +94,7 @@ def dtype(config: EncodeImagesConfig) -> str:
 def read(
     source: SourceConfig, metadata: dict[str, Any], finished: FinishedRows, report: str, config: EncodeImagesConfig
 ) -> Dataset:
-    """Return the pixels of the images that are not encoded yet: centre squares, or ``views`` random crops of each.
+    """Return the pixels of the images that are not encoded yet: centre squares, or ``views`` random views of each.
 
     The rows are cut into small blocks, so that images are decoded in parallel even if the source is a single file, and
     part files are written while other images are still being encoded.
@@ -94,8 +103,8 @@ def read(
     pairs = data.skip_finished(data.read_pairs(source, report), finished, views)
     pairs = pairs.repartition(target_num_rows_per_block=max(1, config.rows_per_part // max(1, views)))
     if views:
-        crops = data.decode_random_crops(pairs, image_size, views, config.seed, report)
-        return data.skip_finished(crops, finished)  # a part file may end between two views of an image
+        decoded = data.decode_views(pairs, image_size, config.view, views, config.seed, report)
+        return data.skip_finished(decoded, finished)  # a part file may end between two views of an image
     return data.decode_pairs(pairs, image_size, report)
 
 

@@ -26,6 +26,7 @@ RUN_ELSEWHERE = {
         r"export RAY_API|ray job submit",  # t2i/test_cluster_lines
     ),
     "docs/capacity.md": (r"\S*python jobs/simulate_service.py",),  # jobs/test_simulate_service
+    "docs/fine_tuning.md": (r"python jobs/|\(cd pictures|mkdir |cp ",),  # jobs/test_fine_tuning
     "docs/serving.md": (r"(?:T2I_KEY=\S+ )?\S*t2i ", r"export T2I_MODEL_STORE="),  # t2i/serve/test_cli
     CARD: (r"python jobs/|mv ",),  # here
     MONITORING: (r"cp ",),  # here

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t2i.contact_sheet import GAP, MARGIN, SheetRow, contact_sheet
+from t2i.contact_sheet import GAP, GRID_COLUMNS, MARGIN, SheetRow, contact_sheet
 
 
 def row(caption: str, values: list[int]) -> SheetRow:
@@ -26,6 +26,17 @@ def test_every_caption_has_its_row_and_long_ones_are_cut_after_three_lines() -> 
     long = contact_sheet([row("word " * 500, [0, 0])])
     assert two.width == one.width
     assert one.height < long.height < two.height
+
+
+def test_captions_of_one_image_each_fill_a_grid_row_by_row() -> None:
+    values = range(10, 10 + 10 * (GRID_COLUMNS + 2), 10)
+    sheet = np.asarray(contact_sheet([row("a taco, flat, seen from above", [value]) for value in values], tile=64))
+    assert sheet.shape[1] == 2 * MARGIN + GRID_COLUMNS * (64 + GAP) - GAP
+    corners = [np.argwhere((sheet == value).all(axis=2)).min(axis=0) for value in values]
+    lefts = [MARGIN + column * (64 + GAP) for column in range(GRID_COLUMNS)]
+    assert [left for _, left in corners] == [*lefts, *lefts[:2]]
+    assert {top for top, _ in corners[:GRID_COLUMNS]} == {MARGIN}
+    assert corners[-1][0] > MARGIN + 64 + 3 * 14  # below three lines of a caption
 
 
 def test_refuses_an_empty_sheet() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from t2i.data.caption_lists import read_captioned_images, read_captions
     from t2i.data.captioned import Caption, CaptionedImage
     from t2i.data.columns import load_columns
-    from t2i.data.decode import decode_pairs, decode_random_crops, drop_unreadable
+    from t2i.data.decode import decode_pairs, decode_views, drop_unreadable
     from t2i.data.matching import match_images
     from t2i.data.pair_sources import PairSources
     from t2i.data.part_files import find_finished_rows
@@ -50,7 +50,7 @@ __all__ = [
     "TokenShards",
     "check_pairs",
     "decode_pairs",
-    "decode_random_crops",
+    "decode_views",
     "drop_unreadable",
     "find_finished_rows",
     "is_complete",

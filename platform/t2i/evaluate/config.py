@@ -95,7 +95,10 @@ class EvaluateConfig:
         above=0,
         at_most=1,
     )
-    shown: int = setting(12, "captions in each gallery of the report", at_least=0)
+    shown: int = setting(12, "captions in each gallery of the report, and in the contact sheet", at_least=0)
+    shown_candidates: int = setting(
+        8, "best candidates that are shown of each caption; 1: the contact sheet is a grid", at_least=1
+    )
     slots: int = setting(64, "candidates that one actor draws at once", at_least=1)
     generate: ActorPool = setting(lambda: ActorPool(actors=2), "actors that sample tokens: the prior")
     score: ActorPool = setting(ActorPool, "actors that decode and rank: dVAE decoder and CLIP")

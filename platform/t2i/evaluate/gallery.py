@@ -19,9 +19,6 @@ from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.tasks import one_thread
 from t2i.storage import fetch_run
 
-SHOWN_CANDIDATES = 8
-"""Most candidates that are shown of one caption."""
-
 
 @dataclass(frozen=True)
 class Galleries:
@@ -83,7 +80,7 @@ def load_cards(
     cards = {}
     for caption_id, (shard, index) in places.items():
         candidates = read_caption(open_shard(folder, shard), index)
-        shown = candidates.order[:SHOWN_CANDIDATES]
+        shown = candidates.order[: config.shown_candidates]
         images = to_uint8(dvae.decode(torch.from_numpy(candidates.image_tokens[shown].astype(np.int64))))
         item = candidates.item
         cards[caption_id] = CaptionCard(item.caption, images, candidates.scores[shown], real.get(item.image_id))

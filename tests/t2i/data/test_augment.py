@@ -1,4 +1,4 @@
-"""The paper's two listings: what they draw, how often, and from where."""
+"""The paper's two listings, and views of drawings: what they draw, how often, and from where."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from t2i.data.augment import dvae_view, middle_offset, prior_view
+from t2i.data.augment import drawing_view, dvae_view, middle_offset, prior_view
 from t2i.data.transforms import resize
 
 View = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -74,6 +74,39 @@ def test_the_offset_of_listing_2_has_a_value_even_without_room() -> None:
     assert {middle_offset(0, random) for _ in range(20)} == {0}
     assert {middle_offset(1, random) for _ in range(20)} == {0}
     assert {middle_offset(16, random) for _ in range(200)} == {6, 7, 8, 9}
+
+
+def a_drawing() -> np.ndarray:
+    """A black square of 40 px in the middle of a white picture of 64, its right half grey."""
+    image = np.full((64, 64, 3), 255, np.uint8)
+    image[12:52, 12:52] = 0
+    image[12:52, 32:52] = 90
+    return image
+
+
+def test_a_drawing_is_made_smaller_by_up_to_an_eighth_and_moved_by_up_to_a_sixteenth() -> None:
+    image, random = a_drawing(), np.random.default_rng(0)
+    heights, tops = [], []
+    for _ in range(DRAWS):
+        drawn = (drawing_view(image, 64, random, mirror=False) < 200).all(axis=2).any(axis=1).nonzero()[0]
+        heights.append(len(drawn))
+        tops.append((drawn[0] + drawn[-1]) / 2 - 31.5)
+    assert (min(heights), max(heights)) == (pytest.approx(35, abs=1), 40)
+    assert np.max(np.abs(tops)) == pytest.approx(4, abs=0.5)
+    assert np.mean(tops) == pytest.approx(0, abs=0.3)
+
+
+def test_a_drawing_is_mirrored_half_of_the_time_if_at_all() -> None:
+    random = np.random.default_rng(0)
+    for mirror, share in ((False, 0.0), (True, 0.5)):
+        views = [drawing_view(a_drawing(), 64, random, mirror=mirror)[32] for _ in range(DRAWS)]
+        grey_first = [np.argmax(view[:, 0] == 90) < np.argmax(view[:, 0] == 0) for view in views]
+        assert np.mean(grey_first) == pytest.approx(share, abs=0.04)
+
+
+def test_the_ground_around_a_drawing_goes_on() -> None:
+    image, random = np.full((64, 64, 3), (10, 200, 90), np.uint8), np.random.default_rng(0)
+    assert all((drawing_view(image, 64, random, mirror=True) == image).all() for _ in range(100))
 
 
 @pytest.mark.parametrize("view", [dvae_view, prior_view])

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from t2i.data import SourceConfig, decode_pairs, read_pairs
+from t2i.data import SourceConfig, decode_pairs, decode_views, read_pairs
 from t2i.data.transforms import decode_image
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -63,3 +64,19 @@ def test_the_embedded_set_decodes_untouched(tmp_path: Path) -> None:
     for row, original in zip(decoded, shipped, strict=True):
         assert np.array_equal(row["pixels"], np.asarray(Image.open(io.BytesIO(original["image"])).convert("RGB")))
     assert not report.exists()
+
+
+def test_views_of_drawings_begin_with_the_image_and_mirror_only_what_may_be(tmp_path: Path) -> None:
+    half = np.full((16, 16, 3), 255, np.uint8)
+    half[:, :8] = 0
+    buffer = io.BytesIO()
+    Image.fromarray(half).save(buffer, "PNG")
+    rows = [{"id": name, "image": buffer.getvalue(), "captions": [name]} for name in ("a half", "the left half")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    pairs = read_pairs(SourceConfig(path=f"{tmp_path}/pairs.parquet"))
+    decoded = {row["id"]: row["pixels"] for row in decode_views(pairs, 16, "drawings", 40, seed=0).take_all()}
+    assert sorted(decoded) == sorted(f"{row['id']}#{view}" for row in rows for view in range(40))
+    for row in rows:
+        assert np.array_equal(decoded[f"{row['id']}#0"], half)
+        black_right = [decoded[f"{row['id']}#{view}"][8, -1, 0] < 128 for view in range(40)]
+        assert any(black_right) == (row["id"] == "a half")

@@ -15,7 +15,7 @@ from models.images import to_uint8
 from models.run_layout import RunLayout
 from t2i.evaluate.candidates import SCHEMA, CaptionCandidates, encode_shard, shard_record
 from t2i.evaluate.config import EvaluateConfig
-from t2i.evaluate.gallery import SHOWN_CANDIDATES, choose_galleries, load_cards
+from t2i.evaluate.gallery import choose_galleries, load_cards
 from t2i.evaluate.layout import SetLayout
 from t2i.evaluate.shards import ShardFolder
 from t2i.evaluate.work_list import WorkItem
@@ -63,9 +63,9 @@ def test_cards_decode_the_best_candidates_tokens(
     tiny_run: Path, drawn: tuple[SetLayout, np.ndarray, np.ndarray]
 ) -> None:
     layout, tokens, scores = drawn
-    real, config = np.full((32, 32, 3), 7, np.uint8), EvaluateConfig(run=str(tiny_run))
+    real, config = np.full((32, 32, 3), 7, np.uint8), EvaluateConfig(run=str(tiny_run), shown_candidates=4)
     card = decode_cards({"a": (0, 0)}, {"i": real}, layout, config)["a"]
-    best = np.argsort(-scores)[:SHOWN_CANDIDATES]
+    best = np.argsort(-scores)[:4]
     dvae = load_model(DVAE, DVAEConfig, RunLayout(tiny_run).dvae)
     assert card.caption == "a red circle"
     np.testing.assert_array_equal(card.scores, scores[best])

@@ -20,6 +20,7 @@ from models.images import to_float
 from models.settings import setting
 from t2i.data.augment import dvae_view
 from t2i.data.packed_images import decode_rows
+from t2i.train.config import TrainConfig
 from t2i.train.noise import Noise
 from t2i.train.optim.adamw import OptimizerConfig
 from t2i.train.optim.schedules import cosine_anneal, linear_warmup
@@ -39,6 +40,9 @@ class DVAETaskConfig:
     optimizer: OptimizerConfig = setting(OptimizerConfig, "AdamW and EMA")
     image_size: int = setting(256, "side of the images the dVAE sees, in pixels", at_least=1)
     augment: bool = setting(True, "random crop, resize and mirror of training images: the paper's listing 1")
+    decoder_only: bool = setting(
+        False, "train the decoder alone, on the argmax tokens that priors learn and draw; needs train.start_from"
+    )
     lr_start: float = setting(1e-4, "first learning rate", above=0)
     lr_end: float = setting(1.25e-6, "last learning rate", at_least=0)
     lr_steps: int = setting(1_200_000, "steps from lr_start to lr_end", at_least=1)
@@ -65,7 +69,6 @@ class DVAETask(Task):
     Augmentation crops whole images, so that it needs the latter.
     """
 
-    headline = Headline("elb", higher_is_better=True)
     # Not the headline: the thresholds of monitor/advice.py were tried on recorded curves of this one.
     overfitting_metric = Headline("psnr", higher_is_better=True)
     training_metrics: ClassVar = {
@@ -81,6 +84,21 @@ class DVAETask(Task):
 
     def __init__(self, config: DVAETaskConfig) -> None:
         self.config: DVAETaskConfig = config
+
+    @property
+    def headline(self) -> Headline:
+        """The bound of sampled codes; of a decoder that is trained on argmax tokens, their reconstruction."""
+        return Headline("psnr" if self.config.decoder_only else "elb", higher_is_better=True)
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse to train a decoder without an encoder that has learnt.
+
+        Raises:
+            UserError: that was asked for, or what :meth:`Task.check` refuses.
+        """
+        super().check(config)
+        if self.config.decoder_only and not config.start_from:
+            raise UserError("task.decoder_only is true: name the dVAE to begin with in train.start_from.")
 
     @property
     def optimizer(self) -> OptimizerConfig:
@@ -101,12 +119,16 @@ class DVAETask(Task):
         return cosine_anneal(step, self.config.beta_start, self.config.beta_end, self.config.beta_steps)
 
     def work(self, batch_size: int, recomputed: bool = False) -> Work:  # noqa: ARG002  recomputed FLOPs are not counted
-        """Return the images of an update, and the FLOPs of forward and backward."""
-        return Work(batch_size, "images", batch_size * dvae_flops(self.config.model, self.config.image_size).training)
+        """Return the images of an update, and the FLOPs of forward and backward, of a frozen encoder forward only."""
+        flops = dvae_flops(self.config.model, self.config.image_size)
+        of_image = flops.forward + 2 * flops.decoder if self.config.decoder_only else flops.training
+        return Work(batch_size, "images", batch_size * of_image)
 
     def build(self) -> nn.Module:
         """Return the dVAE in channels-last layout, which makes its convolutions a fifth faster on a CPU."""
-        return DVAE(self.config.model).to(memory_format=torch.channels_last)
+        model = DVAE(self.config.model).to(memory_format=torch.channels_last)
+        model.encoder.requires_grad_(not self.config.decoder_only)
+        return model
 
     def prepare(self, columns: Columns, model: nn.Module) -> Columns:  # noqa: ARG002  pixels need no model
         """Return the columns as they are, after a check of the images' size.
@@ -134,10 +156,16 @@ class DVAETask(Task):
     def loss(self, model: nn.Module, batch: Batch, step: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the negative ELB of relaxed codes in nats per sub-pixel, its KL weighted by beta; and its two terms.
 
-        The scalar ``kl`` is unweighted, in nats per image.
+        With ``decoder_only`` the codes are those of the argmax. The scalar ``kl`` is unweighted, in nats per image.
         """
         images = batch["images"].contiguous(memory_format=torch.channels_last)
-        logits, maps = model(images, self.tau(step), noise.torch(GUMBEL, images.device))
+        if self.config.decoder_only:
+            assert isinstance(model, DVAE)
+            with torch.no_grad():
+                logits = model.encode_logits(images)
+            maps = model.decoder.from_tokens(logits.argmax(dim=1))
+        else:
+            logits, maps = model(images, self.tau(step), noise.torch(GUMBEL, images.device))
         elb = evidence_lower_bound(images, maps, logits, self.beta(step))
         return elb.loss, {"reconstruction": elb.reconstruction, "kl": elb.kl * images[0].numel()}
 

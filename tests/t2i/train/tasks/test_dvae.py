@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 from models.dvae import DVAE
+from models.dvae.loss import logit_laplace_nll
 from models.errors import UserError
 from t2i.data.columns import caption_array
 from t2i.data.packed_images import pack_images
 from t2i.evaluate.candidates import to_png
+from t2i.train.config import TrainConfig
 from t2i.train.noise import Noise
 from t2i.train.tasks.base import Columns
 from t2i.train.tasks.dvae import DVAETask, DVAETaskConfig, codebook_use
@@ -45,6 +47,29 @@ def test_the_loss_has_gradients_everywhere_and_repeats_with_its_noise(plain: DVA
     assert torch.equal(first, again)
     first.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_a_decoder_alone_is_trained_on_the_tokens_that_priors_draw(columns: Columns) -> None:
+    task = DVAETask(DVAETaskConfig(model=tiny_dvae(), image_size=8, augment=False, decoder_only=True))
+    model = task.build()
+    assert isinstance(model, DVAE)
+    batch = task.batch(columns, np.arange(4), NOISE)
+    loss, scalars = task.loss(model, batch, 0, NOISE)
+    maps = model.decoder.from_tokens(model.encode(batch["images"]).view(4, 4, 4))
+    expected = logit_laplace_nll(batch["images"], *maps.chunk(2, dim=1)).mean()
+    assert scalars["reconstruction"].item() == pytest.approx(expected.item(), rel=1e-5)
+    loss.backward()
+    assert all(p.grad is None for p in model.encoder.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.decoder.parameters())
+    assert task.headline.metric == "psnr"
+
+
+def test_a_decoder_alone_needs_a_dvae_to_begin_with(plain: DVAETask) -> None:
+    plain.check(TrainConfig())
+    plain.config.decoder_only = True
+    plain.check(TrainConfig(start_from="run/dvae/model"))
+    with pytest.raises(UserError, match=r"task\.decoder_only is true: name the dVAE to begin with in train\.start_from"):
+        plain.check(TrainConfig())
 
 
 def test_training_images_are_views_that_repeat_with_their_noise(task: DVAETask) -> None:
