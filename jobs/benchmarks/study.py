@@ -120,7 +120,7 @@ def read_rows(plan: Plan, name: str, folder: Path) -> list[Row]:
         metrics = json.loads((folder / plan.model / "metrics.json").read_text())
         return [Row(name, {title: metrics[metric] for title, metric in plan.figures.items()})]
     (report,) = json.loads((folder / "report.json").read_text())["sets"]
-    values: dict[tuple[str, str], Any] = {(each["metric"], each["subject"]): each["value"] for each in report["figures"]}
+    values: dict[tuple[str, str], Any] = {(row["metric"], row["subject"]): row["value"] for row in report["figures"]}
     return [
         Row(row or name, {title: values[metric, subject] for title, metric in plan.figures.items()})
         for row, subject in plan.subjects.items()

@@ -71,12 +71,13 @@ def test_views_of_drawings_begin_with_the_image_and_mirror_only_what_may_be(tmp_
     half[:, :8] = 0
     buffer = io.BytesIO()
     Image.fromarray(half).save(buffer, "PNG")
-    rows = [{"id": name, "image": buffer.getvalue(), "captions": [name]} for name in ("a half", "the left half")]
+    names = ["a half", "the left half"]
+    rows = [{"id": name, "image": buffer.getvalue(), "captions": [name]} for name in names]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
     pairs = read_pairs(SourceConfig(path=f"{tmp_path}/pairs.parquet"))
     decoded = {row["id"]: row["pixels"] for row in decode_views(pairs, 16, "drawings", 40, seed=0).take_all()}
-    assert sorted(decoded) == sorted(f"{row['id']}#{view}" for row in rows for view in range(40))
-    for row in rows:
-        assert np.array_equal(decoded[f"{row['id']}#0"], half)
-        black_right = [decoded[f"{row['id']}#{view}"][8, -1, 0] < 128 for view in range(40)]
-        assert any(black_right) == (row["id"] == "a half")
+    assert sorted(decoded) == sorted(f"{name}#{view}" for name in names for view in range(40))
+    for name in names:
+        assert np.array_equal(decoded[f"{name}#0"], half)
+        black_right = [decoded[f"{name}#{view}"][8, -1, 0] < 128 for view in range(40)]
+        assert any(black_right) == (name == "a half")
