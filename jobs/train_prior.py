@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _source  # noqa: F401  isort: skip
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class TrainPrior:
         return cls(preset=name, task=PriorTaskConfig(model=get_preset(name).prior))
 
 
-def main(config: TrainPrior) -> None:
+def main(config: TrainPrior, make_task: Callable[[PriorTaskConfig, str, str], PriorTask] = PriorTask) -> None:
     """Fit the prior, continuing an earlier run if there is one, and print its final metrics."""
     run = config.run
     layout = RunLayout(run)
@@ -57,7 +57,7 @@ def main(config: TrainPrior) -> None:
     tokenizer = fetch_directory(layout.tokenizer)
     check_sizes(config, tokens["train"], CaptionTokenizer.load(tokenizer).vocabulary)
     inputs = {"tokens": tokens, "tokenizer": model_hash(tokenizer)}
-    task = PriorTask(config.task, layout.tokenizer, layout.dvae)
+    task = make_task(config.task, layout.tokenizer, layout.dvae)
     print_result(fit(task, lambda: read(config), config.train, f"{run}/prior", inputs))
 
 

@@ -15,16 +15,22 @@ from models.errors import UserError
 from t2i.config import load_config
 
 STUDIES = sorted(file.stem for file in study.STUDIES.glob("*.yaml"))
-CONFIGS = {"coco_eval": "CocoEval", "train_dvae": "TrainDVAE", "train_prior": "TrainPrior"}
+CONFIGS = {
+    "coco_eval": ("coco_eval", "CocoEval"),
+    "train_dvae": ("train_dvae", "TrainDVAE"),
+    "benchmarks/train_variant": ("train_prior", "TrainVariant"),
+}
+"""Of each job its name in jobs/configs, and its configuration."""
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_variant_is_a_command_of_its_job(name: str) -> None:
     plan = study.read_plan(name)
-    config = getattr(importlib.import_module(plan.job), CONFIGS[plan.job])
+    job, config = CONFIGS[plan.job]
+    config = getattr(importlib.import_module(Path(plan.job).name), config)
     for words in plan.variants.values():
         own = {word.partition("=")[0] for word in words}
-        load_config(config, plan.job, [*words, *(word for word in plan.words if word.partition("=")[0] not in own)])
+        load_config(config, job, [*words, *(word for word in plan.words if word.partition("=")[0] not in own)])
 
 
 def test_an_unknown_study_is_refused_with_those_there_are() -> None:
