@@ -54,7 +54,7 @@ class OneScalePrior(Prior):
     def __init__(self, config: PriorConfig) -> None:
         super().__init__(config)
         for block in self.blocks:
-            block.add_attention = block.add_mlp = _add
+            vars(block).update(add_attention=_add, add_mlp=_add)
 
 
 class UnscaledPrior(OneScalePrior):
