@@ -14,6 +14,9 @@ from models.errors import UserError
 CAPTION_FIELDS = ("captions", "caption", "text")
 """Columns and JSON fields that hold captions, in the order in which they are tried."""
 
+MAX_DEPTH = 32
+"""How deep in lists and objects a caption is looked for; JSON may go deeper than Python's stack."""
+
 SURROGATES = re.compile("[\ud800-\udfff]+")
 CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]+")
 """Control characters that are no space and no line break."""
@@ -47,22 +50,23 @@ def check_caption(caption: str) -> None:
         raise CaptionError(f"caption is not valid Unicode at character {error.start}: remove it.") from error
 
 
-def first_good(sources: Iterable[Any]) -> Captions:
+def first_good(sources: Iterable[Any], depth: int = 0) -> Captions:
     """Return what :func:`find_captions` finds in the first source that holds a usable caption.
 
-    If none does, there are no captions, and the problems are those of all sources.
+    All sources are in ``depth`` lists and objects. If none does, there are no captions, and the problems are those of
+    all sources.
     """
     tried: list[str] = []
     for source in sources:
-        found = find_captions(source)
+        found = find_captions(source, depth)
         if found.texts:
             return found
         tried += found.problems
     return Captions(problems=tried)
 
 
-def find_captions(value: Any) -> Captions:
-    """Return the captions in a value of a column or of JSON.
+def find_captions(value: Any, depth: int = 0) -> Captions:
+    """Return the captions in a value of a column or of JSON, which is itself in ``depth`` lists and objects.
 
     A caption is text, or bytes that encode text. It is tidied (:func:`tidy`) and dropped if nothing is left. Lists may
     be nested, and an object is looked through for :data:`CAPTION_FIELDS`. Null is no caption, nor is a number.
@@ -71,14 +75,16 @@ def find_captions(value: Any) -> Captions:
         return Captions()
     if not isinstance(value, (Mapping, list)):
         return _one_caption(value)
-    try:
-        return first_good(map(value.get, CAPTION_FIELDS)) if isinstance(value, Mapping) else _find_in_list(value)
-    except RecursionError:  # JSON may be nested more deeply than Python's stack
+    if depth == MAX_DEPTH:
         return Captions(problems=["a caption is nested too deeply"])
+    if isinstance(value, Mapping):
+        return first_good(map(value.get, CAPTION_FIELDS), depth + 1)
+    return _find_in_list(value, depth + 1)
 
 
-def _find_in_list(values: list[Any]) -> Captions:
-    found = [Captions(problems=["a caption is null"]) if value is None else find_captions(value) for value in values]
+def _find_in_list(values: list[Any], depth: int) -> Captions:
+    missing = Captions(problems=["a caption is null"])
+    found = [missing if value is None else find_captions(value, depth) for value in values]
     return Captions(
         [text for captions in found for text in captions.texts],
         [problem for captions in found for problem in captions.problems],

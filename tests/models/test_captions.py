@@ -39,6 +39,7 @@ from models.captions import (
         (None, []),
         ([], []),
         ({}, []),
+        (json.loads("[" * 32 + '"good"' + "]" * 32), ["good"]),
     ],
 )
 def test_captions_are_found_without_a_problem(value: Any, texts: list[str]) -> None:
@@ -58,6 +59,7 @@ def test_captions_are_found_without_a_problem(value: Any, texts: list[str]) -> N
         (True, "a caption is no text but of type bool"),
         ("café".encode("latin-1"), "a caption is not UTF-8"),
         ([None], "a caption is null"),
+        (json.loads("[" * 33 + "]" * 33), "a caption is nested too deeply"),
         (json.loads("[" * 900 + "]" * 900), "a caption is nested too deeply"),
         (json.loads('{"text": ' * 900 + "7" + "}" * 900), "a caption is nested too deeply"),
     ],
