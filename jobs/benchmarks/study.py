@@ -4,7 +4,7 @@
 
 A study is a YAML in jobs/benchmarks/studies: its question, the job, what all variants share, what each has of its own,
 and the figures to read. Started again it goes on where it stopped, as the jobs do. Writes <out>/table.md and
-<out>/plot.png; docs/experiments.md keeps them.
+<out>/plot.png.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def test_a_decoder_alone_needs_a_dvae_to_begin_with(plain: DVAETask) -> None:
     plain.check(TrainConfig())
     plain.config.decoder_only = True
     plain.check(TrainConfig(start_from="run/dvae/model"))
-    with pytest.raises(UserError, match=r"task\.decoder_only is true: name the dVAE to begin with in train\.start"):
+    remedy = r"task\.decoder_only is true: name the dVAE to begin with in train\.start_from"
+    with pytest.raises(UserError, match=remedy):
         plain.check(TrainConfig())
 
 
